@@ -1,0 +1,43 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both need nothing but Python, make and the package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check clean
+.DEFAULT_GOAL := demo
+
+# The CPU profile and the main job: follow the face of the demo camera, write a video, measure.
+demo: $(VENV)/.demo
+	mkdir -p demo
+	$(BIN)/mien webcam --source demo --no-show --max-frames 150 --output demo/overlay.mp4 --stats demo/stats.json
+	$(BIN)/mien bench --json demo/bench.json
+	@echo "look at demo/overlay.mp4"
+
+# Everything that a test needs, and all tests.
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p .lint && ln -sfn .. .lint/mien
+	$(BIN)/mypy -p mien
+	$(BIN)/pyright
+	$(BIN)/python -m pytest
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.demo: pyproject.toml $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[cpu,demo]'
+	touch $@
+
+# torch and torchvision are named together with a floor: alone, an older torch may be picked that breaks torchvision.
+$(VENV)/.test: pyproject.toml $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet 'torch>=2.14' 'torchvision>=0.29'
+	$(BIN)/python -m pip install --quiet -e '.[cpu,demo,train,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .lint demo build dist .mypy_cache .ruff_cache .pytest_cache

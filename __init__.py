@@ -1,0 +1,28 @@
+"""Face landmarks at the edge: what flows, what opens a model, a pipeline and a source, and what draws.
+
+>>> from mien import Pipeline, draw_faces
+>>> with Pipeline.load() as pipeline:
+...     faces = pipeline(picture)
+"""
+
+from .runtime.capture import open_capture
+from .runtime.errors import MienError
+from .runtime.onnx_runner import OnnxRunner
+from .runtime.overlay import draw_faces
+from .runtime.pipeline import Pipeline
+from .runtime.runner import Provider
+from .runtime.spec import ModelSpec
+from .runtime.values import Faces, Frame
+
+__all__ = [
+    "Faces",
+    "Frame",
+    "MienError",
+    "ModelSpec",
+    "OnnxRunner",
+    "Pipeline",
+    "Provider",
+    "draw_faces",
+    "open_capture",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,174 @@
+"""`mien bench`: what is measured against what. Torch is only needed for the eager baseline."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..bench.environment import describe_environment
+from ..bench.measure import Candidate, measure_interleaved
+from ..bench.parity import ParityGate
+from ..bench.report import BenchReport, build_report
+from ..runtime.errors import InputError
+from ..runtime.onnx_runner import OnnxRunner
+from ..runtime.runner import Provider, Runner
+from ..runtime.shipped import shipped_model
+from ..runtime.spec import ModelSpec
+from ..runtime.values import Image
+from .parity_gate import compare
+from .samples import sample_batch
+
+CHECKPOINTS = Path(__file__).parent / "weights"
+SHIPPED = ("detector", "landmarks")
+INPUTS = 8
+"""Different real batches that the calls take in turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to measure. baseline: against eager PyTorch. yardstick: also mobilenet_v2 at 224 px."""
+
+    batches: tuple[int, ...] = (1,)
+    threads: int = 1
+    rounds: int = 20
+    calls_per_round: int = 10
+    baseline: bool = True
+    yardstick: bool = False
+    providers: tuple[Provider, ...] = (Provider.CPU,)
+    data: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A runner and, when it has one, the eager runner of the same weights."""
+
+    model: str
+    runners: tuple[Runner, ...]
+    eager: Runner | None
+
+
+def run_bench(
+    models: Sequence[Path], options: BenchOptions, *, progress: Callable[[int, int], None] | None = None
+) -> BenchReport:
+    """Measure model files (none: the shipped ones) and checkpoints in interleaved rounds.
+
+    Raises:
+        InputError: an eager baseline without torch or without the checkpoint that belongs to a model.
+    """
+    environment = describe_environment()
+    with ExitStack() as stack:
+        contenders = [stack.enter_context(_contender(m, options)) for m in models or map(shipped_model, SHIPPED)]
+        if options.yardstick:
+            contenders.append(stack.enter_context(_yardstick(options)))
+        candidates: list[Candidate] = []
+        parities: dict[str, ParityGate] = {}
+        baselines: dict[str, str] = {}
+        for contender in contenders:
+            for batch in options.batches:
+                _add(contender, batch, options, candidates, parities, baselines)
+        measurements = measure_interleaved(
+            candidates, rounds=options.rounds, calls_per_round=options.calls_per_round, progress=progress
+        )
+    return build_report(measurements, environment, baseline_of=baselines, parities=parities)
+
+
+def _add(
+    contender: Contender,
+    batch: int,
+    options: BenchOptions,
+    candidates: list[Candidate],
+    parities: dict[str, ParityGate],
+    baselines: dict[str, str],
+) -> None:
+    spec = contender.runners[0].spec
+    inputs = [sample_batch(spec, batch, data=options.data, seed=i) for i in range(INPUTS)]
+    if contender.eager is not None:
+        baseline = _candidate(contender.model, contender.eager, batch, options.threads, inputs)
+        candidates.append(baseline)
+    for runner in contender.runners:
+        candidate = _candidate(contender.model, runner, batch, options.threads, inputs)
+        candidates.append(candidate)
+        if contender.eager is not None:
+            parities[candidate.name] = compare(contender.eager, runner, inputs[0])
+            baselines[candidate.name] = baseline.name
+
+
+def _candidate(model: str, runner: Runner, batch: int, threads: int, inputs: list[Image]) -> Candidate:
+    return Candidate(
+        name=f"{model}/{runner.provider}/{runner.precision.value}/{batch}",
+        model=model,
+        precision=runner.precision,
+        provider=runner.provider,
+        batch=batch,
+        threads=threads,
+        inputs=inputs,
+        call=runner,
+    )
+
+
+@contextmanager
+def _contender(model: Path, options: BenchOptions) -> Iterator[Contender]:
+    with ExitStack() as stack:
+        path = model
+        if model.suffix == ".pt":
+            path = stack.enter_context(_exported(model))
+        runners = [
+            stack.enter_context(OnnxRunner(path, provider=p, threads=options.threads)) for p in options.providers
+        ]
+        checkpoint = model if model.suffix == ".pt" else None
+        eager = None
+        if options.baseline:
+            eager = stack.enter_context(_eager(checkpoint or checkpoint_of(runners[0].spec, model), options.threads))
+        yield Contender(model.stem, tuple(runners), eager)
+
+
+def checkpoint_of(spec: ModelSpec, model: Path) -> Path:
+    """Find the checkpoint whose weights a model file holds: beside it, or among the shipped ones.
+
+    Raises:
+        InputError: there is none.
+    """
+    from .checkpoint import load_checkpoint
+
+    for path in [model.with_suffix(".pt"), *sorted(CHECKPOINTS.glob("*.pt"))]:
+        if path.is_file() and load_checkpoint(path).spec.weights_sha256 == spec.weights_sha256:
+            return path
+    raise InputError(f"no checkpoint with the weights of {model}; bench the checkpoint itself, or --baseline none")
+
+
+@contextmanager
+def _exported(checkpoint: Path) -> Iterator[Path]:
+    from .to_onnx import export_onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield export_onnx(checkpoint, Path(folder) / f"{checkpoint.stem}.onnx").path
+
+
+def _eager(checkpoint: Path, threads: int) -> Runner:
+    from .eager_runner import EagerRunner
+
+    return EagerRunner(checkpoint, threads=threads)
+
+
+@contextmanager
+def _yardstick(options: BenchOptions) -> Iterator[Contender]:
+    from .eager_runner import NetworkRunner
+    from .to_onnx import write_graph
+    from .yardstick import SPEC, Yardstick
+
+    net = Yardstick().eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mobilenet_v2_224.onnx"
+        write_graph(net, SPEC, path)
+        with OnnxRunner(path, provider=Provider.CPU, threads=options.threads) as runner:
+            eager = NetworkRunner(net, SPEC, threads=options.threads) if options.baseline else None
+            yield Contender("mobilenet_v2 at 224 px", (runner,), eager)
+
+
+def has_torch() -> bool:
+    """Whether an eager baseline can be had here."""
+    return importlib.util.find_spec("torch") is not None

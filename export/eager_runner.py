@@ -1,0 +1,69 @@
+"""A `Runner` over eager PyTorch: the baseline of every speed-up, and the reference of every parity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import nn
+
+from ..runtime.errors import InputError
+from ..runtime.runner import Precision
+from ..runtime.spec import ModelSpec
+from ..runtime.values import FloatArray, Image
+from .checkpoint import Checkpoint, load_checkpoint
+from .networks import build_network
+
+
+class NetworkRunner:
+    """A network, called as PyTorch users call it: eval mode, inference mode, layers as trained.
+
+    threads: of PyTorch as a whole (it knows no other), 0 leaves its setting.
+    """
+
+    precision = Precision.FP32
+
+    def __init__(self, net: nn.Module, spec: ModelSpec, *, device: str = "cpu", threads: int = 0) -> None:
+        self._spec = spec
+        self._device = torch.device(device)
+        self._net = net.eval().to(self._device)
+        if threads:
+            torch.set_num_threads(threads)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model says of itself."""
+        return self._spec
+
+    @property
+    def provider(self) -> str:
+        """Where PyTorch runs it."""
+        return f"eager-{self._device.type}"
+
+    def __call__(self, batch: Image) -> dict[str, FloatArray]:
+        """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
+        if batch.ndim != 4 or batch.shape[3] != 3:
+            raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")
+        with torch.inference_mode():
+            values = self._net(torch.from_numpy(batch).to(self._device))
+        return {name: value.cpu().numpy() for name, value in zip(self._spec.outputs, values, strict=True)}
+
+    def close(self) -> None:
+        """Nothing is held that Python would not free."""
+
+    def __enter__(self) -> NetworkRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class EagerRunner(NetworkRunner):
+    """A checkpoint's network."""
+
+    def __init__(self, source: Path | Checkpoint, *, device: str = "cpu", threads: int = 0) -> None:
+        checkpoint = source if isinstance(source, Checkpoint) else load_checkpoint(source)
+        super().__init__(build_network(checkpoint), checkpoint.spec, device=device, threads=threads)

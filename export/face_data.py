@@ -1,0 +1,105 @@
+"""Pictures with every face boxed, for the detector and for crops that hold no face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.errors import InputError
+from ..runtime.geometry import box_from_bounds, intersection_over_union, landmark_bounds
+from ..runtime.images import find_images
+from ..runtime.values import FloatArray
+from .landmark_data import LABELS, read_landmarks
+from .tables import numbers, read_rows
+
+BOXES = "boxes.csv"
+OTHER_BOXES = "boxes_yunet.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class FaceTable:
+    """Boxed pictures, a row a picture.
+
+    files: (n,) paths. groups: (n,) what must not be split. boxes: n arrays (k, 4) xyxy px, k may be 0.
+    """
+
+    files: tuple[Path, ...]
+    groups: tuple[str, ...]
+    boxes: tuple[FloatArray, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def mask(self, keep: npt.NDArray[np.bool_]) -> FaceTable:
+        """Select rows by a boolean mask."""
+        rows = np.flatnonzero(keep)
+        return FaceTable(
+            files=tuple(self.files[i] for i in rows),
+            groups=tuple(self.groups[i] for i in rows),
+            boxes=tuple(self.boxes[i] for i in rows),
+        )
+
+    @staticmethod
+    def concat(tables: list[FaceTable]) -> FaceTable:
+        """Stack several tables."""
+        return FaceTable(
+            files=tuple(f for t in tables for f in t.files),
+            groups=tuple(g for t in tables for g in t.groups),
+            boxes=tuple(b for t in tables for b in t.boxes),
+        )
+
+
+def read_faces(folder: Path) -> FaceTable:
+    """Read a folder: ``boxes.csv`` beside ``images/``; or labelled landmarks; or pictures without any face.
+
+    Raises:
+        InputError: no label file and no picture either, or a malformed row (named).
+    """
+    if (folder / BOXES).is_file():
+        return _read_boxed(folder)
+    if (folder / LABELS).is_file():
+        return _read_landmarked(folder)
+    files = find_images(folder)
+    if not files:
+        raise InputError(f"{folder} holds no {BOXES}, no {LABELS} and no pictures")
+    return FaceTable(tuple(files), tuple(str(f.name) for f in files), tuple(np.empty((0, 4)) for _ in files))
+
+
+def _read_boxed(folder: Path) -> FaceTable:
+    boxes = _read_xywh(folder / BOXES)
+    files = [folder / "images" / name for name in boxes]
+    # Pictures that no row names are labelled too: they hold no face.
+    rest = [p for p in find_images(folder / "images") if p.name not in boxes]
+    missing = [f for f in files if not f.is_file()]
+    if missing:
+        raise InputError(f"{len(missing)} labelled image(s) are missing, the first is {missing[0]}")
+    return FaceTable(
+        files=tuple(files + rest),
+        groups=tuple(f.name for f in files + rest),
+        boxes=(*boxes.values(), *(np.empty((0, 4)) for _ in rest)),
+    )
+
+
+def _read_landmarked(folder: Path) -> FaceTable:
+    table = read_landmarks(folder)
+    labelled = box_from_bounds(landmark_bounds(table.points))
+    others = _read_xywh(folder / OTHER_BOXES) if (folder / OTHER_BOXES).is_file() else {}
+    boxes = []
+    for file, box in zip(table.files, labelled, strict=True):
+        found = others.get(file.name, np.empty((0, 4)))
+        unlabelled = found[intersection_over_union(found, box[None])[:, 0] < 0.3]
+        boxes.append(np.concatenate([box[None], unlabelled]))
+    return FaceTable(table.files, table.subjects, tuple(boxes))
+
+
+def _read_xywh(path: Path) -> dict[str, FloatArray]:
+    rows: dict[str, list[list[float]]] = {}
+    for where, row in read_rows(path, ["file", "x", "y", "w", "h"]):
+        x, y, w, h = numbers(where, row, ["x", "y", "w", "h"])
+        if w <= 0 or h <= 0:
+            raise InputError(f"{where}: a box of {w} × {h} px")
+        rows.setdefault(row["file"], []).append([x, y, x + w, y + h])
+    return {name: np.array(boxes) for name, boxes in rows.items()}

@@ -1,0 +1,35 @@
+"""From a checkpoint back to its network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..runtime.errors import ModelError
+from ..runtime.spec import Task
+from .checkpoint import Checkpoint
+from .detector_net import DetectorNet
+from .landmark_net import LandmarkNet
+from .prologue import Normalisation
+
+
+def build_network(checkpoint: Checkpoint) -> nn.Module:
+    """Build the network of a checkpoint, with its weights, in evaluation mode.
+
+    Raises:
+        ModelError: its weights do not fit its configuration, or its task is not known here.
+    """
+    config = checkpoint.config
+    normalisation = Normalisation(config["normalisation"])
+    net: nn.Module
+    if checkpoint.spec.task is Task.LANDMARKS:
+        size = checkpoint.spec.input_size[0]
+        net = LandmarkNet(config["backbone"], normalisation=normalisation, input_size=size)
+    elif checkpoint.spec.task is Task.DETECTOR:
+        net = DetectorNet(config["backbone"], normalisation=normalisation)
+    else:
+        raise ModelError(f"no network for the task {checkpoint.spec.task.value}")
+    try:
+        net.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise ModelError(f"the checkpoint's weights do not fit its network ({error})") from error
+    return net.eval()

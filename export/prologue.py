@@ -1,0 +1,48 @@
+"""The first lines of every exported graph: from the raw picture to what a backbone expects."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalisation(str, Enum):
+    """How a backbone's pretrained weights want their input."""
+
+    IMAGENET = "imagenet"
+    """torchvision's: ImageNet mean and standard deviation."""
+    SYMMETRIC = "symmetric"
+    """x / 127.5 − 1, TensorFlow's."""
+
+
+# BGR, on the scale 0..255.
+_CONSTANTS: dict[Normalisation, tuple[list[float], list[float]]] = {
+    Normalisation.IMAGENET: (
+        [0.406 * 255, 0.456 * 255, 0.485 * 255],
+        [0.225 * 255, 0.224 * 255, 0.229 * 255],
+    ),
+    Normalisation.SYMMETRIC: ([127.5] * 3, [127.5] * 3),
+}
+
+
+class Prologue(nn.Module):
+    """uint8 (b, h, w, 3) BGR to normalised float (b, 3, h, w) BGR.
+
+    Cast comes before Transpose, because TensorRT allows uint8 inputs no other layer; the copy after the
+    transpose keeps pooling layers from being exported as gathers.
+    """
+
+    def __init__(self, normalisation: Normalisation) -> None:
+        super().__init__()
+        mean, std = _CONSTANTS[normalisation]
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("inverse_std", 1 / torch.tensor(std).view(1, 3, 1, 1))
+        self.mean: Tensor
+        self.inverse_std: Tensor
+
+    def forward(self, image: Tensor) -> Tensor:
+        """See the class."""
+        x = image.to(self.mean.dtype).permute(0, 3, 1, 2).contiguous()
+        return (x - self.mean) * self.inverse_std

@@ -1,0 +1,114 @@
+"""`mien train detector`: data, network and losses of the face detector, for the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..bench.metrics import Detections, detection_curve
+from ..runtime.boxes import fit_inside, pad_to_multiple, select_boxes
+from ..runtime.errors import InputError
+from ..runtime.images import read_image
+from ..runtime.spec import ModelSpec, Task
+from ..runtime.values import FloatArray, Image
+from .detector_losses import detector_losses
+from .detector_net import LEVELS, OUTPUTS, DetectorNet
+from .detector_scenes import DetectorScenes
+from .face_data import BOXES, FaceTable, read_faces
+from .prologue import Normalisation
+from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out
+from .train_loop import TrainConfig
+
+
+class DetectorTraining:
+    """The detector task. The layers up to stride 4 stay as pretrained: they are the dearest to train."""
+
+    score = "missed"
+
+    def __init__(
+        self,
+        data: Sequence[Path],
+        *,
+        backbone: str,
+        weights: str,
+        normalisation: Normalisation,
+        input_size: int = 320,
+        scenes: int = 2400,
+        seed: int = 0,
+    ) -> None:
+        self.config: dict[str, Any] = {"backbone": backbone, "normalisation": normalisation.value}
+        self.net = DetectorNet(backbone, weights=weights, normalisation=normalisation)
+        if weights != "none":
+            self.net.backbone.stages[0].requires_grad_(False)
+        self.spec = ModelSpec(
+            task=Task.DETECTOR,
+            input_size=(input_size, input_size),
+            outputs=OUTPUTS,
+            classes=("face",),
+            provenance={"backbone": backbone, "data": ", ".join(d.name for d in data), "seed": str(seed)},
+        )
+        training, validation = zip(*(split(folder) for folder in data), strict=True)
+        self.scenes = DetectorScenes(FaceTable.concat(list(training)), size=input_size, length=scenes, seed=seed)
+        held = [v for folder, v in zip(data, validation, strict=True) if (folder / BOXES).is_file()]
+        if not held or not len(held[0]):
+            raise InputError(f"no folder with {BOXES} among the data: there is nothing to validate the detector on")
+        self.held = FaceTable.concat(held)
+        self.images = [read_image(f) for f in self.held.files]
+
+    def batches(self, epoch: int, train: TrainConfig) -> DataLoader[tuple[Tensor, ...]]:
+        """Yield (images, boxes, labels)."""
+        self.scenes.epoch = epoch
+        return DataLoader(self.scenes, batch_size=train.batch_size, drop_last=True, num_workers=train.workers)
+
+    def losses(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Parts of the loss of one batch."""
+        images, boxes, labels = batch
+        return detector_losses(*self.net.raw(images), boxes, labels)
+
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """AP50 over held-out pictures by size of face, and the recall at 90 % precision from 40 px on."""
+        pictures = []
+        for image, labelled in zip(self.images, self.held.boxes, strict=True):
+            boxes, scores = detect(net, image)
+            pictures.append(Detections(boxes, scores, labelled))
+        metrics = {}
+        for side in (0, 16, 24, 40):
+            curve = detection_curve(pictures, min_side_px=side)
+            metrics[f"ap50_{side}px"] = curve.average_precision()
+        precise = curve.precision >= 0.9
+        metrics["recall_40px"] = float(100 * curve.recall[precise].max()) if precise.any() else 0.0
+        metrics["score_40px"] = float(curve.scores[precise].min()) if precise.any() else 1.0
+        metrics["missed"] = 100 - (metrics["ap50_16px"] + metrics["ap50_40px"]) / 2
+        return metrics
+
+
+def split(folder: Path) -> tuple[FaceTable, FaceTable]:
+    """Training and validation rows of a folder; people and pictures fall on the side they have in every task."""
+    table = read_faces(folder)
+    held = held_out(table.groups, HELD_OUT_PICTURES if (folder / BOXES).is_file() else HELD_OUT)
+    return table.mask(~held), table.mask(held)
+
+
+def detect(
+    net: nn.Module, image: Image, *, max_side: int = 640, threshold: float = 0.05
+) -> tuple[FloatArray, FloatArray]:
+    """Boxes (n, 4) in px of `image` and scores (n,) by an eager network."""
+    factor = fit_inside(image.shape[0], image.shape[1], max_side)
+    scaled = (
+        image
+        if factor == 1
+        else np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
+    )
+    batch = torch.from_numpy(pad_to_multiple(scaled, LEVELS[-1])).unsqueeze(0).to(next(net.parameters()).device)
+    net.eval()
+    with torch.inference_mode():
+        boxes, scores = net(batch)
+    kept = select_boxes(boxes[0].cpu().numpy(), scores[0].cpu().numpy(), threshold=threshold)
+    return kept[0] / factor, kept[1]

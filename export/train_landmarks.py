@@ -1,0 +1,131 @@
+"""`mien train landmarks`: data, network and losses of the landmark model, for the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..bench.metrics import area_under_curve, depth_error, failure_rate, normalised_mean_error
+from ..runtime.errors import InputError
+from ..runtime.images import find_images
+from ..runtime.spec import ModelSpec, Task
+from .face_data import read_faces
+from .landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
+from .landmark_data import read_landmarks
+from .landmark_losses import landmark_losses
+from .landmark_net import OUTPUTS, LandmarkNet
+from .prologue import Normalisation
+from .splits import held_out
+from .train_loop import TrainConfig
+
+CROP_SCALE = 1.3
+
+
+class LandmarkTraining:
+    """The landmark task: fine-tunes the whole network, or with `frozen` only decoder and heads."""
+
+    score = "nme"
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        backbone: str,
+        weights: str,
+        normalisation: Normalisation,
+        frozen: bool,
+        input_size: int = 112,
+        face_free: Path | None = None,
+        seed: int = 0,
+    ) -> None:
+        table = read_landmarks(data)
+        validation = held_out(table.subjects)
+        if validation.all() or not validation.any():
+            raise InputError(f"{data}: {len(set(table.subjects))} subject(s) are too few to hold one out")
+        self.config: dict[str, Any] = {
+            "backbone": backbone,
+            "normalisation": normalisation.value,
+            "input_size": input_size,
+            "frozen": frozen,
+        }
+        self.net = LandmarkNet(backbone, weights=weights, normalisation=normalisation, input_size=input_size)
+        if frozen:
+            self.net.backbone.requires_grad_(False)
+        has_depth = bool(np.isfinite(table.depth).any())
+        self.spec = ModelSpec(
+            task=Task.LANDMARKS,
+            input_size=(input_size, input_size),
+            outputs=OUTPUTS,
+            crop_scale=CROP_SCALE,
+            points="ibug68",
+            dims=3 if has_depth else 2,
+            provenance={"backbone": backbone, "data": data.name, "seed": str(seed)},
+        )
+        shape = CropSize(input_size, CROP_SCALE)
+        training = ~validation
+        boxes = [b for b, keep in zip(read_faces(data).boxes, training, strict=True) if keep]
+        self.crops = LandmarkCrops(
+            table.mask(training),
+            shape=shape,
+            seed=seed,
+            faces_of=boxes,
+            face_free=find_images(face_free) if face_free else (),
+        )
+        held = table.mask(validation)
+        self.sources = np.array(held.sources)
+        self.images, self.points = validation_crops(held, shape)
+        self.lost = shifted_crops(held, shape, shift=0.8)
+
+    def batches(self, epoch: int, train: TrainConfig) -> DataLoader[tuple[Tensor, ...]]:
+        """Yield (images, points, presence)."""
+        self.crops.epoch = epoch
+        generator = torch.Generator().manual_seed(train.seed * 100_003 + epoch)
+        return DataLoader(
+            self.crops,
+            batch_size=train.batch_size,
+            shuffle=True,
+            drop_last=len(self.crops) > train.batch_size,
+            num_workers=train.workers,
+            generator=generator,
+        )
+
+    def losses(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Parts of the loss of one batch."""
+        images, points, is_face = batch
+        return landmark_losses(*self.net.heat_maps(images), points, is_face)
+
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """NME by source, depth error, and how well presence tells a face from a crop that has lost it."""
+        predicted, presence = predict(net, self.images)
+        errors = normalised_mean_error(predicted, self.points)
+        metrics = {
+            "nme": float(errors.mean()),
+            "auc8": area_under_curve(errors),
+            "fr8": failure_rate(errors),
+        }
+        for source in np.unique(self.sources):
+            metrics[f"nme_{source}"] = float(errors[self.sources == source].mean())
+        depth = depth_error(predicted, self.points)
+        if np.isfinite(depth).any():
+            metrics["depth_error"] = float(np.nanmean(depth))
+        lost = predict(net, self.lost)[1]
+        metrics["presence_accuracy"] = float(50 * (presence > 0.5).mean() + 50 * (lost < 0.5).mean())
+        return metrics
+
+
+def predict(net: nn.Module, images: np.ndarray[Any, Any], *, batch: int = 64) -> tuple[Any, Any]:
+    """Landmarks (n, 68, 3) as fractions of the crop, and presence (n,), of crops (n, h, w, 3)."""
+    device = next(net.parameters()).device
+    net.eval()
+    parts: list[Sequence[Tensor]] = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch):
+            parts.append(net(torch.from_numpy(images[start : start + batch]).to(device)))
+    landmarks, presence = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    return landmarks, presence

@@ -1,0 +1,24 @@
+"""torchvision's mobilenet_v2 at 224 px: a network that everyone knows, to measure others against."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..runtime.spec import ModelSpec, Task
+from .backbones import build_backbone
+from .prologue import Normalisation, Prologue
+
+SPEC = ModelSpec(task=Task.CLASSIFY, input_size=(224, 224), outputs=("logits",), provenance={"weights": "random"})
+
+
+class Yardstick(nn.Module):
+    """The whole classifier, with random weights: its latency does not depend on them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prologue = Prologue(Normalisation.IMAGENET)
+        self.classifier = build_backbone("mobilenet_v2", "none")
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        """uint8 (b, 224, 224, 3) to logits (b, 1000)."""
+        return (self.classifier(self.prologue(image)),)

@@ -1,0 +1,115 @@
+"""Face detectors: the project's own, or a YuNet file through OpenCV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from .boxes import fit_inside, pad_to_multiple, select_boxes
+from .errors import ModelError
+from .onnx_runner import OnnxRunner, open_session
+from .runner import Provider, Runner
+from .spec import METADATA_KEY, Task
+from .values import FloatArray, Image
+
+STRIDE = 32
+"""Both sides of a detector's input are multiples of it."""
+DEFAULT_SCORE = 0.5
+DEFAULT_MAX_SIDE = 640
+
+
+class Detector(Protocol):
+    """Finds faces in a picture."""
+
+    def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
+        """Boxes (n, 4) xyxy px of `image` (h, w, 3) and scores (n,), best first."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the detector holds."""
+        ...
+
+
+class OwnDetector:
+    """A detector model of mien behind a `Runner`.
+
+    max_side: larger pictures are reduced to it first. Faces then should still have about 10 px.
+    """
+
+    def __init__(self, runner: Runner, *, max_side: int = DEFAULT_MAX_SIDE, min_score: float = DEFAULT_SCORE) -> None:
+        if runner.spec.task is not Task.DETECTOR:
+            raise ModelError(f"wanted a detector, found a model for {runner.spec.task.value}")
+        self.runner = runner
+        self.max_side = max_side
+        self.min_score = min_score
+
+    def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
+        """See `Detector`."""
+        scaled, factor = _reduced(image, self.max_side)
+        outputs = self.runner(pad_to_multiple(scaled, STRIDE)[None])
+        boxes, scores = select_boxes(outputs["boxes"][0], outputs["scores"][0], threshold=self.min_score)
+        return boxes / factor, scores
+
+    def close(self) -> None:
+        """Close the runner."""
+        self.runner.close()
+
+
+class YunetDetector:
+    """OpenCV's YuNet (Wu et al., "YuNet: a tiny millisecond-level face detector", 2023) from a file of one's own."""
+
+    def __init__(self, path: Path, *, max_side: int = DEFAULT_MAX_SIDE, min_score: float = 0.7) -> None:
+        try:
+            self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score)
+        except cv2.error as error:
+            raise ModelError(f"{path} is not a YuNet file that OpenCV can read ({error.err})") from error
+        self.max_side = max_side
+
+    def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
+        """See `Detector`."""
+        scaled, factor = _reduced(image, self.max_side)
+        self._net.setInputSize((scaled.shape[1], scaled.shape[0]))
+        rows: Any = self._net.detect(scaled)[1]  # OpenCV's stubs do not know that it may be None
+        if rows is None:
+            return np.empty((0, 4)), np.empty(0)
+        found = np.asarray(rows, dtype=np.float64)
+        boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1) / factor
+        order = np.argsort(-found[:, 14], kind="stable")
+        return boxes[order], found[order, 14]
+
+    def close(self) -> None:
+        """Nothing is held that Python would not free."""
+
+
+def open_detector(
+    path: Path,
+    *,
+    provider: Provider = Provider.AUTO,
+    threads: int = 0,
+    max_side: int = DEFAULT_MAX_SIDE,
+    min_score: float | None = None,
+) -> Detector:
+    """Open a detector of mien, or a YuNet file.
+
+    Raises:
+        ModelError: missing, or neither of the two.
+        ProviderError: `provider` is not what would really run.
+    """
+    session, really = open_session(path, provider=provider, threads=threads)
+    if METADATA_KEY in session.get_modelmeta().custom_metadata_map:
+        runner = OnnxRunner.from_session(session, really, origin=str(path))
+        return OwnDetector(runner, max_side=max_side, min_score=DEFAULT_SCORE if min_score is None else min_score)
+    if {"cls_8", "obj_8", "bbox_8", "kps_8"} <= {output.name for output in session.get_outputs()}:
+        return YunetDetector(path, max_side=max_side, min_score=0.7 if min_score is None else min_score)
+    raise ModelError(f"{path} is neither a detector of mien nor a YuNet file")
+
+
+def _reduced(image: Image, max_side: int) -> tuple[Image, float]:
+    factor = fit_inside(image.shape[0], image.shape[1], max_side)
+    if factor == 1:
+        return image, factor
+    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), factor

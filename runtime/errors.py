@@ -1,0 +1,33 @@
+"""One exception tree; a message says what was wanted, what was found and what to do next.
+
+MienError
+├── InputError     an image, video, label file or option that cannot be used
+├── ModelError     a model file, a checkpoint or a spec that cannot be used
+├── ProviderError  a provider or a precision that was asked for and is not there
+├── OutputError    a file that cannot be written
+└── CheckFailed    a parity gate or another check that did not hold (exit code 1, the others 2)
+"""
+
+
+class MienError(Exception):
+    """Base of every error that is the user's to mend."""
+
+
+class InputError(MienError):
+    """An image, video, label file or option that cannot be used."""
+
+
+class ModelError(MienError):
+    """A model file, a checkpoint or a spec that cannot be used."""
+
+
+class ProviderError(MienError):
+    """An execution provider or a precision that was asked for and is not really there."""
+
+
+class OutputError(MienError):
+    """A file or folder that cannot be written."""
+
+
+class CheckFailed(MienError):
+    """A parity gate or another check that did not hold."""

@@ -1,0 +1,51 @@
+"""Image files: found, read and written with errors that name the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .errors import InputError, OutputError
+from .values import Image
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+
+
+def read_image(path: Path) -> Image:
+    """Read a picture as (h, w, 3) uint8 BGR.
+
+    Raises:
+        InputError: missing, empty, truncated beyond reading, or no picture.
+    """
+    if not path.is_file():
+        raise InputError(f"no image {path}")
+    try:
+        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except (OSError, cv2.error) as error:
+        raise InputError(f"{path} cannot be read ({error})") from error
+    if pixels is None:
+        raise InputError(f"{path} is not an image that OpenCV can read")
+    return np.asarray(pixels, dtype=np.uint8)
+
+
+def write_image(path: Path, pixels: Image) -> None:
+    """Write a picture; its format follows the suffix.
+
+    Raises:
+        OutputError: an unknown suffix or a place that cannot be written.
+    """
+    try:
+        done, data = cv2.imencode(path.suffix, pixels)
+        if not done:
+            raise OutputError(f"{path}: OpenCV cannot encode {path.suffix!r}")
+        path.write_bytes(data.tobytes())
+    except (OSError, cv2.error) as error:
+        raise OutputError(f"cannot write {path} ({error})") from error
+
+
+def find_images(folder: Path) -> list[Path]:
+    """List the pictures below a folder, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)

@@ -1,0 +1,135 @@
+"""The live run: capture, track, draw, write, and the truth about how fast it went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .capture import Capture
+from .overlay import draw_faces
+from .pipeline import Pipeline
+from .sinks import Sink
+from .stages import StageClock
+from .values import Faces, Frame, Image
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSummary:
+    """What happened in a run. faces: the most seen in one frame. stages: see `StageClock.summary`."""
+
+    stages: dict[str, dict[str, float]]
+    read: int
+    processed: int
+    dropped: int
+    faces: int
+    reconnects: int
+    provider: str
+    ended_early: bool
+
+    def to_row(self) -> dict[str, Any]:
+        """As the JSON of ``--stats``."""
+        return {
+            "stages": self.stages,
+            "frames": {"read": self.read, "processed": self.processed, "dropped": self.dropped},
+            "faces": self.faces,
+            "reconnects": self.reconnects,
+            "provider": self.provider,
+        }
+
+
+class LiveRun:
+    """One run over a capture. `run` returns at the end of the source, or when a sink or `max_frames` ends it.
+
+    Sinks are closed however the run ends, so that their files are whole. `interrupted` tells of a Ctrl-C.
+    """
+
+    def __init__(self, capture: Capture, pipeline: Pipeline, sinks: Sequence[Sink], *, detect_every: int = 15) -> None:
+        self.clock = StageClock()
+        self.interrupted = False
+        self._capture = capture
+        self._pipeline = pipeline
+        self._sinks = sinks
+        self._detect_every = detect_every
+        self._processed = 0
+        self._most_faces = 0
+
+    def run(self, *, max_frames: int | None = None) -> LiveSummary:
+        """Process the source's frames."""
+        try:
+            self._loop(max_frames)
+        except KeyboardInterrupt:
+            self.interrupted = True
+        finally:
+            close_all(self._sinks)
+        return self.summary()
+
+    def summary(self) -> LiveSummary:
+        """What happened so far."""
+        counts = self._capture.counts
+        return LiveSummary(
+            stages=self.clock.summary(),
+            read=counts.read,
+            processed=self._processed,
+            dropped=counts.dropped,
+            faces=self._most_faces,
+            reconnects=counts.reconnects,
+            provider=self._pipeline.landmarks.provider,
+            ended_early=self._capture.truncated,
+        )
+
+    def _loop(self, max_frames: int | None) -> None:
+        clock = self.clock
+        started = clock.now()
+        for frame, faces in self._pipeline.track(self._frames(), detect_every=self._detect_every, clock=clock):
+            self._processed += 1
+            self._most_faces = max(self._most_faces, len(faces))
+            if self._capture.live:
+                clock.record("frame_age", self._capture.clock() - frame.timestamp_ns)
+            go_on = self._deliver(frame, faces)
+            clock.record("end_to_end", clock.now() - started)
+            started = clock.now()
+            if not go_on or (max_frames is not None and self._processed >= max_frames):
+                return
+
+    def _frames(self) -> Any:
+        frames = iter(self._capture)
+        while True:
+            with self.clock.stage("capture"):
+                frame = next(frames, None)
+            if frame is None:
+                return
+            yield frame
+
+    def _deliver(self, frame: Frame, faces: Faces) -> bool:
+        picture = frame.pixels
+        if any(sink.wants_picture for sink in self._sinks):
+            with self.clock.stage("draw"):
+                picture = self._draw(frame, faces)
+        with self.clock.stage("write"):
+            wanted = [sink.write(frame, faces, picture) for sink in self._sinks]
+        return all(wanted)
+
+    def _draw(self, frame: Frame, faces: Faces) -> Image:
+        process = self.clock.percentile_ms("process", 50, last=60)
+        interval = self.clock.percentile_ms("end_to_end", 50, last=60)
+        fps = 1000 / interval if interval > 0 else float("nan")
+        hud = [
+            f"{fps:.0f} fps  {process:.1f} ms  {self._pipeline.landmarks.provider}" if np.isfinite(fps) else "",
+            f"{len(faces)} face{'s' if len(faces) != 1 else ''}  dropped {self._capture.counts.dropped}",
+        ]
+        return draw_faces(frame.pixels, faces, hud=hud)
+
+
+def close_all(sinks: Sequence[Sink]) -> None:
+    """Close every sink, also when one of them fails; the first failure is raised at the end."""
+    failure: Exception | None = None
+    for sink in sinks:
+        try:
+            sink.close()
+        except Exception as error:  # noqa: BLE001 - raised below, when every other file is whole
+            failure = failure if failure is not None else error
+    if failure is not None:
+        raise failure

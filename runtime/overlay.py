@@ -1,0 +1,76 @@
+"""Draw faces on a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from .values import Faces, FloatArray, Image
+
+# Lines of the ibug68 scheme: first point, last point, closed.
+CONTOURS: tuple[tuple[int, int, bool], ...] = (
+    (0, 16, False),  # jaw
+    (17, 21, False),  # right brow (the person's right)
+    (22, 26, False),  # left brow
+    (27, 30, False),  # bridge of the nose
+    (31, 35, False),  # nostrils
+    (36, 41, True),  # right eye
+    (42, 47, True),  # left eye
+    (48, 59, True),  # outer lips
+    (60, 67, True),  # inner lips
+)
+
+POINT_COLOUR = (120, 255, 60)
+LINE_COLOUR = (255, 200, 90)
+BOX_COLOUR = (60, 170, 255)
+TEXT_COLOUR = (255, 255, 255)
+_SUBPIXEL_BITS = 4
+
+
+def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = ()) -> Image:
+    """Return a copy of `picture` (h, w, 3) with boxes, contours, points and labels; `hud` lines go to the corner."""
+    canvas = picture.copy()
+    for i in range(len(faces)):
+        _draw_box(canvas, faces.boxes[i], _label(faces, i))
+        if np.isfinite(faces.landmarks[i, :, :2]).all():
+            _draw_landmarks(canvas, faces.landmarks[i])
+    for number, line in enumerate(hud):
+        _draw_text(canvas, line, (8, 20 + 18 * number))
+    return canvas
+
+
+def _draw_landmarks(canvas: Image, points: FloatArray) -> None:
+    size = float(np.ptp(points[:, 0]))
+    radius = max(1, round(size / 110))
+    fixed = np.round(points[:, :2] * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+    for first, last, closed in CONTOURS:
+        line = fixed[first : last + 1].reshape(-1, 1, 2)
+        cv2.polylines(canvas, [line], closed, LINE_COLOUR, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    for x, y in fixed:
+        centre = (int(x), int(y))
+        cv2.circle(canvas, centre, radius << _SUBPIXEL_BITS, POINT_COLOUR, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _draw_box(canvas: Image, box: FloatArray, label: str) -> None:
+    x0, y0, x1, y1 = (int(v) for v in np.round(box))
+    cv2.rectangle(canvas, (x0, y0), (x1, y1), BOX_COLOUR, 1, cv2.LINE_AA)
+    if label:
+        _draw_text(canvas, label, (x0, max(12, y0 - 5)))
+
+
+def _label(faces: Faces, i: int) -> str:
+    parts = []
+    if faces.track_id[i] >= 0:
+        parts.append(f"#{faces.track_id[i]}")
+    if np.isfinite(faces.age[i]):
+        parts.append(f"{faces.age[i]:.0f} y")
+    if np.isfinite(faces.female[i]):
+        parts.append("female" if faces.female[i] >= 0.5 else "male")
+    return " ".join(parts)
+
+
+def _draw_text(canvas: Image, text: str, origin: tuple[int, int]) -> None:
+    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, TEXT_COLOUR, 1, cv2.LINE_AA)

@@ -1,0 +1,122 @@
+"""Detect, crop, find the landmarks: from pictures to `Faces`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from .crop import cut_crop
+from .detector import DEFAULT_MAX_SIDE, Detector, open_detector
+from .errors import InputError, ModelError
+from .geometry import bounds_from_box, crop_matrix
+from .onnx_runner import OnnxRunner
+from .runner import Provider, Runner
+from .shipped import shipped_model
+from .spec import Task
+from .stages import StageClock
+from .tracker import Tracker
+from .values import Faces, FloatArray, Frame, Image
+
+
+class Pipeline:
+    """A detector and a landmark model. It owns both: close it, or use it as a context manager.
+
+    Calls keep no state, so one pipeline serves several threads; `track` keeps its state in the iterator it returns.
+    """
+
+    def __init__(self, detector: Detector, landmarks: Runner) -> None:
+        if landmarks.spec.task is not Task.LANDMARKS:
+            raise ModelError(f"wanted a landmark model, found a model for {landmarks.spec.task.value}")
+        self.detector = detector
+        self.landmarks = landmarks
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        model: Path | None = None,
+        detector: Path | None = None,
+        provider: Provider = Provider.AUTO,
+        threads: int = 0,
+        max_side: int = DEFAULT_MAX_SIDE,
+        min_score: float | None = None,
+    ) -> Pipeline:
+        """Open the shipped models, or others.
+
+        Raises:
+            ModelError: a file that is no model of the right kind.
+            ProviderError: `provider` is not what would really run.
+        """
+        found = open_detector(
+            detector or shipped_model("detector"),
+            provider=provider,
+            threads=threads,
+            max_side=max_side,
+            min_score=min_score,
+        )
+        return cls(found, OnnxRunner(model or shipped_model("landmarks"), provider=provider, threads=threads))
+
+    def __call__(self, image: Image) -> Faces:
+        """Find every face of a picture (h, w, 3) uint8 BGR, best score first.
+
+        Raises:
+            InputError: not such a picture.
+        """
+        check_image(image)
+        boxes, scores = self.detector(image)
+        faces = Faces.from_boxes(boxes, scores)
+        return self.locate(image, faces, bounds_from_box(boxes))
+
+    def locate(self, image: Image, faces: Faces, bounds: FloatArray, roll: FloatArray | None = None) -> Faces:
+        """Fill in landmarks and presence of faces whose landmarks are expected within `bounds` (n, 4).
+
+        roll: (n,) radians, clockwise, by which each face is turned; its crop is turned back.
+        """
+        if not len(faces):
+            return faces
+        spec = self.landmarks.spec
+        size = spec.input_size[0]
+        angles = np.zeros(len(faces)) if roll is None else roll
+        crops = [
+            cut_crop(image, crop_matrix(b, scale=spec.crop_scale, size=size, roll=float(a)), size)
+            for b, a in zip(bounds, angles, strict=True)
+        ]
+        outputs = self.landmarks(np.stack([c.pixels for c in crops]))
+        points = np.stack([c.to_image(p.astype(np.float64)) for c, p in zip(crops, outputs["landmarks"], strict=True)])
+        return faces.with_fields(landmarks=points, presence=outputs["presence"].astype(np.float64))
+
+    def track(
+        self, frames: Iterable[Frame], *, detect_every: int = 15, clock: StageClock | None = None
+    ) -> Iterator[tuple[Frame, Faces]]:
+        """Follow faces through frames: crops come from the last landmarks, the detector looks for new faces.
+
+        Every face carries a `track_id` that stays while it is followed. `clock` notes what each stage takes.
+        """
+        clock = clock if clock is not None else StageClock()
+        tracker = Tracker(self, detect_every=detect_every, clock=clock)
+        for frame in frames:
+            with clock.stage("process"):
+                faces = tracker.update(frame)
+            yield frame, faces
+
+    def close(self) -> None:
+        """Close both models."""
+        self.detector.close()
+        self.landmarks.close()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_image(image: Image) -> None:
+    """Raise InputError unless `image` is (h, w, 3) uint8 with pixels in it."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise InputError(f"wanted a picture (h, w, 3) uint8 BGR, found {image.dtype} {image.shape}")

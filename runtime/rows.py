@@ -1,0 +1,37 @@
+"""`Faces` as JSON that others build on: stable keys, px and years, null for what is unknown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .values import Faces, FloatArray
+
+
+def face_rows(faces: Faces) -> list[dict[str, Any]]:
+    """One dict a face, in the order of `faces`."""
+    return [_row(faces, i) for i in range(len(faces))]
+
+
+def _row(faces: Faces, i: int) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "box": _rounded(faces.boxes[i], 2),
+        "score": _number(faces.scores[i], 4),
+        "landmarks": _rounded(faces.landmarks[i], 2) if np.isfinite(faces.landmarks[i]).all() else None,
+        "presence": _number(faces.presence[i], 4),
+        "age": _number(faces.age[i], 1),
+        "female": _number(faces.female[i], 4),
+    }
+    if faces.track_id[i] >= 0:
+        row["track_id"] = int(faces.track_id[i])
+    return row
+
+
+def _number(value: float, digits: int) -> float | None:
+    return round(float(value), digits) if np.isfinite(value) else None
+
+
+def _rounded(values: FloatArray, digits: int) -> list[Any]:
+    rounded: list[Any] = np.round(values.astype(np.float64), digits).tolist()
+    return rounded

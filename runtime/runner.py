@@ -1,0 +1,63 @@
+"""`Runner`: one model, ready to be called. ONNX Runtime, TensorRT and eager PyTorch all stand behind it."""
+
+from __future__ import annotations
+
+from enum import Enum
+from types import TracebackType
+from typing import Protocol
+
+from .spec import ModelSpec
+from .values import FloatArray, Image
+
+
+class Provider(str, Enum):
+    """What executes a model. `AUTO` takes the fastest that really works and says which."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(str, Enum):
+    """In what numbers a model computes."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Runner(Protocol):
+    """A model that can be called; use it as a context manager, or `close` it."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model says of itself."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """What really runs it: ``cpu``, ``cuda``, ``eager-cpu``, …"""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """In what numbers it computes."""
+        ...
+
+    def __call__(self, batch: Image) -> dict[str, FloatArray]:
+        """Run a batch (b, h, w, 3) uint8 BGR; the outputs are named as in the spec and belong to the caller.
+
+        Raises:
+            InputError: a batch of another shape or dtype.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the runner holds; a later call is an error."""
+        ...
+
+    def __enter__(self) -> Runner: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,159 @@
+"""Where results go: a video file, JSON lines, a window. Each is opened before the first frame is processed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import IO, Protocol
+
+import cv2
+
+from .errors import OutputError
+from .rows import face_rows
+from .values import Faces, Frame, Image
+
+CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}
+
+
+class Sink(Protocol):
+    """Takes each frame's result; `close` leaves a whole file behind, however the run ended."""
+
+    wants_picture: bool
+    """Whether `write` needs the drawn picture."""
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        """Take one result; False asks the run to end."""
+        ...
+
+    def close(self) -> None:
+        """Finish the file."""
+        ...
+
+
+class VideoSink:
+    """A video file; the codec follows the suffix. It bears a temporary name until it is closed.
+
+    Frames of another size than the first are fitted to it: a video has one size.
+    """
+
+    wants_picture = True
+
+    def __init__(self, path: Path, *, fps: float) -> None:
+        if path.suffix.lower() not in CODECS:
+            raise OutputError(f"{path}: wanted one of {', '.join(CODECS)}, found {path.suffix!r}")
+        check_writable(path)
+        self._path = path
+        self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+        self._fps = fps if fps > 0 else 30.0
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        """Append one picture."""
+        if self._writer is None:
+            self._size = (picture.shape[1], picture.shape[0])
+            codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
+            self._writer = cv2.VideoWriter(str(self._partial), codec, self._fps, self._size)
+            if not self._writer.isOpened():
+                raise OutputError(f"OpenCV cannot write {self._path}; try another folder or .avi")
+        if (picture.shape[1], picture.shape[0]) != self._size:
+            picture = cv2.resize(picture, self._size)  # type: ignore[assignment]
+        self._writer.write(picture)
+        return True
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        try:
+            os.replace(self._partial, self._path)
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path} ({error})") from error
+
+
+class JsonLinesSink:
+    """A row a frame; ``-`` is standard output. Each row is whole on disk before the next frame begins."""
+
+    wants_picture = False
+
+    def __init__(self, target: str) -> None:
+        self._handle: IO[str] = sys.stdout
+        self._owned = target != "-"
+        if self._owned:
+            path = Path(target)
+            check_writable(path)
+            self._handle = path.open("w", encoding="utf-8", buffering=1)
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        """Append one row."""
+        row = {"frame": frame.index, "timestamp_ns": frame.timestamp_ns, "faces": face_rows(faces)}
+        try:
+            self._handle.write(json.dumps(row) + "\n")
+        except BrokenPipeError:
+            return False  # whoever read standard output has had enough
+        except OSError as error:
+            raise OutputError(f"cannot write the JSON rows ({error})") from error
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._owned:
+            self._handle.close()
+
+
+class WindowSink:
+    """A window; ``q`` or its close button ends the run."""
+
+    wants_picture = True
+
+    def __init__(self, title: str = "mien") -> None:
+        if not has_display():
+            raise OutputError("no display (DISPLAY and WAYLAND_DISPLAY are unset); use --no-show with --output FILE")
+        if not has_windows():
+            raise OutputError("this OpenCV is built without windows; install mien[cpu], or use --no-show")
+        self._title = title
+        self._shown = False
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        """Show one picture."""
+        if self._shown and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+            return False
+        cv2.imshow(self._title, picture)
+        self._shown = True
+        return cv2.waitKey(1) & 0xFF != ord("q")
+
+    def close(self) -> None:
+        """Close the window."""
+        if self._shown:
+            cv2.destroyAllWindows()
+
+
+def has_display() -> bool:
+    """Whether a window can be shown. Asked first, because OpenCV's Qt aborts the process when it cannot."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def has_windows() -> bool:
+    """Whether this OpenCV was built with a window system."""
+    for line in cv2.getBuildInformation().splitlines():
+        if line.strip().startswith("GUI:"):
+            return "NONE" not in line
+    return False
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError unless a file can be made at `path`; an existing file is left as it is."""
+    folder = path.parent
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, wanted a file")
+    if not folder.is_dir():
+        raise OutputError(f"no folder {folder} to write {path.name} into")
+    target = path if path.exists() else folder
+    if not os.access(target, os.W_OK):
+        raise OutputError(f"no permission to write {path}")

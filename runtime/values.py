@@ -1,0 +1,93 @@
+"""The values that flow through the runtime. Points are in original image pixels unless a name ends in `_crop`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Image = npt.NDArray[np.uint8]
+
+POINTS = 68
+"""Number of landmarks in the ``ibug68`` scheme."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a source.
+
+    pixels: (h, w, 3) uint8 BGR. timestamp_ns: when it was taken, on one monotonic clock (files: their own time).
+    index: its number in the source, from 0, dropped frames counted.
+    """
+
+    pixels: Image
+    timestamp_ns: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """All faces of one image, a row each.
+
+    boxes: (n, 4) xyxy px. scores: (n,) of the detector. landmarks: (n, 68, 3), x, y in px and z in the same unit,
+    growing away from the camera. presence: (n,) probability that the crop holds a face. age: (n,) years.
+    female: (n,) probability. track_id: (n,) int, -1 where not tracked. Unknown values are NaN.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    landmarks: FloatArray
+    presence: FloatArray
+    age: FloatArray
+    female: FloatArray
+    track_id: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        wanted: dict[str, tuple[int, ...]] = {"boxes": (n, 4), "landmarks": (n, POINTS, 3)}
+        for f in fields(self):
+            shape = getattr(self, f.name).shape
+            if shape != wanted.get(f.name, (n,)):
+                raise ValueError(f"Faces.{f.name}: wanted shape {wanted.get(f.name, (n,))}, found {shape}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def mask(self, keep: npt.NDArray[Any]) -> Faces:
+        """Select rows by a boolean mask or by indices; the order of indices is the order of the result."""
+        return Faces(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
+
+    def with_fields(self, **changes: FloatArray | npt.NDArray[np.int64]) -> Faces:
+        """Return the same faces with some fields replaced."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    @staticmethod
+    def empty() -> Faces:
+        """No faces."""
+        return Faces.from_boxes(np.empty((0, 4)), np.empty(0))
+
+    @staticmethod
+    def from_boxes(boxes: FloatArray, scores: FloatArray) -> Faces:
+        """Faces of which only the box is known."""
+        n = len(boxes)
+        unknown = np.full(n, np.nan)
+        return Faces(
+            boxes=boxes,
+            scores=scores,
+            landmarks=np.full((n, POINTS, 3), np.nan),
+            presence=unknown,
+            age=unknown,
+            female=unknown,
+            track_id=np.full(n, -1, dtype=np.int64),
+        )
+
+    @staticmethod
+    def concat(parts: Sequence[Faces]) -> Faces:
+        """Stack the rows of several `Faces`."""
+        if not parts:
+            return Faces.empty()
+        return Faces(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Faces)})

@@ -1,0 +1,73 @@
+"""Material that the tests draw themselves: a face is a few ellipses with known landmarks."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+
+def mean_shape() -> np.ndarray:
+    """68 points of a plain face in a unit square, in the ibug68 order."""
+    jaw_angle = np.linspace(np.pi, 0, 17)
+    jaw = np.stack([0.5 + 0.4 * np.cos(jaw_angle), 0.35 + 0.55 * np.sin(jaw_angle)], axis=1)
+    brow = np.stack([np.linspace(0.18, 0.42, 5), 0.22 - 0.04 * np.sin(np.linspace(0, np.pi, 5))], axis=1)
+    nose = np.stack([np.full(4, 0.5), np.linspace(0.34, 0.52, 4)], axis=1)
+    nostrils = np.stack([np.linspace(0.42, 0.58, 5), 0.57 + 0.02 * np.sin(np.linspace(0, np.pi, 5))], axis=1)
+    around = np.array([np.pi, 4 * np.pi / 3, 5 * np.pi / 3, 0, np.pi / 3, 2 * np.pi / 3])
+    eye = np.stack([0.07 * np.cos(around), 0.035 * np.sin(around)], axis=1)
+    lips = np.pi + np.arange(12) * np.pi / 6
+    outer = np.stack([0.5 + 0.14 * np.cos(lips), 0.72 + 0.07 * np.sin(lips)], axis=1)
+    inside = np.pi + np.arange(8) * np.pi / 4
+    inner = np.stack([0.5 + 0.1 * np.cos(inside), 0.72 + 0.03 * np.sin(inside)], axis=1)
+    mirrored_brow = np.stack([1 - brow[::-1, 0], brow[::-1, 1]], axis=1)
+    return np.concatenate(
+        [jaw, brow, mirrored_brow, nose, nostrils, eye + [0.32, 0.35], eye + [0.68, 0.35], outer, inner]
+    )
+
+
+def draw_face(canvas: np.ndarray, points: np.ndarray) -> None:
+    """Draw a face with these landmarks (68, 2) px onto `canvas`."""
+    size = float(np.ptp(points[:, 0]))
+    centre = (points[0] + points[16]) / 2 + [0, 0.15 * size]
+    cv2.ellipse(
+        canvas, (int(centre[0]), int(centre[1])), (int(0.5 * size), int(0.7 * size)), 0, 0, 360, (150, 180, 225), -1
+    )
+    for first, last, colour in ((36, 41, (60, 40, 30)), (42, 47, (60, 40, 30)), (48, 59, (90, 80, 190))):
+        cv2.fillPoly(canvas, [points[first : last + 1].round().astype(np.int32)], colour)
+    for first, last in ((17, 21), (22, 26), (27, 30), (31, 35)):
+        cv2.polylines(canvas, [points[first : last + 1].round().astype(np.int32)], False, (50, 60, 80), 2)
+
+
+@pytest.fixture
+def landmark_folder(tmp_path: Path) -> Path:
+    """A folder in the landmark format: 24 drawn faces of 12 people, depth for all but one."""
+    folder = tmp_path / "drawn"
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    labels, depths = [], []
+    for i in range(24):
+        canvas = np.asarray(rng.integers(60, 200, (160, 160, 3)), dtype=np.uint8)
+        canvas = cv2.GaussianBlur(canvas, (0, 0), 4)
+        points = mean_shape() * rng.uniform(60, 90) + rng.uniform(20, 50, 2)
+        draw_face(canvas, points)
+        name = f"face_{i:02d}.png"
+        cv2.imwrite(str(folder / "images" / name), canvas)
+        labels.append([name, ["drawn", "sketched"][i % 2], f"person{i // 2}", 160, 160, *points.ravel().round(3)])
+        if i:
+            z = 20 * (np.abs(mean_shape()[:, 0] - 0.5) - 0.2)
+            depths.append([name, 0.01, *np.concatenate([points, z[:, None]], axis=1).ravel().round(3)])
+    axes = [f"{axis}{i}" for i in range(68) for axis in "xy"]
+    write_csv(folder / "landmarks.csv", ["file", "source", "subject", "width", "height", *axes], labels)
+    axes3 = [f"{axis}{i}" for i in range(68) for axis in "xyz"]
+    write_csv(folder / "landmarks3d_pseudo.csv", ["file", "nme_inner51", *axes3], depths)
+    return folder
+
+
+def write_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:
+    """Write a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        csv.writer(handle).writerows([header, *rows])

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mien.runtime.boxes import fit_inside, pad_to_multiple, select_boxes
+from mien.runtime.errors import ModelError
+from mien.runtime.rows import face_rows
+from mien.runtime.spec import ModelSpec, Task
+from mien.runtime.values import Faces
+
+
+def two_faces() -> Faces:
+    return Faces.from_boxes(np.array([[0.0, 0, 10, 10], [20, 20, 40, 50]]), np.array([0.9, 0.8]))
+
+
+def test_faces_select_and_stack() -> None:
+    faces = two_faces()
+    assert len(Faces.empty()) == 0
+    assert len(faces.mask(faces.scores > 0.85)) == 1
+    assert faces.mask(np.array([1, 0])).scores.tolist() == [0.8, 0.9]
+    assert len(Faces.concat([faces, Faces.empty(), faces])) == 4
+    assert len(Faces.concat([])) == 0
+
+
+def test_faces_refuse_other_shapes() -> None:
+    with pytest.raises(ValueError, match=r"Faces\.scores: wanted shape \(2,\), found \(1,\)"):
+        two_faces().with_fields(scores=np.array([1.0]))
+
+
+def test_rows_have_null_for_what_is_unknown() -> None:
+    row = face_rows(two_faces())[0]
+    assert row["landmarks"] is None and row["age"] is None and "track_id" not in row
+    assert row["box"] == [0.0, 0.0, 10.0, 10.0]
+
+
+def test_spec_round_trip() -> None:
+    spec = ModelSpec(
+        task=Task.LANDMARKS,
+        input_size=(112, 112),
+        outputs=("landmarks", "presence"),
+        crop_scale=1.3,
+        points="ibug68",
+        dims=3,
+        provenance={"backbone": "x"},
+    )
+    assert ModelSpec.from_json(spec.to_json(), origin="here") == spec
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"version": 1, "task": "juggling", "input_size": [1, 2]}'])
+def test_spec_refuses_what_it_cannot_read(text: str) -> None:
+    with pytest.raises(ModelError, match=r"model\.onnx: its model spec cannot be read"):
+        ModelSpec.from_json(text, origin="model.onnx")
+
+
+def test_spec_of_the_future() -> None:
+    with pytest.raises(ModelError, match="version 99"):
+        ModelSpec.from_json('{"version": 99}', origin="model.onnx")
+
+
+def test_nms_keeps_the_best_of_a_heap() -> None:
+    boxes = np.array([[0.0, 0, 10, 10], [1, 1, 11, 11], [50, 50, 60, 60], [0, 0, 10, 10]])
+    kept, scores = select_boxes(boxes, np.array([0.7, 0.9, 0.6, 0.1]), threshold=0.3)
+    assert scores.tolist() == [0.9, 0.6]
+    assert kept.tolist() == [[1, 1, 11, 11], [50, 50, 60, 60]]
+    assert select_boxes(boxes, np.zeros(4), threshold=0.3)[0].shape == (0, 4)
+
+
+def test_padding_and_reduction() -> None:
+    assert pad_to_multiple(np.ones((180, 320, 3), np.uint8), 32).shape == (192, 320, 3)
+    assert fit_inside(720, 1280, 320) == 0.25
+    assert fit_inside(100, 200, 320) == 1.0

@@ -1,0 +1,223 @@
+"""The command line as a user meets it: what it prints, what it leaves behind, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner, Result
+
+from mien.cli import app
+from mien.runtime.demo_camera import DemoCamera, find_photo
+
+run = CliRunner()
+
+
+def mien(*arguments: object, code: int = 0) -> Result:
+    result = run.invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
+    return result
+
+
+def one_line(result: Result) -> str:
+    """The error, which is one line however narrow the terminal."""
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error:"), result.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Twenty frames of the demo camera as a video file."""
+    path = tmp_path / "clip.mp4"
+    camera = DemoCamera()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
+    for i in range(20):
+        writer.write(camera.frame(i))
+    writer.release()
+    return path
+
+
+def frames_of(path: Path) -> int:
+    video = cv2.VideoCapture(str(path))
+    count = 0
+    while video.read()[0]:
+        count += 1
+    video.release()
+    return count
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["train"],
+        ["train", "landmarks"],
+        ["train", "detector"],
+        ["export"],
+        ["predict"],
+        ["webcam"],
+        ["bench"],
+        ["evaluate"],
+        ["evaluate", "landmarks"],
+        ["evaluate", "detector"],
+        ["info"],
+    ],
+)
+def test_every_command_helps_with_an_example(command: list[str]) -> None:
+    text = mien(*command, "--help").output
+    if command and command not in (["train"], ["evaluate"]):
+        assert f"mien {' '.join(command)} " in text.split("Usage:")[1].split("\n", 1)[1]
+
+
+def test_webcam_writes_a_video_rows_and_stats(clip: Path, tmp_path: Path) -> None:
+    video, rows, stats = tmp_path / "out.mp4", tmp_path / "rows.jsonl", tmp_path / "stats.json"
+    mien("webcam", "--source", clip, "--no-show", "--output", video, "--json", rows, "--stats", stats)
+    assert frames_of(video) == 20
+    parsed = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert [row["frame"] for row in parsed] == list(range(20))
+    assert all(len(row["faces"]) == 1 and len(row["faces"][0]["landmarks"]) == 68 for row in parsed)
+    assert {row["faces"][0]["track_id"] for row in parsed} == {0}
+    summary = json.loads(stats.read_text())
+    assert summary["frames"] == {"read": 20, "processed": 20, "dropped": 0} and summary["provider"] == "cpu"
+    assert {"capture", "detect", "landmarks", "draw", "write", "process", "end_to_end"} <= set(summary["stages"])
+    assert not list(tmp_path.glob("*partial*"))
+
+
+def test_landmarks_follow_the_demo_face(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    mien("webcam", "--source", "demo", "--no-show", "--json", rows, "--max-frames", 40)
+    camera = DemoCamera()
+    for line in rows.read_text().splitlines():
+        row = json.loads(line)
+        corners = camera.face_corners(row["frame"])
+        points = np.array(row["faces"][0]["landmarks"])[:, :2]
+        slack = 0.15 * np.ptp(corners[:, 0])
+        assert (points > corners.min(axis=0) - slack).all() and (points < corners.max(axis=0) + slack).all()
+        right, left = points[36:42].mean(axis=0), points[42:48].mean(axis=0)
+        assert 0.25 < np.linalg.norm(left - right) / np.ptp(corners[:, 0]) < 0.6
+
+
+def test_predict_reports_bad_files_and_goes_on(tmp_path: Path) -> None:
+    photo, _ = find_photo()
+    (tmp_path / "a.jpg").write_bytes(photo.read_bytes())
+    (tmp_path / "bad.jpg").write_bytes(photo.read_bytes()[:60])
+    (tmp_path / "empty.png").touch()
+    result = mien("predict", tmp_path, tmp_path / "missing.jpg", "--draw", tmp_path / "drawn", code=2)
+    (row,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert row["image"].endswith("a.jpg") and len(row["faces"]) == 1
+    for name in ("bad.jpg", "empty.png", "missing.jpg"):
+        assert name in result.stderr
+    assert cv2.imread(str(tmp_path / "drawn" / "a.png")) is not None
+
+
+def test_predict_reads_videos(clip: Path) -> None:
+    rows = [json.loads(line) for line in mien("predict", clip).stdout.splitlines()]
+    assert len(rows) == 20 and rows[3]["frame"] == 3 and rows[3]["timestamp_ns"] == 100_000_000
+
+
+def test_a_video_that_ends_early_says_so(clip: Path, tmp_path: Path) -> None:
+    avi = tmp_path / "long.avi"
+    camera = DemoCamera()
+    writer = cv2.VideoWriter(str(avi), cv2.VideoWriter.fourcc(*"MJPG"), 30, (640, 480))
+    for i in range(20):
+        writer.write(camera.frame(i))
+    writer.release()
+    avi.write_bytes(avi.read_bytes()[: avi.stat().st_size // 2])
+    result = mien("webcam", "--source", avi, "--no-show", "--output", tmp_path / "out.mp4", code=2)
+    assert "ended before its last frame" in result.stderr
+    assert 0 < frames_of(tmp_path / "out.mp4") < 20
+
+
+def test_info_of_shipped_models() -> None:
+    from mien.runtime.shipped import WEIGHTS
+
+    total = 0
+    for name in ("landmarks", "detector"):
+        row = json.loads(mien("info", WEIGHTS / f"{name}.onnx", "--json").stdout)
+        assert row["task"] == name and row["provider"] == "cpu" and row["precision"] == "fp32"
+        total += row["size_bytes"]
+    assert total <= 8_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["predict", "nothing.jpg"], "no image nothing.jpg"),
+        (["webcam", "--source", "nothing.mp4", "--no-show"], "nothing.mp4"),
+        (["webcam", "--source", "demo", "--no-show", "--output", "no/where.mp4"], "no folder no"),
+        (["webcam", "--source", "demo", "--no-show", "--output", "out.xyz"], "wanted one of .mp4"),
+        (["webcam", "--source", "demo", "--no-show", "--json", "/"], "is a folder"),
+        (["webcam", "--source", "demo", "--no-show", "--provider", "cuda"], "CUDA"),
+        (["info", "nothing.onnx"], "no model nothing.onnx"),
+        (["export", "nothing.pt", "-o", "m.onnx"], "no checkpoint nothing.pt"),
+        (["evaluate", "landmarks", "--data", "."], "holds neither landmarks.csv nor"),
+        (["evaluate", "detector", "--data", "."], "no pictures"),
+        (["train", "landmarks", "--data", "."], "holds neither landmarks.csv nor"),
+        (["bench", "--batch", "1,x"], "--batch wants whole numbers"),
+        (["bench", "--providers", "gpu"], "--providers wants cpu or cuda"),
+    ],
+)
+def test_misuse_is_one_line_and_leaves_nothing(
+    arguments: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = mien(*arguments, code=2)
+    assert reason in result.stderr.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_backbone_names_the_known_ones(landmark_folder: Path) -> None:
+    result = mien("train", "landmarks", "--data", landmark_folder, "--backbone", "resnet19", code=2)
+    assert "unknown backbone 'resnet19'; known: mobilenet_v2" in one_line(result)
+
+
+def test_foreign_models_are_told_apart(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy")
+    foreign = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "g", [x], [y]), opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10
+    )
+    path = tmp_path / "foreign.onnx"
+    onnx.save(foreign, path)
+    assert "carries no mien metadata" in one_line(mien("info", path, code=2))
+    assert "neither a detector of mien nor a YuNet file" in one_line(
+        mien("predict", "x.jpg", "--detector", path, code=2)
+    )
+    path.write_bytes(b"not a model")
+    assert "not a model that ONNX Runtime can load" in one_line(mien("info", path, code=2))
+
+
+def test_no_window_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert "no display" in one_line(mien("webcam", "--source", "demo", code=2))
+
+
+def test_evaluate_landmarks_has_the_stable_keys(landmark_folder: Path) -> None:
+    row = json.loads(mien("evaluate", "landmarks", "--data", landmark_folder, "--json").stdout)
+    assert row["task"] == "landmarks" and row["count"] == 24
+    assert {"model", "nme", "auc8", "fr8", "by_source"} <= set(row)
+    assert row["by_source"]["drawn"]["count"] == 12 and set(row["by_source"]["drawn"]) == {"count", "nme", "auc8", "fr8"}
+    assert "by_source" in mien("evaluate", "landmarks", "--data", landmark_folder, "--held-out").stdout
+
+
+def test_evaluate_detector_on_a_photograph(tmp_path: Path) -> None:
+    photo, info = find_photo()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / photo.name).write_bytes(photo.read_bytes())
+    x0, y0, x1, y1 = info.face
+    (tmp_path / "boxes.csv").write_text(f"file,x,y,w,h\n{photo.name},{x0},{y0},{x1 - x0},{y1 - y0}\n")
+    row = json.loads(mien("evaluate", "detector", "--data", tmp_path, "--json").stdout)
+    assert row["ap50"] == 100.0 and row["recall"] == 100.0
+
+
+def test_bench_prints_a_table_and_keeps_raw_values(tmp_path: Path) -> None:
+    result = mien("bench", "--baseline", "none", "--rounds", 2, "--calls", 2, "--json", tmp_path / "b.json")
+    assert "| landmarks | fp32 | cpu | 1 | 1 |" in result.stdout
+    report = json.loads((tmp_path / "b.json").read_text())
+    assert report["format"] == "mien-bench" and len(report["rows"][0]["measurement"]["latencies_ns"]) == 2

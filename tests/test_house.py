@@ -1,0 +1,110 @@
+"""What holds the house together: imports run one way, and what is built is what lies in the tree."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import mien
+
+ROOT = Path(mien.__file__).parent
+ROOMS = ("runtime", "bench", "export")
+MAY_USE = {
+    "runtime": {"runtime"},
+    "bench": {"runtime", "bench"},
+    "export": {"runtime", "bench", "export"},
+}
+ONLY_IN_EXPORT = {"torch", "torchvision", "onnx", "onnxscript", "matplotlib", "safetensors"}
+
+
+def imports_of(path: Path) -> set[str]:
+    """Absolute names of all modules that a file imports, wherever in the file."""
+    package = ".".join(("mien", *path.relative_to(ROOT).parts[:-1]))
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            names.add(".".join([*base, *([node.module] if node.module else [])]))
+    return names
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_run_one_way(room: str) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        for name in imports_of(path):
+            top = name.split(".")[0]
+            if top == "mien":
+                assert name.split(".")[1] in MAY_USE[room], f"{path.name} imports {name}"
+            if room != "export":
+                assert top not in ONLY_IN_EXPORT, f"{path.name} imports {name}"
+
+
+def test_import_loads_no_torch() -> None:
+    code = "import sys, mien; print([m for m in ('torch', 'onnx', 'matplotlib', 'mien.export') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_needs_no_heavy_import() -> None:
+    code = "import sys, mien.cli; print([m for m in ('torch', 'onnx', 'mien.export') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names() -> None:
+    assert sorted(mien.__all__) == [
+        "Faces",
+        "Frame",
+        "MienError",
+        "ModelSpec",
+        "OnnxRunner",
+        "Pipeline",
+        "Provider",
+        "draw_faces",
+        "open_capture",
+    ]
+
+
+def test_no_module_hides_another() -> None:
+    for room in ROOMS:
+        for path in (ROOT / room).glob("*.py"):
+            if path.stem == "__init__":
+                continue
+            assert path.stem not in sys.stdlib_module_names, path
+            spec = importlib.util.find_spec(path.stem) if path.stem not in ROOMS else None
+            assert spec is None or "site-packages" not in str(spec.origin), path
+
+
+def test_wheel_holds_the_tree(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    built = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("mien/")}
+    tree = {f"mien/{p.relative_to(ROOT).as_posix()}" for room in ROOMS for p in (ROOT / room).rglob("*.py")}
+    tree |= {"mien/__init__.py", "mien/cli.py", "mien/py.typed"}
+    tree |= {f"mien/runtime/weights/{p.name}" for p in (ROOT / "runtime/weights").glob("*.onnx")}
+    tree |= {f"mien/export/weights/{p.name}" for p in (ROOT / "export/weights").glob("*.pt")}
+    assert built == tree
+
+
+def test_spellings_of_help_agree() -> None:
+    spellings = [["-m", "mien.cli"], [str(ROOT / "cli.py")]]
+    outputs = [
+        subprocess.run([sys.executable, *s, "--help"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        for s in spellings
+    ]
+    script = Path(sys.executable).parent / "mien"
+    outputs.append(subprocess.run([str(script), "--help"], capture_output=True, text=True, check=True).stdout)
+    assert outputs[0] == outputs[1] == outputs[2]
+    assert "Usage: mien" in outputs[0]
