@@ -274,6 +274,9 @@ def webcam(
     json_out: str | None = typer.Option(None, "--json", help="File for JSON lines; - is standard output."),
     stats: Path | None = typer.Option(None, "--stats", help="File for the stage latencies at the end (JSON)."),
     max_frames: int | None = typer.Option(None, "--max-frames", min=1, help="Stop after so many frames."),
+    smooth: float = typer.Option(
+        1.0, "--smooth", min=0.0, help="One-Euro cutoff at rest, Hz; lower is stiller; 0: off."
+    ),
     detect_every: int = typer.Option(15, "--detect-every", min=1, help="Look for new faces every N frames."),
     model: Path | None = MODEL,
     detector: Path | None = DETECTOR,
@@ -285,7 +288,8 @@ def webcam(
     from mien.runtime.capture import open_capture
     from mien.runtime.live import LiveRun, close_all
     from mien.runtime.pipeline import Pipeline
-    from mien.runtime.sinks import JsonLinesSink, Sink, VideoSink, WindowSink, check_writable
+    from mien.runtime.sinks import BackgroundSink, JsonLinesSink, Sink, VideoSink, WindowSink, check_writable
+    from mien.runtime.smoothing import OneEuro
 
     if stats is not None:
         check_writable(stats)
@@ -300,13 +304,14 @@ def webcam(
             if show:
                 sinks.append(WindowSink())
             if output is not None:
-                sinks.append(VideoSink(output, fps=capture.fps or 30.0))
+                sinks.append(BackgroundSink(VideoSink(output, fps=capture.fps or 30.0)))
             if json_out is not None:
-                sinks.append(JsonLinesSink(json_out))
+                sinks.append(BackgroundSink(JsonLinesSink(json_out)))
         except MienError:
             close_all(sinks)
             raise
-        run = LiveRun(capture, pipeline, sinks, detect_every=detect_every)
+        smoothing = OneEuro(min_cutoff_hz=smooth) if smooth > 0 else None
+        run = LiveRun(capture, pipeline, sinks, detect_every=detect_every, smoothing=smoothing)
         summary = run.run(max_frames=max_frames)
     if stats is not None:
         stats.write_text(json.dumps(summary.to_row(), indent=2) + "\n", encoding="utf-8")

@@ -12,6 +12,7 @@ from .capture import Capture
 from .overlay import draw_faces
 from .pipeline import Pipeline
 from .sinks import Sink
+from .smoothing import OneEuro
 from .stages import StageClock
 from .values import Faces, Frame, Image
 
@@ -46,13 +47,22 @@ class LiveRun:
     Sinks are closed however the run ends, so that their files are whole. `interrupted` tells of a Ctrl-C.
     """
 
-    def __init__(self, capture: Capture, pipeline: Pipeline, sinks: Sequence[Sink], *, detect_every: int = 15) -> None:
+    def __init__(
+        self,
+        capture: Capture,
+        pipeline: Pipeline,
+        sinks: Sequence[Sink],
+        *,
+        detect_every: int = 15,
+        smoothing: OneEuro | None = None,
+    ) -> None:
         self.clock = StageClock()
         self.interrupted = False
         self._capture = capture
         self._pipeline = pipeline
         self._sinks = sinks
         self._detect_every = detect_every
+        self._smoothing = smoothing
         self._processed = 0
         self._most_faces = 0
 
@@ -83,7 +93,10 @@ class LiveRun:
     def _loop(self, max_frames: int | None) -> None:
         clock = self.clock
         started = clock.now()
-        for frame, faces in self._pipeline.track(self._frames(), detect_every=self._detect_every, clock=clock):
+        results = self._pipeline.track(
+            self._frames(), detect_every=self._detect_every, smoothing=self._smoothing, clock=clock
+        )
+        for frame, faces in results:
             self._processed += 1
             self._most_faces = max(self._most_faces, len(faces))
             if self._capture.live:

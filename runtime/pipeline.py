@@ -15,6 +15,7 @@ from .geometry import bounds_from_box, crop_matrix
 from .onnx_runner import OnnxRunner
 from .runner import Provider, Runner
 from .shipped import shipped_model
+from .smoothing import OneEuro, Smoother
 from .spec import Task
 from .stages import StageClock
 from .tracker import Tracker
@@ -89,17 +90,27 @@ class Pipeline:
         return faces.with_fields(landmarks=points, presence=outputs["presence"].astype(np.float64))
 
     def track(
-        self, frames: Iterable[Frame], *, detect_every: int = 15, clock: StageClock | None = None
+        self,
+        frames: Iterable[Frame],
+        *,
+        detect_every: int = 15,
+        smoothing: OneEuro | None = None,
+        clock: StageClock | None = None,
     ) -> Iterator[tuple[Frame, Faces]]:
         """Follow faces through frames: crops come from the last landmarks, the detector looks for new faces.
 
-        Every face carries a `track_id` that stays while it is followed. `clock` notes what each stage takes.
+        Every face carries a `track_id` that stays while it is followed. Landmarks are smoothed only if `smoothing`
+        is given (tracking itself goes on from the raw ones). `clock` notes what each stage takes.
         """
         clock = clock if clock is not None else StageClock()
         tracker = Tracker(self, detect_every=detect_every, clock=clock)
+        smoother = Smoother(smoothing) if smoothing is not None else None
         for frame in frames:
             with clock.stage("process"):
                 faces = tracker.update(frame)
+                if smoother is not None:
+                    with clock.stage("smooth"):
+                        faces = smoother.update(faces, timestamp_ns=frame.timestamp_ns)
             yield frame, faces
 
     def close(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import sys
+import threading
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -130,6 +132,53 @@ class WindowSink:
         """Close the window."""
         if self._shown:
             cv2.destroyAllWindows()
+
+
+class BackgroundSink:
+    """Lets another sink work in a thread of its own, a bounded number of frames behind.
+
+    What goes wrong there is raised by the next `write` or by `close`, which waits for everything to be written.
+    """
+
+    def __init__(self, sink: Sink, *, capacity: int = 8) -> None:
+        self.wants_picture = sink.wants_picture
+        self._sink = sink
+        self._queue: queue.Queue[tuple[Frame, Faces, Image] | None] = queue.Queue(capacity)
+        self._failure: BaseException | None = None
+        self._goes_on = True
+        self._thread = threading.Thread(target=self._run, name="mien writer", daemon=True)
+        self._thread.start()
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        """Hand one result over; waits only when the writer is `capacity` frames behind."""
+        self._raise_failure()
+        self._queue.put((frame, faces, picture))
+        return self._goes_on
+
+    def close(self) -> None:
+        """Write what is left and close the sink."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        try:
+            self._sink.close()
+        finally:
+            self._raise_failure()
+
+    def _run(self) -> None:
+        # After a failure the queue is still emptied, or the other side would wait for ever.
+        while (item := self._queue.get()) is not None:
+            if self._failure is None and self._goes_on:
+                try:
+                    self._goes_on = self._sink.write(*item)
+                except Exception as error:  # noqa: BLE001 - raised in the thread that writes and closes
+                    self._failure = error
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            self._goes_on = False
+            raise failure
 
 
 def has_display() -> bool:

@@ -202,7 +202,12 @@ def test_evaluate_landmarks_has_the_stable_keys(landmark_folder: Path) -> None:
     row = json.loads(mien("evaluate", "landmarks", "--data", landmark_folder, "--json").stdout)
     assert row["task"] == "landmarks" and row["count"] == 24
     assert {"model", "nme", "auc8", "fr8", "by_source"} <= set(row)
-    assert row["by_source"]["drawn"]["count"] == 12 and set(row["by_source"]["drawn"]) == {"count", "nme", "auc8", "fr8"}
+    assert row["by_source"]["drawn"]["count"] == 12 and set(row["by_source"]["drawn"]) == {
+        "count",
+        "nme",
+        "auc8",
+        "fr8",
+    }
     assert "by_source" in mien("evaluate", "landmarks", "--data", landmark_folder, "--held-out").stdout
 
 

@@ -124,9 +124,7 @@ def test_bench_compares_with_eager(model: Path) -> None:
     assert "| net | fp32 | cpu | 1 |" in report.to_markdown()
 
 
-def test_bench_of_a_checkpoint_exports_it_first(
-    checkpoint: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bench_of_a_checkpoint_exports_it_first(checkpoint: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(to_onnx, "write_graph", lambda net, spec, path: path.write_bytes(model.read_bytes()))
     report = run_bench([checkpoint], BenchOptions(rounds=5, calls_per_round=1, batches=(2,)))
     assert [row.measurement.description.batch for row in report.rows] == [2, 2]

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.runtime.errors import OutputError
+from mien.runtime.live import close_all
+from mien.runtime.overlay import CONTOURS, draw_faces
+from mien.runtime.sinks import BackgroundSink, JsonLinesSink, VideoSink
+from mien.runtime.values import Faces, Frame, Image
+
+
+def frame(index: int, size: tuple[int, int] = (48, 64)) -> Frame:
+    pixels = np.full((*size, 3), 40 * (index % 5), np.uint8)
+    return Frame(pixels=pixels, timestamp_ns=index, index=index)
+
+
+def count(path: Path) -> int:
+    video = cv2.VideoCapture(str(path))
+    n = 0
+    while video.read()[0]:
+        n += 1
+    video.release()
+    return n
+
+
+class Recorder:
+    wants_picture = False
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.closed = 0
+        self.go = threading.Event()
+        self.fail_at: int | None = None
+        self.stop_at: int | None = None
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        self.go.wait(5)
+        if frame.index == self.fail_at:
+            raise OutputError("disk full")
+        self.seen.append(frame.index)
+        return frame.index != self.stop_at
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv", ".webm"])
+def test_video_has_every_frame_and_its_name_at_the_end(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    sink = VideoSink(path, fps=25)
+    for i in range(7):
+        assert sink.write(frame(i, (48 + 16 * (i > 4), 64)), Faces.empty(), frame(i, (48 + 16 * (i > 4), 64)).pixels)
+    assert not path.exists()
+    sink.close()
+    sink.close()
+    assert count(path) == 7 and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_video_without_a_frame_leaves_nothing(tmp_path: Path) -> None:
+    VideoSink(tmp_path / "out.mp4", fps=25).close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_are_whole(tmp_path: Path) -> None:
+    sink = JsonLinesSink(str(tmp_path / "rows.jsonl"))
+    sink.write(frame(3), Faces.empty(), frame(3).pixels)
+    assert json.loads((tmp_path / "rows.jsonl").read_text()) == {"frame": 3, "timestamp_ns": 3, "faces": []}
+    sink.close()
+
+
+def test_background_writes_all_before_it_closes() -> None:
+    recorder = Recorder()
+    sink = BackgroundSink(recorder, capacity=32)
+    for i in range(20):
+        sink.write(frame(i), Faces.empty(), frame(i).pixels)
+    assert recorder.seen == []
+    recorder.go.set()
+    sink.close()
+    assert recorder.seen == list(range(20)) and recorder.closed == 1
+
+
+def test_a_failure_in_the_background_reaches_the_caller() -> None:
+    recorder = Recorder()
+    recorder.fail_at = 2
+    recorder.go.set()
+    sink = BackgroundSink(recorder, capacity=2)
+    with pytest.raises(OutputError, match="disk full"):
+        for i in range(1000):
+            sink.write(frame(i), Faces.empty(), frame(i).pixels)
+    sink.close()
+    assert recorder.closed == 1 and recorder.seen == [0, 1]
+
+
+def test_a_failure_at_the_last_frame_is_raised_by_close() -> None:
+    recorder = Recorder()
+    recorder.fail_at = 0
+    sink = BackgroundSink(recorder)
+    sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    recorder.go.set()
+    with pytest.raises(OutputError, match="disk full"):
+        sink.close()
+    assert recorder.closed == 1
+
+
+def test_a_sink_that_has_had_enough_ends_the_run() -> None:
+    recorder = Recorder()
+    recorder.stop_at = 0
+    recorder.go.set()
+    sink = BackgroundSink(recorder, capacity=1)
+    assert not all(sink.write(frame(i), Faces.empty(), frame(i).pixels) for i in range(1000))
+    sink.close()
+    assert recorder.seen == [0]
+
+
+def test_every_sink_is_closed_when_one_fails() -> None:
+    class Broken(Recorder):
+        def close(self) -> None:
+            raise OutputError("no space")
+
+    last = Recorder()
+    with pytest.raises(OutputError, match="no space"):
+        close_all([Broken(), last])
+    assert last.closed == 1
+
+
+def test_contours_use_every_point_once() -> None:
+    points = [i for first, last, _ in CONTOURS for i in range(first, last + 1)]
+    assert points == list(range(68))
+
+
+def test_overlay_draws_on_a_copy() -> None:
+    canvas = np.zeros((100, 100, 3), np.uint8)
+    faces = Faces.from_boxes(np.array([[20.0, 20, 80, 80]]), np.ones(1))
+    points = np.random.default_rng(0).uniform(30, 70, (1, 68, 3))
+    drawn = draw_faces(canvas, faces.with_fields(landmarks=points, track_id=np.array([7])), hud=["30 fps"])
+    assert not canvas.any()
+    x, y = points[0, 5, :2].round().astype(int)
+    assert drawn[y, x].any() and drawn[20, 50].any() and drawn[:24, :60].any()
+    outside = faces.with_fields(landmarks=points + 5000.0)
+    assert draw_faces(canvas, outside).shape == canvas.shape
