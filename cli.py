@@ -121,6 +121,8 @@ def train_landmarks(
     freeze: bool = typer.Option(False, "--freeze/--fine-tune", help="Keep the backbone's weights, or train them too."),
     input_size: int = typer.Option(112, "--input-size", min=64, help="Side of the crop, px."),
     face_free: Path | None = FACE_FREE,
+    start: Path | None = typer.Option(None, "--start", help="Begin with the weights of this checkpoint."),
+    gentle: bool = typer.Option(False, "--gentle", help="Stray less from upright, clean faces: for a last stage."),
     epochs: int = EPOCHS,
     batch_size: int = typer.Option(32, "--batch-size", min=2),
     learning_rate: float = typer.Option(1e-3, "--learning-rate"),
@@ -145,6 +147,8 @@ def train_landmarks(
         frozen=freeze,
         input_size=input_size,
         face_free=face_free,
+        start=start,
+        gentle=gentle,
         seed=seed,
     )
     config = TrainConfig(

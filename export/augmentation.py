@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 from ..runtime.values import FloatArray, Image
 
 
-def jitter_bounds(bounds: FloatArray, rng: np.random.Generator) -> FloatArray:
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How far training crops stray from what is measured.
+
+    shift, zoom: standard deviations, of the face's side and of the logarithm of its size. roll: in radians.
+    occluded, degraded: shares of the crops that are partly covered, or blurred, noisy or compressed.
+    """
+
+    shift: float
+    zoom: float
+    roll: float
+    occluded: float
+    degraded: float
+
+
+STRONG = Strength(shift=0.05, zoom=0.1, roll=0.3, occluded=0.3, degraded=1.0)
+"""What a detector and a camera may do to a face."""
+GENTLE = Strength(shift=0.03, zoom=0.06, roll=0.12, occluded=0.1, degraded=0.4)
+"""Near to what a tracker sees, for the last epochs (as YOLOX ends without mosaics, Ge et al. 2021)."""
+
+
+def jitter_bounds(bounds: FloatArray, rng: np.random.Generator, strength: Strength) -> FloatArray:
     """Shift and scale landmark bounds (4,) as a detector or a tracker would miss them."""
     x0, y0, x1, y1 = bounds
     side = max(x1 - x0, y1 - y0)
-    centre = np.array([x0 + x1, y0 + y1]) / 2 + rng.normal(0, 0.05, 2) * side
-    half = np.array([x1 - x0, y1 - y0]) / 2 * np.exp(np.clip(rng.normal(0, 0.1), -0.25, 0.3))
+    centre = np.array([x0 + x1, y0 + y1]) / 2 + rng.normal(0, strength.shift, 2) * side
+    half = np.array([x1 - x0, y1 - y0]) / 2 * np.exp(np.clip(rng.normal(0, strength.zoom), -0.25, 0.3))
     return np.concatenate([centre - half, centre + half])
 
 
-def random_roll(rng: np.random.Generator) -> float:
-    """In-plane rotation in radians: mostly small, sometimes up to a half turn's third."""
-    spread = 0.3 if rng.random() < 0.8 else 0.7
+def random_roll(rng: np.random.Generator, strength: Strength) -> float:
+    """In-plane rotation in radians: mostly small, in a fifth of the cases wider, never beyond 60°."""
+    spread = strength.roll if rng.random() < 0.8 else 2.3 * strength.roll
     return float(np.clip(rng.normal(0, spread), -1.05, 1.05))
 
 

@@ -20,7 +20,7 @@ from ..runtime.geometry import (
 )
 from ..runtime.images import read_image
 from ..runtime.values import FloatArray, Image
-from .augmentation import colour, degrade, jitter_bounds, occlude, random_roll
+from .augmentation import STRONG, Strength, colour, degrade, jitter_bounds, occlude, random_roll
 from .landmark_data import MIRRORED, LandmarkTable
 
 NEGATIVE_SHARE = 0.15
@@ -61,11 +61,13 @@ class LandmarkCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         seed: int,
         faces_of: Sequence[FloatArray],
         face_free: Sequence[Path] = (),
+        strength: Strength = STRONG,
     ) -> None:
         self.table = table
         self.shape = shape
         self.seed = seed
         self.epoch = 0
+        self.strength = strength
         self.faces_of = faces_of
         self.images = [read_image(f) for f in table.files]
         self.face_free = [read_image(f) for f in face_free]
@@ -82,12 +84,14 @@ class LandmarkCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         else:
             pixels, points = self._positive(index, rng)
             presence = 1.0
-        pixels = degrade(colour(pixels, rng), rng)
+        pixels = colour(pixels, rng)
+        if rng.random() < self.strength.degraded:
+            pixels = degrade(pixels, rng)
         return torch.from_numpy(pixels), torch.from_numpy(points.astype(np.float32)), torch.tensor(presence)
 
     def _positive(self, index: int, rng: np.random.Generator) -> tuple[Image, FloatArray]:
-        bounds = jitter_bounds(self.bounds[index], rng)
-        crop = cut_face(self.images[index], bounds, self.shape, roll=random_roll(rng))
+        bounds = jitter_bounds(self.bounds[index], rng, self.strength)
+        crop = cut_face(self.images[index], bounds, self.shape, roll=random_roll(rng, self.strength))
         labels = np.concatenate([self.table.points[index], self.table.depth[index][:, None]], axis=1)
         points = to_fractions(labels, crop)
         pixels = crop.pixels
@@ -95,7 +99,7 @@ class LandmarkCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
             pixels = np.ascontiguousarray(pixels[:, ::-1])
             points = points[MIRRORED]
             points[:, 0] = 1 - points[:, 0]
-        if rng.random() < 0.3:
+        if rng.random() < self.strength.occluded:
             pixels = occlude(pixels, rng)
         return pixels, points
 
@@ -104,13 +108,13 @@ class LandmarkCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         if self.face_free and rng.random() < 0.4:
             image = self.face_free[int(rng.integers(len(self.face_free)))]
             bounds = _random_square(image, rng)
-            return cut_face(image, bounds, self.shape, roll=random_roll(rng)).pixels
+            return cut_face(image, bounds, self.shape, roll=random_roll(rng, self.strength)).pixels
         image = self.images[index]
         faces = np.concatenate([self.faces_of[index], self.bounds[index][None]])
         for _ in range(20):
             bounds = _missed(self.bounds[index], rng) if rng.random() < 0.6 else _random_square(image, rng)
             if intersection_over_union(bounds[None], faces).max() < 0.2:
-                return cut_face(image, bounds, self.shape, roll=random_roll(rng)).pixels
+                return cut_face(image, bounds, self.shape, roll=random_roll(rng, self.strength)).pixels
         return np.full((self.shape.size, self.shape.size, 3), int(rng.integers(256)), dtype=np.uint8)
 
 

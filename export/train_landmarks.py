@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..bench.metrics import area_under_curve, depth_error, failure_rate, normalised_mean_error
-from ..runtime.errors import InputError
+from ..runtime.errors import InputError, ModelError
 from ..runtime.images import find_images
 from ..runtime.spec import ModelSpec, Task
+from .augmentation import GENTLE, STRONG
+from .checkpoint import load_checkpoint
 from .face_data import read_faces
 from .landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
 from .landmark_data import read_landmarks
@@ -42,6 +44,8 @@ class LandmarkTraining:
         frozen: bool,
         input_size: int = 112,
         face_free: Path | None = None,
+        start: Path | None = None,
+        gentle: bool = False,
         seed: int = 0,
     ) -> None:
         table = read_landmarks(data)
@@ -53,8 +57,17 @@ class LandmarkTraining:
             "normalisation": normalisation.value,
             "input_size": input_size,
             "frozen": frozen,
+            "gentle": gentle,
         }
-        self.net = LandmarkNet(backbone, weights=weights, normalisation=normalisation, input_size=input_size)
+        provenance = {"backbone": backbone, "data": data.name, "seed": str(seed)}
+        self.net = LandmarkNet(
+            backbone,
+            weights="none" if start is not None else weights,
+            normalisation=normalisation,
+            input_size=input_size,
+        )
+        if start is not None:
+            provenance["started_from"] = continue_from(start, self.net)
         if frozen:
             self.net.backbone.requires_grad_(False)
         has_depth = bool(np.isfinite(table.depth).any())
@@ -65,7 +78,7 @@ class LandmarkTraining:
             crop_scale=CROP_SCALE,
             points="ibug68",
             dims=3 if has_depth else 2,
-            provenance={"backbone": backbone, "data": data.name, "seed": str(seed)},
+            provenance=provenance,
         )
         shape = CropSize(input_size, CROP_SCALE)
         training = ~validation
@@ -76,6 +89,7 @@ class LandmarkTraining:
             seed=seed,
             faces_of=boxes,
             face_free=find_images(face_free) if face_free else (),
+            strength=GENTLE if gentle else STRONG,
         )
         held = table.mask(validation)
         self.sources = np.array(held.sources)
@@ -117,6 +131,21 @@ class LandmarkTraining:
         lost = predict(net, self.lost)[1]
         metrics["presence_accuracy"] = float(50 * (presence > 0.5).mean() + 50 * (lost < 0.5).mean())
         return metrics
+
+
+def continue_from(path: Path, net: LandmarkNet) -> str:
+    """Load a checkpoint's weights into a network of the same build; return their digest.
+
+    Raises:
+        ModelError: no checkpoint, or one of another network.
+    """
+    checkpoint = load_checkpoint(path)
+    try:
+        net.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise ModelError(f"{path} holds another network than the one to train; give its --backbone") from error
+    net.backbone.pretrained = True  # its statistics are as good as ImageNet's
+    return checkpoint.spec.weights_sha256
 
 
 def predict(net: nn.Module, images: np.ndarray[Any, Any], *, batch: int = 64) -> tuple[Any, Any]:
