@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check results clean
 .DEFAULT_GOAL := demo
 
 # The CPU profile and the main job: follow the face of the demo camera, write a video, measure.
@@ -41,3 +41,12 @@ $(VENV)/.test: pyproject.toml $(VENV)/bin/python
 
 clean:
 	rm -rf $(VENV) .lint demo build dist .mypy_cache .ruff_cache .pytest_cache
+
+# The figures of the README, on this machine. DATA holds landmarks68/ and faces/ in the formats of docs/train.md.
+results: $(VENV)/.test
+	mkdir -p docs/results
+	$(BIN)/mien evaluate landmarks --data $(DATA)/landmarks68 --held-out --threads 1 --json > docs/results/landmarks.json
+	$(BIN)/mien evaluate landmarks --data $(DATA)/landmarks68 --held-out --detect --threads 1 --json > docs/results/landmarks-detected.json
+	$(BIN)/mien evaluate detector --data $(DATA)/faces --held-out --threads 1 --json > docs/results/detector.json
+	$(BIN)/mien bench --yardstick --rounds 40 --json docs/results/bench.json > docs/results/bench.md
+	$(BIN)/python -m mien.bench.readme_table

@@ -95,7 +95,7 @@ class LandmarkCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         labels = np.concatenate([self.table.points[index], self.table.depth[index][:, None]], axis=1)
         points = to_fractions(labels, crop)
         pixels = crop.pixels
-        if rng.random() < 0.5:
+        if rng.random() < self.strength.mirrored:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
             points = points[MIRRORED]
             points[:, 0] = 1 - points[:, 0]

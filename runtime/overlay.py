@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from .values import Faces, FloatArray, Image
+from .head_pose import head_pose
+from .values import Faces, FloatArray, Image, size_of
 
 # Lines of the ibug68 scheme: first point, last point, closed.
 CONTOURS: tuple[tuple[int, int, bool], ...] = (
@@ -25,6 +26,7 @@ CONTOURS: tuple[tuple[int, int, bool], ...] = (
 POINT_COLOUR = (120, 255, 60)
 LINE_COLOUR = (255, 200, 90)
 BOX_COLOUR = (60, 170, 255)
+GAZE_COLOUR = (90, 90, 255)
 TEXT_COLOUR = (255, 255, 255)
 _SUBPIXEL_BITS = 4
 
@@ -36,6 +38,7 @@ def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = ()) -> Imag
         _draw_box(canvas, faces.boxes[i], _label(faces, i))
         if np.isfinite(faces.landmarks[i, :, :2]).all():
             _draw_landmarks(canvas, faces.landmarks[i])
+            _draw_gaze(canvas, faces.landmarks[i])
     for number, line in enumerate(hud):
         _draw_text(canvas, line, (8, 20 + 18 * number))
     return canvas
@@ -51,6 +54,19 @@ def _draw_landmarks(canvas: Image, points: FloatArray) -> None:
     for x, y in fixed:
         centre = (int(x), int(y))
         cv2.circle(canvas, centre, radius << _SUBPIXEL_BITS, POINT_COLOUR, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _draw_gaze(canvas: Image, points: FloatArray) -> None:
+    """Draw a line out of the face, as long as the eyes are apart when it is seen from the side."""
+    pose = head_pose(points, size_of(canvas))
+    if pose is None:
+        return
+    yaw, pitch = np.radians([pose.yaw, pose.pitch])
+    length = 0.6 * float(np.ptp(points[:, 0]))
+    nose = points[30, :2]
+    end = nose + length * np.array([np.sin(yaw) * np.cos(pitch), -np.sin(pitch)])
+    a, b = ((int(x), int(y)) for x, y in (nose.round(), end.round()))
+    cv2.line(canvas, a, b, GAZE_COLOUR, 2, cv2.LINE_AA)
 
 
 def _draw_box(canvas: Image, box: FloatArray, label: str) -> None:

@@ -16,7 +16,7 @@ from .overlay import draw_faces
 from .pipeline import Pipeline
 from .rows import face_rows
 from .sinks import VideoSink, check_writable
-from .values import Faces, Frame
+from .values import Faces, Frame, Image, size_of
 
 
 class Predictor:
@@ -61,7 +61,7 @@ class Predictor:
     def _picture(self, path: Path) -> None:
         pixels = read_image(path)
         faces = self._pipeline(pixels)
-        self._write({"image": str(path)}, faces)
+        self._write({"image": str(path)}, faces, pixels)
         if self._draw is not None:
             write_image(self._draw / f"{path.stem}.png", draw_faces(pixels, faces))
 
@@ -72,7 +72,8 @@ class Predictor:
             )
             try:
                 for frame, faces in self._pipeline.track(capture):
-                    self._write({"image": str(path), "frame": frame.index, "timestamp_ns": frame.timestamp_ns}, faces)
+                    head = {"image": str(path), "frame": frame.index, "timestamp_ns": frame.timestamp_ns}
+                    self._write(head, faces, frame.pixels)
                     self._draw_frame(sink, frame, faces)
             finally:
                 if sink is not None:
@@ -84,9 +85,9 @@ class Predictor:
         if sink is not None:
             sink.write(frame, faces, draw_faces(frame.pixels, faces))
 
-    def _write(self, head: dict[str, Any], faces: Faces) -> None:
+    def _write(self, head: dict[str, Any], faces: Faces, pixels: Image) -> None:
         try:
-            self._handle.write(json.dumps(head | {"faces": face_rows(faces)}) + "\n")
+            self._handle.write(json.dumps(head | {"faces": face_rows(faces, size_of(pixels))}) + "\n")
         except OSError as error:
             raise OutputError(f"cannot write the JSON rows ({error})") from error
 

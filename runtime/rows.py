@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from .head_pose import head_pose
 from .values import Faces, FloatArray
 
 
-def face_rows(faces: Faces) -> list[dict[str, Any]]:
-    """One dict a face, in the order of `faces`."""
-    return [_row(faces, i) for i in range(len(faces))]
+def face_rows(faces: Faces, size_px: tuple[int, int]) -> list[dict[str, Any]]:
+    """One dict a face of a picture of size (width, height), in the order of `faces`."""
+    return [_row(faces, i, size_px) for i in range(len(faces))]
 
 
-def _row(faces: Faces, i: int) -> dict[str, Any]:
+def _row(faces: Faces, i: int, size_px: tuple[int, int]) -> dict[str, Any]:
+    pose = head_pose(faces.landmarks[i], size_px)
     row: dict[str, Any] = {
         "box": _rounded(faces.boxes[i], 2),
         "score": _number(faces.scores[i], 4),
@@ -22,6 +25,7 @@ def _row(faces: Faces, i: int) -> dict[str, Any]:
         "presence": _number(faces.presence[i], 4),
         "age": _number(faces.age[i], 1),
         "female": _number(faces.female[i], 4),
+        "pose": {name: round(value, 1) for name, value in asdict(pose).items()} if pose is not None else None,
     }
     if faces.track_id[i] >= 0:
         row["track_id"] = int(faces.track_id[i])

@@ -14,7 +14,7 @@ import cv2
 
 from .errors import OutputError
 from .rows import face_rows
-from .values import Faces, Frame, Image
+from .values import Faces, Frame, Image, size_of
 
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}
 
@@ -92,7 +92,11 @@ class JsonLinesSink:
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
         """Append one row."""
-        row = {"frame": frame.index, "timestamp_ns": frame.timestamp_ns, "faces": face_rows(faces)}
+        row = {
+            "frame": frame.index,
+            "timestamp_ns": frame.timestamp_ns,
+            "faces": face_rows(faces, size_of(frame.pixels)),
+        }
         try:
             self._handle.write(json.dumps(row) + "\n")
         except BrokenPipeError:

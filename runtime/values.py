@@ -16,6 +16,11 @@ POINTS = 68
 """Number of landmarks in the ``ibug68`` scheme."""
 
 
+def size_of(pixels: Image) -> tuple[int, int]:
+    """(width, height) of a picture (h, w, 3), as OpenCV counts."""
+    return pixels.shape[1], pixels.shape[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One picture of a source.

@@ -29,8 +29,8 @@ def test_faces_refuse_other_shapes() -> None:
 
 
 def test_rows_have_null_for_what_is_unknown() -> None:
-    row = face_rows(two_faces())[0]
-    assert row["landmarks"] is None and row["age"] is None and "track_id" not in row
+    row = face_rows(two_faces(), (64, 48))[0]
+    assert row["landmarks"] is None and row["pose"] is None and row["age"] is None and "track_id" not in row
     assert row["box"] == [0.0, 0.0, 10.0, 10.0]
 
 
