@@ -173,6 +173,7 @@ def train_detector(
     weights: str = BACKBONE_WEIGHTS,
     normalise: Weights = NORMALISE,
     input_size: int = typer.Option(320, "--input-size", min=128, help="Side of a training scene, px."),
+    start: Path | None = typer.Option(None, "--start", help="Begin with the weights of this checkpoint."),
     scenes: int = typer.Option(2400, "--scenes", min=1, help="Scenes composed for each epoch."),
     epochs: int = EPOCHS,
     batch_size: int = typer.Option(12, "--batch-size", min=2),
@@ -197,6 +198,7 @@ def train_detector(
         normalisation=Normalisation(normalise.value),
         input_size=input_size,
         scenes=scenes,
+        start=start,
         seed=seed,
     )
     config = TrainConfig(

@@ -17,6 +17,8 @@ from .tables import numbers, read_rows
 
 BOXES = "boxes.csv"
 OTHER_BOXES = "boxes_yunet.csv"
+UNDER_A_MASK = [*range(1, 16), 28]
+"""Landmarks around what a mask covers: the jaw from ear to ear, and the bridge of the nose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,13 @@ class FaceTable:
     """Boxed pictures, a row a picture.
 
     files: (n,) paths. groups: (n,) what must not be split. boxes: n arrays (k, 4) xyxy px, k may be 0.
+    lower_faces: n outlines (j, 2) px of what a mask would cover of the first face; empty where that is not known.
     """
 
     files: tuple[Path, ...]
     groups: tuple[str, ...]
     boxes: tuple[FloatArray, ...]
+    lower_faces: tuple[FloatArray, ...]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -40,6 +44,7 @@ class FaceTable:
             files=tuple(self.files[i] for i in rows),
             groups=tuple(self.groups[i] for i in rows),
             boxes=tuple(self.boxes[i] for i in rows),
+            lower_faces=tuple(self.lower_faces[i] for i in rows),
         )
 
     @staticmethod
@@ -49,6 +54,7 @@ class FaceTable:
             files=tuple(f for t in tables for f in t.files),
             groups=tuple(g for t in tables for g in t.groups),
             boxes=tuple(b for t in tables for b in t.boxes),
+            lower_faces=tuple(o for t in tables for o in t.lower_faces),
         )
 
 
@@ -65,7 +71,7 @@ def read_faces(folder: Path) -> FaceTable:
     files = find_images(folder)
     if not files:
         raise InputError(f"{folder} holds no {BOXES}, no {LABELS} and no pictures")
-    return FaceTable(tuple(files), tuple(str(f.name) for f in files), tuple(np.empty((0, 4)) for _ in files))
+    return _table(files, [f.name for f in files], [np.empty((0, 4)) for _ in files])
 
 
 def _read_boxed(folder: Path) -> FaceTable:
@@ -76,11 +82,8 @@ def _read_boxed(folder: Path) -> FaceTable:
     missing = [f for f in files if not f.is_file()]
     if missing:
         raise InputError(f"{len(missing)} labelled image(s) are missing, the first is {missing[0]}")
-    return FaceTable(
-        files=tuple(files + rest),
-        groups=tuple(f.name for f in files + rest),
-        boxes=(*boxes.values(), *(np.empty((0, 4)) for _ in rest)),
-    )
+    empty = [np.empty((0, 4)) for _ in rest]
+    return _table(files + rest, [f.name for f in files + rest], [*boxes.values(), *empty])
 
 
 def _read_landmarked(folder: Path) -> FaceTable:
@@ -92,7 +95,11 @@ def _read_landmarked(folder: Path) -> FaceTable:
         found = others.get(file.name, np.empty((0, 4)))
         unlabelled = found[intersection_over_union(found, box[None])[:, 0] < 0.3]
         boxes.append(np.concatenate([box[None], unlabelled]))
-    return FaceTable(table.files, table.subjects, tuple(boxes))
+    return FaceTable(table.files, table.subjects, tuple(boxes), tuple(table.points[:, UNDER_A_MASK]))
+
+
+def _table(files: list[Path], groups: list[str], boxes: list[FloatArray]) -> FaceTable:
+    return FaceTable(tuple(files), tuple(groups), tuple(boxes), tuple(np.empty((0, 2)) for _ in files))
 
 
 def _read_xywh(path: Path) -> dict[str, FloatArray]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import nn
 
 from ..runtime.errors import ModelError
 from ..runtime.spec import Task
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, load_checkpoint
 from .detector_net import DetectorNet
 from .landmark_net import LandmarkNet
 from .prologue import Normalisation
@@ -33,3 +35,18 @@ def build_network(checkpoint: Checkpoint) -> nn.Module:
     except RuntimeError as error:
         raise ModelError(f"the checkpoint's weights do not fit its network ({error})") from error
     return net.eval()
+
+
+def continue_from(path: Path, net: LandmarkNet | DetectorNet) -> str:
+    """Load a checkpoint's weights into a network of the same build; return their digest.
+
+    Raises:
+        ModelError: no checkpoint, or one of another network.
+    """
+    checkpoint = load_checkpoint(path)
+    try:
+        net.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise ModelError(f"{path} holds another network than the one to train; give its --backbone") from error
+    net.backbone.pretrained = True  # its statistics are as good as ImageNet's
+    return checkpoint.spec.weights_sha256

@@ -22,6 +22,7 @@ from .detector_losses import detector_losses
 from .detector_net import LEVELS, OUTPUTS, DetectorNet
 from .detector_scenes import DetectorScenes
 from .face_data import BOXES, FaceTable, read_faces
+from .networks import continue_from
 from .prologue import Normalisation
 from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out
 from .train_loop import TrainConfig
@@ -41,21 +42,26 @@ class DetectorTraining:
         normalisation: Normalisation,
         input_size: int = 320,
         scenes: int = 2400,
+        start: Path | None = None,
         seed: int = 0,
     ) -> None:
         self.config: dict[str, Any] = {"backbone": backbone, "normalisation": normalisation.value}
-        self.net = DetectorNet(backbone, weights=weights, normalisation=normalisation)
-        if weights != "none":
+        pretrained = "none" if start is not None else weights
+        self.net = DetectorNet(backbone, weights=pretrained, normalisation=normalisation)
+        provenance = {"backbone": backbone, "data": ", ".join(d.name for d in data), "seed": str(seed)}
+        if start is not None:
+            provenance["started_from"] = continue_from(start, self.net)
+        if self.net.backbone.pretrained:
             self.net.backbone.stages[0].requires_grad_(False)
         self.spec = ModelSpec(
             task=Task.DETECTOR,
             input_size=(input_size, input_size),
             outputs=OUTPUTS,
             classes=("face",),
-            provenance={"backbone": backbone, "data": ", ".join(d.name for d in data), "seed": str(seed)},
+            provenance=provenance,
         )
         training, validation = zip(*(split(folder) for folder in data), strict=True)
-        self.scenes = DetectorScenes(FaceTable.concat(list(training)), size=input_size, length=scenes, seed=seed)
+        self.scenes = DetectorScenes(training, size=input_size, length=scenes, seed=seed)
         held = [v for folder, v in zip(data, validation, strict=True) if (folder / BOXES).is_file()]
         if not held or not len(held[0]):
             raise InputError(f"no folder with {BOXES} among the data: there is nothing to validate the detector on")

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..bench.metrics import area_under_curve, depth_error, failure_rate, normalised_mean_error
-from ..runtime.errors import InputError, ModelError
+from ..runtime.errors import InputError
 from ..runtime.images import find_images
 from ..runtime.spec import ModelSpec, Task
 from .augmentation import GENTLE, STRONG
-from .checkpoint import load_checkpoint
 from .face_data import read_faces
 from .landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
 from .landmark_data import read_landmarks
 from .landmark_losses import landmark_losses
 from .landmark_net import OUTPUTS, LandmarkNet
+from .networks import continue_from
 from .prologue import Normalisation
 from .splits import held_out
 from .train_loop import TrainConfig
@@ -131,21 +131,6 @@ class LandmarkTraining:
         lost = predict(net, self.lost)[1]
         metrics["presence_accuracy"] = float(50 * (presence > 0.5).mean() + 50 * (lost < 0.5).mean())
         return metrics
-
-
-def continue_from(path: Path, net: LandmarkNet) -> str:
-    """Load a checkpoint's weights into a network of the same build; return their digest.
-
-    Raises:
-        ModelError: no checkpoint, or one of another network.
-    """
-    checkpoint = load_checkpoint(path)
-    try:
-        net.load_state_dict(checkpoint.weights)
-    except RuntimeError as error:
-        raise ModelError(f"{path} holds another network than the one to train; give its --backbone") from error
-    net.backbone.pretrained = True  # its statistics are as good as ImageNet's
-    return checkpoint.spec.weights_sha256
 
 
 def predict(net: nn.Module, images: np.ndarray[Any, Any], *, batch: int = 64) -> tuple[Any, Any]:

@@ -27,6 +27,7 @@ POINT_COLOUR = (120, 255, 60)
 LINE_COLOUR = (255, 200, 90)
 BOX_COLOUR = (60, 170, 255)
 GAZE_COLOUR = (90, 90, 255)
+TEXT_SCALE = 0.5
 TEXT_COLOUR = (255, 255, 255)
 _SUBPIXEL_BITS = 4
 
@@ -88,5 +89,10 @@ def _label(faces: Faces, i: int) -> str:
 
 
 def _draw_text(canvas: Image, text: str, origin: tuple[int, int]) -> None:
-    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, TEXT_COLOUR, 1, cv2.LINE_AA)
+    """Write on a dark plate: an outline of thicker letters does not fit, OpenCV 5 makes thicker letters wider too."""
+    if not text:
+        return
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, TEXT_SCALE, 1)
+    x, y = origin
+    cv2.rectangle(canvas, (x - 2, y - height - 2), (x + width + 2, y + below), (30, 30, 30), -1)
+    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, TEXT_SCALE, TEXT_COLOUR, 1, cv2.LINE_AA)
