@@ -32,6 +32,11 @@ from typer.core import TyperGroup
 stderr = Console(stderr=True)
 
 
+def say(text: str, *, style: str = "") -> None:
+    """Tell people something, on standard error; square brackets are text, not markup."""
+    stderr.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 class ErrorsInOneLine(TyperGroup):
     """Turns mien's errors and Ctrl-C into one line and an exit code."""
 
@@ -40,10 +45,10 @@ class ErrorsInOneLine(TyperGroup):
         try:
             return super().invoke(ctx)
         except MienError as error:
-            stderr.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+            say(f"error: {error}", style="red")
             raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from error
         except KeyboardInterrupt:
-            stderr.print("interrupted")
+            say("interrupted")
             raise typer.Exit(130) from None
 
 
@@ -65,6 +70,7 @@ app = typer.Typer(
     name="mien",
     cls=ErrorsInOneLine,
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode="rich",
     help="Face landmarks at the edge: train in PyTorch, export to ONNX, run and measure on ONNX Runtime.",
     epilog="Start with: [bold]mien webcam --source demo[/bold]",
@@ -222,9 +228,9 @@ def run_training(task: Any, config: Any, out: Path, resume: bool) -> None:
     try:
         best = fit(task, config, out, resume=resume)
     except KeyboardInterrupt:
-        stderr.print(f"interrupted; the finished epochs are in {out}: run the same command with --resume to go on")
+        say(f"interrupted; the finished epochs are in {out}: run the same command with --resume to go on")
         raise typer.Exit(130) from None
-    stderr.print(f"best: {out / BEST}; next: mien export {out / BEST} -o model.onnx")
+    say(f"best: {out / BEST}; next: mien export {out / BEST} -o model.onnx")
     print(json.dumps({"checkpoint": str(out / BEST), **best.metrics}))
 
 
@@ -239,8 +245,8 @@ def export(
         from mien.export.parity_gate import describe
         from mien.export.to_onnx import export_onnx
     done = export_onnx(checkpoint, output, data=data)
-    stderr.print(f"parity holds: {describe(done.parities)}", highlight=False)
-    stderr.print(f"{done.path}: {done.size_bytes / 1e6:.2f} MB; next: mien bench {done.path}", highlight=False)
+    say(f"parity holds: {describe(done.parities)}")
+    say(f"{done.path}: {done.size_bytes / 1e6:.2f} MB; next: mien bench {done.path}")
 
 
 @app.command(epilog="mien predict photo.jpg --json - --draw out/")
@@ -267,7 +273,7 @@ def predict(
         for path in predictor.expand(inputs):
             predictor.predict(path)
     for message in predictor.failures:
-        stderr.print(f"[red]skipped:[/red] {message}", highlight=False, soft_wrap=True)
+        say(f"skipped: {message}", style="red")
     if predictor.failures:
         raise typer.Exit(2)
 
@@ -275,7 +281,7 @@ def predict(
 @app.command(epilog="mien webcam --source clip.mp4 --output faces.mp4 --no-show")
 def webcam(
     source: str = typer.Option("0", "--source", help="0, /dev/video0, FILE, folder, URL, csi://0, gst:…, demo, -"),
-    show: bool = typer.Option(True, "--show/--no-show", help="Open a window (q ends)."),
+    show: bool = typer.Option(True, "--show/--no-show", help="Open a window (keys: q, space, s, h, m)."),
     output: Path | None = typer.Option(None, "--output", help="Video file to write (.mp4, .avi, .mkv, .webm)."),
     json_out: str | None = typer.Option(None, "--json", help="File for JSON lines; - is standard output."),
     stats: Path | None = typer.Option(None, "--stats", help="File for the stage latencies at the end (JSON)."),
@@ -294,7 +300,7 @@ def webcam(
     from mien.runtime.capture import open_capture
     from mien.runtime.live import LiveRun, close_all
     from mien.runtime.pipeline import Pipeline
-    from mien.runtime.sinks import BackgroundSink, JsonLinesSink, Sink, VideoSink, WindowSink, check_writable
+    from mien.runtime.sinks import BackgroundSink, JsonLinesSink, Sink, VideoSink, View, WindowSink, check_writable
     from mien.runtime.smoothing import OneEuro
 
     if stats is not None:
@@ -306,9 +312,10 @@ def webcam(
         open_capture(source) as capture,
     ):
         sinks: list[Sink] = []
+        view = View()
         try:
             if show:
-                sinks.append(WindowSink())
+                sinks.append(WindowSink(view))
             if output is not None:
                 sinks.append(BackgroundSink(VideoSink(output, fps=capture.fps or 30.0)))
             if json_out is not None:
@@ -317,7 +324,7 @@ def webcam(
             close_all(sinks)
             raise
         smoothing = OneEuro(min_cutoff_hz=smooth) if smooth > 0 else None
-        run = LiveRun(capture, pipeline, sinks, detect_every=detect_every, smoothing=smoothing)
+        run = LiveRun(capture, pipeline, sinks, detect_every=detect_every, smoothing=smoothing, view=view)
         summary = run.run(max_frames=max_frames)
     if stats is not None:
         stats.write_text(json.dumps(summary.to_row(), indent=2) + "\n", encoding="utf-8")
@@ -325,7 +332,7 @@ def webcam(
     if run.interrupted:
         raise typer.Exit(130)
     if summary.ended_early:
-        stderr.print(f"[red]error:[/red] {source} ended before its last frame; what could be read was processed")
+        say(f"error: {source} ended before its last frame; what could be read was processed", style="red")
         raise typer.Exit(2)
     if not summary.processed:
         raise InputError(f"{source} gave no frame")
@@ -342,7 +349,7 @@ def print_summary(summary: Any, output: Path | None) -> None:
         table.add_row(stage, *(f"{row[f'p{p}_ms']:.2f}" for p in (50, 95, 99)), f"{row['n']}")
     stderr.print(table)
     if output is not None and summary.processed:
-        stderr.print(f"wrote {output}")
+        say(f"wrote {output}")
 
 
 @app.command(epilog="mien bench landmarks.onnx --batch 1,8 --json bench.json")
@@ -365,7 +372,7 @@ def bench(
     if json_out is not None:
         check_writable(json_out)
     if baseline is None and not has_torch():
-        stderr.print("PyTorch is not installed: no eager baseline (pip install 'mien[train]' adds it)")
+        say("PyTorch is not installed: no eager baseline (pip install 'mien[train]' adds it)")
     with needs_torch():
         if baseline is Baseline.EAGER and not has_torch():
             raise InputError("--baseline eager needs torch, which is not installed; run: pip install 'mien[train]'")

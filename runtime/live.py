@@ -11,7 +11,7 @@ import numpy as np
 from .capture import Capture
 from .overlay import draw_faces
 from .pipeline import Pipeline
-from .sinks import Sink
+from .sinks import Sink, View
 from .smoothing import OneEuro
 from .stages import StageClock
 from .values import Faces, Frame, Image
@@ -55,6 +55,7 @@ class LiveRun:
         *,
         detect_every: int = 15,
         smoothing: OneEuro | None = None,
+        view: View | None = None,
     ) -> None:
         self.clock = StageClock()
         self.interrupted = False
@@ -63,6 +64,7 @@ class LiveRun:
         self._sinks = sinks
         self._detect_every = detect_every
         self._smoothing = smoothing
+        self._view = view if view is not None else View()
         self._processed = 0
         self._most_faces = 0
 
@@ -126,14 +128,23 @@ class LiveRun:
         return all(wanted)
 
     def _draw(self, frame: Frame, faces: Faces) -> Image:
-        process = self.clock.percentile_ms("process", 50, last=60)
-        interval = self.clock.percentile_ms("end_to_end", 50, last=60)
-        fps = 1000 / interval if interval > 0 else float("nan")
-        hud = [
-            f"{fps:.0f} fps  {process:.1f} ms  {self._pipeline.landmarks.provider}" if np.isfinite(fps) else "",
-            f"{len(faces)} face{'s' if len(faces) != 1 else ''}  dropped {self._capture.counts.dropped}",
+        hud = self._hud(len(faces)) if self._view.hud else []
+        return draw_faces(frame.pixels, faces, hud=hud, contours=self._view.contours)
+
+    def _hud(self, faces: int) -> list[str]:
+        clock = self.clock
+        last = 60  # about the last two seconds
+        interval_ms = clock.percentile_ms("end_to_end", 50, last=last)
+        if not np.isfinite(interval_ms):
+            return []
+        lines = [
+            f"{1000 / interval_ms:.0f} fps  inference {clock.percentile_ms('process', 50, last=last):.1f} ms  "
+            f"{self._pipeline.landmarks.provider}",
+            f"frame p50 {interval_ms:.1f}  p95 {clock.percentile_ms('end_to_end', 95, last=last):.1f} ms",
+            f"{faces} face{'s' if faces != 1 else ''}  {self._capture.counts.dropped} dropped",
         ]
-        return draw_faces(frame.pixels, faces, hud=hud)
+        age_ms = clock.percentile_ms("frame_age", 50, last=last)
+        return [*lines, f"frame age {age_ms:.0f} ms"] if np.isfinite(age_ms) else lines
 
 
 def close_all(sinks: Sequence[Sink]) -> None:

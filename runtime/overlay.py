@@ -32,24 +32,27 @@ TEXT_COLOUR = (255, 255, 255)
 _SUBPIXEL_BITS = 4
 
 
-def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = ()) -> Image:
-    """Return a copy of `picture` (h, w, 3) with boxes, contours, points and labels; `hud` lines go to the corner."""
+def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), contours: bool = True) -> Image:
+    """Return a copy of `picture` (h, w, 3) with boxes, points, gaze and labels; `hud` lines go to the corner.
+
+    contours: join the points by lines.
+    """
     canvas = picture.copy()
     for i in range(len(faces)):
         _draw_box(canvas, faces.boxes[i], _label(faces, i))
         if np.isfinite(faces.landmarks[i, :, :2]).all():
-            _draw_landmarks(canvas, faces.landmarks[i])
+            _draw_landmarks(canvas, faces.landmarks[i], contours=contours)
             _draw_gaze(canvas, faces.landmarks[i])
     for number, line in enumerate(hud):
         _draw_text(canvas, line, (8, 20 + 18 * number))
     return canvas
 
 
-def _draw_landmarks(canvas: Image, points: FloatArray) -> None:
+def _draw_landmarks(canvas: Image, points: FloatArray, *, contours: bool) -> None:
     size = float(np.ptp(points[:, 0]))
     radius = max(1, round(size / 110))
     fixed = np.round(points[:, :2] * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-    for first, last, closed in CONTOURS:
+    for first, last, closed in CONTOURS if contours else ():
         line = fixed[first : last + 1].reshape(-1, 1, 2)
         cv2.polylines(canvas, [line], closed, LINE_COLOUR, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
     for x, y in fixed:

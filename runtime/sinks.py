@@ -7,12 +7,14 @@ import os
 import queue
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
 import cv2
 
 from .errors import OutputError
+from .images import write_image
 from .rows import face_rows
 from .values import Faces, Frame, Image, size_of
 
@@ -111,31 +113,60 @@ class JsonLinesSink:
             self._handle.close()
 
 
+@dataclass
+class View:
+    """What the picture shows; the window's keys change it."""
+
+    hud: bool = True
+    contours: bool = True
+
+
 class WindowSink:
-    """A window; ``q`` or its close button ends the run."""
+    """A window. Keys: q ends, space pauses, s saves the picture, h shows or hides the HUD, m the contours."""
 
     wants_picture = True
 
-    def __init__(self, title: str = "mien") -> None:
+    def __init__(self, view: View, *, title: str = "mien", snapshots: Path = Path()) -> None:
         if not has_display():
             raise OutputError("no display (DISPLAY and WAYLAND_DISPLAY are unset); use --no-show with --output FILE")
         if not has_windows():
             raise OutputError("this OpenCV is built without windows; install mien[cpu], or use --no-show")
+        self._view = view
         self._title = title
+        self._snapshots = snapshots
         self._shown = False
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Show one picture."""
-        if self._shown and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+        """Show one picture and obey the keys."""
+        if self._shown and self._is_closed():
             return False
         cv2.imshow(self._title, picture)
         self._shown = True
-        return cv2.waitKey(1) & 0xFF != ord("q")
+        key = cv2.waitKey(1) & 0xFF
+        if key == ord(" "):
+            key = self._wait_for_space()
+        if key == ord("s"):
+            write_image(self._snapshots / f"mien-{frame.index:06d}.png", picture)
+        elif key == ord("h"):
+            self._view.hud = not self._view.hud
+        elif key == ord("m"):
+            self._view.contours = not self._view.contours
+        return key != ord("q")
 
     def close(self) -> None:
         """Close the window."""
         if self._shown:
             cv2.destroyAllWindows()
+
+    def _is_closed(self) -> bool:
+        return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+
+    def _wait_for_space(self) -> int:
+        while not self._is_closed():
+            key = cv2.waitKey(50) & 0xFF
+            if key in (ord(" "), ord("q"), ord("s")):
+                return key
+        return ord("q")
 
 
 class BackgroundSink:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -84,8 +85,11 @@ def test_no_module_hides_another() -> None:
 
 
 def test_wheel_holds_the_tree(tmp_path: Path) -> None:
+    source = tmp_path / "source"  # a build leaves things behind
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "demo")
+    shutil.copytree(ROOT, source, ignore=left_out)
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)],
         check=True,
         capture_output=True,
     )
