@@ -22,7 +22,7 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	mkdir -p .lint && ln -sfn .. .lint/mien
 	$(BIN)/mypy -p mien
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest
 
 $(VENV)/bin/python:

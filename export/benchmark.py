@@ -86,15 +86,14 @@ def _add(
 ) -> None:
     spec = contender.runners[0].spec
     inputs = [sample_batch(spec, batch, data=options.data, seed=i) for i in range(INPUTS)]
+    measured = [_candidate(contender.model, runner, batch, options.threads, inputs) for runner in contender.runners]
     if contender.eager is not None:
         baseline = _candidate(contender.model, contender.eager, batch, options.threads, inputs)
-        candidates.append(baseline)
-    for runner in contender.runners:
-        candidate = _candidate(contender.model, runner, batch, options.threads, inputs)
-        candidates.append(candidate)
-        if contender.eager is not None:
+        for candidate, runner in zip(measured, contender.runners, strict=True):
             parities[candidate.name] = compare(contender.eager, runner, inputs[0])
             baselines[candidate.name] = baseline.name
+        measured = [baseline, *measured]
+    candidates += measured
 
 
 def _candidate(model: str, runner: Runner, batch: int, threads: int, inputs: list[Image]) -> Candidate:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -66,7 +67,8 @@ class DetectorScenes(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def scene(self, rng: np.random.Generator) -> Scene:
         """Compose one scene: a picture alone, or 2×2 or 3×3 of them."""
         canvas = np.full((self.size, self.size, 3), int(rng.integers(0, 256)) if rng.random() < 0.5 else 0, np.uint8)
-        boxes, ignored = [np.empty((0, 4))], [np.empty((0, 4))]
+        boxes: list[FloatArray] = [np.empty((0, 4))]
+        ignored: list[FloatArray] = [np.empty((0, 4))]
         for x0, y0, x1, y1 in _layout(self.size, rng):
             tile = self._tile(x1 - x0, y1 - y0, rng)
             canvas[y0:y1, x0:x1] = tile.pixels
@@ -178,7 +180,7 @@ def _visible(pixels: Image, boxes: FloatArray, width: int, height: int) -> Scene
     return Scene(pixels, inside[wanted], inside[doubtful])
 
 
-def cells(size: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+def cells(size: int) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
     """Centres (n, 2) in px, strides (n,) and level numbers (n,) of all cells of a square input, finest level first."""
     centres, strides, levels = [], [], []
     for number, stride in enumerate(LEVELS):

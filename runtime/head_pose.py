@@ -39,7 +39,7 @@ def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | Non
     found, rotation, _ = cv2.solvePnP(CANONICAL[RIGID], points, camera, None, flags=cv2.SOLVEPNP_SQPNP)
     if not found:
         return None
-    return pose_of(np.asarray(cv2.Rodrigues(np.asarray(rotation))[0]))
+    return pose_of(np.asarray(cv2.Rodrigues(np.asarray(rotation))[0], dtype=np.float64))
 
 
 def pose_of(rotation: FloatArray) -> HeadPose:

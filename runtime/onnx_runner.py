@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from .errors import InputError, ModelError, ProviderError
 from .runner import Precision, Provider
@@ -76,7 +77,7 @@ class OnnxRunner:
             raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")
         try:
             values = self._session.run(None, {INPUT: batch})
-        except ort.capi.onnxruntime_pybind11_state.InvalidArgument as error:
+        except InvalidArgument as error:
             height, width = self._spec.input_size
             raise InputError(f"wanted crops of {height} × {width}, found a batch {batch.shape}") from error
         return dict(zip(self._spec.outputs, values, strict=True))
