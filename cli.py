@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -22,6 +23,7 @@ except ModuleNotFoundError as missing:
         raise
     raise SystemExit("mien is not installed here; run: pip install -e '.[cpu]'") from None
 
+import cv2
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
@@ -85,7 +87,11 @@ app.add_typer(evaluate_app, name="evaluate")
 def options(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Tell more of what happens."),
 ) -> None:
-    """Set up logging; the library itself never prints."""
+    """Set up logging; the library itself never prints, and OpenCV's own chatter is not for users."""
+    if not verbose:
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+        if (levels := getattr(cv2.utils, "logging", None)) is not None:  # not in OpenCV 4.8
+            levels.setLogLevel(levels.LOG_LEVEL_ERROR)
     handler = RichHandler(console=stderr, show_path=False, show_time=False, markup=False)
     logger = logging.getLogger("mien")
     logger.handlers = [handler]

@@ -81,7 +81,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with warnings.catch_warnings():  # a foreign pickle is warned of before it is refused
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{path} is not a checkpoint: it holds more than tensors and plain values") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ModelError(f"{path} is truncated or not a checkpoint ({reason})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
