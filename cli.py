@@ -276,8 +276,7 @@ def predict(
         ) as pipeline,
         Predictor(pipeline, json_target=json_out or "-", draw_folder=draw) as predictor,
     ):
-        for path in predictor.expand(inputs):
-            predictor.predict(path)
+        predictor.run(inputs)
     for message in predictor.failures:
         say(f"skipped: {message}", style="red")
     if predictor.failures:

@@ -25,6 +25,10 @@ def _accuracy(landmarks: dict[str, Any], whole: dict[str, Any], detector: dict[s
     lines = ["| held-out faces | NME % | AUC@8 % | FR@8 % | faces |", "|---|--:|--:|--:|--:|"]
     for source, row in [*landmarks["by_source"].items(), ("all", landmarks), ("all, detected first", whole)]:
         lines.append(f"| {source} | {row['nme']:.2f} | {row['auc8']:.1f} | {row['fr8']:.1f} | {row['count']} |")
+    lines += [
+        "",
+        f"Detected first: {whole['not_detected']} of {whole['count']} faces were not found; they count as failures.",
+    ]
     lines += ["", "| held-out pictures, faces from | AP50 % | recall at 90 % precision | faces |", "|---|--:|--:|--:|"]
     for side, row in [("any size", detector), *detector["by_min_side_px"].items()]:
         name = side if side == "any size" else f"{side} px"

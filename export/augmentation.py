@@ -15,20 +15,22 @@ class Strength:
     """How far training crops stray from what is measured.
 
     shift, zoom: standard deviations, of the face's side and of the logarithm of its size. roll: in radians.
-    occluded, degraded, mirrored: shares of the crops that are partly covered; blurred, noisy or compressed; mirrored.
+    occluded, masked, degraded, mirrored: shares of the crops that are partly covered; wear a mask; are blurred,
+    noisy or compressed; are mirrored.
     """
 
     shift: float
     zoom: float
     roll: float
     occluded: float
+    masked: float
     degraded: float
     mirrored: float
 
 
-STRONG = Strength(shift=0.05, zoom=0.1, roll=0.3, occluded=0.3, degraded=1.0, mirrored=0.5)
+STRONG = Strength(shift=0.05, zoom=0.1, roll=0.3, occluded=0.3, masked=0.15, degraded=1.0, mirrored=0.5)
 """What a detector and a camera may do to a face."""
-GENTLE = Strength(shift=0.03, zoom=0.06, roll=0.12, occluded=0.1, degraded=0.4, mirrored=0.0)
+GENTLE = Strength(shift=0.03, zoom=0.06, roll=0.12, occluded=0.1, masked=0.1, degraded=0.4, mirrored=0.0)
 """Near to what a tracker sees, for the last epochs (as YOLOX ends without mosaics, Ge et al. 2021).
 
 Nothing is mirrored: labels carry their set's pixel convention, and mirroring turns its offset round, so that a network
@@ -111,3 +113,29 @@ def occlude(pixels: Image, rng: np.random.Generator, *, share: float = 0.35) -> 
         else:
             covered[y : y + h, x : x + w] = rng.integers(0, 256, (h, w, 3))
     return covered
+
+
+MASK_COLOURS = ((250, 245, 240), (235, 215, 180), (200, 170, 110), (40, 40, 40), (200, 200, 205), (190, 160, 230))
+
+
+def wear_mask(image: Image, outline: FloatArray, rng: np.random.Generator) -> Image:
+    """Draw a mask over what `outline` (j, 2) px encloses, on a copy: one colour, shaded, with straps and folds."""
+    covered = image.copy()
+    points = outline + rng.normal(0, 0.02, outline.shape) * np.ptp(outline[:, 0])
+    points[-1, 1] += rng.uniform(-0.1, 0.15) * np.ptp(outline[:, 1])
+    polygon = points.round().astype(np.int32)
+    base = rng.integers(0, 256, 3) if rng.random() < 0.4 else MASK_COLOURS[int(rng.integers(len(MASK_COLOURS)))]
+    colour_at = np.asarray(base, dtype=np.float64)
+    cv2.fillPoly(covered, [polygon], tuple(int(v) for v in colour_at), cv2.LINE_AA)
+    (x0, y0), (x1, y1) = polygon.min(axis=0), polygon.max(axis=0)
+    for y in np.linspace(y0, y1, int(rng.integers(2, 6)))[1:-1]:
+        shade = tuple(int(v) for v in np.clip(colour_at - rng.uniform(10, 50), 0, 255))
+        cv2.line(
+            covered, (int(x0 + 0.2 * (x1 - x0)), int(y)), (int(x1 - 0.2 * (x1 - x0)), int(y)), shade, 1, cv2.LINE_AA
+        )
+    # The mask is lit as the face is: keep a part of the light and shade that it covers.
+    light = image.mean(axis=2, keepdims=True) / max(float(image.mean()), 1.0)
+    inside = np.zeros(image.shape[:2], dtype=np.uint8)
+    cv2.fillPoly(inside, [polygon], 1)
+    lit = np.clip(covered * (0.5 + 0.5 * np.clip(light, 0.3, 1.5)), 0, 255).astype(np.uint8)
+    return np.where(inside[..., None] > 0, lit, covered)

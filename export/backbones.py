@@ -79,7 +79,7 @@ def build_backbone(name: str, weights: str) -> nn.Module:
     if weights == "default":
         try:
             return build(weights="DEFAULT")
-        except (URLError, OSError) as error:
+        except (URLError, OSError, RuntimeError) as error:  # RuntimeError: what came has another hash
             raise InputError(
                 f"the ImageNet weights of {name} cannot be downloaded ({error}); "
                 "fetch them elsewhere and pass --weights FILE, or train from scratch with --weights none"
@@ -89,8 +89,7 @@ def build_backbone(name: str, weights: str) -> nn.Module:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise InputError(f"{weights} does not hold weights of {name}: {reason}") from error
+        raise InputError(f"{weights} does not hold the weights of {name}, all of them and no others") from error
     return model
 
 
@@ -111,7 +110,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
         return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     except Exception as error:  # two libraries, each with its own tree; all mean the same here
-        raise InputError(f"{path} is not a state dict ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path} is not a state dict ({type(error).__name__})") from error
 
 
 def reverse_input_channels(model: nn.Module) -> None:

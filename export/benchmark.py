@@ -13,7 +13,7 @@ from ..bench.environment import describe_environment
 from ..bench.measure import Candidate, measure_interleaved
 from ..bench.parity import ParityGate
 from ..bench.report import BenchReport, build_report
-from ..runtime.errors import InputError
+from ..runtime.errors import ModelError
 from ..runtime.onnx_runner import OnnxRunner
 from ..runtime.runner import Provider, Runner
 from ..runtime.shipped import shipped_model
@@ -56,12 +56,18 @@ def run_bench(
 ) -> BenchReport:
     """Measure model files (none: the shipped ones) and checkpoints in interleaved rounds.
 
+    A model whose checkpoint is neither beside it nor shipped is measured without a ratio.
+
     Raises:
-        InputError: an eager baseline without torch or without the checkpoint that belongs to a model.
+        ModelError: no model file or checkpoint.
     """
     environment = describe_environment()
     with ExitStack() as stack:
-        contenders = [stack.enter_context(_contender(m, options)) for m in models or map(shipped_model, SHIPPED)]
+        chosen = list(models) or [shipped_model(name) for name in SHIPPED]
+        contenders = [
+            stack.enter_context(_contender(model, name, options))
+            for model, name in zip(chosen, _names(chosen), strict=True)
+        ]
         if options.yardstick:
             contenders.append(stack.enter_context(_yardstick(options)))
         candidates: list[Candidate] = []
@@ -110,7 +116,7 @@ def _candidate(model: str, runner: Runner, batch: int, threads: int, inputs: lis
 
 
 @contextmanager
-def _contender(model: Path, options: BenchOptions) -> Iterator[Contender]:
+def _contender(model: Path, name: str, options: BenchOptions) -> Iterator[Contender]:
     with ExitStack() as stack:
         path = model
         if model.suffix == ".pt":
@@ -118,25 +124,33 @@ def _contender(model: Path, options: BenchOptions) -> Iterator[Contender]:
         runners = [
             stack.enter_context(OnnxRunner(path, provider=p, threads=options.threads)) for p in options.providers
         ]
-        checkpoint = model if model.suffix == ".pt" else None
         eager = None
+        checkpoint = None
         if options.baseline:
-            eager = stack.enter_context(_eager(checkpoint or checkpoint_of(runners[0].spec, model), options.threads))
-        yield Contender(model.stem, tuple(runners), eager)
+            checkpoint = model if model.suffix == ".pt" else checkpoint_of(runners[0].spec, model)
+        if checkpoint is not None:
+            eager = stack.enter_context(_eager(checkpoint, options.threads))
+        yield Contender(name, tuple(runners), eager)
 
 
-def checkpoint_of(spec: ModelSpec, model: Path) -> Path:
-    """Find the checkpoint whose weights a model file holds: beside it, or among the shipped ones.
-
-    Raises:
-        InputError: there is none.
-    """
+def checkpoint_of(spec: ModelSpec, model: Path) -> Path | None:
+    """Find the checkpoint whose weights a model file holds: beside it, or among the shipped ones."""
     from .checkpoint import load_checkpoint
 
-    for path in [model.with_suffix(".pt"), *sorted(CHECKPOINTS.glob("*.pt"))]:
-        if path.is_file() and load_checkpoint(path).spec.weights_sha256 == spec.weights_sha256:
-            return path
-    raise InputError(f"no checkpoint with the weights of {model}; bench the checkpoint itself, or --baseline none")
+    for path in [*sorted(model.parent.glob("*.pt")), *sorted(CHECKPOINTS.glob("*.pt"))]:
+        try:
+            if load_checkpoint(path).spec.weights_sha256 == spec.weights_sha256:
+                return path
+        except ModelError:
+            continue  # somebody else's .pt
+    return None
+
+
+def _names(models: Sequence[Path]) -> list[str]:
+    """Name models by their stem; those that share one also by their folder, and by number if they share that too."""
+    stems = [m.stem for m in models]
+    names = [m.stem if stems.count(m.stem) == 1 else f"{m.resolve().parent.name}/{m.stem}" for m in models]
+    return [n if names.count(n) == 1 else f"{n} #{names[: i + 1].count(n)}" for i, n in enumerate(names)]
 
 
 @contextmanager

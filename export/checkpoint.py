@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import struct
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -83,17 +84,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path} is not a checkpoint: it holds more than tensors and plain values") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, struct.error) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ModelError(f"{path} is truncated or not a checkpoint ({reason})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"{path} was not written by mien train")
-    if content["version"] > VERSION:
-        raise ModelError(f"{path} is of checkpoint version {content['version']}, this mien reads up to {VERSION}")
-    return Checkpoint(
-        spec=ModelSpec.from_json(content["spec"], origin=str(path)),
-        config=content["config"],
-        metrics=content["metrics"],
-        weights=content["weights"],
-        training=content["training"],
-    )
+    try:
+        if content["version"] > VERSION:
+            raise ModelError(f"{path} is of checkpoint version {content['version']}, this mien reads up to {VERSION}")
+        return Checkpoint(
+            spec=ModelSpec.from_json(content["spec"], origin=str(path)),
+            config=dict(content["config"]),
+            metrics=dict(content["metrics"]),
+            weights=dict(content["weights"]),
+            training=dict(content["training"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} is a damaged checkpoint ({type(error).__name__}: {error})") from error

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from ..runtime.geometry import transform_points
 from ..runtime.images import read_image
 from ..runtime.values import FloatArray, Image
-from .augmentation import colour, degrade, occlude
+from .augmentation import colour, degrade, occlude, wear_mask
 from .detector_net import LEVELS
 from .face_data import FaceTable
 
@@ -25,7 +25,6 @@ SIZE_RANGES = ((0.0, 44.0), (28.0, 112.0), (80.0, np.inf))
 """Sides of the faces, in px, that each level answers for. They overlap: near a border both levels learn."""
 MASKED_SHARE = 0.35
 """Share of the landmarked faces that are given a mask: few of them wear one."""
-MASK_COLOURS = ((250, 245, 240), (235, 215, 180), (200, 170, 110), (40, 40, 40), (200, 200, 205), (190, 160, 230))
 RADIUS = 1.1
 """Cells whose centre lies within so many strides of a face's centre answer for it."""
 
@@ -102,29 +101,6 @@ def _weights(table: FaceTable) -> FloatArray:
     counts = np.array([len(b) for b in table.boxes])
     weights = 1.0 + np.sqrt(counts)
     return weights / weights.sum() * (1.0 if counts.any() else 0.25)
-
-
-def wear_mask(image: Image, outline: FloatArray, rng: np.random.Generator) -> Image:
-    """Draw a mask over what `outline` (j, 2) px encloses, on a copy: one colour, shaded, with straps and folds."""
-    covered = image.copy()
-    points = outline + rng.normal(0, 0.02, outline.shape) * np.ptp(outline[:, 0])
-    points[-1, 1] += rng.uniform(-0.1, 0.15) * np.ptp(outline[:, 1])
-    polygon = points.round().astype(np.int32)
-    base = rng.integers(0, 256, 3) if rng.random() < 0.4 else MASK_COLOURS[int(rng.integers(len(MASK_COLOURS)))]
-    colour_at = np.asarray(base, dtype=np.float64)
-    cv2.fillPoly(covered, [polygon], tuple(int(v) for v in colour_at), cv2.LINE_AA)
-    (x0, y0), (x1, y1) = polygon.min(axis=0), polygon.max(axis=0)
-    for y in np.linspace(y0, y1, int(rng.integers(2, 6)))[1:-1]:
-        shade = tuple(int(v) for v in np.clip(colour_at - rng.uniform(10, 50), 0, 255))
-        cv2.line(
-            covered, (int(x0 + 0.2 * (x1 - x0)), int(y)), (int(x1 - 0.2 * (x1 - x0)), int(y)), shade, 1, cv2.LINE_AA
-        )
-    # The mask is lit as the face is: keep a part of the light and shade that it covers.
-    light = image.mean(axis=2, keepdims=True) / max(float(image.mean()), 1.0)
-    inside = np.zeros(image.shape[:2], dtype=np.uint8)
-    cv2.fillPoly(inside, [polygon], 1)
-    lit = np.clip(covered * (0.5 + 0.5 * np.clip(light, 0.3, 1.5)), 0, 255).astype(np.uint8)
-    return np.where(inside[..., None] > 0, lit, covered)
 
 
 def _layout(size: int, rng: np.random.Generator) -> list[tuple[int, int, int, int]]:

@@ -12,13 +12,12 @@ from ..runtime.errors import InputError
 from ..runtime.geometry import box_from_bounds, intersection_over_union, landmark_bounds
 from ..runtime.images import find_images
 from ..runtime.values import FloatArray
-from .landmark_data import LABELS, read_landmarks
+from .landmark_data import LABELS, SEED_LABELS, UNDER_A_MASK, read_landmarks
+from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out
 from .tables import numbers, read_rows
 
 BOXES = "boxes.csv"
 OTHER_BOXES = "boxes_yunet.csv"
-UNDER_A_MASK = [*range(1, 16), 28]
-"""Landmarks around what a mask covers: the jaw from ear to ear, and the bridge of the nose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,17 @@ def read_faces(folder: Path) -> FaceTable:
     """
     if (folder / BOXES).is_file():
         return _read_boxed(folder)
-    if (folder / LABELS).is_file():
+    if (folder / LABELS).is_file() or (folder / SEED_LABELS).is_file():
         return _read_landmarked(folder)
     files = find_images(folder)
     if not files:
         raise InputError(f"{folder} holds no {BOXES}, no {LABELS} and no pictures")
     return _table(files, [f.name for f in files], [np.empty((0, 4)) for _ in files])
+
+
+def held_out_pictures(folder: Path, table: FaceTable) -> npt.NDArray[np.bool_]:
+    """Mark the validation rows (n,) of a folder: the same people as in every task, or a fifth of boxed pictures."""
+    return held_out(table.groups, HELD_OUT_PICTURES if (folder / BOXES).is_file() else HELD_OUT)
 
 
 def _read_boxed(folder: Path) -> FaceTable:

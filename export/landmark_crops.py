@@ -20,8 +20,8 @@ from ..runtime.geometry import (
 )
 from ..runtime.images import read_image
 from ..runtime.values import FloatArray, Image
-from .augmentation import STRONG, Strength, colour, degrade, jitter_bounds, occlude, random_roll
-from .landmark_data import MIRRORED, LandmarkTable
+from .augmentation import STRONG, Strength, colour, degrade, jitter_bounds, occlude, random_roll, wear_mask
+from .landmark_data import MIRRORED, UNDER_A_MASK, LandmarkTable
 
 NEGATIVE_SHARE = 0.15
 """Share of the training crops that hold no face, or so badly cut a one that a tracker should let it go."""
@@ -99,6 +99,9 @@ class LandmarkCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
             pixels = np.ascontiguousarray(pixels[:, ::-1])
             points = points[MIRRORED]
             points[:, 0] = 1 - points[:, 0]
+        if rng.random() < self.strength.masked:
+            outline = points[UNDER_A_MASK, :2] * self.shape.size - 0.5
+            pixels = wear_mask(pixels, outline, rng)
         if rng.random() < self.strength.occluded:
             pixels = occlude(pixels, rng)
         return pixels, points

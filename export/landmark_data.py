@@ -31,6 +31,9 @@ MIRRORED = np.array(
     ]
 )
 
+UNDER_A_MASK = [*range(1, 16), 28]
+"""Landmarks around what a mask covers: the jaw from ear to ear, and the bridge of the nose."""
+
 
 @dataclass(frozen=True, slots=True)
 class LandmarkTable:

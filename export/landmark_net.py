@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..runtime.errors import InputError
 from ..runtime.values import POINTS
-from .backbones import Stages
+from .backbones import STRIDES, Stages
 from .prologue import Normalisation, Prologue
 
 OUTPUTS = ("landmarks", "presence")
@@ -49,6 +50,8 @@ class LandmarkNet(nn.Module):
         self.prologue = Prologue(normalisation)
         self.backbone = Stages(backbone, weights=weights)
         channels = self.backbone.channels
+        if len(channels) < len(STRIDES):
+            raise InputError(f"{backbone} ends before stride {STRIDES[-1]}; take another backbone for landmarks")
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.merge = nn.ModuleList(separable(width) for _ in channels[:-1])
         self.heat = nn.Conv2d(width, POINTS, 1)

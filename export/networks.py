@@ -20,20 +20,22 @@ def build_network(checkpoint: Checkpoint) -> nn.Module:
     Raises:
         ModelError: its weights do not fit its configuration, or its task is not known here.
     """
-    config = checkpoint.config
-    normalisation = Normalisation(config["normalisation"])
+    try:
+        backbone, normalisation = str(checkpoint.config["backbone"]), Normalisation(checkpoint.config["normalisation"])
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"the checkpoint's configuration is damaged ({error})") from error
     net: nn.Module
     if checkpoint.spec.task is Task.LANDMARKS:
         size = checkpoint.spec.input_size[0]
-        net = LandmarkNet(config["backbone"], normalisation=normalisation, input_size=size)
+        net = LandmarkNet(backbone, normalisation=normalisation, input_size=size)
     elif checkpoint.spec.task is Task.DETECTOR:
-        net = DetectorNet(config["backbone"], normalisation=normalisation)
+        net = DetectorNet(backbone, normalisation=normalisation)
     else:
         raise ModelError(f"no network for the task {checkpoint.spec.task.value}")
     try:
         net.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
-        raise ModelError(f"the checkpoint's weights do not fit its network ({error})") from error
+        raise ModelError("the checkpoint's weights do not fit its network") from error
     return net.eval()
 
 

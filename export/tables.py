@@ -31,8 +31,8 @@ def read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[s
                 if len(row) != len(header):
                     raise InputError(f"{where}: {len(row)} columns, wanted {len(header)}")
                 yield where, dict(zip(header, row, strict=True))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a text file ({error.reason})") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV file ({error})") from error
 
 
 def numbers(where: str, row: dict[str, str], columns: Sequence[str]) -> list[float]:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..bench.metrics import Detections, detection_curve
-from ..runtime.boxes import fit_inside, pad_to_multiple, select_boxes
+from ..runtime.boxes import pad_to_multiple, select_boxes
+from ..runtime.detector import reduced
 from ..runtime.errors import InputError
 from ..runtime.images import read_image
 from ..runtime.spec import ModelSpec, Task
@@ -21,10 +20,9 @@ from ..runtime.values import FloatArray, Image
 from .detector_losses import detector_losses
 from .detector_net import LEVELS, OUTPUTS, DetectorNet
 from .detector_scenes import DetectorScenes
-from .face_data import BOXES, FaceTable, read_faces
+from .face_data import BOXES, FaceTable, held_out_pictures, read_faces
 from .networks import continue_from
 from .prologue import Normalisation
-from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out
 from .train_loop import TrainConfig
 
 
@@ -45,12 +43,21 @@ class DetectorTraining:
         start: Path | None = None,
         seed: int = 0,
     ) -> None:
-        self.config: dict[str, Any] = {"backbone": backbone, "normalisation": normalisation.value}
+        if input_size % LEVELS[-1]:
+            raise InputError(f"wanted an input size that is a multiple of {LEVELS[-1]}, found {input_size}")
+        self.config: dict[str, Any] = {
+            "backbone": backbone,
+            "weights": weights,
+            "normalisation": normalisation.value,
+            "input_size": input_size,
+            "scenes": scenes,
+            "data": [d.name for d in data],
+        }
         pretrained = "none" if start is not None else weights
         self.net = DetectorNet(backbone, weights=pretrained, normalisation=normalisation)
         provenance = {"backbone": backbone, "data": ", ".join(d.name for d in data), "seed": str(seed)}
         if start is not None:
-            provenance["started_from"] = continue_from(start, self.net)
+            provenance["started_from"] = self.config["started_from"] = continue_from(start, self.net)
         if self.net.backbone.pretrained:
             self.net.backbone.stages[0].requires_grad_(False)
         self.spec = ModelSpec(
@@ -98,7 +105,7 @@ class DetectorTraining:
 def split(folder: Path) -> tuple[FaceTable, FaceTable]:
     """Training and validation rows of a folder; people and pictures fall on the side they have in every task."""
     table = read_faces(folder)
-    held = held_out(table.groups, HELD_OUT_PICTURES if (folder / BOXES).is_file() else HELD_OUT)
+    held = held_out_pictures(folder, table)
     return table.mask(~held), table.mask(held)
 
 
@@ -106,12 +113,7 @@ def detect(
     net: nn.Module, image: Image, *, max_side: int = 640, threshold: float = 0.05
 ) -> tuple[FloatArray, FloatArray]:
     """Boxes (n, 4) in px of `image` and scores (n,) by an eager network."""
-    factor = fit_inside(image.shape[0], image.shape[1], max_side)
-    scaled = (
-        image
-        if factor == 1
-        else np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), np.uint8)
-    )
+    scaled, factor = reduced(image, max_side)
     batch = torch.from_numpy(pad_to_multiple(scaled, LEVELS[-1])).unsqueeze(0).to(next(net.parameters()).device)
     net.eval()
     with torch.inference_mode():

@@ -58,6 +58,9 @@ class LandmarkTraining:
             "input_size": input_size,
             "frozen": frozen,
             "gentle": gentle,
+            "weights": weights,
+            "data": data.name,
+            "face_free": face_free.name if face_free is not None else None,
         }
         provenance = {"backbone": backbone, "data": data.name, "seed": str(seed)}
         self.net = LandmarkNet(
@@ -67,7 +70,7 @@ class LandmarkTraining:
             input_size=input_size,
         )
         if start is not None:
-            provenance["started_from"] = continue_from(start, self.net)
+            provenance["started_from"] = self.config["started_from"] = continue_from(start, self.net)
         if frozen:
             self.net.backbone.requires_grad_(False)
         has_depth = bool(np.isfinite(table.depth).any())
@@ -88,7 +91,7 @@ class LandmarkTraining:
             shape=shape,
             seed=seed,
             faces_of=boxes,
-            face_free=find_images(face_free) if face_free else (),
+            face_free=pictures_in(face_free) if face_free is not None else (),
             strength=GENTLE if gentle else STRONG,
         )
         held = table.mask(validation)
@@ -131,6 +134,18 @@ class LandmarkTraining:
         lost = predict(net, self.lost)[1]
         metrics["presence_accuracy"] = float(50 * (presence > 0.5).mean() + 50 * (lost < 0.5).mean())
         return metrics
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """List the pictures below a folder.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = find_images(folder)
+    if not found:
+        raise InputError(f"{folder} holds no pictures")
+    return found
 
 
 def predict(net: nn.Module, images: np.ndarray[Any, Any], *, batch: int = 64) -> tuple[Any, Any]:

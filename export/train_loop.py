@@ -70,72 +70,93 @@ class Training(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _State:
+    """What changes while a training runs, and what a resume needs back."""
+
+    net: nn.Module
+    averaged: AveragedModel
+    optimiser: torch.optim.Optimizer
+    report: Report
+    epoch: int = 0
+    best: float = math.inf
+    stale: int = 0
+    """Epochs since the best one."""
+
+
 def fit(task: Training, train: TrainConfig, out: Path, *, resume: bool = False) -> Checkpoint:
     """Train, validate after each epoch, and keep ``last.pt``, ``best.pt``, ``metrics.csv`` and ``curves.png`` in `out`.
 
     Raises:
-        InputError: nothing to resume, or the loss is no longer a number.
+        InputError: options that cannot work, nothing to resume, or a loss that is no longer a number.
         OutputError: `out` cannot be written.
     """
+    state = _start(task, train)
     _prepare(out, resume)
-    device = torch.device(train.device)
-    net = task.net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = AveragedModel(net, avg_fn=_moving_average(train.average), use_buffers=True)
-    trainable = [p for p in net.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trainable, lr=train.learning_rate, weight_decay=train.weight_decay)
-    report = Report(train.epochs)
-    first, best = 0, math.inf
     if resume:
-        first, best = _restore(out, task, train, net, averaged, optimiser, report)
-
-    stale = 0
-    for epoch in range(first, train.epochs):
-        torch.manual_seed(train.seed * 100_003 + epoch)  # dropout too is the same after a resume
-        net.train()
-        _train_epoch(task, train, net, averaged, optimiser, epoch, report)
-        averaged.eval()
-        metrics = task.validate(averaged.module)
-        report.record(epoch + 1, **metrics)
-        improved = metrics[task.score] < best
-        best, stale = (metrics[task.score], 0) if improved else (best, stale + 1)
-        _keep(out, task, train, net, averaged, optimiser, report, epoch, metrics, best, improved)
-        log.info("epoch %d: %s", epoch + 1, "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
-        if train.patience and stale >= train.patience:
-            log.info("stopped early: %s has not improved for %d epochs", task.score, stale)
+        _restore(out, task, train, state)
+    while state.epoch < train.epochs:
+        torch.manual_seed(train.seed * 100_003 + state.epoch)  # dropout too is the same after a resume
+        _train_epoch(task, train, state)
+        state.averaged.eval()
+        metrics = task.validate(state.averaged.module)
+        state.epoch += 1
+        state.report.record(state.epoch, **metrics)
+        improved = metrics[task.score] < state.best
+        state.best, state.stale = (metrics[task.score], 0) if improved else (state.best, state.stale + 1)
+        _keep(out, task, train, state, metrics)
+        log.info("epoch %d: %s", state.epoch, "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+        if train.patience and state.stale >= train.patience:
+            log.info("stopped early: %s has not improved for %d epochs", task.score, state.stale)
             break
     return load_checkpoint(out / BEST)
 
 
-def _train_epoch(
-    task: Training,
-    train: TrainConfig,
-    net: nn.Module,
-    averaged: AveragedModel,
-    optimiser: torch.optim.Optimizer,
-    epoch: int,
-    report: Report,
-) -> None:
-    batches = task.batches(epoch, train)
+def _start(task: Training, train: TrainConfig) -> _State:
+    if not train.learning_rate > 0:
+        raise InputError(f"wanted a learning rate above 0, found {train.learning_rate}")
+    if len(task.batches(0, train)) == 0:
+        raise InputError(f"not one batch of {train.batch_size}: take a smaller --batch-size or more data")
+    try:
+        net = task.net.to(torch.device(train.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {train.device} cannot be used ({str(error).splitlines()[0]})") from error
+    averaged = AveragedModel(net, avg_fn=_moving_average(train.average), use_buffers=True)
+    trainable = [p for p in net.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trainable, lr=train.learning_rate, weight_decay=train.weight_decay)
+    return _State(net, averaged, optimiser, Report(train.epochs))
+
+
+def _train_epoch(task: Training, train: TrainConfig, state: _State) -> None:
+    state.net.train()
+    batches = task.batches(state.epoch, train)
     steps = len(batches)
     with _progress() as progress:
-        bar = progress.add_task(f"epoch {epoch + 1}/{train.epochs}", total=steps, loss="")
+        bar = progress.add_task(f"epoch {state.epoch + 1}/{train.epochs}", total=steps, loss="")
         for step, batch in enumerate(batches):
-            position = epoch + (step + 1) / steps
-            for group in optimiser.param_groups:
-                group["lr"] = train.learning_rate * one_cycle((position - 1 / steps) / train.epochs, train.warm_up)
-            moved = tuple(part.to(train.device, non_blocking=True) for part in batch)
-            with torch.autocast(torch.device(train.device).type, torch.bfloat16, enabled=train.bfloat16):
-                parts = task.losses(moved)
-            loss = torch.stack(list(parts.values())).sum()
-            if not math.isfinite(loss.item()):
-                raise InputError(f"the loss is {loss.item()} in epoch {epoch + 1}; try a lower --learning-rate")
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(net.parameters(), 10.0)
-            optimiser.step()
-            averaged.update_parameters(net)
-            report.record(position, trn_loss=loss.item(), **{f"trn_{k}": v.item() for k, v in parts.items()})
-            progress.update(bar, advance=1, loss=f"loss {loss.item():.3f}")
+            position = state.epoch + step / steps
+            parts = _step(task, train, state, batch, position / train.epochs)
+            loss = sum(parts.values())
+            if not math.isfinite(loss):
+                raise InputError(f"the loss is {loss} in epoch {state.epoch + 1}; try a lower --learning-rate")
+            state.report.record(position + 1 / steps, trn_loss=loss, **{f"trn_{k}": v for k, v in parts.items()})
+            progress.update(bar, advance=1, loss=f"loss {loss:.3f}")
+
+
+def _step(
+    task: Training, train: TrainConfig, state: _State, batch: tuple[Tensor, ...], progress: float
+) -> dict[str, float]:
+    for group in state.optimiser.param_groups:
+        group["lr"] = train.learning_rate * one_cycle(progress, train.warm_up)
+    moved = tuple(part.to(train.device, non_blocking=True) for part in batch)
+    with torch.autocast(torch.device(train.device).type, torch.bfloat16, enabled=train.bfloat16):
+        parts = task.losses(moved)
+    state.optimiser.zero_grad(set_to_none=True)
+    torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(state.net.parameters(), 10.0)
+    state.optimiser.step()
+    state.averaged.update_parameters(state.net)
+    return {name: value.item() for name, value in parts.items()}
 
 
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -168,62 +189,51 @@ def _prepare(out: Path, resume: bool) -> None:
         raise OutputError(f"cannot make {out} ({error})") from error
 
 
-def _keep(
-    out: Path,
-    task: Training,
-    train: TrainConfig,
-    net: nn.Module,
-    averaged: AveragedModel,
-    optimiser: torch.optim.Optimizer,
-    report: Report,
-    epoch: int,
-    metrics: dict[str, float],
-    best: float,
-    improved: bool,
-) -> None:
-    provenance = dict(task.spec.provenance) | {"epochs": f"{epoch + 1} of {train.epochs}"}
+def _settings(task: Training, train: TrainConfig) -> dict[str, Any]:
+    """What decides the result of a training; how many workers and which device do not."""
+    return task.config | {"train": {k: v for k, v in asdict(train).items() if k not in ("workers", "device")}}
+
+
+def _keep(out: Path, task: Training, train: TrainConfig, state: _State, metrics: dict[str, float]) -> None:
+    provenance = dict(task.spec.provenance) | {"epochs": f"{state.epoch} of {train.epochs}"}
     provenance |= {k: f"{v:.4g}" for k, v in metrics.items()}
     checkpoint = Checkpoint(
         spec=replace(task.spec, provenance=provenance),
-        config=task.config | {"train": asdict(train)},
+        config=_settings(task, train),
         metrics=metrics,
-        weights=averaged.module.state_dict(),
+        weights=state.averaged.module.state_dict(),
     )
-    if improved:
+    if state.stale == 0:
         save_checkpoint(out / BEST, checkpoint)
     training = {
-        "epoch": epoch + 1,
-        "best": best,
-        "net": net.state_dict(),
-        "averaged": averaged.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "rows": [(position, row) for position, row in report.rows],
+        "epoch": state.epoch,
+        "best": state.best,
+        "stale": state.stale,
+        "net": state.net.state_dict(),
+        "averaged": state.averaged.state_dict(),
+        "optimiser": state.optimiser.state_dict(),
+        "rows": [(position, row) for position, row in state.report.rows],
     }
     save_checkpoint(out / LAST, replace(checkpoint, training=training))
-    report.save_csv(out / "metrics.csv")
-    report.plot_epochs(["trn_loss", task.score], path=out / "curves.png")
+    state.report.save_csv(out / "metrics.csv")
+    state.report.plot_epochs(["trn_loss", task.score], path=out / "curves.png")
 
 
-def _restore(
-    out: Path,
-    task: Training,
-    train: TrainConfig,
-    net: nn.Module,
-    averaged: AveragedModel,
-    optimiser: torch.optim.Optimizer,
-    report: Report,
-) -> tuple[int, float]:
+def _restore(out: Path, task: Training, train: TrainConfig, state: _State) -> None:
     checkpoint = load_checkpoint(out / LAST)
-    if checkpoint.config != task.config | {"train": asdict(train)}:
-        changed = [k for k, v in (task.config | {"train": asdict(train)}).items() if checkpoint.config.get(k) != v]
+    wanted = _settings(task, train)
+    changed = [k for k in {**wanted, **checkpoint.config} if checkpoint.config.get(k) != wanted.get(k)]
+    if changed:
         raise InputError(f"{out / LAST} was trained with other settings ({', '.join(changed)}); resume with the same")
-    state = checkpoint.training
-    net.load_state_dict(state["net"])
-    averaged.load_state_dict(state["averaged"])
-    optimiser.load_state_dict(state["optimiser"])
-    for position, row in state["rows"]:
-        report.record(position, **row)
-    return int(state["epoch"]), float(state["best"])
+    kept = checkpoint.training
+    if not kept:
+        raise InputError(f"{out / LAST} is a finished model, not an interrupted training")
+    state.net.load_state_dict(kept["net"])
+    state.averaged.load_state_dict(kept["averaged"])
+    state.optimiser.load_state_dict(kept["optimiser"])
+    for position, row in kept["rows"]:
+        state.report.record(position, **row)
+    state.epoch, state.best, state.stale = int(kept["epoch"]), float(kept["best"]), int(kept["stale"])
 
 
 def _progress() -> Progress:

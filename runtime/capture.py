@@ -237,7 +237,8 @@ class Capture:
             raise InputError(f"{self.name} was lost after {self._read} frames")
         claimed = self._info.frame_count
         # Containers without an index estimate their count from duration and rate: a little less is no loss.
-        if claimed is not None and claimed - self._read > max(1, claimed // 50):
+        slack = 0 if self._info.exact_count else max(1, (claimed or 0) // 50)
+        if claimed is not None and claimed - self._read > slack:
             logger.warning("%s ends after %d of %d frames: it is truncated", self.name, self._read, claimed)
             with self._lock:
                 self._truncated = True

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .geometry import FloatArray, invert_affine, transform_points
-from .values import Image
+from .geometry import invert_affine, transform_points
+from .values import FloatArray, Image
 
 
 @dataclass(frozen=True, slots=True)

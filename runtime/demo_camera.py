@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 
 from .errors import InputError
-from .geometry import FloatArray, transform_points
+from .geometry import transform_points
 from .images import read_image
 from .sources import OpenedSource, RawFrame, SourceInfo, SourceOptions
-from .values import Image
+from .values import FloatArray, Image
 
 DEMO_SIZE = (640, 480)
 DEMO_FPS = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 
 from .boxes import fit_inside, pad_to_multiple, select_boxes
-from .errors import ModelError
+from .errors import ModelError, ProviderError
 from .onnx_runner import OnnxRunner, open_session
 from .runner import Provider, Runner
 from .spec import METADATA_KEY, Task
@@ -22,7 +23,10 @@ DEFAULT_MAX_SIDE = 640
 
 
 class Detector(Protocol):
-    """Finds faces in a picture."""
+    """Finds faces in a picture. Safe to call from several threads at once."""
+
+    usual_score: float
+    """The score from which on its boxes are usually believed."""
 
     def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
         """Boxes (n, 4) xyxy px of `image` (h, w, 3) and scores (n,), best first."""
@@ -39,6 +43,8 @@ class OwnDetector:
     max_side: larger pictures are reduced to it first. Faces then should still have about 10 px.
     """
 
+    usual_score = DEFAULT_SCORE
+
     def __init__(self, runner: Runner, *, max_side: int = DEFAULT_MAX_SIDE, min_score: float = DEFAULT_SCORE) -> None:
         if runner.spec.task is not Task.DETECTOR:
             raise ModelError(f"wanted a detector, found a model for {runner.spec.task.value}")
@@ -48,7 +54,7 @@ class OwnDetector:
 
     def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
         """See `Detector`."""
-        scaled, factor = _reduced(image, self.max_side)
+        scaled, factor = reduced(image, self.max_side)
         outputs = self.runner(pad_to_multiple(scaled, STRIDE)[None])
         boxes, scores = select_boxes(outputs["boxes"][0], outputs["scores"][0], threshold=self.min_score)
         return boxes / factor, scores
@@ -61,18 +67,22 @@ class OwnDetector:
 class YunetDetector:
     """OpenCV's YuNet (Wu et al., "YuNet: a tiny millisecond-level face detector", 2023) from a file of one's own."""
 
-    def __init__(self, path: Path, *, max_side: int = DEFAULT_MAX_SIDE, min_score: float = 0.7) -> None:
+    usual_score = 0.7
+
+    def __init__(self, path: Path, *, max_side: int = DEFAULT_MAX_SIDE, min_score: float = usual_score) -> None:
         try:
             self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score)
         except cv2.error as error:
             raise ModelError(f"{path} is not a YuNet file that OpenCV can read ({error.err})") from error
+        self._lock = threading.Lock()  # the size is set in one call and used in the next
         self.max_side = max_side
 
     def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
         """See `Detector`."""
-        scaled, factor = _reduced(image, self.max_side)
-        self._net.setInputSize((scaled.shape[1], scaled.shape[0]))
-        rows: Any = self._net.detect(scaled)[1]  # OpenCV's stubs do not know that it may be None
+        scaled, factor = reduced(image, self.max_side)
+        with self._lock:
+            self._net.setInputSize((scaled.shape[1], scaled.shape[0]))
+            rows: Any = self._net.detect(scaled)[1]  # OpenCV's stubs do not know that it may be None
         if rows is None:
             return np.empty((0, 4)), np.empty(0)
         found = np.asarray(rows, dtype=np.float64)
@@ -103,13 +113,18 @@ def open_detector(
         runner = OnnxRunner.from_session(session, really, origin=str(path))
         return OwnDetector(runner, max_side=max_side, min_score=DEFAULT_SCORE if min_score is None else min_score)
     if {"cls_8", "obj_8", "bbox_8", "kps_8"} <= {output.name for output in session.get_outputs()}:
-        return YunetDetector(path, max_side=max_side, min_score=0.7 if min_score is None else min_score)
+        if provider not in (Provider.AUTO, Provider.CPU):
+            raise ProviderError(f"a YuNet file runs in OpenCV on the CPU, not on {provider.value}; use --provider cpu")
+        return YunetDetector(
+            path, max_side=max_side, min_score=YunetDetector.usual_score if min_score is None else min_score
+        )
     raise ModelError(f"{path} is neither a detector of mien nor a YuNet file")
 
 
-def _reduced(image: Image, max_side: int) -> tuple[Image, float]:
+def reduced(image: Image, max_side: int) -> tuple[Image, float]:
+    """Reduce a picture to a longer side of `max_side` px; return it and the factor, at most 1."""
     factor = fit_inside(image.shape[0], image.shape[1], max_side)
     if factor == 1:
         return image, factor
-    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), factor

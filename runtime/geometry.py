@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from .values import FloatArray
 
 # A face box reaches up to the hairline, landmarks only to the brows. On the training set the median box
 # stands 0.32 of the landmarks' height above the topmost point; the other three sides coincide within 2 %.

@@ -52,7 +52,10 @@ class OnnxRunner:
         names = tuple(output.name for output in session.get_outputs())
         if names != self._spec.outputs:
             raise ModelError(f"{origin}: its outputs are {names}, its spec says {self._spec.outputs}; export it again")
-        self._precision = Precision(self._spec.provenance.get("precision", "fp32"))
+        try:
+            self._precision = Precision(self._spec.provenance.get("precision", "fp32"))
+        except (AttributeError, ValueError) as error:
+            raise ModelError(f"{origin}: its precision cannot be read ({error}); export it again") from error
 
     @property
     def spec(self) -> ModelSpec:

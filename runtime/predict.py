@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
 
 from .capture import open_capture
 from .errors import InputError, OutputError
@@ -15,8 +12,8 @@ from .images import IMAGE_SUFFIXES, find_images, read_image, write_image
 from .overlay import draw_faces
 from .pipeline import Pipeline
 from .rows import face_rows
-from .sinks import VideoSink, check_writable
-from .values import Faces, Frame, Image, size_of
+from .sinks import RowFile, VideoSink
+from .values import size_of
 
 
 class Predictor:
@@ -26,19 +23,26 @@ class Predictor:
         self.failures: list[str] = []
         self._pipeline = pipeline
         self._draw = draw_folder
+        self._drawn: set[Path] = set()
         if draw_folder is not None:
             try:
                 draw_folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise OutputError(f"cannot make the folder {draw_folder} ({error})") from error
-        self._handle: IO[str] = sys.stdout
-        self._owned = json_target != "-"
-        if self._owned:
-            check_writable(Path(json_target))
-            self._handle = Path(json_target).open("w", encoding="utf-8")
+                raise OutputError(f"cannot make the folder {draw_folder} ({error.strerror})") from error
+        self._rows = RowFile(json_target)
 
-    def expand(self, inputs: Sequence[Path]) -> Iterator[Path]:
-        """Yield the files to read: folders give their pictures."""
+    def run(self, inputs: Sequence[Path]) -> None:
+        """Process pictures, folders of pictures, and videos, until all are done or nobody reads the rows."""
+        for path in self._expand(inputs):
+            try:
+                go_on = self._picture(path) if _is_picture(path) else self._video(path)
+            except InputError as error:
+                self.failures.append(str(error))
+                continue
+            if not go_on:
+                return
+
+    def _expand(self, inputs: Sequence[Path]) -> Iterator[Path]:
         for path in inputs:
             if path.is_dir():
                 files = find_images(path)
@@ -48,48 +52,41 @@ class Predictor:
             else:
                 yield path
 
-    def predict(self, path: Path) -> None:
-        """Process one picture or video; what cannot be read is added to `failures`."""
-        try:
-            if path.suffix.lower() in IMAGE_SUFFIXES or not path.is_file():
-                self._picture(path)
-            else:
-                self._video(path)
-        except InputError as error:
-            self.failures.append(str(error))
-
-    def _picture(self, path: Path) -> None:
+    def _picture(self, path: Path) -> bool:
         pixels = read_image(path)
         faces = self._pipeline(pixels)
-        self._write({"image": str(path)}, faces, pixels)
         if self._draw is not None:
-            write_image(self._draw / f"{path.stem}.png", draw_faces(pixels, faces))
+            write_image(self._free_name(self._draw, path, ".png"), draw_faces(pixels, faces))
+        return self._rows.write({"image": str(path), "faces": face_rows(faces, size_of(pixels))})
 
-    def _video(self, path: Path) -> None:
+    def _video(self, path: Path) -> bool:
         with open_capture(str(path)) as capture:
-            sink = (
-                VideoSink(self._draw / f"{path.stem}.mp4", fps=capture.fps or 30.0) if self._draw is not None else None
-            )
+            sink = None
+            if self._draw is not None:
+                sink = VideoSink(self._free_name(self._draw, path, ".mp4"), fps=capture.fps or 30.0)
             try:
                 for frame, faces in self._pipeline.track(capture):
+                    rows = face_rows(faces, size_of(frame.pixels))
                     head = {"image": str(path), "frame": frame.index, "timestamp_ns": frame.timestamp_ns}
-                    self._write(head, faces, frame.pixels)
-                    self._draw_frame(sink, frame, faces)
+                    if sink is not None:
+                        sink.write(frame, faces, draw_faces(frame.pixels, faces))
+                    if not self._rows.write(head | {"faces": rows}):
+                        return False
             finally:
                 if sink is not None:
                     sink.close()
             if capture.truncated:
                 self.failures.append(f"{path} ended before its last frame; the frames before are in the rows")
+        return True
 
-    def _draw_frame(self, sink: VideoSink | None, frame: Frame, faces: Faces) -> None:
-        if sink is not None:
-            sink.write(frame, faces, draw_faces(frame.pixels, faces))
-
-    def _write(self, head: dict[str, Any], faces: Faces, pixels: Image) -> None:
-        try:
-            self._handle.write(json.dumps(head | {"faces": face_rows(faces, size_of(pixels))}) + "\n")
-        except OSError as error:
-            raise OutputError(f"cannot write the JSON rows ({error})") from error
+    def _free_name(self, folder: Path, source: Path, suffix: str) -> Path:
+        """Name a drawn file after its source; a second source of that name in this run gets a number."""
+        path, number = folder / f"{source.stem}{suffix}", 1
+        while path in self._drawn:
+            number += 1
+            path = folder / f"{source.stem}-{number}{suffix}"
+        self._drawn.add(path)
+        return path
 
     def __enter__(self) -> Predictor:
         return self
@@ -97,5 +94,8 @@ class Predictor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._owned:
-            self._handle.close()
+        self._rows.close()
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES or not path.is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -9,15 +10,18 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 import cv2
+import numpy as np
 
 from .errors import OutputError
 from .images import write_image
 from .rows import face_rows
 from .values import Faces, Frame, Image, size_of
 
+MAX_GAP_S = 5.0
+"""A longer gap, such as a lost camera's, is not filled."""
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}
 
 
@@ -39,6 +43,7 @@ class Sink(Protocol):
 class VideoSink:
     """A video file; the codec follows the suffix. It bears a temporary name until it is closed.
 
+    A frame is repeated until the next one's timestamp: a camera whose frames were dropped plays at its own pace.
     Frames of another size than the first are fitted to it: a video has one size.
     """
 
@@ -53,18 +58,25 @@ class VideoSink:
         self._fps = fps if fps > 0 else 30.0
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        self._start_ns = 0
+        self._written = 0
+        self._last: Image | None = None
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Append one picture."""
+        """Append one picture, after repeating the last one until its time."""
         if self._writer is None:
-            self._size = (picture.shape[1], picture.shape[0])
-            codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
-            self._writer = cv2.VideoWriter(str(self._partial), codec, self._fps, self._size)
-            if not self._writer.isOpened():
-                raise OutputError(f"OpenCV cannot write {self._path}; try another folder or .avi")
-        if (picture.shape[1], picture.shape[0]) != self._size:
-            picture = cv2.resize(picture, self._size)  # type: ignore[assignment]
-        self._writer.write(picture)
+            self._size = size_of(picture)
+            self._start_ns = frame.timestamp_ns
+            self._writer = self._open()
+        if size_of(picture) != self._size:
+            picture = np.asarray(cv2.resize(picture, self._size), dtype=np.uint8)
+        due = round((frame.timestamp_ns - self._start_ns) * self._fps / 1e9)
+        missing = min(due - self._written, round(MAX_GAP_S * self._fps))
+        if self._last is not None:
+            for _ in range(missing):
+                self._append(self._writer, self._last)
+        self._append(self._writer, picture)
+        self._last = picture
         return True
 
     def close(self) -> None:
@@ -76,41 +88,69 @@ class VideoSink:
         try:
             os.replace(self._partial, self._path)
         except OSError as error:
-            raise OutputError(f"cannot write {self._path} ({error})") from error
+            raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
+
+    def _open(self) -> cv2.VideoWriter:
+        codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
+        writer = cv2.VideoWriter(str(self._partial), codec, self._fps, self._size)
+        if not writer.isOpened():
+            self._partial.unlink(missing_ok=True)
+            raise OutputError(f"OpenCV cannot write {self._path}; try another folder or .avi")
+        return writer
+
+    def _append(self, writer: cv2.VideoWriter, picture: Image) -> None:
+        writer.write(picture)
+        self._written += 1
 
 
-class JsonLinesSink:
-    """A row a frame; ``-`` is standard output. Each row is whole on disk before the next frame begins."""
-
-    wants_picture = False
+class RowFile:
+    """JSON rows, each whole before the next; ``-`` is standard output. An existing file is kept until the first row."""
 
     def __init__(self, target: str) -> None:
-        self._handle: IO[str] = sys.stdout
-        self._owned = target != "-"
-        if self._owned:
-            path = Path(target)
-            check_writable(path)
-            self._handle = path.open("w", encoding="utf-8", buffering=1)
+        self._path = None if target == "-" else Path(target)
+        if self._path is not None:
+            check_writable(self._path)
+        self._handle: IO[str] | None = None if self._path is not None else sys.stdout
 
-    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Append one row."""
-        row = {
-            "frame": frame.index,
-            "timestamp_ns": frame.timestamp_ns,
-            "faces": face_rows(faces, size_of(frame.pixels)),
-        }
+    def write(self, row: dict[str, Any]) -> bool:
+        """Append one row; False when the reader of standard output has had enough."""
         try:
+            if self._handle is None:
+                assert self._path is not None
+                self._handle = self._path.open("w", encoding="utf-8")
             self._handle.write(json.dumps(row) + "\n")
+            self._handle.flush()
         except BrokenPipeError:
-            return False  # whoever read standard output has had enough
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123 - or Python complains once more when it exits
+            return False
         except OSError as error:
-            raise OutputError(f"cannot write the JSON rows ({error})") from error
+            raise OutputError(f"cannot write the JSON rows ({error.strerror})") from error
         return True
 
     def close(self) -> None:
         """Close the file."""
-        if self._owned:
-            self._handle.close()
+        if self._path is not None and self._handle is not None:
+            # What could not be written was told by `write`.
+            with contextlib.suppress(OSError):
+                self._handle.close()
+
+
+class JsonLinesSink:
+    """A row a frame."""
+
+    wants_picture = False
+
+    def __init__(self, target: str) -> None:
+        self._rows = RowFile(target)
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        """Append one row."""
+        rows = face_rows(faces, size_of(frame.pixels))
+        return self._rows.write({"frame": frame.index, "timestamp_ns": frame.timestamp_ns, "faces": rows})
+
+    def close(self) -> None:
+        """Close the file."""
+        self._rows.close()
 
 
 @dataclass

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import re
 import select
 import sys
@@ -19,6 +21,8 @@ import numpy as np
 from .errors import InputError
 from .images import IMAGE_SUFFIXES, read_image
 from .values import Image
+
+logger = logging.getLogger("mien")
 
 NOMINAL_FPS = 30.0
 """Rate at which pictures without one are given timestamps."""
@@ -46,7 +50,7 @@ class SourceInfo:
 
     name: for people, without passwords. live: it goes on whether or not someone reads, and its timestamps are on
     the capture's clock. reconnectable: an end is a loss that opening again may mend. size: (width, height) px.
-    fps: what it claims. frame_count: what a file claims. None where unknown.
+    fps: what it claims. frame_count: what a file claims; exact_count: and it cannot be an estimate. None where unknown.
     """
 
     name: str
@@ -55,6 +59,7 @@ class SourceInfo:
     size: tuple[int, int] | None = None
     fps: float | None = None
     frame_count: int | None = None
+    exact_count: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +145,16 @@ class ImageSource:
 
     def read(self) -> RawFrame | None:
         """See `Source`."""
-        if self._next >= len(self._paths):
-            return None
-        index = self._next
-        self._next += 1
-        return read_image(self._paths[index]), round(index * self._interval_ns)
+        while self._next < len(self._paths):
+            index = self._next
+            self._next += 1
+            try:
+                return read_image(self._paths[index]), round(index * self._interval_ns)
+            except InputError as error:
+                if len(self._paths) == 1:
+                    raise
+                logger.warning("skipped: %s", error)
+        return None
 
     def close(self) -> None:
         """End the pictures."""
@@ -167,14 +177,23 @@ def open_images(source: str, options: SourceOptions) -> OpenedSource:
         paths = [path]
     else:
         raise InputError(f"no image {path}")
-    first = read_image(paths[0])
+    first = _first_readable(paths)
     info = SourceInfo(
         str(path),
         size=(first.shape[1], first.shape[0]),
         fps=options.fps if len(paths) > 1 else None,
         frame_count=len(paths),
+        exact_count=True,
     )
     return OpenedSource(ImageSource(paths, fps=options.fps or NOMINAL_FPS), info)
+
+
+def _first_readable(paths: Sequence[Path]) -> Image:
+    """Read the first picture that can be read; the error of the only or last one is raised when none can."""
+    for path in paths[:-1]:
+        with contextlib.suppress(InputError):
+            return read_image(path)
+    return read_image(paths[-1])
 
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:

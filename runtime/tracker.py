@@ -39,14 +39,14 @@ class Tracker:
         self._detect_every = detect_every
         self._faces = Faces.empty()
         self._next_id = 0
-        self._since_detection = detect_every
+        self._since_detection = detect_every  # the first frame is looked at
 
     def update(self, frame: Frame) -> Faces:
         """Faces of the next frame."""
         followed = self._follow(frame)
         lost = len(followed) < len(self._faces)
         self._since_detection += 1
-        if lost or self._since_detection > self._detect_every:
+        if lost or self._since_detection >= self._detect_every:
             self._since_detection = 0
             followed = Faces.concat([followed, self._find_new(frame, followed)])
         self._faces = followed

@@ -90,7 +90,7 @@ def test_weights_that_do_not_fit(tmp_path: object) -> None:
 
     path = Path(str(tmp_path)) / "w.pt"
     torch.save({"a": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="does not hold weights of resnet18"):
+    with pytest.raises(InputError, match="does not hold the weights of resnet18"):
         build_backbone("resnet18", str(path))
     path.write_bytes(b"no pickle")
     with pytest.raises(InputError, match="is not a state dict"):

@@ -133,10 +133,16 @@ def test_bench_of_a_checkpoint_exports_it_first(checkpoint: Path, model: Path, m
 def test_bench_without_the_weights_of_a_model(model: Path, tmp_path: Path) -> None:
     lonely = tmp_path / "lonely.onnx"
     lonely.write_bytes(model.read_bytes())
-    with pytest.raises(InputError, match="no checkpoint with the weights of"):
-        run_bench([lonely], BenchOptions(rounds=5, calls_per_round=1))
-    report = run_bench([lonely], BenchOptions(rounds=5, calls_per_round=1, baseline=False))
-    assert report.rows[0].ratio is None
+    report = run_bench([lonely, model], BenchOptions(rounds=5, calls_per_round=1))
+    assert [row.ratio is None for row in report.rows] == [True, True, False]  # alone, eager, beside its checkpoint
+
+
+def test_bench_tells_models_of_one_name_apart(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / model.name
+    twin.write_bytes(model.read_bytes())
+    report = run_bench([model, twin], BenchOptions(rounds=2, calls_per_round=1, baseline=False))
+    assert report.rows[1].measurement.description.model == "other/net"
 
 
 def test_runner_refuses_other_batches(model: Path) -> None:

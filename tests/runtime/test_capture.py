@@ -468,13 +468,18 @@ def test_a_picture_is_one_frame(tmp_path: Path) -> None:
         assert [f.pixels.shape for f in capture] == [(5, 6, 3)]
 
 
-def test_a_broken_picture_in_a_folder_is_named(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "a.png"), picture())
-    (tmp_path / "b.png").write_bytes(b"broken")
+def test_a_broken_picture_in_a_folder_is_named_and_skipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a.png").write_bytes(b"broken")
+    for name in ("b.png", "c.png"):
+        cv2.imwrite(str(tmp_path / name), picture())
     with open_capture(str(tmp_path)) as capture:
-        assert next(capture).index == 0
-        with pytest.raises(InputError, match=r"b\.png"):
-            next(capture)
+        assert len(list(capture)) == 2
+        assert capture.truncated
+    assert "a.png" in caplog.text
+    for name in ("b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"c\.png"):
+        open_capture(str(tmp_path))
 
 
 # --- Standard input ---------------------------------------------------------------------------------------------------

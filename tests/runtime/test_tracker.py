@@ -81,7 +81,7 @@ def test_new_faces_are_found_in_time() -> None:
     tracker.update(frame(0))
     world.faces.append(world.at(100, 100))
     seen = [len(tracker.update(frame(i))) for i in range(1, 7)]
-    assert seen == [1, 1, 1, 1, 1, 2]
+    assert seen == [1, 1, 1, 1, 2, 2]
 
 
 def test_two_tracks_on_one_face_become_one() -> None:
