@@ -19,9 +19,12 @@ try:
     from mien.runtime.errors import CheckFailed, InputError, MienError
     from mien.runtime.runner import Provider
 except ModuleNotFoundError as missing:
-    if missing.name != "mien":
+    if missing.name not in ("mien", "cv2", "onnxruntime"):
         raise
-    raise SystemExit("mien is not installed here; run: pip install -e '.[cpu]'") from None
+    raise SystemExit(
+        f"{missing.name} is not installed here; choose a profile: pip install 'mien[cpu]' (or headless, cuda, jetson; "
+        "from a checkout: pip install -e '.[cpu]')"
+    ) from None
 
 import cv2
 import typer
@@ -102,6 +105,7 @@ def options(
 DATA = typer.Option(..., "--data", help="Folder with images and labels.", show_default=False)
 MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.pt); default: the shipped one.")
 DETECTOR = typer.Option(None, "--detector", help="Detector of mien or a YuNet file; default: the shipped one.")
+DETECTOR_MODEL = typer.Option(None, "--model", help="Detector of mien or a YuNet file; default: the shipped one.")
 PROVIDER = typer.Option(Provider.AUTO, "--provider", help="What runs the models; auto takes the fastest that works.")
 THREADS = typer.Option(0, "--threads", min=0, help="Threads of one operator; 0: all cores.")
 MAX_SIDE = typer.Option(640, "--max-side", min=64, help="Detect on pictures reduced to this longer side, px.")
@@ -228,13 +232,14 @@ def train_detector(
 
 def run_training(task: Any, config: Any, out: Path, resume: bool) -> None:
     """Run the loop and say what to type next."""
-    from mien.export.train_loop import BEST, fit
+    from mien.export.train_loop import BEST, LAST, fit
 
     logging.getLogger("mien").setLevel(logging.INFO)  # the epochs' metrics
     try:
         best = fit(task, config, out, resume=resume)
     except KeyboardInterrupt:
-        say(f"interrupted; the finished epochs are in {out}: run the same command with --resume to go on")
+        kept = (out / LAST).is_file()
+        say(f"interrupted; {f'the same command with --resume goes on from {out}' if kept else 'no epoch was finished'}")
         raise typer.Exit(130) from None
     say(f"best: {out / BEST}; next: mien export {out / BEST} -o model.onnx")
     print(json.dumps({"checkpoint": str(out / BEST), **best.metrics}))
@@ -267,13 +272,10 @@ def predict(
     max_side: int = MAX_SIDE,
 ) -> None:
     """Find faces in pictures and videos: a JSON row for each image or frame."""
-    from mien.runtime.pipeline import Pipeline
     from mien.runtime.predict import Predictor
 
     with (
-        Pipeline.load(
-            model=model, detector=detector, provider=provider, threads=threads, max_side=max_side
-        ) as pipeline,
+        open_pipeline(model, detector, provider=provider, threads=threads, max_side=max_side) as pipeline,
         Predictor(pipeline, json_target=json_out or "-", draw_folder=draw) as predictor,
     ):
         predictor.run(inputs)
@@ -289,6 +291,8 @@ def webcam(
     show: bool = typer.Option(True, "--show/--no-show", help="Open a window (keys: q, space, s, h, m)."),
     output: Path | None = typer.Option(None, "--output", help="Video file to write (.mp4, .avi, .mkv, .webm)."),
     json_out: str | None = typer.Option(None, "--json", help="File for JSON lines; - is standard output."),
+    size: str | None = typer.Option(None, "--size", help="WIDTHxHEIGHT to ask a camera for; needed with --source -."),
+    fps: float | None = typer.Option(None, "--fps", min=0.1, help="Rate to ask a camera for, or of pictures and -."),
     stats: Path | None = typer.Option(None, "--stats", help="File for the stage latencies at the end (JSON)."),
     max_frames: int | None = typer.Option(None, "--max-frames", min=1, help="Stop after so many frames."),
     smooth: float = typer.Option(
@@ -304,17 +308,17 @@ def webcam(
     """Follow faces in a live or recorded video."""
     from mien.runtime.capture import open_capture
     from mien.runtime.live import LiveRun, close_all
-    from mien.runtime.pipeline import Pipeline
     from mien.runtime.sinks import BackgroundSink, JsonLinesSink, Sink, VideoSink, View, WindowSink, check_writable
     from mien.runtime.smoothing import OneEuro
 
     if stats is not None:
         check_writable(stats)
     with (
-        Pipeline.load(
-            model=model, detector=detector, provider=provider, threads=threads, max_side=max_side
-        ) as pipeline,
-        open_capture(source) as capture,
+        open_pipeline(model, detector, provider=provider, threads=threads, max_side=max_side) as pipeline,
+        # What is only looked at plays at its own pace; what is written loses no frame.
+        open_capture(
+            source, size=size_in_px(size), fps=fps, paced=show and output is None and json_out is None
+        ) as capture,
     ):
         sinks: list[Sink] = []
         view = View()
@@ -341,6 +345,16 @@ def webcam(
         raise typer.Exit(2)
     if not summary.processed:
         raise InputError(f"{source} gave no frame")
+
+
+def size_in_px(text: str | None) -> tuple[int, int] | None:
+    """Parse WIDTHxHEIGHT."""
+    if text is None:
+        return None
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()) or not int(width) or not int(height):
+        raise InputError(f"--size wants WIDTHxHEIGHT such as 640x480; found {text!r}")
+    return int(width), int(height)
 
 
 def print_summary(summary: Any, output: Path | None) -> None:
@@ -391,9 +405,12 @@ def bench(
             providers=tuple(providers_of(providers)),
             data=data,
         )
-        with Progress(console=stderr, transient=True) as bar:
+        # No refreshing by a thread of its own: it would run inside the timed calls.
+        with Progress(console=stderr, transient=True, auto_refresh=False) as bar:
             task = bar.add_task("bench", total=rounds)
-            report = run_bench(models or [], options, progress=lambda done, _: bar.update(task, completed=done))
+            report = run_bench(
+                models or [], options, progress=lambda done, _: bar.update(task, completed=done, refresh=True)
+            )
     if json_out is not None:
         json_out.write_text(report.to_json(), encoding="utf-8")
     print(report.to_markdown(), end="")
@@ -434,10 +451,9 @@ def evaluate_landmarks(
     """NME, AUC@8 and FR@8 of landmarks, in all and by source."""
     from mien.export.evaluation import evaluate_landmarks as evaluate
     from mien.export.evaluation import evaluate_pipeline
-    from mien.runtime.pipeline import Pipeline
 
     if detect:
-        with Pipeline.load(model=model, detector=detector, provider=provider, threads=threads) as pipeline:
+        with open_pipeline(model, detector, provider=provider, threads=threads, max_side=640) as pipeline:
             summary = evaluate_pipeline(pipeline, data, validation_only=held_out, progress=progress)
     else:
         with open_runner(model, "landmarks", provider=provider, threads=threads) as runner:
@@ -448,7 +464,7 @@ def evaluate_landmarks(
 @evaluate_app.command("detector", epilog="mien evaluate detector --data faces --held-out --json")
 def evaluate_detector(
     data: Path = DATA,
-    model: Path | None = MODEL,
+    model: Path | None = DETECTOR_MODEL,
     held_out: bool = HELD_OUT,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
@@ -460,17 +476,27 @@ def evaluate_detector(
     from mien.runtime.detector import open_detector
     from mien.runtime.shipped import shipped_model
 
-    path = model or shipped_model("detector")
-    found = open_detector(path, provider=provider, threads=threads, max_side=max_side, min_score=0.02)
+    found = open_detector(
+        model or shipped_model("detector"), provider=provider, threads=threads, max_side=max_side, min_score=0.02
+    )
     summary = evaluate(found, data, validation_only=held_out, progress=progress)
     print_evaluation({"model": model.name if model else "shipped", **summary}, as_json)
 
 
 def print_evaluation(summary: dict[str, Any], as_json: bool) -> None:
-    """Print a summary for people or for programs."""
+    """Print a summary for people or for programs; pictures that could not be read end with exit code 2."""
+    for message in summary["unreadable"]:
+        say(f"skipped: {message}", style="red")
     if as_json:
         print(json.dumps(summary))
-        return
+    else:
+        print_tables({k: v for k, v in summary.items() if k != "unreadable"})
+    if summary["unreadable"]:
+        raise typer.Exit(2)
+
+
+def print_tables(summary: dict[str, Any]) -> None:
+    """Print single figures on one line, and groups of them as tables."""
     groups = {k: v for k, v in summary.items() if isinstance(v, dict)}
     flat = {k: v for k, v in summary.items() if not isinstance(v, dict)}
     print("  ".join(f"{k}: {v}" for k, v in flat.items()))
@@ -502,6 +528,16 @@ def info(
         return
     for key, value in row.items():
         print(f"{key}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+
+
+def open_pipeline(model: Path | None, detector: Path | None, *, provider: Provider, threads: int, max_side: int) -> Any:
+    """Open a detector and a landmark model; the latter may be a checkpoint, which runs in eager PyTorch."""
+    from mien.runtime.detector import open_detector
+    from mien.runtime.pipeline import Pipeline
+    from mien.runtime.shipped import shipped_model
+
+    found = open_detector(detector or shipped_model("detector"), provider=provider, threads=threads, max_side=max_side)
+    return Pipeline(found, open_runner(model, "landmarks", provider=provider, threads=threads))
 
 
 def open_runner(model: Path | None, shipped: str, *, provider: Provider, threads: int) -> Any:

@@ -9,12 +9,14 @@ import numpy.typing as npt
 from .values import FloatArray
 
 NMS_IOU = 0.45
+ENCLOSED = 0.8
+"""A box that lies in a better one by this share is a part of that face: an eye, a mouth."""
 
 
 def select_boxes(
     boxes: FloatArray, scores: FloatArray, *, threshold: float, iou: float = NMS_IOU
 ) -> tuple[FloatArray, FloatArray]:
-    """Keep boxes (n, 4) xyxy of at least `threshold` that no better one overlaps by more than `iou`.
+    """Keep boxes (n, 4) xyxy of at least `threshold` that no better one overlaps by more than `iou`, or encloses.
 
     Returns boxes (k, 4) and scores (k,), best first.
     """
@@ -27,7 +29,17 @@ def select_boxes(
     kept: npt.NDArray[np.int64] = np.asarray(
         cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), threshold, iou), dtype=np.int64
     ).reshape(-1)
-    return boxes[kept], scores[kept]
+    boxes, scores = boxes[kept], scores[kept]
+    outer = ~np.triu(enclosed(boxes) > ENCLOSED, k=1).any(axis=0)
+    return boxes[outer], scores[outer]
+
+
+def enclosed(boxes: FloatArray) -> FloatArray:
+    """Share (n, n) of each box (columns) that lies within each other one (rows)."""
+    top_left = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    bottom_right = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    overlap = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
+    return overlap / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
 
 
 def fit_inside(height: int, width: int, max_side: int) -> float:

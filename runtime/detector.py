@@ -20,6 +20,10 @@ STRIDE = 32
 """Both sides of a detector's input are multiples of it."""
 DEFAULT_SCORE = 0.5
 DEFAULT_MAX_SIDE = 640
+TWICE_FROM_PX = 400
+"""Pictures of this longer side or more are looked at a second time, at half the size."""
+LARGE_PX = 100
+"""From this longer side on faces are taken from the second look, up to half as much again also from the first."""
 
 
 class Detector(Protocol):
@@ -41,6 +45,7 @@ class OwnDetector:
     """A detector model of mien behind a `Runner`.
 
     max_side: larger pictures are reduced to it first. Faces then should still have about 10 px.
+    The network sees about 200 px around a cell, so in larger pictures large faces are looked for at half the size too.
     """
 
     usual_score = DEFAULT_SCORE
@@ -55,9 +60,20 @@ class OwnDetector:
     def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
         """See `Detector`."""
         scaled, factor = reduced(image, self.max_side)
+        boxes, scores = self._rows(scaled, factor)
+        if max(scaled.shape[:2]) >= TWICE_FROM_PX:
+            half, half_factor = reduced(image, max(scaled.shape[:2]) // 2)
+            large, large_scores = self._rows(half, half_factor)
+            limit = LARGE_PX / factor
+            near, far = longer_side(large) >= limit, longer_side(boxes) < 1.5 * limit
+            boxes = np.concatenate([boxes[far], large[near]])
+            scores = np.concatenate([scores[far], large_scores[near]])
+        return select_boxes(boxes, scores, threshold=self.min_score)
+
+    def _rows(self, scaled: Image, factor: float) -> tuple[FloatArray, FloatArray]:
         outputs = self.runner(pad_to_multiple(scaled, STRIDE)[None])
-        boxes, scores = select_boxes(outputs["boxes"][0], outputs["scores"][0], threshold=self.min_score)
-        return boxes / factor, scores
+        likely = outputs["scores"][0] >= self.min_score
+        return outputs["boxes"][0][likely] / factor, outputs["scores"][0][likely]
 
     def close(self) -> None:
         """Close the runner."""
@@ -119,6 +135,12 @@ def open_detector(
             path, max_side=max_side, min_score=YunetDetector.usual_score if min_score is None else min_score
         )
     raise ModelError(f"{path} is neither a detector of mien nor a YuNet file")
+
+
+def longer_side(boxes: FloatArray) -> FloatArray:
+    """Longer side (n,) of boxes (n, 4) xyxy."""
+    sides: FloatArray = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    return sides
 
 
 def reduced(image: Image, max_side: int) -> tuple[Image, float]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -26,7 +30,7 @@ def mien(*arguments: object, code: int = 0) -> Result:
 def one_line(result: Result) -> str:
     """The error, which is one line however narrow the terminal."""
     lines = [line for line in result.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("error:"), result.stderr
+    assert len(lines) == 1 and lines[0].startswith(("error:", "skipped:")), result.stderr
     return lines[0]
 
 
@@ -70,7 +74,9 @@ def frames_of(path: Path) -> int:
 )
 def test_every_command_helps_with_an_example(command: list[str]) -> None:
     text = mien(*command, "--help").output
-    if command and command not in (["train"], ["evaluate"]):
+    if command in ([], ["train"], ["evaluate"]):
+        assert "Commands" in text and "Usage: mien" in text
+    else:
         assert f"mien {' '.join(command)} " in text.split("Usage:")[1].split("\n", 1)[1]
 
 
@@ -166,9 +172,39 @@ def test_misuse_is_one_line_and_leaves_nothing(
     arguments: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    result = mien(*arguments, code=2)
-    assert reason in result.stderr.replace("\n", " ")
+    assert reason in one_line(mien(*arguments, code=2))
     assert not list(tmp_path.iterdir())
+
+
+def test_native_libraries_add_no_lines(tmp_path: Path) -> None:
+    """Only a process of its own shows what OpenCV and FFmpeg write past Python."""
+    (tmp_path / "text.mp4").write_text("no video")
+    command = [sys.executable, "-m", "mien.cli", "webcam", "--source", "text.mp4", "--no-show"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error: text.mp4"), done.stderr
+
+
+def test_ctrl_c_leaves_files_that_play(tmp_path: Path) -> None:
+    video, rows = tmp_path / "out.mp4", tmp_path / "rows.jsonl"
+    command = [sys.executable, "-m", "mien.cli", "webcam", "--source", "demo", "--no-show"]
+    process = subprocess.Popen([*command, "--output", video, "--json", rows], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (rows.exists() and rows.read_text().count("\n") > 5) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    count = len([json.loads(line) for line in rows.read_text().splitlines()])
+    assert count > 5 and 0 <= frames_of(video) - count <= 1  # the last frame may not have reached both
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4", "rows.jsonl"]
+
+
+def test_a_full_disk_is_one_line() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    for command in (["webcam", "--source", "demo", "--no-show", "--max-frames", "3"], ["predict", find_photo()[0]]):
+        assert "cannot write the JSON rows (No space left" in one_line(mien(*command, "--json", "/dev/full", code=2))
 
 
 def test_unknown_backbone_names_the_known_ones(landmark_folder: Path) -> None:

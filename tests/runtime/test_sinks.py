@@ -62,6 +62,15 @@ def test_video_has_every_frame_and_its_name_at_the_end(tmp_path: Path, suffix: s
     assert count(path) == 7 and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_dropped_frames_are_filled_by_the_last_one(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.avi", fps=10)
+    for i in (0, 1, 4, 5):
+        late = Frame(frame(i).pixels, timestamp_ns=1_000_000_000 + i * 100_000_000, index=i)
+        sink.write(late, Faces.empty(), late.pixels)
+    sink.close()
+    assert count(tmp_path / "out.avi") == 6
+
+
 def test_video_without_a_frame_leaves_nothing(tmp_path: Path) -> None:
     VideoSink(tmp_path / "out.mp4", fps=25).close()
     assert not list(tmp_path.iterdir())

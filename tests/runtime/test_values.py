@@ -66,6 +66,14 @@ def test_nms_keeps_the_best_of_a_heap() -> None:
     assert select_boxes(boxes, np.zeros(4), threshold=0.3)[0].shape == (0, 4)
 
 
+def test_a_part_of_a_better_face_is_no_face() -> None:
+    boxes = np.array([[0.0, 0, 100, 100], [20, 20, 50, 50], [90, 90, 120, 120]])
+    kept, _ = select_boxes(boxes, np.array([0.9, 0.8, 0.7]), threshold=0.3)
+    assert kept.tolist() == [[0, 0, 100, 100], [90, 90, 120, 120]]
+    # A worse large box does not swallow a better small one.
+    assert len(select_boxes(boxes, np.array([0.5, 0.8, 0.7]), threshold=0.3)[0]) == 3
+
+
 def test_padding_and_reduction() -> None:
     assert pad_to_multiple(np.ones((180, 320, 3), np.uint8), 32).shape == (192, 320, 3)
     assert fit_inside(720, 1280, 320) == 0.25
