@@ -73,6 +73,7 @@ class Report:
             points = [(epoch, row[name]) for epoch, row in averages.items() if name in row]
             axes.plot([p[0] for p in points], [p[1] for p in points], label=name)
         axes.set_xlabel("epoch")
+        axes.set_yscale("log")  # the first epochs would hide the others
         axes.legend()
         axes.grid(alpha=0.3)
         if path is not None:
