@@ -33,8 +33,8 @@ def photo() -> Image:
 
 
 def eyes(faces: Faces) -> np.ndarray:
-    """Middle of each eye (2, 2) of the only face."""
-    assert len(faces) == 1
+    """Middle of each eye (2, 2) of the face with the best score."""
+    assert len(faces) and faces.scores[0] > 0.6 and faces.presence[0] > 0.9
     return np.stack([faces.landmarks[0, 36:42, :2].mean(axis=0), faces.landmarks[0, 42:48, :2].mean(axis=0)])
 
 
