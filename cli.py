@@ -291,6 +291,7 @@ def webcam(
     show: bool = typer.Option(True, "--show/--no-show", help="Open a window (keys: q, space, s, h, m)."),
     output: Path | None = typer.Option(None, "--output", help="Video file to write (.mp4, .avi, .mkv, .webm)."),
     json_out: str | None = typer.Option(None, "--json", help="File for JSON lines; - is standard output."),
+    csv_out: Path | None = typer.Option(None, "--csv", help="File for a line a face (CSV)."),
     size: str | None = typer.Option(None, "--size", help="WIDTHxHEIGHT to ask a camera for; needed with --source -."),
     fps: float | None = typer.Option(None, "--fps", min=0.1, help="Rate to ask a camera for, or of pictures and -."),
     stats: Path | None = typer.Option(None, "--stats", help="File for the stage latencies at the end (JSON)."),
@@ -308,7 +309,16 @@ def webcam(
     """Follow faces in a live or recorded video."""
     from mien.runtime.capture import open_capture
     from mien.runtime.live import LiveRun, close_all
-    from mien.runtime.sinks import BackgroundSink, JsonLinesSink, Sink, VideoSink, View, WindowSink, check_writable
+    from mien.runtime.sinks import (
+        BackgroundSink,
+        CsvSink,
+        JsonLinesSink,
+        Sink,
+        VideoSink,
+        View,
+        WindowSink,
+        check_writable,
+    )
     from mien.runtime.smoothing import OneEuro
 
     if stats is not None:
@@ -317,7 +327,10 @@ def webcam(
         open_pipeline(model, detector, provider=provider, threads=threads, max_side=max_side) as pipeline,
         # What is only looked at plays at its own pace; what is written loses no frame.
         open_capture(
-            source, size=size_in_px(size), fps=fps, paced=show and output is None and json_out is None
+            source,
+            size=size_in_px(size),
+            fps=fps,
+            paced=show and output is None and json_out is None and csv_out is None,
         ) as capture,
     ):
         sinks: list[Sink] = []
@@ -327,6 +340,8 @@ def webcam(
                 sinks.append(WindowSink(view))
             if output is not None:
                 sinks.append(BackgroundSink(VideoSink(output, fps=capture.fps or 30.0)))
+            if csv_out is not None:
+                sinks.append(BackgroundSink(CsvSink(csv_out)))
             if json_out is not None:
                 sinks.append(BackgroundSink(JsonLinesSink(json_out)))
         except MienError:

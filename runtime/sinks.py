@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import queue
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -18,10 +20,14 @@ import numpy as np
 from .errors import OutputError
 from .images import write_image
 from .rows import face_rows
-from .values import Faces, Frame, Image, size_of
+from .values import POINTS, Faces, Frame, Image, size_of
 
 MAX_GAP_S = 5.0
 """A longer gap, such as a lost camera's, is not filled."""
+CSV_HEADER = (
+    *("frame", "timestamp_ns", "track_id", "x1", "y1", "x2", "y2", "score", "presence", "yaw", "pitch", "roll"),
+    *(f"{axis}{i}" for i in range(POINTS) for axis in "xyz"),
+)
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}
 
 
@@ -151,6 +157,40 @@ class JsonLinesSink:
     def close(self) -> None:
         """Close the file."""
         self._rows.close()
+
+
+class CsvSink:
+    """A line a face: frame, timestamp, track, box, score, presence, pose in degrees, and 68 points in px."""
+
+    wants_picture = False
+
+    def __init__(self, path: Path) -> None:
+        check_writable(path)
+        self._path = path
+        self._handle = path.open("w", newline="", encoding="utf-8")
+        self._rows = csv.writer(self._handle)
+        self._write(CSV_HEADER)
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        """Append the faces of a frame."""
+        for row in face_rows(faces, size_of(frame.pixels)):
+            pose = row["pose"] or {}
+            points = [v for point in row["landmarks"] or [] for v in point]
+            head = [frame.index, frame.timestamp_ns, row.get("track_id"), *row["box"], row["score"], row["presence"]]
+            self._write([*head, pose.get("yaw"), pose.get("pitch"), pose.get("roll"), *points])
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError):  # told by `write`
+            self._handle.close()
+
+    def _write(self, row: Sequence[object]) -> None:
+        try:
+            self._rows.writerow(row)
+            self._handle.flush()
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
 
 
 @dataclass

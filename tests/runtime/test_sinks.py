@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import threading
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from mien.runtime.errors import OutputError
 from mien.runtime.live import close_all
 from mien.runtime.overlay import CONTOURS, draw_faces
-from mien.runtime.sinks import BackgroundSink, JsonLinesSink, VideoSink
+from mien.runtime.sinks import BackgroundSink, CsvSink, JsonLinesSink, VideoSink
 from mien.runtime.values import Faces, Frame, Image
 
 
@@ -81,6 +82,20 @@ def test_rows_are_whole(tmp_path: Path) -> None:
     sink.write(frame(3), Faces.empty(), frame(3).pixels)
     assert json.loads((tmp_path / "rows.jsonl").read_text()) == {"frame": 3, "timestamp_ns": 3, "faces": []}
     sink.close()
+
+
+def test_csv_has_a_line_a_face(tmp_path: Path) -> None:
+    sink = CsvSink(tmp_path / "faces.csv")
+    faces = Faces.from_boxes(np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]]), np.array([0.9, 0.8]))
+    points = np.random.default_rng(0).uniform(0, 40, (2, 68, 3))
+    sink.write(frame(3), faces.with_fields(landmarks=points, track_id=np.array([0, 4])), frame(3).pixels)
+    sink.write(frame(4), Faces.empty(), frame(4).pixels)
+    sink.write(frame(5), faces.mask(np.array([0])), frame(5).pixels)  # without landmarks
+    sink.close()
+    with (tmp_path / "faces.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [(r["frame"], r["track_id"]) for r in rows] == [("3", "0"), ("3", "4"), ("5", "")]
+    assert float(rows[1]["z67"]) == pytest.approx(points[1, 67, 2], abs=0.01) and rows[0]["x2"] == "3.0"
 
 
 def test_background_writes_all_before_it_closes() -> None:
