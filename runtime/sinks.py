@@ -25,7 +25,8 @@ from .values import POINTS, Faces, Frame, Image, size_of
 MAX_GAP_S = 5.0
 """A longer gap, such as a lost camera's, is not filled."""
 CSV_HEADER = (
-    *("frame", "timestamp_ns", "track_id", "x1", "y1", "x2", "y2", "score", "presence", "yaw", "pitch", "roll"),
+    *("frame", "timestamp_ns", "track_id", "box_x1", "box_y1", "box_x2", "box_y2", "score", "presence"),
+    *("yaw", "pitch", "roll"),
     *(f"{axis}{i}" for i in range(POINTS) for axis in "xyz"),
 )
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}

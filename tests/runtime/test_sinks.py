@@ -95,7 +95,7 @@ def test_csv_has_a_line_a_face(tmp_path: Path) -> None:
     with (tmp_path / "faces.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [(r["frame"], r["track_id"]) for r in rows] == [("3", "0"), ("3", "4"), ("5", "")]
-    assert float(rows[1]["z67"]) == pytest.approx(points[1, 67, 2], abs=0.01) and rows[0]["x2"] == "3.0"
+    assert float(rows[1]["z67"]) == pytest.approx(points[1, 67, 2], abs=0.01) and rows[0]["box_x2"] == "3.0"
 
 
 def test_background_writes_all_before_it_closes() -> None:
