@@ -308,17 +308,10 @@ def webcam(
 ) -> None:
     """Follow faces in a live or recorded video."""
     from mien.runtime.capture import open_capture
+    from mien.runtime.files import check_writable
     from mien.runtime.live import LiveRun, close_all
-    from mien.runtime.sinks import (
-        BackgroundSink,
-        CsvSink,
-        JsonLinesSink,
-        Sink,
-        VideoSink,
-        View,
-        WindowSink,
-        check_writable,
-    )
+    from mien.runtime.row_sinks import CsvSink, JsonLinesSink
+    from mien.runtime.sinks import BackgroundSink, Sink, VideoSink, View, WindowSink
     from mien.runtime.smoothing import OneEuro
 
     if stats is not None:
@@ -401,7 +394,7 @@ def bench(
 ) -> None:
     """Measure latency on real images, against eager PyTorch, with the parity that allows the comparison."""
     from mien.export.benchmark import BenchOptions, has_torch, run_bench
-    from mien.runtime.sinks import check_writable
+    from mien.runtime.files import check_writable
 
     if json_out is not None:
         check_writable(json_out)

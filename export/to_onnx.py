@@ -11,9 +11,9 @@ import torch
 
 from ..bench.parity import ParityGate
 from ..runtime.errors import ModelError
+from ..runtime.files import check_writable
 from ..runtime.onnx_runner import INPUT
 from ..runtime.runner import Precision
-from ..runtime.sinks import check_writable
 from ..runtime.spec import METADATA_KEY, ModelSpec, Task
 from .checkpoint import load_checkpoint
 from .eager_runner import EagerRunner

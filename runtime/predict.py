@@ -11,8 +11,9 @@ from .errors import InputError, OutputError
 from .images import IMAGE_SUFFIXES, find_images, read_image, write_image
 from .overlay import draw_faces
 from .pipeline import Pipeline
+from .row_sinks import RowFile
 from .rows import face_rows
-from .sinks import RowFile, VideoSink
+from .sinks import VideoSink
 from .values import size_of
 
 

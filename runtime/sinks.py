@@ -1,34 +1,25 @@
-"""Where results go: a video file, JSON lines, a window. Each is opened before the first frame is processed."""
+"""Where results go: a video file, a window, and any sink in the background. Rows are in `row_sinks`."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import json
 import os
 import queue
 import sys
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from .errors import OutputError
+from .files import check_writable
 from .images import write_image
-from .rows import face_rows
-from .values import POINTS, Faces, Frame, Image, size_of
+from .values import Faces, Frame, Image, size_of
 
 MAX_GAP_S = 5.0
 """A longer gap, such as a lost camera's, is not filled."""
-CSV_HEADER = (
-    *("frame", "timestamp_ns", "track_id", "box_x1", "box_y1", "box_x2", "box_y2", "score", "presence"),
-    *("yaw", "pitch", "roll"),
-    *(f"{axis}{i}" for i in range(POINTS) for axis in "xyz"),
-)
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}
 
 
@@ -108,90 +99,6 @@ class VideoSink:
     def _append(self, writer: cv2.VideoWriter, picture: Image) -> None:
         writer.write(picture)
         self._written += 1
-
-
-class RowFile:
-    """JSON rows, each whole before the next; ``-`` is standard output. An existing file is kept until the first row."""
-
-    def __init__(self, target: str) -> None:
-        self._path = None if target == "-" else Path(target)
-        if self._path is not None:
-            check_writable(self._path)
-        self._handle: IO[str] | None = None if self._path is not None else sys.stdout
-
-    def write(self, row: dict[str, Any]) -> bool:
-        """Append one row; False when the reader of standard output has had enough."""
-        try:
-            if self._handle is None:
-                assert self._path is not None
-                self._handle = self._path.open("w", encoding="utf-8")
-            self._handle.write(json.dumps(row) + "\n")
-            self._handle.flush()
-        except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123 - or Python complains once more when it exits
-            return False
-        except OSError as error:
-            raise OutputError(f"cannot write the JSON rows ({error.strerror})") from error
-        return True
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._path is not None and self._handle is not None:
-            # What could not be written was told by `write`.
-            with contextlib.suppress(OSError):
-                self._handle.close()
-
-
-class JsonLinesSink:
-    """A row a frame."""
-
-    wants_picture = False
-
-    def __init__(self, target: str) -> None:
-        self._rows = RowFile(target)
-
-    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Append one row."""
-        rows = face_rows(faces, size_of(frame.pixels))
-        return self._rows.write({"frame": frame.index, "timestamp_ns": frame.timestamp_ns, "faces": rows})
-
-    def close(self) -> None:
-        """Close the file."""
-        self._rows.close()
-
-
-class CsvSink:
-    """A line a face: frame, timestamp, track, box, score, presence, pose in degrees, and 68 points in px."""
-
-    wants_picture = False
-
-    def __init__(self, path: Path) -> None:
-        check_writable(path)
-        self._path = path
-        self._handle = path.open("w", newline="", encoding="utf-8")
-        self._rows = csv.writer(self._handle)
-        self._write(CSV_HEADER)
-
-    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Append the faces of a frame."""
-        for row in face_rows(faces, size_of(frame.pixels)):
-            pose = row["pose"] or {}
-            points = [v for point in row["landmarks"] or [] for v in point]
-            head = [frame.index, frame.timestamp_ns, row.get("track_id"), *row["box"], row["score"], row["presence"]]
-            self._write([*head, pose.get("yaw"), pose.get("pitch"), pose.get("roll"), *points])
-        return True
-
-    def close(self) -> None:
-        """Close the file."""
-        with contextlib.suppress(OSError):  # told by `write`
-            self._handle.close()
-
-    def _write(self, row: Sequence[object]) -> None:
-        try:
-            self._rows.writerow(row)
-            self._handle.flush()
-        except OSError as error:
-            raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
 
 
 @dataclass
@@ -310,15 +217,3 @@ def has_windows() -> bool:
         if line.strip().startswith("GUI:"):
             return "NONE" not in line
     return False
-
-
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be made at `path`; an existing file is left as it is."""
-    folder = path.parent
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder, wanted a file")
-    if not folder.is_dir():
-        raise OutputError(f"no folder {folder} to write {path.name} into")
-    target = path if path.exists() else folder
-    if not os.access(target, os.W_OK):
-        raise OutputError(f"no permission to write {path}")

@@ -12,7 +12,8 @@ import pytest
 from mien.runtime.errors import OutputError
 from mien.runtime.live import close_all
 from mien.runtime.overlay import CONTOURS, draw_faces
-from mien.runtime.sinks import BackgroundSink, CsvSink, JsonLinesSink, VideoSink
+from mien.runtime.row_sinks import CsvSink, JsonLinesSink
+from mien.runtime.sinks import BackgroundSink, VideoSink
 from mien.runtime.values import Faces, Frame, Image
 
 
