@@ -55,6 +55,13 @@ def centred_to_indexed(matrix: FloatArray) -> FloatArray:
     return indexed
 
 
+def roll_of(landmarks: FloatArray) -> FloatArray:
+    """In-plane rotation (n,), radians clockwise, of landmarks (n, 68, ≥ 2): the slope of the line between the eyes."""
+    right, left = landmarks[:, 36:42, :2].mean(axis=1), landmarks[:, 42:48, :2].mean(axis=1)
+    across = left - right
+    return np.arctan2(across[:, 1], across[:, 0])
+
+
 def transform_points(points: FloatArray, matrix: FloatArray) -> FloatArray:
     """Apply an affine map (2, 3) to the x, y of points (…, 2 or 3); z is scaled by the map's zoom."""
     moved = points.copy()

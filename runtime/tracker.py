@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .geometry import bounds_from_box, box_from_bounds, intersection_over_union, landmark_bounds
+from .geometry import bounds_from_box, box_from_bounds, intersection_over_union, landmark_bounds, roll_of
 from .stages import StageClock
 from .values import Faces, FloatArray, Frame, Image
 
@@ -76,13 +76,6 @@ class Tracker:
         ids = np.arange(self._next_id, self._next_id + len(faces), dtype=np.int64)
         self._next_id += len(faces)
         return faces.with_fields(track_id=ids)
-
-
-def roll_of(landmarks: FloatArray) -> FloatArray:
-    """In-plane rotation (n,), radians clockwise, of landmarks (n, 68, ≥ 2): the slope of the line between the eyes."""
-    right, left = landmarks[:, 36:42, :2].mean(axis=1), landmarks[:, 42:48, :2].mean(axis=1)
-    across = left - right
-    return np.arctan2(across[:, 1], across[:, 0])
 
 
 def _without_doubles(boxes: FloatArray) -> npt.NDArray[np.intp]:

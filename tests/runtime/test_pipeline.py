@@ -13,10 +13,10 @@ from mien import Faces, Frame, Pipeline, Provider
 from mien.runtime.demo_camera import DemoCamera, find_photo
 from mien.runtime.detector import YunetDetector, open_detector
 from mien.runtime.errors import InputError, ModelError, ProviderError
+from mien.runtime.geometry import roll_of
 from mien.runtime.images import read_image
 from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.shipped import shipped_model
-from mien.runtime.tracker import roll_of
 from mien.runtime.values import Image
 
 YUNET = Path(__file__).parents[3] / "shared" / "weights" / "face_detection_yunet_2023mar.onnx"

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.geometry import box_from_bounds, landmark_bounds
-from mien.runtime.tracker import Tracker, roll_of
+from mien.runtime.geometry import box_from_bounds, landmark_bounds, roll_of
+from mien.runtime.tracker import Tracker
 from mien.runtime.values import Faces, FloatArray, Frame, Image
 
 
