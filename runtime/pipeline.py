@@ -67,7 +67,7 @@ class Pipeline:
         """Find every face of a picture (h, w, 3) uint8 BGR, best score first.
 
         The landmarks are located twice: within the detector's box, then within the first landmarks' own bounds, turned
-        upright where the face is tilted. On held-out faces that takes the error from 4.26 to 4.12 % NME.
+        upright where the face is tilted. On held-out faces the second look took 0.14 % off the NME.
 
         Raises:
             InputError: not such a picture.
