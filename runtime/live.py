@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +18,9 @@ from .sinks import Sink, View
 from .smoothing import OneEuro
 from .stages import StageClock
 from .values import Faces, Frame, Image
+
+WAIT_S = 0.2
+"""How long a wait for a frame may keep a Ctrl-C waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,34 @@ class LiveRun:
     def run(self, *, max_frames: int | None = None) -> LiveSummary:
         """Process the source's frames."""
         try:
-            self._loop(max_frames)
-        except KeyboardInterrupt:
+            with self._ctrl_c_ends_the_run():
+                self._loop(max_frames)
+        except KeyboardInterrupt:  # the second one
             self.interrupted = True
         finally:
             close_all(self._sinks)
         return self.summary()
+
+    @contextmanager
+    def _ctrl_c_ends_the_run(self) -> Iterator[None]:
+        """Let the first Ctrl-C end the run behind the current frame, and only a second one interrupt it.
+
+        An exception out of the blue may strike inside a queue or a lock, whose other side then waits for ever.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may handle signals, and only it is interrupted
+            return
+        usual = signal.getsignal(signal.SIGINT)
+
+        def end(number: int, _: object) -> None:
+            self.interrupted = True
+            signal.signal(number, usual)
+
+        signal.signal(signal.SIGINT, end)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
 
     def summary(self) -> LiveSummary:
         """What happened so far."""
@@ -109,14 +137,16 @@ class LiveRun:
             if not go_on or (max_frames is not None and self._processed >= max_frames):
                 return
 
-    def _frames(self) -> Any:
-        frames = iter(self._capture)
-        while True:
-            with self.clock.stage("capture"):
-                frame = next(frames, None)
-            if frame is None:
+    def _frames(self) -> Iterator[Frame]:
+        start = self.clock.now()
+        while not self.interrupted:
+            frame = self._capture.wait_frame(WAIT_S)
+            if frame is not None:
+                self.clock.record("capture", self.clock.now() - start)
+                yield frame
+                start = self.clock.now()
+            elif self._capture.ended:
                 return
-            yield frame
 
     def _deliver(self, frame: Frame, faces: Faces) -> bool:
         picture = frame.pixels

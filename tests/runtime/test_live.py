@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import signal
 
 import numpy as np
 import pytest
@@ -24,16 +24,24 @@ class Capture:
     def __init__(self, frames: int, *, interrupt_at: int | None = None) -> None:
         self.frames = frames
         self.interrupt_at = interrupt_at
+        self.next = -1
         self.counts = CaptureCounts(read=frames + 3, delivered=frames, dropped=3, reconnects=1)
 
     def clock(self) -> int:
         return 5_000_000
 
-    def __iter__(self) -> Iterator[Frame]:
-        for i in range(self.frames):
-            if i == self.interrupt_at:
-                raise KeyboardInterrupt
-            yield Frame(np.zeros((48, 64, 3), np.uint8), timestamp_ns=0, index=i)
+    def wait_frame(self, timeout_s: float) -> Frame | None:
+        self.next += 1
+        if self.next == self.interrupt_at:
+            signal.raise_signal(signal.SIGINT)
+            return None  # nothing came while Ctrl-C did
+        if self.ended:
+            return None
+        return Frame(np.zeros((48, 64, 3), np.uint8), timestamp_ns=0, index=self.next)
+
+    @property
+    def ended(self) -> bool:
+        return self.next >= self.frames
 
 
 class Runner:
@@ -109,6 +117,7 @@ def test_ctrl_c_closes_the_sinks_and_keeps_the_numbers() -> None:
     run = LiveRun(Capture(100, interrupt_at=5), pipeline(), [sink])  # type: ignore[arg-type]
     assert run.run().processed == 5
     assert run.interrupted and sink.closed == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_failing_sink_ends_the_run_and_the_others_are_closed() -> None:
