@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..runtime.geometry import intersection_over_union
+from ..runtime.geometry import intersection_over_union, longer_side
 from ..runtime.values import FloatArray
 
 OUTER_EYE_CORNERS = (36, 45)
@@ -91,7 +91,7 @@ def detection_curve(pictures: Sequence[Detections], *, min_side_px: float = 0.0,
     """
     scores, hits, total = [], [], 0
     for picture in pictures:
-        ignored = _longer_side(picture.labelled) < min_side_px
+        ignored = longer_side(picture.labelled) < min_side_px
         total += int((~ignored).sum())
         free = np.ones(len(picture.labelled), dtype=bool)
         overlap = intersection_over_union(picture.boxes, picture.labelled)
@@ -103,7 +103,7 @@ def detection_curve(pictures: Sequence[Detections], *, min_side_px: float = 0.0,
                 if ignored[best]:
                     continue
                 hits.append(True)
-            elif _longer_side(picture.boxes[i : i + 1])[0] < min_side_px:
+            elif longer_side(picture.boxes[i : i + 1])[0] < min_side_px:
                 continue
             else:
                 hits.append(False)
@@ -116,7 +116,3 @@ def detection_curve(pictures: Sequence[Detections], *, min_side_px: float = 0.0,
         recall=found / max(total, 1),
         faces=total,
     )
-
-
-def _longer_side(boxes: FloatArray) -> FloatArray:
-    return np.max(boxes[:, 2:] - boxes[:, :2], axis=1) if len(boxes) else np.empty(0)

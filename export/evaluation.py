@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..bench.metrics import (
     Detections,
@@ -16,7 +17,7 @@ from ..bench.metrics import (
     failure_rate,
     normalised_mean_error,
 )
-from ..runtime.crop import cut_crop
+from ..runtime.crop import Crop, cut_crop
 from ..runtime.detector import Detector
 from ..runtime.errors import InputError
 from ..runtime.geometry import box_from_bounds, crop_matrix, intersection_over_union, landmark_bounds
@@ -25,7 +26,7 @@ from ..runtime.pipeline import Pipeline
 from ..runtime.runner import Runner
 from ..runtime.spec import Task
 from ..runtime.tracker import SAME_FACE_IOU
-from ..runtime.values import FloatArray
+from ..runtime.values import FloatArray, Image
 from .face_data import FaceTable, held_out_pictures, read_faces
 from .landmark_data import LandmarkTable, read_landmarks
 from .splits import HELD_OUT, held_out
@@ -52,18 +53,28 @@ def evaluate_landmarks(
     """
     if runner.spec.task is not Task.LANDMARKS:
         raise InputError(f"wanted a landmark model, found a model for {runner.spec.task.value}")
-    table, unreadable = _readable(_landmark_rows(data, validation_only))
+    table = _landmark_rows(data, validation_only)
     bounds = landmark_bounds(table.points)
     size, scale = runner.spec.input_size[0], runner.spec.crop_scale
-    predicted: list[FloatArray] = []
-    for start in progress(range(0, len(table), BATCH), "evaluate"):
-        rows = range(start, min(start + BATCH, len(table)))
-        crops = [
-            cut_crop(read_image(table.files[i]), crop_matrix(bounds[i], scale=scale, size=size), size) for i in rows
-        ]
-        outputs = runner(np.stack([c.pixels for c in crops]))
-        predicted += [c.to_image(p.astype(np.float64)) for c, p in zip(crops, outputs["landmarks"], strict=True)]
-    return landmark_summary(np.stack(predicted), table) | {"unreadable": unreadable}
+    unreadable: dict[int, str] = {}
+    predicted = np.full((len(table), 68, 3), np.nan)
+    waiting: dict[int, Crop] = {}
+    for i, image in _pictures(table.files, unreadable, progress):
+        waiting[i] = cut_crop(image, crop_matrix(bounds[i], scale=scale, size=size), size)
+        if len(waiting) == BATCH:
+            _locate(runner, waiting, predicted)
+    _locate(runner, waiting, predicted)
+    keep = _readable(len(table), unreadable)
+    return landmark_summary(predicted[keep], table.mask(keep)) | {"unreadable": list(unreadable.values())}
+
+
+def _locate(runner: Runner, waiting: dict[int, Crop], predicted: FloatArray) -> None:
+    """Fill the rows of the crops that wait, and let them go."""
+    if waiting:
+        outputs = runner(np.stack([c.pixels for c in waiting.values()]))
+        for (i, crop), points in zip(waiting.items(), outputs["landmarks"], strict=True):
+            predicted[i] = crop.to_image(points.astype(np.float64))
+        waiting.clear()
 
 
 def evaluate_pipeline(
@@ -73,19 +84,22 @@ def evaluate_pipeline(
 
     A face that is not found counts as a failure in AUC and FR, and under ``not_detected``; NME is of the found ones.
     """
-    table, unreadable = _readable(_landmark_rows(data, validation_only))
+    table = _landmark_rows(data, validation_only)
+    unreadable: dict[int, str] = {}
     boxes = box_from_bounds(landmark_bounds(table.points))
     predicted = np.full((len(table), 68, 3), np.nan)
-    for i in progress(range(len(table)), "evaluate"):
-        faces = pipeline(read_image(table.files[i]))
+    for i, image in _pictures(table.files, unreadable, progress):
+        faces = pipeline(image)
         if len(faces):
             overlap = intersection_over_union(faces.boxes, boxes[i : i + 1])[:, 0]
             if overlap.max() >= SAME_FACE_IOU:
                 predicted[i] = faces.landmarks[int(overlap.argmax())]
+    keep = _readable(len(table), unreadable)
     if not np.isfinite(predicted).any():
         raise InputError(f"no labelled face of {data} was detected")
-    missed = int(np.isnan(predicted[:, 0, 0]).sum())
-    return landmark_summary(predicted, table) | {"not_detected": missed, "unreadable": unreadable}
+    missed = int(np.isnan(predicted[keep, 0, 0]).sum())
+    summary = landmark_summary(predicted[keep], table.mask(keep))
+    return summary | {"not_detected": missed, "unreadable": list(unreadable.values())}
 
 
 def landmark_summary(predicted: FloatArray, table: LandmarkTable) -> dict[str, Any]:
@@ -112,18 +126,22 @@ def _landmark_measures(errors: FloatArray) -> dict[str, float | None]:
     }
 
 
-def _readable(table: LandmarkTable) -> tuple[LandmarkTable, list[str]]:
-    """Leave out rows whose picture cannot be read; their errors are told at the end."""
-    errors: dict[int, str] = {}
-    for i, file in enumerate(table.files):
+def _pictures(files: Sequence[Path], unreadable: dict[int, str], progress: Progress) -> Iterator[tuple[int, Image]]:
+    """Yield (row, picture); rows that cannot be read are noted in `unreadable` instead."""
+    for i in progress(range(len(files)), "evaluate"):
         try:
-            read_image(file)
+            image = read_image(files[i])
         except InputError as error:
-            errors[i] = str(error)
-    keep = np.array([i not in errors for i in range(len(table))])
-    if not keep.any():
-        raise InputError(f"none of the {len(table)} pictures can be read; the first: {next(iter(errors.values()))}")
-    return table.mask(keep), list(errors.values())
+            unreadable[i] = str(error)
+        else:
+            yield i, image
+
+
+def _readable(rows: int, unreadable: dict[int, str]) -> npt.NDArray[np.bool_]:
+    """Mark the rows (n,) that could be read."""
+    if len(unreadable) == rows:
+        raise InputError(f"none of the {rows} pictures can be read; the first: {next(iter(unreadable.values()))}")
+    return np.array([i not in unreadable for i in range(rows)])
 
 
 def _landmark_rows(data: Path, validation_only: bool) -> LandmarkTable:
@@ -144,19 +162,16 @@ def evaluate_detector(
     """
     table = _picture_rows(data, validation_only)
     pictures: list[Detections] = []
-    unreadable: list[str] = []
-    for i in progress(range(len(table)), "evaluate"):
-        try:
-            boxes, scores = detector(read_image(table.files[i]))
-            pictures.append(Detections(boxes, scores, table.boxes[i]))
-        except InputError as error:
-            unreadable.append(str(error))
+    unreadable: dict[int, str] = {}
+    for i, image in _pictures(table.files, unreadable, progress):
+        boxes, scores = detector(image)
+        pictures.append(Detections(boxes, scores, table.boxes[i]))
     summary: dict[str, Any] = {"task": "detector", "pictures": len(pictures), "score": detector.usual_score}
     summary |= _detector_measures(pictures, 0.0, detector.usual_score)
     summary["by_min_side_px"] = {
         str(side): _detector_measures(pictures, side, detector.usual_score) for side in (16, 24, 40)
     }
-    return summary | {"unreadable": unreadable}
+    return summary | {"unreadable": list(unreadable.values())}
 
 
 def _picture_rows(data: Path, validation_only: bool) -> FaceTable:

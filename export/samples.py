@@ -8,9 +8,8 @@ import numpy as np
 
 from ..runtime.crop import cut_crop
 from ..runtime.demo_camera import find_photo
-from ..runtime.errors import InputError
 from ..runtime.geometry import bounds_from_box, crop_matrix, landmark_bounds
-from ..runtime.images import find_images, read_image
+from ..runtime.images import pictures_in, read_image
 from ..runtime.spec import ModelSpec, Task
 from ..runtime.values import FloatArray, Image
 from .landmark_data import LABELS, SEED_LABELS, read_landmarks
@@ -56,9 +55,7 @@ def _pictures(data: Path | None, count: int, rng: np.random.Generator) -> list[t
     if data is None:
         path, photo = find_photo()
         return [(read_image(path), bounds_from_box(np.array(photo.face)))] * count
-    files = find_images(data)
-    if not files:
-        raise InputError(f"{data} holds no pictures")
+    files = pictures_in(data)
     images = [read_image(files[i]) for i in rng.choice(len(files), size=count, replace=len(files) < count)]
     return [(image, _middle(image)) for image in images]
 

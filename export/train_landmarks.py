@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ..bench.metrics import area_under_curve, depth_error, failure_rate, normalised_mean_error
 from ..runtime.errors import InputError
-from ..runtime.images import find_images
+from ..runtime.images import pictures_in
 from ..runtime.spec import ModelSpec, Task
 from .augmentation import GENTLE, STRONG
 from .face_data import read_faces
@@ -134,18 +134,6 @@ class LandmarkTraining:
         lost = predict(net, self.lost)[1]
         metrics["presence_accuracy"] = float(50 * (presence > 0.5).mean() + 50 * (lost < 0.5).mean())
         return metrics
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """List the pictures below a folder.
-
-    Raises:
-        InputError: there are none.
-    """
-    found = find_images(folder)
-    if not found:
-        raise InputError(f"{folder} holds no pictures")
-    return found
 
 
 def predict(net: nn.Module, images: np.ndarray[Any, Any], *, batch: int = 64) -> tuple[Any, Any]:

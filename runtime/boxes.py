@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .geometry import overlap_area
 from .values import FloatArray
 
 NMS_IOU = 0.45
@@ -36,10 +37,7 @@ def select_boxes(
 
 def enclosed(boxes: FloatArray) -> FloatArray:
     """Share (n, n) of each box (columns) that lies within each other one (rows)."""
-    top_left = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    bottom_right = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    overlap = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
-    return overlap / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
+    return overlap_area(boxes, boxes) / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
 
 
 def fit_inside(height: int, width: int, max_side: int) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from .boxes import fit_inside, pad_to_multiple, select_boxes
 from .errors import ModelError, ProviderError
+from .geometry import longer_side
 from .onnx_runner import OnnxRunner, open_session
 from .runner import Provider, Runner
 from .spec import METADATA_KEY, Task
@@ -135,12 +136,6 @@ def open_detector(
             path, max_side=max_side, min_score=YunetDetector.usual_score if min_score is None else min_score
         )
     raise ModelError(f"{path} is neither a detector of mien nor a YuNet file")
-
-
-def longer_side(boxes: FloatArray) -> FloatArray:
-    """Longer side (n,) of boxes (n, 4) xyxy."""
-    sides: FloatArray = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
-    return sides
 
 
 def reduced(image: Image, max_side: int) -> tuple[Image, float]:

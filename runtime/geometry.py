@@ -77,11 +77,23 @@ def invert_affine(matrix: FloatArray) -> FloatArray:
     return np.concatenate([inverse, -(inverse @ matrix[:, 2])[:, None]], axis=1)
 
 
-def intersection_over_union(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Pairwise IoU (n, m) of boxes (n, 4) and (m, 4)."""
+def longer_side(boxes: FloatArray) -> FloatArray:
+    """Longer side (n,) of boxes (n, 4)."""
+    sides: FloatArray = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    return sides
+
+
+def overlap_area(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Pairwise area (n, m) that boxes (n, 4) and (m, 4) have in common."""
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
+    area: FloatArray = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
+    return area
+
+
+def intersection_over_union(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Pairwise IoU (n, m) of boxes (n, 4) and (m, 4)."""
+    overlap = overlap_area(a, b)
     area_a = np.clip(a[:, 2:] - a[:, :2], 0, None).prod(axis=1)
     area_b = np.clip(b[:, 2:] - b[:, :2], 0, None).prod(axis=1)
     return overlap / np.maximum(area_a[:, None] + area_b[None] - overlap, 1e-9)

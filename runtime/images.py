@@ -49,3 +49,15 @@ def write_image(path: Path, pixels: Image) -> None:
 def find_images(folder: Path) -> list[Path]:
     """List the pictures below a folder, sorted."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """List the pictures below a folder.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = find_images(folder)
+    if not found:
+        raise InputError(f"{folder} holds no pictures")
+    return found
