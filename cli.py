@@ -1,7 +1,7 @@
 """The command line: the only place where training, export, bench and runtime meet.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 ok, 1 a check failed, 2 misuse,
-130 interrupted. Heavy imports happen inside the commands, so that ``--help`` answers at once.
+128 + n ended by signal n (130: Ctrl-C). Heavy imports happen inside the commands, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 try:
     from mien.runtime.errors import CheckFailed, InputError, MienError
-    from mien.runtime.runner import Provider
+    from mien.runtime.runner import DEFAULT_THREADS, Provider
 except ModuleNotFoundError as missing:
     if missing.name not in ("mien", "cv2", "onnxruntime"):
         raise
@@ -107,7 +107,7 @@ MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.p
 DETECTOR = typer.Option(None, "--detector", help="Detector of mien or a YuNet file; default: the shipped one.")
 DETECTOR_MODEL = typer.Option(None, "--model", help="Detector of mien or a YuNet file; default: the shipped one.")
 PROVIDER = typer.Option(Provider.AUTO, "--provider", help="What runs the models; auto takes the fastest that works.")
-THREADS = typer.Option(0, "--threads", min=0, help="Threads of one operator; 0: all cores.")
+THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads of one operator; 0: all cores.")
 MAX_SIDE = typer.Option(640, "--max-side", min=64, help="Detect on pictures reduced to this longer side, px.")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 HELD_OUT = typer.Option(False, "--held-out", help="Only what mien train holds out of this folder for validation.")
@@ -304,7 +304,7 @@ def webcam(
     detector: Path | None = DETECTOR,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
-    max_side: int = typer.Option(320, "--max-side", min=64, help="Detect on frames reduced to this longer side, px."),
+    max_side: int = typer.Option(480, "--max-side", min=64, help="Detect on frames reduced to this longer side, px."),
 ) -> None:
     """Follow faces in a live or recorded video."""
     from mien.runtime.capture import open_capture
@@ -332,11 +332,11 @@ def webcam(
             if show:
                 sinks.append(WindowSink(view))
             if output is not None:
-                sinks.append(BackgroundSink(VideoSink(output, fps=capture.fps or 30.0)))
+                sinks.append(BackgroundSink(VideoSink(output, fps=capture.fps or 30.0), live=capture.live))
             if csv_out is not None:
-                sinks.append(BackgroundSink(CsvSink(csv_out)))
+                sinks.append(BackgroundSink(CsvSink(csv_out), live=capture.live))
             if json_out is not None:
-                sinks.append(BackgroundSink(JsonLinesSink(json_out)))
+                sinks.append(BackgroundSink(JsonLinesSink(json_out), live=capture.live))
         except MienError:
             close_all(sinks)
             raise
@@ -346,8 +346,8 @@ def webcam(
     if stats is not None:
         stats.write_text(json.dumps(summary.to_row(), indent=2) + "\n", encoding="utf-8")
     print_summary(summary, output)
-    if run.interrupted:
-        raise typer.Exit(130)
+    if run.ended_by is not None:
+        raise typer.Exit(128 + run.ended_by)
     if summary.ended_early:
         say(f"error: {source} ended before its last frame; what could be read was processed", style="red")
         raise typer.Exit(2)
@@ -375,6 +375,8 @@ def print_summary(summary: Any, output: Path | None) -> None:
     for stage, row in summary.stages.items():
         table.add_row(stage, *(f"{row[f'p{p}_ms']:.2f}" for p in (50, 95, 99)), f"{row['n']}")
     stderr.print(table)
+    if summary.unwritten:
+        say(f"{summary.unwritten} results were not written: the outputs were slower than the camera", style="yellow")
     if output is not None and summary.processed:
         say(f"wrote {output}")
 

@@ -2,6 +2,7 @@
 
 Needs ``pip install mediapipe`` (0.10.21 has FaceMesh), which is no dependency of mien. Both get the same frames,
 scaled to 1280 × 720 beforehand, in turns; reading, scaling, colour conversion and drawing are not timed.
+``--side-by-side 3`` shows the middle of the picture three times, for a clip with one face in its middle.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 
 from ..runtime.pipeline import Pipeline
-from ..runtime.runner import Provider
+from ..runtime.runner import DEFAULT_THREADS, Provider
 from ..runtime.tracker import Tracker
 from ..runtime.values import Frame, Image
 
@@ -26,15 +27,17 @@ SIZE = (1280, 720)
 MAX_FACES = 3
 
 
-def read_frames(clip: Path) -> list[Image]:
-    """All frames of a clip, (720, 1280, 3) BGR."""
+def read_frames(clip: Path, side_by_side: int) -> list[Image]:
+    """All frames of a clip, (720, 1280, 3) BGR; the middle of each so many times side by side."""
     video = cv2.VideoCapture(str(clip))
     frames = []
     while True:
         more, pixels = video.read()
         if not more:
             break
-        frames.append(np.asarray(cv2.resize(pixels, SIZE, interpolation=cv2.INTER_CUBIC), dtype=np.uint8))
+        picture = cv2.resize(pixels, SIZE, interpolation=cv2.INTER_CUBIC)
+        margin, width = SIZE[0] * (side_by_side - 1) // (2 * side_by_side), SIZE[0] // side_by_side
+        frames.append(np.tile(np.asarray(picture, dtype=np.uint8)[:, margin : margin + width], (1, side_by_side, 1)))
     video.release()
     if not frames:
         raise SystemExit(f"{clip} gives no frames")
@@ -43,7 +46,7 @@ def read_frames(clip: Path) -> list[Image]:
 
 def mien_steps(threads: int) -> Callable[[Image], int]:
     """A function that tracks the faces of the next frame and returns how many there are."""
-    pipeline = Pipeline.load(provider=Provider.CPU, threads=threads, max_side=320)
+    pipeline = Pipeline.load(provider=Provider.CPU, threads=threads, max_side=480)
     tracker = Tracker(pipeline)
     return lambda pixels: len(tracker.update(Frame(pixels, time.monotonic_ns(), 0)))
 
@@ -74,9 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
     parser.add_argument("--rounds", type=int, default=5, help="passes of each over the clip, in turns")
-    parser.add_argument("--threads", type=int, default=0, help="threads of one operator in mien; 0: all cores")
+    parser.add_argument(
+        "--threads", type=int, default=DEFAULT_THREADS, help="threads of one operator in mien; 0: all cores"
+    )
+    parser.add_argument("--side-by-side", type=int, default=1, metavar="N", help="show the middle of it N times")
     options = parser.parse_args(arguments)
-    frames = read_frames(options.clip)
+    frames = read_frames(options.clip, options.side_by_side)
     rgb = [np.ascontiguousarray(f[..., ::-1]) for f in frames]
     ours, theirs = mien_steps(options.threads), mediapipe_steps()
     taken: dict[str, list[float]] = {"mien": [], "mediapipe": []}

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 
 from .boxes import fit_inside, pad_to_multiple, select_boxes
+from .crop import shrink
 from .errors import ModelError, ProviderError
 from .geometry import longer_side
 from .onnx_runner import OnnxRunner, open_session
-from .runner import Provider, Runner
+from .runner import DEFAULT_THREADS, Provider, Runner
 from .spec import METADATA_KEY, Task
 from .values import FloatArray, Image
 
@@ -115,7 +116,7 @@ def open_detector(
     path: Path,
     *,
     provider: Provider = Provider.AUTO,
-    threads: int = 0,
+    threads: int = DEFAULT_THREADS,
     max_side: int = DEFAULT_MAX_SIDE,
     min_score: float | None = None,
 ) -> Detector:
@@ -144,4 +145,4 @@ def reduced(image: Image, max_side: int) -> tuple[Image, float]:
     if factor == 1:
         return image, factor
     size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), factor
+    return shrink(image, size), factor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .values import FloatArray
@@ -37,22 +39,12 @@ def crop_matrix(bounds: FloatArray, *, scale: float, size: int, roll: float = 0.
     The crop's side is `scale` times the longer side of the bounds; `roll` (radians, clockwise in the
     image) is turned upright.
     """
-    x0, y0, x1, y1 = (float(v) for v in bounds)
+    x0, y0, x1, y1 = bounds.tolist()
     zoom = size / (scale * max(x1 - x0, y1 - y0, 1e-6))
-    cos, sin = zoom * np.cos(roll), zoom * np.sin(roll)
-    rotation = np.array([[cos, sin], [-sin, cos]])
-    # Pixel centres lie at +0.5: the centre of the bounds lands on the centre of the crop.
-    centre = np.array([(x0 + x1) / 2 + 0.5, (y0 + y1) / 2 + 0.5])
-    shift = np.full(2, size / 2) - rotation @ centre
-    matrix = np.concatenate([rotation, shift[:, None]], axis=1)
-    return centred_to_indexed(matrix)
-
-
-def centred_to_indexed(matrix: FloatArray) -> FloatArray:
-    """Turn an affine map between continuous coordinates into one between pixel indices (centre = index + 0.5)."""
-    indexed = matrix.copy()
-    indexed[:, 2] += matrix[:, :2] @ np.full(2, 0.5) - 0.5
-    return indexed
+    cos, sin = zoom * math.cos(roll), zoom * math.sin(roll)
+    # The bounds' centre lands on the crop's: between the pixels of an even size, whose centres are their indices.
+    x, y, middle = (x0 + x1) / 2, (y0 + y1) / 2, (size - 1) / 2
+    return np.array([[cos, sin, middle - cos * x - sin * y], [-sin, cos, middle + sin * x - cos * y]])
 
 
 def roll_of(landmarks: FloatArray) -> FloatArray:
@@ -67,14 +59,21 @@ def transform_points(points: FloatArray, matrix: FloatArray) -> FloatArray:
     moved = points.copy()
     moved[..., :2] = points[..., :2] @ matrix[:, :2].T + matrix[:, 2]
     if points.shape[-1] == 3:
-        moved[..., 2] = points[..., 2] * np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+        moved[..., 2] *= zoom_of(matrix)
     return moved
+
+
+def zoom_of(matrix: FloatArray) -> float:
+    """How much longer an affine map (2, 3) makes things: the root of its area ratio."""
+    (a, b, _), (c, d, _) = matrix.tolist()
+    return math.sqrt(abs(a * d - b * c))
 
 
 def invert_affine(matrix: FloatArray) -> FloatArray:
     """Inverse of an affine map (2, 3)."""
-    inverse = np.linalg.inv(matrix[:, :2])
-    return np.concatenate([inverse, -(inverse @ matrix[:, 2])[:, None]], axis=1)
+    (a, b, x), (c, d, y) = matrix.tolist()
+    area = a * d - b * c
+    return np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / area
 
 
 def longer_side(boxes: FloatArray) -> FloatArray:

@@ -25,6 +25,19 @@ class HeadPose:
     pitch: float
     roll: float
 
+    def axes(self) -> FloatArray:
+        """The head's own axes (3, 3), a row each: its left, down and away from the camera, in camera axes.
+
+        Inverse of `pose_of`.
+        """
+        yaw, pitch, roll = np.radians([self.yaw, self.pitch, self.roll])
+        gaze = np.array([np.sin(yaw) * np.cos(pitch), -np.sin(pitch), -np.cos(yaw) * np.cos(pitch)])
+        # The first axis is square to the gaze and appears in the picture at the angle of the roll.
+        in_picture = np.array([np.cos(roll), np.sin(roll)])
+        across = np.array([*in_picture, -(gaze[:2] @ in_picture) / gaze[2]])
+        across /= np.linalg.norm(across)
+        return np.stack([across, np.cross(-gaze, across), -gaze])
+
 
 def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | None:
     """Pose of one face, landmarks (68, ≥ 2) in px of a picture of size (width, height); None if they are no face.

@@ -14,7 +14,7 @@ import numpy as np
 from .capture import Capture
 from .overlay import draw_faces
 from .pipeline import Pipeline
-from .sinks import Sink, View
+from .sinks import BackgroundSink, Sink, View
 from .smoothing import OneEuro
 from .stages import StageClock
 from .values import Faces, Frame, Image
@@ -25,12 +25,17 @@ WAIT_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class LiveSummary:
-    """What happened in a run. faces: the most seen in one frame. stages: see `StageClock.summary`."""
+    """What happened in a run.
+
+    faces: the most seen in one frame. unwritten: results that outputs left out because they were too far behind.
+    stages: see `StageClock.summary`.
+    """
 
     stages: dict[str, dict[str, float]]
     read: int
     processed: int
     dropped: int
+    unwritten: int
     faces: int
     reconnects: int
     provider: str
@@ -40,7 +45,12 @@ class LiveSummary:
         """As the JSON of ``--stats``."""
         return {
             "stages": self.stages,
-            "frames": {"read": self.read, "processed": self.processed, "dropped": self.dropped},
+            "frames": {
+                "read": self.read,
+                "processed": self.processed,
+                "dropped": self.dropped,
+                "unwritten": self.unwritten,
+            },
             "faces": self.faces,
             "reconnects": self.reconnects,
             "provider": self.provider,
@@ -50,7 +60,8 @@ class LiveSummary:
 class LiveRun:
     """One run over a capture. `run` returns at the end of the source, or when a sink or `max_frames` ends it.
 
-    Sinks are closed however the run ends, so that their files are whole. `interrupted` tells of a Ctrl-C.
+    Sinks are closed however the run ends, so that their files are whole. `ended_by` is the signal that ended it, if
+    one did: Ctrl-C or SIGTERM.
     """
 
     def __init__(
@@ -64,7 +75,7 @@ class LiveRun:
         view: View | None = None,
     ) -> None:
         self.clock = StageClock()
-        self.interrupted = False
+        self.ended_by: signal.Signals | None = None
         self._capture = capture
         self._pipeline = pipeline
         self._sinks = sinks
@@ -77,34 +88,36 @@ class LiveRun:
     def run(self, *, max_frames: int | None = None) -> LiveSummary:
         """Process the source's frames."""
         try:
-            with self._ctrl_c_ends_the_run():
+            with self._signals_end_the_run():
                 self._loop(max_frames)
         except KeyboardInterrupt:  # the second one
-            self.interrupted = True
+            self.ended_by = signal.SIGINT
         finally:
             close_all(self._sinks)
         return self.summary()
 
     @contextmanager
-    def _ctrl_c_ends_the_run(self) -> Iterator[None]:
-        """Let the first Ctrl-C end the run behind the current frame, and only a second one interrupt it.
+    def _signals_end_the_run(self) -> Iterator[None]:
+        """Let the first Ctrl-C or SIGTERM end the run behind the current frame, and only a second one interrupt it.
 
         An exception out of the blue may strike inside a queue or a lock, whose other side then waits for ever.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals, and only it is interrupted
             return
-        usual = signal.getsignal(signal.SIGINT)
+        usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def end(number: int, _: object) -> None:
-            self.interrupted = True
-            signal.signal(number, usual)
+            self.ended_by = signal.Signals(number)
+            signal.signal(number, usual[self.ended_by])
 
-        signal.signal(signal.SIGINT, end)
+        for number in usual:
+            signal.signal(number, end)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, usual)
+            for number, handler in usual.items():
+                signal.signal(number, handler)
 
     def summary(self) -> LiveSummary:
         """What happened so far."""
@@ -114,6 +127,7 @@ class LiveRun:
             read=counts.read,
             processed=self._processed,
             dropped=counts.dropped,
+            unwritten=sum(sink.missed for sink in self._sinks if isinstance(sink, BackgroundSink)),
             faces=self._most_faces,
             reconnects=counts.reconnects,
             provider=self._pipeline.landmarks.provider,
@@ -139,7 +153,7 @@ class LiveRun:
 
     def _frames(self) -> Iterator[Frame]:
         start = self.clock.now()
-        while not self.interrupted:
+        while self.ended_by is None:
             frame = self._capture.wait_frame(WAIT_S)
             if frame is not None:
                 self.clock.record("capture", self.clock.now() - start)

@@ -12,7 +12,7 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from .errors import InputError, ModelError, ProviderError
-from .runner import Precision, Provider
+from .runner import DEFAULT_THREADS, Precision, Provider
 from .spec import METADATA_KEY, ModelSpec
 from .values import FloatArray, Image
 
@@ -28,7 +28,7 @@ class OnnxRunner:
     threads: for one operator, 0 for all cores. Safe to call from several threads at once.
     """
 
-    def __init__(self, path: Path, *, provider: Provider = Provider.AUTO, threads: int = 0) -> None:
+    def __init__(self, path: Path, *, provider: Provider = Provider.AUTO, threads: int = DEFAULT_THREADS) -> None:
         """Load a model.
 
         Raises:
@@ -128,6 +128,8 @@ def _session(path: Path, provider: Provider, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Worker threads spin within a call only: the two models of a pipeline, and the capture, share the cores.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         session = ort.InferenceSession(str(path), options, providers=[name])
     except Exception as error:  # ONNX Runtime has a class an error code, with no common base

@@ -26,14 +26,15 @@ CONTOURS: tuple[tuple[int, int, bool], ...] = (
 POINT_COLOUR = (120, 255, 60)
 LINE_COLOUR = (255, 200, 90)
 BOX_COLOUR = (60, 170, 255)
-GAZE_COLOUR = (90, 90, 255)
+AXIS_COLOURS = ((80, 80, 255), (80, 220, 80), (255, 140, 60))
+"""Of the face's axes: to its left, down, and out of it (red, green, blue, as drawn for x, y, z)."""
 TEXT_SCALE = 0.5
 TEXT_COLOUR = (255, 255, 255)
 _SUBPIXEL_BITS = 4
 
 
 def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), contours: bool = True) -> Image:
-    """Return a copy of `picture` (h, w, 3) with boxes, points, gaze and labels; `hud` lines go to the corner.
+    """Return a copy of `picture` (h, w, 3) with boxes, points, pose axes and labels; `hud` lines go to the corner.
 
     contours: join the points by lines.
     """
@@ -42,7 +43,7 @@ def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), contour
         _draw_box(canvas, faces.boxes[i], _label(faces, i))
         if np.isfinite(faces.landmarks[i, :, :2]).all():
             _draw_landmarks(canvas, faces.landmarks[i], contours=contours)
-            _draw_gaze(canvas, faces.landmarks[i])
+            _draw_axes(canvas, faces.landmarks[i])
     for number, line in enumerate(hud):
         _draw_text(canvas, line, (8, 20 + 18 * number))
     return canvas
@@ -60,17 +61,18 @@ def _draw_landmarks(canvas: Image, points: FloatArray, *, contours: bool) -> Non
         cv2.circle(canvas, centre, radius << _SUBPIXEL_BITS, POINT_COLOUR, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def _draw_gaze(canvas: Image, points: FloatArray) -> None:
-    """Draw a line out of the face, as long as the eyes are apart when it is seen from the side."""
+def _draw_axes(canvas: Image, points: FloatArray) -> None:
+    """Draw the axes of the head from the tip of the nose, 0.4 of the face long."""
     pose = head_pose(points, size_of(canvas))
     if pose is None:
         return
-    yaw, pitch = np.radians([pose.yaw, pose.pitch])
-    length = 0.6 * float(np.ptp(points[:, 0]))
+    length = 0.4 * float(np.ptp(points[:, :2], axis=0).max())
     nose = points[30, :2]
-    end = nose + length * np.array([np.sin(yaw) * np.cos(pitch), -np.sin(pitch)])
-    a, b = ((int(x), int(y)) for x, y in (nose.round(), end.round()))
-    cv2.line(canvas, a, b, GAZE_COLOUR, 2, cv2.LINE_AA)
+    axes = pose.axes()
+    axes[2] *= -1  # out of the face rather than into it
+    for axis, colour in zip(axes, AXIS_COLOURS, strict=True):
+        a, b = ((int(x), int(y)) for x, y in (nose.round(), (nose + length * axis[:2]).round()))
+        cv2.line(canvas, a, b, colour, 2, cv2.LINE_AA)
 
 
 def _draw_box(canvas: Image, box: FloatArray, label: str) -> None:

@@ -13,7 +13,7 @@ from .detector import DEFAULT_MAX_SIDE, Detector, open_detector
 from .errors import InputError, ModelError
 from .geometry import bounds_from_box, crop_matrix, landmark_bounds, roll_of
 from .onnx_runner import OnnxRunner
-from .runner import Provider, Runner
+from .runner import DEFAULT_THREADS, Provider, Runner
 from .shipped import shipped_model
 from .smoothing import OneEuro, Smoother
 from .spec import Task
@@ -44,7 +44,7 @@ class Pipeline:
         model: Path | None = None,
         detector: Path | None = None,
         provider: Provider = Provider.AUTO,
-        threads: int = 0,
+        threads: int = DEFAULT_THREADS,
         max_side: int = DEFAULT_MAX_SIDE,
         min_score: float | None = None,
     ) -> Pipeline:

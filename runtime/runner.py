@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from types import TracebackType
 from typing import Protocol
 
 from .spec import ModelSpec
 from .values import FloatArray, Image
+
+DEFAULT_THREADS = min(2, os.cpu_count() or 1)
+"""Threads of one operator. The models are small: a second thread takes a quarter off, more give little."""
 
 
 class Provider(str, Enum):

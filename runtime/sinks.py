@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import sys
 import threading
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from .values import Faces, Frame, Image, size_of
 
 MAX_GAP_S = 5.0
 """A longer gap, such as a lost camera's, is not filled."""
+RESERVE_BYTES = 32 << 20
+"""Room that must be left on the disk: a video is whole only once its index is behind the pictures."""
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}
 
 
@@ -75,6 +78,8 @@ class VideoSink:
                 self._append(self._writer, self._last)
         self._append(self._writer, picture)
         self._last = picture
+        if self._written % max(1, round(self._fps)) == 1:  # each second; OpenCV does not tell of a full disk
+            self._check_room()
         return True
 
     def close(self) -> None:
@@ -83,10 +88,20 @@ class VideoSink:
             return
         self._writer.release()
         self._writer = None
+        if not _plays(self._partial):
+            raise OutputError(f"cannot write {self._path}: what was written does not play; see {self._partial}")
         try:
             os.replace(self._partial, self._path)
         except OSError as error:
             raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
+
+    def _check_room(self) -> None:
+        free = shutil.disk_usage(self._partial.parent).free
+        if free < RESERVE_BYTES:
+            raise OutputError(
+                f"the disk of {self._path} is full ({free / 1e6:.0f} MB left); the video ends here, after "
+                f"{self._written} frames"
+            )
 
     def _open(self) -> cv2.VideoWriter:
         codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
@@ -99,6 +114,14 @@ class VideoSink:
     def _append(self, writer: cv2.VideoWriter, picture: Image) -> None:
         writer.write(picture)
         self._written += 1
+
+
+def _plays(path: Path) -> bool:
+    video = cv2.VideoCapture(str(path))
+    try:
+        return video.read()[0]
+    finally:
+        video.release()
 
 
 @dataclass
@@ -160,11 +183,15 @@ class WindowSink:
 class BackgroundSink:
     """Lets another sink work in a thread of its own, a bounded number of frames behind.
 
+    live: a result that comes while it is that far behind is left out and counted in `missed`, for a camera does not
+    wait; without it `write` waits, and nothing is left out.
     What goes wrong there is raised by the next `write` or by `close`, which waits for everything to be written.
     """
 
-    def __init__(self, sink: Sink, *, capacity: int = 8) -> None:
+    def __init__(self, sink: Sink, *, live: bool = False, capacity: int = 8) -> None:
         self.wants_picture = sink.wants_picture
+        self.missed = 0
+        self._live = live
         self._sink = sink
         self._queue: queue.Queue[tuple[Frame, Faces, Image] | None] = queue.Queue(capacity)
         self._failure: BaseException | None = None
@@ -173,9 +200,12 @@ class BackgroundSink:
         self._thread.start()
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Hand one result over; waits only when the writer is `capacity` frames behind."""
+        """Hand one result over."""
         self._raise_failure()
-        self._queue.put((frame, faces, picture))
+        try:
+            self._queue.put((frame, faces, picture), block=not self._live)
+        except queue.Full:
+            self.missed += 1
         return self._goes_on
 
     def close(self) -> None:

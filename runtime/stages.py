@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,16 +23,22 @@ STAGES = (
 """In the order of a frame's way; process is detect to smooth, frame_age from capture to the result."""
 
 
+KEPT = 1 << 15
+"""Durations of a stage that percentiles are taken over: the last ones, a quarter of an hour at 30 fps."""
+
+
 class StageClock:
-    """Collects durations by stage: eight bytes each, nothing is thrown away."""
+    """Collects durations by stage in bounded memory: the last `KEPT` of each, and how many there were."""
 
     def __init__(self, *, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self.now = clock
-        self._durations_ns: dict[str, array[int]] = {stage: array("q") for stage in STAGES}
+        self._durations_ns = {stage: np.zeros(KEPT, dtype=np.int64) for stage in STAGES}
+        self._counts = dict.fromkeys(STAGES, 0)
 
     def record(self, stage: str, duration_ns: int) -> None:
         """Note one duration."""
-        self._durations_ns[stage].append(duration_ns)
+        self._durations_ns[stage][self._counts[stage] % KEPT] = duration_ns
+        self._counts[stage] += 1
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:
@@ -44,9 +49,11 @@ class StageClock:
         finally:
             self.record(stage, self.now() - start)
 
-    def percentile_ms(self, stage: str, percent: float, *, last: int = 0) -> float:
-        """A percentile in ms, over the `last` durations if given; NaN when there are none."""
-        values = self._durations_ns[stage][-last:] if last else self._durations_ns[stage]
+    def percentile_ms(self, stage: str, percent: float, *, last: int = KEPT) -> float:
+        """A percentile in ms over the `last` durations, at most `KEPT`; NaN when there are none."""
+        count = self._counts[stage]
+        newest_first = np.arange(count - 1, max(count - min(last, KEPT), 0) - 1, -1) % KEPT
+        values = self._durations_ns[stage][newest_first]
         return float(np.percentile(values, percent)) / 1e6 if len(values) else float("nan")
 
     def summary(self) -> dict[str, dict[str, float]]:
@@ -54,8 +61,8 @@ class StageClock:
         return {
             stage: {
                 **{f"p{p}_ms": round(self.percentile_ms(stage, p), 4) for p in (50, 95, 99)},
-                "n": len(values),
+                "n": count,
             }
-            for stage, values in self._durations_ns.items()
-            if len(values)
+            for stage, count in self._counts.items()
+            if count
         }

@@ -60,7 +60,7 @@ class Tracker:
             found = self._locator.locate(frame.pixels, last, landmark_bounds(last.landmarks), roll_of(last.landmarks))
         found = found.with_fields(boxes=box_from_bounds(landmark_bounds(found.landmarks)))
         found = found.mask(found.presence >= MIN_PRESENCE)
-        return found.mask(_without_doubles(found.boxes))
+        return found.mask(_without_doubles(found.boxes)) if len(found) > 1 else found
 
     def _find_new(self, frame: Frame, known: Faces) -> Faces:
         with self._clock.stage("detect"):

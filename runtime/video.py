@@ -19,6 +19,9 @@ from .values import Image
 
 logger = logging.getLogger("mien")
 
+_ONE_DECODER = [cv2.CAP_PROP_N_THREADS, 1] if hasattr(cv2, "CAP_PROP_N_THREADS") else []  # not before OpenCV 4.7
+"""Several threads decode several frames at once: a stream is then late by as many, and inference has fewer cores."""
+
 MAX_BROKEN_FRAMES = 30
 """So many undecodable frames in succession, and a live source counts as lost (a USB camera has one now and then)."""
 MAX_STAMP_AGE_NS = 1_000_000_000
@@ -141,7 +144,7 @@ def open_video(source: str, options: SourceOptions) -> OpenedSource:
             f"no video {path}; a source is a camera number, a file, a folder of pictures, a URL, csi://0, "
             "gst:PIPELINE, demo, or - for standard input"
         )
-    video = cv2.VideoCapture(str(path), _ffmpeg())
+    video = cv2.VideoCapture(str(path), _ffmpeg(), _ONE_DECODER)
     if not video.isOpened():
         raise InputError(
             f"{path} is not a video that OpenCV can read, or its end is missing; try: ffmpeg -i IN -c:v libx264 OUT.mp4"
@@ -158,7 +161,7 @@ def open_stream(url: str, options: SourceOptions) -> OpenedSource:
         InputError: nothing there, or not within the timeout.
     """
     name = without_password(url)
-    video = cv2.VideoCapture(url, _ffmpeg(), _timeouts(options))
+    video = cv2.VideoCapture(url, _ffmpeg(), [*_ONE_DECODER, *_timeouts(options)])
     if not video.isOpened():
         raise InputError(
             f"{name} gave no video (waiting up to {options.open_timeout_s:g} s); does ffplay show it? "

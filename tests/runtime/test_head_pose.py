@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.canonical_face import CANONICAL
-from mien.runtime.head_pose import head_pose
+from mien.runtime.head_pose import head_pose, pose_of
 from mien.runtime.values import FloatArray
 
 SIZE = (1280, 720)
@@ -50,6 +50,11 @@ def test_signs_are_those_of_the_picture() -> None:
     assert up[nose, 1] < seen(np.eye(3))[nose, 1]
     clockwise = seen(turned(0, 0, 20))
     assert clockwise[45, 1] > clockwise[36, 1]
+
+
+def test_axes_are_those_of_the_rotation() -> None:
+    rotation = turned(30, -15, 20)
+    assert np.allclose(pose_of(rotation).axes(), rotation.T, atol=1e-6)
 
 
 def test_what_is_no_face_has_no_pose() -> None:

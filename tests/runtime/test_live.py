@@ -11,7 +11,7 @@ from mien.runtime.errors import OutputError
 from mien.runtime.live import LiveRun
 from mien.runtime.pipeline import Pipeline
 from mien.runtime.spec import ModelSpec, Task
-from mien.runtime.stages import StageClock
+from mien.runtime.stages import KEPT, StageClock
 from mien.runtime.values import Faces, FloatArray, Frame, Image
 
 
@@ -21,9 +21,9 @@ class Capture:
     truncated = False
     live = True
 
-    def __init__(self, frames: int, *, interrupt_at: int | None = None) -> None:
+    def __init__(self, frames: int, *, signal_at: tuple[int, signal.Signals] | None = None) -> None:
         self.frames = frames
-        self.interrupt_at = interrupt_at
+        self.signal_at = signal_at
         self.next = -1
         self.counts = CaptureCounts(read=frames + 3, delivered=frames, dropped=3, reconnects=1)
 
@@ -32,8 +32,8 @@ class Capture:
 
     def wait_frame(self, timeout_s: float) -> Frame | None:
         self.next += 1
-        if self.next == self.interrupt_at:
-            signal.raise_signal(signal.SIGINT)
+        if self.signal_at is not None and self.next == self.signal_at[0]:
+            signal.raise_signal(self.signal_at[1])
             return None  # nothing came while Ctrl-C did
         if self.ended:
             return None
@@ -95,7 +95,7 @@ def test_every_frame_reaches_every_sink_and_the_numbers_add_up() -> None:
     summary = LiveRun(Capture(6), pipeline(), sinks).run()  # type: ignore[arg-type]
     assert all(s.seen == list(range(6)) and s.closed == 1 for s in sinks)
     row = json.loads(json.dumps(summary.to_row()))
-    assert row["frames"] == {"read": 9, "processed": 6, "dropped": 3}
+    assert row["frames"] == {"read": 9, "processed": 6, "dropped": 3, "unwritten": 0}
     assert row["reconnects"] == 1 and row["faces"] == 1 and row["provider"] == "fake"
     stages = row["stages"]
     assert stages["process"]["n"] == stages["draw"]["n"] == stages["end_to_end"]["n"] == 6
@@ -112,12 +112,13 @@ def test_the_run_ends_when_told() -> None:
     assert sink.closed == 1
 
 
-def test_ctrl_c_closes_the_sinks_and_keeps_the_numbers() -> None:
-    sink = Sink()
-    run = LiveRun(Capture(100, interrupt_at=5), pipeline(), [sink])  # type: ignore[arg-type]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_closes_the_sinks_and_keeps_the_numbers(number: signal.Signals) -> None:
+    sink, usual = Sink(), signal.getsignal(number)
+    run = LiveRun(Capture(100, signal_at=(5, number)), pipeline(), [sink])  # type: ignore[arg-type]
     assert run.run().processed == 5
-    assert run.interrupted and sink.closed == 1
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert run.ended_by is number and sink.closed == 1
+    assert signal.getsignal(number) is usual
 
 
 def test_a_failing_sink_ends_the_run_and_the_others_are_closed() -> None:
@@ -145,3 +146,12 @@ def test_stage_clock_percentiles() -> None:
     assert clock.percentile_ms("write", 50) == pytest.approx(50.5)
     assert clock.percentile_ms("write", 50, last=10) == pytest.approx(95.5)
     assert np.isnan(clock.percentile_ms("detect", 50))
+
+
+def test_stage_clock_keeps_the_last_durations_and_counts_all() -> None:
+    clock = StageClock()
+    for i in range(KEPT + 10):
+        clock.record("draw", i * 1_000_000)
+    assert clock.percentile_ms("draw", 0) == 10 and clock.percentile_ms("draw", 100) == KEPT + 9
+    assert clock.percentile_ms("draw", 0, last=2) == KEPT + 8
+    assert clock.summary()["draw"]["n"] == KEPT + 10

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mien.runtime.errors import OutputError
 from mien.runtime.live import close_all
 from mien.runtime.overlay import CONTOURS, draw_faces
 from mien.runtime.row_sinks import CsvSink, JsonLinesSink
-from mien.runtime.sinks import BackgroundSink, VideoSink
+from mien.runtime.sinks import RESERVE_BYTES, BackgroundSink, VideoSink
 from mien.runtime.values import Faces, Frame, Image
 
 
@@ -73,6 +74,28 @@ def test_dropped_frames_are_filled_by_the_last_one(tmp_path: Path) -> None:
     assert count(tmp_path / "out.avi") == 6
 
 
+def test_a_full_disk_ends_a_video_that_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.mp4"
+    sink = VideoSink(path, fps=2)
+    sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=RESERVE_BYTES - 1))
+    sink.write(frame(1), Faces.empty(), frame(1).pixels)  # room is asked for once a second
+    with pytest.raises(OutputError, match=r"is full.*after 3 frames"):
+        sink.write(frame(2), Faces.empty(), frame(2).pixels)
+    sink.close()
+    assert count(path) == 3
+
+
+def test_a_video_that_does_not_play_is_an_error(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mp4", fps=25)
+    sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    sink._partial.unlink()
+    with pytest.raises(OutputError, match="does not play"):
+        sink.close()
+    assert not (tmp_path / "out.mp4").exists()
+
+
 def test_video_without_a_frame_leaves_nothing(tmp_path: Path) -> None:
     VideoSink(tmp_path / "out.mp4", fps=25).close()
     assert not list(tmp_path.iterdir())
@@ -108,6 +131,16 @@ def test_background_writes_all_before_it_closes() -> None:
     recorder.go.set()
     sink.close()
     assert recorder.seen == list(range(20)) and recorder.closed == 1
+
+
+def test_a_camera_does_not_wait_for_a_slow_output() -> None:
+    recorder = Recorder()
+    sink = BackgroundSink(recorder, live=True, capacity=2)
+    for i in range(20):
+        assert sink.write(frame(i), Faces.empty(), frame(i).pixels)
+    recorder.go.set()
+    sink.close()
+    assert len(recorder.seen) + sink.missed == 20 and len(recorder.seen) in (2, 3)
 
 
 def test_a_failure_in_the_background_reaches_the_caller() -> None:
