@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 
 STAGES = (
     "capture",
@@ -32,8 +33,10 @@ class StageClock:
 
     def __init__(self, *, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self.now = clock
-        self._durations_ns = {stage: np.zeros(KEPT, dtype=np.int64) for stage in STAGES}
-        self._counts = dict.fromkeys(STAGES, 0)
+        self._durations_ns: dict[str, npt.NDArray[np.int64]] = {
+            stage: np.zeros(KEPT, dtype=np.int64) for stage in STAGES
+        }
+        self._counts: dict[str, int] = dict.fromkeys(STAGES, 0)
 
     def record(self, stage: str, duration_ns: int) -> None:
         """Note one duration."""
