@@ -42,11 +42,13 @@ $(VENV)/.test: pyproject.toml $(VENV)/bin/python
 clean:
 	rm -rf $(VENV) .lint demo build dist .mypy_cache .ruff_cache .pytest_cache
 
-# The figures of the README, on this machine. DATA holds landmarks68/ and faces/ in the formats of docs/train.md.
+# The figures of the README, on this machine. DATA holds landmarks68/, faces/ and age_gender/ in the formats of docs/train.md.
 results: $(VENV)/.test
 	mkdir -p docs/results
 	$(BIN)/mien evaluate landmarks --data $(DATA)/landmarks68 --held-out --threads 1 --json > docs/results/landmarks.json
 	$(BIN)/mien evaluate landmarks --data $(DATA)/landmarks68 --held-out --detect --threads 1 --json > docs/results/landmarks-detected.json
 	$(BIN)/mien evaluate detector --data $(DATA)/faces --held-out --threads 1 --json > docs/results/detector.json
+	$(BIN)/mien evaluate age-gender --data $(DATA)/age_gender --held-out --threads 1 --json > docs/results/age-gender.json
+	$(BIN)/mien evaluate age-gender --data $(DATA)/age_gender --held-out --detect --threads 1 --json > docs/results/age-gender-detected.json
 	$(BIN)/mien bench --yardstick --rounds 40 --json docs/results/bench.json > docs/results/bench.md
 	$(BIN)/python -m mien.bench.readme_table

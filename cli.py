@@ -7,17 +7,22 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import inspect
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     from mien.runtime.errors import CheckFailed, InputError, MienError
-    from mien.runtime.runner import DEFAULT_THREADS, Provider
+    from mien.runtime.runner import DEFAULT_THREADS, Precision, Provider
+    from mien.runtime.spec import ModelSpec, Task
 except ModuleNotFoundError as missing:
     if missing.name not in ("mien", "cv2", "onnxruntime"):
         raise
@@ -33,6 +38,9 @@ from rich.logging import RichHandler
 from rich.progress import Progress, track
 from rich.table import Table
 from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from mien.export.train_config import TrainConfig
 
 stderr = Console(stderr=True)
 
@@ -62,6 +70,26 @@ class Weights(str, Enum):
 
     IMAGENET = "imagenet"
     SYMMETRIC = "symmetric"
+
+
+class Recipe(str, Enum):
+    """Which network and training a task uses."""
+
+    OWN = "own"
+    CHAPTER = "chapter"
+
+
+class Int8Preset(str, Enum):
+    """For which runtime an int8 file is made."""
+
+    CPU = "cpu"
+    TENSORRT = "tensorrt"
+
+
+class Peer(str, Enum):
+    """Whose landmarks to measure beside mien's."""
+
+    FACE_ALIGNMENT = "face-alignment"
 
 
 class Baseline(str, Enum):
@@ -106,157 +134,331 @@ DATA = typer.Option(..., "--data", help="Folder with images and labels.", show_d
 MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.pt); default: the shipped one.")
 DETECTOR = typer.Option(None, "--detector", help="Detector of mien or a YuNet file; default: the shipped one.")
 DETECTOR_MODEL = typer.Option(None, "--model", help="Detector of mien or a YuNet file; default: the shipped one.")
+AGE_GENDER = typer.Option(None, "--age-gender", help="Age and gender model; default: the shipped one.")
+ATTRIBUTES = typer.Option(True, "--attributes/--no-attributes", help="Tell age and gender.")
 PROVIDER = typer.Option(Provider.AUTO, "--provider", help="What runs the models; auto takes the fastest that works.")
 THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads of one operator; 0: all cores.")
 MAX_SIDE = typer.Option(640, "--max-side", min=64, help="Detect on pictures reduced to this longer side, px.")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 HELD_OUT = typer.Option(False, "--held-out", help="Only what mien train holds out of this folder for validation.")
-BACKBONE_WEIGHTS = typer.Option(
-    "default", "--weights", help="default (torchvision's, downloaded), none, or a .safetensors/.pt FILE."
+
+# Options of every training task; what all tasks share is in `train_options`.
+TRAIN_DATA = typer.Option(None, "--data", help="Folder with images and labels.", show_default="needed")
+BACKBONE = "Name of a torchvision network."
+FREEZE = typer.Option(False, "--freeze/--fine-tune", help="Keep the backbone's weights, or train them too.")
+RECIPE = typer.Option(
+    None, "--recipe", help="chapter: frozen backbone, whole pictures.", show_default="own; vgg16: chapter"
 )
-NORMALISE = typer.Option(Weights.IMAGENET, "--normalise", help="Input scale that those weights were trained on.")
-OUT = typer.Option(None, "--out", help="Folder for checkpoints, metrics.csv and curves.png.", show_default="runs/TASK")
-RESUME = typer.Option(False, "--resume", help="Go on where the training in --out was interrupted.")
-EPOCHS = typer.Option(60, "--epochs", min=1)
-SEED = typer.Option(0, "--seed", min=0)
-WORKERS = typer.Option(1, "--workers", min=0, help="Processes that prepare batches.")
-PATIENCE = typer.Option(0, "--patience", min=0, help="Stop after so many epochs without improvement; 0: never.")
-BFLOAT16 = typer.Option(False, "--bfloat16/--float32", help="Convolve in bfloat16 (fast on AVX512-BF16, AMX, GPUs).")
-DEVICE = typer.Option("cpu", "--device", help="cpu, cuda, cuda:1, …")
-FACE_FREE = typer.Option(None, "--face-free", help="Folder of pictures without faces.")
+GENTLE = typer.Option(False, "--gentle", help="Stray less from upright, clean faces: for a last stage.")
+START = typer.Option(None, "--start", help="Begin with the weights of this checkpoint.")
 
 
-@train_app.command(
-    "landmarks", epilog="mien train landmarks --data landmarks68 --backbone mobilenet_v2_lean --bfloat16"
-)
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """What every training is told. None: the task's own value."""
+
+    weights: str
+    normalise: Weights
+    epochs: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    seed: int
+    workers: int
+    patience: int
+    bfloat16: bool
+    device: str
+    devices: int
+    nodes: int
+    out: Path | None
+    resume: bool
+    summary: bool
+    as_json: bool
+
+    def config(self, epochs: int, batch_size: int, learning_rate: float, **fixed: Any) -> TrainConfig:
+        """The loop's settings; the three numbers are the task's own."""
+        from mien.export.train_config import TrainConfig
+
+        return TrainConfig(
+            epochs=self.epochs or epochs,
+            batch_size=self.batch_size or batch_size,
+            learning_rate=learning_rate if self.learning_rate is None else self.learning_rate,
+            seed=self.seed,
+            workers=self.workers,
+            patience=self.patience,
+            bfloat16=self.bfloat16,
+            device=self.device,
+            devices=self.devices,
+            nodes=self.nodes,
+            **fixed,
+        )
+
+    def of_network(self) -> dict[str, Any]:
+        """What the task's network is made with; its first weights follow the seed."""
+        import torch
+
+        from mien.export.prologue import Normalisation
+
+        torch.manual_seed(self.seed)
+        return {"weights": self.weights, "normalisation": Normalisation(self.normalise.value), "seed": self.seed}
+
+
+def train_options(
+    weights: str = typer.Option(
+        "default", "--weights", help="default (torchvision's, downloaded), none, or a .safetensors/.pt FILE."
+    ),
+    normalise: Weights = typer.Option(
+        Weights.IMAGENET, "--normalise", help="Input scale that those weights were trained on."
+    ),
+    epochs: int | None = typer.Option(None, "--epochs", min=1, show_default="the task's"),
+    batch_size: int | None = typer.Option(
+        None, "--batch-size", min=2, help="Of each process.", show_default="the task's"
+    ),
+    learning_rate: float | None = typer.Option(None, "--learning-rate", show_default="the task's"),
+    seed: int = typer.Option(0, "--seed", min=0),
+    workers: int = typer.Option(1, "--workers", min=0, help="Processes that prepare batches."),
+    patience: int = typer.Option(
+        0, "--patience", min=0, help="Stop after so many epochs without a better one; 0: never."
+    ),
+    bfloat16: bool = typer.Option(
+        False, "--bfloat16/--float32", help="Convolve in bfloat16 (fast on AVX512-BF16, AMX, GPUs)."
+    ),
+    device: str = typer.Option("cpu", "--device", help="cpu, cuda, cuda:1, …"),
+    devices: int = typer.Option(1, "--devices", min=1, help="Processes (GPUs) on each machine; torchrun works too."),
+    nodes: int = typer.Option(1, "--nodes", min=1, help="Machines."),
+    out: Path | None = typer.Option(
+        None, "--out", help="Folder for checkpoints, metrics.csv and curves.png.", show_default="runs/TASK"
+    ),
+    resume: bool = typer.Option(False, "--resume", help="Go on where the training in --out was interrupted."),
+    summary: bool = typer.Option(False, "--summary", help="Only print the network's layers and parameters."),
+    as_json: bool = typer.Option(False, "--json", help="Print the summary's totals as JSON."),
+) -> TrainOptions:
+    """Options of every training; not called by typer, but merged into each command by `train_command`."""
+    return TrainOptions(**locals())
+
+
+def train_command(name: str, *, epilog: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a training: its own options, and those of `train_options` as its argument `shared`."""
+
+    def register(command: Callable[..., None]) -> Callable[..., None]:
+        own, shared = inspect.signature(command, eval_str=True), inspect.signature(train_options, eval_str=True)
+        parameters = [*(p for p in own.parameters.values() if p.name != "shared"), *shared.parameters.values()]
+
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            command(
+                **{k: v for k, v in values.items() if k not in shared.parameters},
+                shared=train_options(**{k: values[k] for k in shared.parameters}),
+            )
+
+        run.__dict__.pop("__wrapped__")
+        run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        train_app.command(name, epilog=epilog)(run)
+        return command
+
+    return register
+
+
+@train_command("landmarks", epilog="mien train landmarks --data landmarks68 --backbone mobilenet_v2_lean --bfloat16")
 def train_landmarks(
-    data: Path = DATA,
-    backbone: str = typer.Option("mobilenet_v2_lean", "--backbone", help="Name of a torchvision network."),
-    weights: str = BACKBONE_WEIGHTS,
-    normalise: Weights = NORMALISE,
-    freeze: bool = typer.Option(False, "--freeze/--fine-tune", help="Keep the backbone's weights, or train them too."),
+    shared: TrainOptions,
+    data: Path | None = TRAIN_DATA,
+    backbone: str = typer.Option("mobilenet_v2_lean", "--backbone", help=BACKBONE),
+    recipe: Recipe | None = RECIPE,
+    freeze: bool = FREEZE,
+    dims: int | None = typer.Option(None, "--dims", min=2, max=3, help="3: depth too.", show_default="as the labels"),
     input_size: int = typer.Option(112, "--input-size", min=64, help="Side of the crop, px."),
-    face_free: Path | None = FACE_FREE,
-    start: Path | None = typer.Option(None, "--start", help="Begin with the weights of this checkpoint."),
-    gentle: bool = typer.Option(False, "--gentle", help="Stray less from upright, clean faces: for a last stage."),
-    epochs: int = EPOCHS,
-    batch_size: int = typer.Option(32, "--batch-size", min=2),
-    learning_rate: float = typer.Option(1e-3, "--learning-rate"),
-    seed: int = SEED,
-    workers: int = WORKERS,
-    patience: int = PATIENCE,
-    bfloat16: bool = BFLOAT16,
-    device: str = DEVICE,
-    out: Path | None = OUT,
-    resume: bool = RESUME,
+    face_free: Path | None = typer.Option(None, "--face-free", help="Folder of pictures without faces."),
+    start: Path | None = START,
+    gentle: bool = GENTLE,
 ) -> None:
     """Train the 68-point landmark model (with depth where the labels have it, and presence)."""
+    chapter = is_chapter(recipe, backbone)
+    if shared.summary:
+        size = 224 if chapter else input_size
+        print_layers(Task.LANDMARKS, backbone, shared, chapter=chapter, frozen=freeze, input_size=size)
+        return
     with needs_torch():
-        from mien.export.prologue import Normalisation
+        from mien.export.train_chapter import ChapterLandmarkTraining
         from mien.export.train_landmarks import LandmarkTraining
-        from mien.export.train_loop import TrainConfig
+    folder = needed(data)
+    if chapter:
+        task: Any = ChapterLandmarkTraining(folder, backbone=backbone, **shared.of_network())
+        run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), "landmarks", shared)
+        return
     task = LandmarkTraining(
-        data,
+        folder,
         backbone=backbone,
-        weights=weights,
-        normalisation=Normalisation(normalise.value),
         frozen=freeze,
+        dims=dims,
         input_size=input_size,
         face_free=face_free,
         start=start,
         gentle=gentle,
-        seed=seed,
+        **shared.of_network(),
     )
-    config = TrainConfig(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        workers=workers,
-        patience=patience,
-        bfloat16=bfloat16,
-        device=device,
-    )
-    run_training(task, config, out or Path("runs/landmarks"), resume)
+    run_training(task, shared.config(60, 32, 1e-3), "landmarks", shared)
 
 
-@train_app.command("detector", epilog="mien train detector --data faces --data landmarks68 --data cats_dogs")
+@train_command("age-gender", epilog="mien train age-gender --data age_gender --bfloat16 --epochs 12")
+def train_age_gender(
+    shared: TrainOptions,
+    data: Path | None = TRAIN_DATA,
+    backbone: str = typer.Option("mobilenet_v2_lean", "--backbone", help=BACKBONE),
+    recipe: Recipe | None = RECIPE,
+    freeze: bool = FREEZE,
+    input_size: int = typer.Option(112, "--input-size", min=64, help="Side of the crop, px."),
+    start: Path | None = START,
+    gentle: bool = GENTLE,
+    age_weight: float = typer.Option(1.0, "--age-weight", min=0.0, help="Weight of the age's loss."),
+    gender_weight: float = typer.Option(2.0, "--gender-weight", min=0.0, help="Weight of the gender's loss."),
+) -> None:
+    """Train age and gender: one backbone, two branches, on aligned crops."""
+    chapter = is_chapter(recipe, backbone)
+    if shared.summary:
+        size = 224 if chapter else input_size
+        print_layers(Task.AGE_GENDER, backbone, shared, chapter=chapter, frozen=freeze, input_size=size)
+        return
+    with needs_torch():
+        from mien.export.train_age_gender import AgeGenderTraining
+        from mien.export.train_chapter import ChapterAgeGenderTraining
+    folder = needed(data)
+    losses: dict[str, Any] = {"age_weight": age_weight, "gender_weight": gender_weight}
+    if chapter:
+        task: Any = ChapterAgeGenderTraining(folder, backbone=backbone, **losses, **shared.of_network())
+        run_training(task, shared.config(20, 32, 1e-3, weight_decay=0.0), "age-gender", shared)
+        return
+    task = AgeGenderTraining(
+        folder,
+        backbone=backbone,
+        frozen=freeze,
+        input_size=input_size,
+        start=start,
+        gentle=gentle,
+        **losses,
+        **shared.of_network(),
+    )
+    run_training(task, shared.config(12, 32, 8e-4), "age-gender", shared)
+
+
+@train_command("classify", epilog="mien train classify --data cats_dogs --backbone resnet18")
+def train_classify(
+    shared: TrainOptions,
+    data: Path | None = typer.Option(None, "--data", help="Folder of a folder a class.", show_default="needed"),
+    backbone: str = typer.Option("resnet18", "--backbone", help="A torchvision network, frozen; or reslayer, trained."),
+    input_size: int = typer.Option(224, "--input-size", min=32, help="Side that pictures are resized to, px."),
+) -> None:
+    """Train a classifier of whole pictures: a frozen backbone and a small head."""
+    if shared.summary:
+        print_layers(Task.CLASSIFY, backbone, shared, input_size=input_size)
+        return
+    with needs_torch():
+        from mien.export.train_classify import ClassifyTraining
+    task = ClassifyTraining(needed(data), backbone=backbone, input_size=input_size, **shared.of_network())
+    run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), "classify", shared)
+
+
+@train_command("detector", epilog="mien train detector --data faces --data landmarks68 --data cats_dogs")
 def train_detector(
+    shared: TrainOptions,
     data: list[Path] = typer.Option(
-        ..., "--data", help="Folder of boxed, landmarked or face-free pictures; repeat it."
+        [], "--data", help="Folder of boxed, landmarked or face-free pictures; repeat it.", show_default="needed"
     ),
-    backbone: str = typer.Option("mobilenet_v2_short", "--backbone", help="Name of a torchvision network."),
-    weights: str = BACKBONE_WEIGHTS,
-    normalise: Weights = NORMALISE,
+    backbone: str = typer.Option("mobilenet_v2_short", "--backbone", help=BACKBONE),
     input_size: int = typer.Option(320, "--input-size", min=128, help="Side of a training scene, px."),
-    start: Path | None = typer.Option(None, "--start", help="Begin with the weights of this checkpoint."),
+    start: Path | None = START,
     scenes: int = typer.Option(2400, "--scenes", min=1, help="Scenes composed for each epoch."),
-    epochs: int = EPOCHS,
-    batch_size: int = typer.Option(12, "--batch-size", min=2),
-    learning_rate: float = typer.Option(1e-3, "--learning-rate"),
-    seed: int = SEED,
-    workers: int = WORKERS,
-    patience: int = PATIENCE,
-    bfloat16: bool = BFLOAT16,
-    device: str = DEVICE,
-    out: Path | None = OUT,
-    resume: bool = RESUME,
 ) -> None:
     """Train the face detector."""
+    if shared.summary:
+        print_layers(Task.DETECTOR, backbone, shared, input_size=input_size)
+        return
     with needs_torch():
-        from mien.export.prologue import Normalisation
         from mien.export.train_detector import DetectorTraining
-        from mien.export.train_loop import TrainConfig
+    needed(data[0] if data else None)
     task = DetectorTraining(
-        data,
-        backbone=backbone,
-        weights=weights,
-        normalisation=Normalisation(normalise.value),
-        input_size=input_size,
-        scenes=scenes,
-        start=start,
-        seed=seed,
+        data, backbone=backbone, input_size=input_size, scenes=scenes, start=start, **shared.of_network()
     )
-    config = TrainConfig(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        workers=workers,
-        patience=patience,
-        bfloat16=bfloat16,
-        device=device,
-    )
-    run_training(task, config, out or Path("runs/detector"), resume)
+    run_training(task, shared.config(60, 12, 1e-3), "detector", shared)
 
 
-def run_training(task: Any, config: Any, out: Path, resume: bool) -> None:
+def needed(data: Path | None) -> Path:
+    """The folder to train on."""
+    if data is None:
+        raise InputError("--data FOLDER is needed to train (only --summary works without)")
+    return data
+
+
+def is_chapter(recipe: Recipe | None, backbone: str) -> bool:
+    """Whether to build the chapter's model: asked for, or VGG16, for which mien has no head of its own."""
+    return recipe is Recipe.CHAPTER or (recipe is None and backbone == "vgg16")
+
+
+def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: bool = False, **network: Any) -> None:
+    """Print a network's layers and totals, or the totals as JSON; weights are not needed for it."""
+    with needs_torch():
+        from mien.export.networks import empty_network
+        from mien.export.summary import summarise
+    net = empty_network(task, backbone, **network)
+    if frozen:
+        net.backbone.requires_grad_(False)
+    size = network["input_size"]
+    summary = summarise(net, ModelSpec(task, (size, size), ()))
+    totals = {k: getattr(summary, k) for k in ("parameters", "trainable", "multiply_adds")}
+    if shared.as_json:
+        print(json.dumps(totals))
+        return
+    table = Table(title=f"{task.value}, {backbone}, {size} × {size} px")
+    for heading in ("layer", "kind", "output", "parameters", "trainable"):
+        table.add_column(heading, justify="left" if heading in ("layer", "kind") else "right")
+    for layer in summary.layers:
+        shape = " × ".join(str(n) for n in layer.output)
+        table.add_row(layer.name, layer.kind, shape, f"{layer.parameters:,}", f"{layer.trainable:,}")
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print("  ".join(f"{k}: {v:,}" for k, v in totals.items()))
+
+
+def run_training(task: Any, config: TrainConfig, name: str, shared: TrainOptions) -> None:
     """Run the loop and say what to type next."""
-    from mien.export.train_loop import BEST, LAST, fit
+    from mien.export.train_loop import BEST, LAST, fit, is_first_process
 
+    out = shared.out or Path("runs") / name
     logging.getLogger("mien").setLevel(logging.INFO)  # the epochs' metrics
     try:
-        best = fit(task, config, out, resume=resume)
+        best = fit(task, config, out, resume=shared.resume)
     except KeyboardInterrupt:
         kept = (out / LAST).is_file()
         say(f"interrupted; {f'the same command with --resume goes on from {out}' if kept else 'no epoch was finished'}")
         raise typer.Exit(130) from None
+    if not is_first_process():
+        return
     say(f"best: {out / BEST}; next: mien export {out / BEST} -o model.onnx")
     print(json.dumps({"checkpoint": str(out / BEST), **best.metrics}))
 
 
 @app.command(epilog="mien export runs/landmarks/best.pt -o landmarks.onnx --data landmarks68")
 def export(
-    checkpoint: Path = typer.Argument(..., help="Checkpoint (.pt) of mien train."),
+    source: Path = typer.Argument(..., help="Checkpoint (.pt) of mien train, or a float32 model file (.onnx) of mien."),
     output: Path = typer.Option(..., "--output", "-o", help="Model file to write.", show_default=False),
-    data: Path | None = typer.Option(None, "--data", help="Labelled folder to compare on; default: the demo picture."),
+    precision: Precision = typer.Option(Precision.FP32, "--precision", help="In what numbers the file computes."),
+    calibrate: Path | None = typer.Option(None, "--calibrate", help="int8: folder of pictures to calibrate on."),
+    preset: Int8Preset = typer.Option(Int8Preset.CPU, "--preset", help="int8: for which runtime."),
+    allow_slow: bool = typer.Option(False, "--allow-slow", help="int8: keep the file also if it gains little here."),
+    data: Path | None = typer.Option(None, "--data", help="Folder to compare on; default: the demo picture."),
 ) -> None:
     """Export a checkpoint to ONNX. The file is only kept if it computes what PyTorch computes."""
     with needs_torch():
         from mien.export.parity_gate import describe
-        from mien.export.to_onnx import export_onnx
-    done = export_onnx(checkpoint, output, data=data)
+        from mien.export.quantise import Preset
+        from mien.export.to_onnx import Int8Options, export_onnx
+    int8 = Int8Options(calibrate, Preset(preset.value), allow_slow) if calibrate is not None else None
+    done = export_onnx(source, output, data=data, precision=precision, int8=int8)
     say(f"parity holds: {describe(done.parities)}")
+    if done.in_float:
+        say(f"left in float, as they lose most: {', '.join(done.in_float)}")
+    if done.speed_up is not None:
+        slow = done.speed_up.value < 1
+        say(f"{done.speed_up} as fast as float32 on this machine, one thread", style="yellow" if slow else "")
     say(f"{done.path}: {done.size_bytes / 1e6:.2f} MB; next: mien bench {done.path}")
 
 
@@ -265,23 +467,61 @@ def predict(
     inputs: list[Path] = typer.Argument(..., help="Images, folders of images, or videos."),
     json_out: str | None = typer.Option(None, "--json", help="File for the rows; - is standard output (the default)."),
     draw: Path | None = typer.Option(None, "--draw", help="Folder for the pictures with the faces drawn."),
+    view3d: Path | None = typer.Option(None, "--view3d", help="Page (.html) with the pictures' faces, to be turned."),
     model: Path | None = MODEL,
     detector: Path | None = DETECTOR,
+    age_gender: Path | None = AGE_GENDER,
+    attributes: bool = ATTRIBUTES,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
     max_side: int = MAX_SIDE,
 ) -> None:
     """Find faces in pictures and videos: a JSON row for each image or frame."""
+    from mien.runtime.classify import classify_pictures
+    from mien.runtime.files import check_writable
     from mien.runtime.predict import Predictor
 
+    if view3d is not None:
+        check_writable(view3d)
+    target = json_out or "-"
+    if model is not None and task_of(model) is Task.CLASSIFY:
+        with open_runner(model, "", provider=provider, threads=threads) as runner:
+            report_failures(classify_pictures(runner, inputs, json_target=target))
+        return
+    found: list[tuple[str, Any]] = []
+    collect = None if view3d is None else lambda name, faces: found.append((name, faces))
     with (
-        open_pipeline(model, detector, provider=provider, threads=threads, max_side=max_side) as pipeline,
-        Predictor(pipeline, json_target=json_out or "-", draw_folder=draw) as predictor,
+        open_pipeline(
+            model,
+            detector,
+            age_gender,
+            attributes=attributes,
+            provider=provider,
+            threads=threads,
+            max_side=max_side,
+        ) as pipeline,
+        Predictor(pipeline, json_target=target, draw_folder=draw, found=collect) as predictor,
     ):
         predictor.run(inputs)
-    for message in predictor.failures:
+    if view3d is not None:
+        with needs_torch():
+            from mien.export.view3d import write_view
+        say(f"wrote {view3d}: {write_view(found, view3d)} face(s)")
+    report_failures(predictor.failures)
+
+
+def task_of(model: Path) -> Task:
+    """What a model file or checkpoint is for."""
+    with open_runner(model, "", provider=Provider.CPU, threads=1) as runner:
+        task: Task = runner.spec.task
+        return task
+
+
+def report_failures(failures: Sequence[str]) -> None:
+    """Name what was skipped, and end with exit code 2 if anything was."""
+    for message in failures:
         say(f"skipped: {message}", style="red")
-    if predictor.failures:
+    if failures:
         raise typer.Exit(2)
 
 
@@ -302,6 +542,8 @@ def webcam(
     detect_every: int = typer.Option(15, "--detect-every", min=1, help="Look for new faces every N frames."),
     model: Path | None = MODEL,
     detector: Path | None = DETECTOR,
+    age_gender: Path | None = AGE_GENDER,
+    attributes: bool = ATTRIBUTES,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
     max_side: int = typer.Option(480, "--max-side", min=64, help="Detect on frames reduced to this longer side, px."),
@@ -317,7 +559,15 @@ def webcam(
     if stats is not None:
         check_writable(stats)
     with (
-        open_pipeline(model, detector, provider=provider, threads=threads, max_side=max_side) as pipeline,
+        open_pipeline(
+            model,
+            detector,
+            age_gender,
+            attributes=attributes,
+            provider=provider,
+            threads=threads,
+            max_side=max_side,
+        ) as pipeline,
         # What is only looked at plays at its own pace; what is written loses no frame.
         open_capture(
             source,
@@ -453,6 +703,9 @@ def evaluate_landmarks(
     model: Path | None = MODEL,
     held_out: bool = HELD_OUT,
     detect: bool = typer.Option(False, "--detect", help="Measure the whole pipeline instead of labelled crops."),
+    against: Peer | None = typer.Option(
+        None, "--against", help="Measure this package too, if installed; it downloads its weights."
+    ),
     detector: Path | None = DETECTOR,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
@@ -468,7 +721,13 @@ def evaluate_landmarks(
     else:
         with open_runner(model, "landmarks", provider=provider, threads=threads) as runner:
             summary = evaluate(runner, data, validation_only=held_out, progress=progress)
-    print_evaluation({"model": model.name if model else "shipped", **summary}, as_json)
+    summary = {"model": model.name if model else "shipped", **summary}
+    if against is not None:
+        from mien.export.against_face_alignment import evaluate_face_alignment
+
+        peer = evaluate_face_alignment(data, validation_only=held_out, progress=progress)
+        summary[against.value] = {k: peer[k] for k in ("count", "nme", "auc8", "fr8")}
+    print_evaluation(summary, as_json)
 
 
 @evaluate_app.command("detector", epilog="mien evaluate detector --data faces --held-out --json")
@@ -493,6 +752,49 @@ def evaluate_detector(
     print_evaluation({"model": model.name if model else "shipped", **summary}, as_json)
 
 
+@evaluate_app.command("age-gender", epilog="mien evaluate age-gender --data age_gender --held-out --json")
+def evaluate_age_gender(
+    data: Path = DATA,
+    model: Path | None = MODEL,
+    held_out: bool = HELD_OUT,
+    detect: bool = typer.Option(False, "--detect", help="Measure the whole pipeline instead of given crops."),
+    detector: Path | None = DETECTOR,
+    provider: Provider = PROVIDER,
+    threads: int = THREADS,
+    as_json: bool = AS_JSON,
+) -> None:
+    """MAE, CS@5, gender accuracy and its calibration, in all and by decade."""
+    from mien.export.evaluation_attributes import evaluate_age_gender as evaluate
+    from mien.export.evaluation_attributes import evaluate_age_gender_pipeline
+
+    if detect:
+        with open_pipeline(
+            None, detector, model, attributes=True, provider=provider, threads=threads, max_side=640
+        ) as pipeline:
+            summary = evaluate_age_gender_pipeline(pipeline, data, validation_only=held_out, progress=progress)
+    else:
+        with open_runner(model, "age_gender", provider=provider, threads=threads) as runner:
+            summary = evaluate(runner, data, validation_only=held_out, progress=progress)
+    print_evaluation({"model": model.name if model else "shipped", **summary}, as_json)
+
+
+@evaluate_app.command("classify", epilog="mien evaluate classify --model pets.onnx --data cats_dogs --held-out")
+def evaluate_classify(
+    data: Path = typer.Option(..., "--data", help="Folder of a folder a class.", show_default=False),
+    model: Path = typer.Option(..., "--model", help="Model file (.onnx) or checkpoint (.pt).", show_default=False),
+    held_out: bool = HELD_OUT,
+    provider: Provider = PROVIDER,
+    threads: int = THREADS,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Accuracy of a classifier, in all and by class."""
+    from mien.export.evaluation_attributes import evaluate_classes
+
+    with open_runner(model, "", provider=provider, threads=threads) as runner:
+        summary = evaluate_classes(runner, data, validation_only=held_out, progress=progress)
+    print_evaluation({"model": model.name, **summary}, as_json)
+
+
 def print_evaluation(summary: dict[str, Any], as_json: bool) -> None:
     """Print a summary for people or for programs; pictures that could not be read end with exit code 2."""
     for message in summary["unreadable"]:
@@ -507,7 +809,7 @@ def print_evaluation(summary: dict[str, Any], as_json: bool) -> None:
 
 def print_tables(summary: dict[str, Any]) -> None:
     """Print single figures on one line, and groups of them as tables."""
-    groups = {k: v for k, v in summary.items() if isinstance(v, dict)}
+    groups = {k: v if _nested(v) else {"": v} for k, v in summary.items() if isinstance(v, dict)}
     flat = {k: v for k, v in summary.items() if not isinstance(v, dict)}
     print("  ".join(f"{k}: {v}" for k, v in flat.items()))
     for title, rows in groups.items():
@@ -518,6 +820,10 @@ def print_tables(summary: dict[str, Any]) -> None:
         for name, row in rows.items():
             table.add_row(name, *(str(v) for v in row.values()))
         Console().print(table)
+
+
+def _nested(rows: dict[str, Any]) -> bool:
+    return isinstance(next(iter(rows.values())), dict)
 
 
 @app.command(epilog="mien info landmarks.onnx")
@@ -540,14 +846,47 @@ def info(
         print(f"{key}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
 
 
-def open_pipeline(model: Path | None, detector: Path | None, *, provider: Provider, threads: int, max_side: int) -> Any:
-    """Open a detector and a landmark model; the latter may be a checkpoint, which runs in eager PyTorch."""
+@app.command(epilog="mien doctor --json")
+def doctor(as_json: bool = AS_JSON) -> None:
+    """Look at this machine: what is there, what really runs, and how to mend the rest. Changes nothing."""
+    from mien.runtime.doctor import Status, examine, to_row
+
+    marks = {Status.OK: ("✓", "green"), Status.NOTE: ("·", ""), Status.PROBLEM: ("✗", "red")}
+    findings = []
+    for finding in examine():
+        findings.append(finding)
+        if not as_json:
+            mark, style = marks[finding.status]
+            out = Console(soft_wrap=True)
+            out.print(f"{mark} {finding.name}: {finding.found}", style=style, markup=False, highlight=False)
+            if finding.fix:
+                out.print(f"    → {finding.fix}", markup=False, highlight=False)
+    if as_json:
+        print(json.dumps([to_row(finding) for finding in findings]))
+    if any(finding.status is Status.PROBLEM for finding in findings):
+        raise typer.Exit(1)
+
+
+def open_pipeline(
+    model: Path | None,
+    detector: Path | None,
+    age_gender: Path | None = None,
+    *,
+    attributes: bool = False,
+    provider: Provider,
+    threads: int,
+    max_side: int,
+) -> Any:
+    """Open the models of a pipeline; but for the detector they may be checkpoints, which run in eager PyTorch."""
     from mien.runtime.detector import open_detector
     from mien.runtime.pipeline import Pipeline
     from mien.runtime.shipped import shipped_model
 
     found = open_detector(detector or shipped_model("detector"), provider=provider, threads=threads, max_side=max_side)
-    return Pipeline(found, open_runner(model, "landmarks", provider=provider, threads=threads))
+    points = open_runner(model, "landmarks", provider=provider, threads=threads)
+    attributes = attributes or age_gender is not None
+    known = open_runner(age_gender, "age_gender", provider=provider, threads=threads) if attributes else None
+    return Pipeline(found, points, known)
 
 
 def open_runner(model: Path | None, shipped: str, *, provider: Provider, threads: int) -> Any:
@@ -575,6 +914,8 @@ def needs_torch() -> Iterator[None]:
             "onnx",
             "onnxscript",
             "matplotlib",
+            "plotly",
+            "lightning_fabric",
         }:
             raise
         raise InputError(

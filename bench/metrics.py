@@ -52,6 +52,32 @@ def failure_rate(errors: FloatArray, limit: float = FAILURE_PERCENT) -> float:
     return float(100 * (errors > limit).mean())
 
 
+def age_gender_measures(
+    age: FloatArray, female: FloatArray, labelled_age: FloatArray, labelled_female: FloatArray
+) -> dict[str, float]:
+    """MAE in years, CS@5 and gender accuracy in percent, and how far the probabilities are off; all arrays (n,).
+
+    CS@5 is the share of ages at most five years off. The calibration error is of the gender's probability, in percent
+    (Guo et al., ICML 2017, eq. 3, ten bins).
+    """
+    distance = np.abs(age - labelled_age)
+    return {
+        "mae_years": float(distance.mean()),
+        "cs5": float(100 * (distance <= 5).mean()),
+        "gender_accuracy": float(100 * ((female >= 0.5) == (labelled_female >= 0.5)).mean()),
+        "gender_calibration_error": calibration_error(female, labelled_female),
+    }
+
+
+def calibration_error(probability: FloatArray, labelled: FloatArray, *, bins: int = 10) -> float:
+    """Expected calibration error in percent of probabilities (n,) against labels (n,) of 0 or 1."""
+    confidence = np.maximum(probability, 1 - probability)
+    right = (probability >= 0.5) == (labelled >= 0.5)
+    which = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
+    gaps = [abs(confidence[which == b].mean() - right[which == b].mean()) * (which == b).sum() for b in set(which)]
+    return float(100 * sum(gaps) / len(probability))
+
+
 @dataclass(frozen=True, slots=True)
 class Detections:
     """One picture's boxes (n, 4) with scores (n,), and what is really there (m, 4)."""

@@ -10,12 +10,14 @@ import numpy as np
 
 from ..runtime.errors import CheckFailed
 from ..runtime.values import FloatArray
+from .metrics import normalised_mean_error
 
 Outputs = Mapping[str, FloatArray]
 
 LANDMARK_TOLERANCE_PX = 0.25
 BOX_TOLERANCE_PX = 1.0
 SCORE_TOLERANCE = 0.02
+YEARS_TOLERANCE = 0.25
 MIN_SCORE = 0.05
 """Boxes that the reference scores no higher are never shown to anybody, whatever their place."""
 
@@ -26,6 +28,7 @@ class Unit(str, Enum):
     PX = "px"
     SCORE = "score"
     NME = "NME %"
+    YEARS = "years"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +90,67 @@ def compare_landmarks(
     tolerance_px: float = LANDMARK_TOLERANCE_PX,
     tolerance_score: float = SCORE_TOLERANCE,
 ) -> ParityGate:
-    """Compare landmarks (b, 68, 3) in fractions of crops of `size_px`, by distance in px, and presence (b,).
+    """Compare landmarks (b, 68, 3) in fractions of crops of `size_px`, by distance in px, and presence (b,) if any.
 
     Raises:
         CheckFailed: an output is missing or has another shape.
     """
-    points, presence = _pair(reference, candidate, "landmarks"), _pair(reference, candidate, "presence")
-    distance = np.linalg.norm(_difference(*points), axis=-1) * size_px
+    distance = np.linalg.norm(_difference(*_pair(reference, candidate, "landmarks")), axis=-1) * size_px
+    parts = [parity_of(distance, unit=Unit.PX, tolerance=tolerance_px)]
+    if "presence" in reference:
+        presence = _pair(reference, candidate, "presence")
+        parts.append(parity_of(_difference(*presence), unit=Unit.SCORE, tolerance=tolerance_score))
+    return ParityGate(tuple(parts))
+
+
+def compare_faces(
+    reference: Outputs, candidate: Outputs, *, tolerance_nme: float, tolerance_score: float = SCORE_TOLERANCE
+) -> ParityGate:
+    """Compare landmarks (b, 68, 3) by each face's mean distance in percent of its outer eye distance, and presence.
+
+    Raises:
+        CheckFailed: an output is missing or has another shape.
+    """
+    wanted, found = _pair(reference, candidate, "landmarks")
+    errors = normalised_mean_error(found.astype(np.float64), wanted.astype(np.float64))
+    parts = [parity_of(errors, unit=Unit.NME, tolerance=tolerance_nme)]
+    if "presence" in reference:
+        presence = _pair(reference, candidate, "presence")
+        parts.append(parity_of(_difference(*presence), unit=Unit.SCORE, tolerance=tolerance_score))
+    return ParityGate(tuple(parts))
+
+
+def compare_age_gender(
+    reference: Outputs,
+    candidate: Outputs,
+    *,
+    tolerance_years: float = YEARS_TOLERANCE,
+    tolerance_score: float = SCORE_TOLERANCE,
+) -> ParityGate:
+    """Compare ages (b,) in years and probabilities of female (b,).
+
+    Raises:
+        CheckFailed: an output is missing or has another shape.
+    """
+    age, female = _pair(reference, candidate, "age"), _pair(reference, candidate, "female")
     return ParityGate(
         (
-            parity_of(distance, unit=Unit.PX, tolerance=tolerance_px),
-            parity_of(_difference(*presence), unit=Unit.SCORE, tolerance=tolerance_score),
+            parity_of(_difference(*age), unit=Unit.YEARS, tolerance=tolerance_years),
+            parity_of(_difference(*female), unit=Unit.SCORE, tolerance=tolerance_score),
         )
     )
+
+
+def compare_classes(
+    reference: Outputs, candidate: Outputs, *, output: str = "probabilities", tolerance_score: float = SCORE_TOLERANCE
+) -> ParityGate:
+    """Compare probabilities (b, classes), or another `output` of a classifier.
+
+    Raises:
+        CheckFailed: the output is missing or has another shape.
+    """
+    difference = _difference(*_pair(reference, candidate, output))
+    return ParityGate((parity_of(difference, unit=Unit.SCORE, tolerance=tolerance_score),))
 
 
 def compare_detections(

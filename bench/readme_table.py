@@ -17,8 +17,10 @@ def figures(results: Path) -> str:
     landmarks = json.loads((results / "landmarks.json").read_text(encoding="utf-8"))
     whole = json.loads((results / "landmarks-detected.json").read_text(encoding="utf-8"))
     detector = json.loads((results / "detector.json").read_text(encoding="utf-8"))
+    ages = json.loads((results / "age-gender.json").read_text(encoding="utf-8"))
+    aligned = json.loads((results / "age-gender-detected.json").read_text(encoding="utf-8"))
     report = BenchReport.from_json((results / "bench.json").read_text(encoding="utf-8"), origin="bench.json")
-    return "\n\n".join([_accuracy(landmarks, whole, detector), _latency(report)])
+    return "\n\n".join([_accuracy(landmarks, whole, detector), _attributes(ages, aligned), _latency(report)])
 
 
 def _accuracy(landmarks: dict[str, Any], whole: dict[str, Any], detector: dict[str, Any]) -> str:
@@ -33,6 +35,18 @@ def _accuracy(landmarks: dict[str, Any], whole: dict[str, Any], detector: dict[s
     for side, row in [("any size", detector), *detector["by_min_side_px"].items()]:
         name = side if side == "any size" else f"{side} px"
         lines.append(f"| {name} | {row['ap50']:.1f} | {row['recall_at_precision_90']:.1f} | {row['count']} |")
+    return "\n".join(lines)
+
+
+def _attributes(ages: dict[str, Any], aligned: dict[str, Any]) -> str:
+    lines = [
+        "| held-out aligned faces | age MAE, years | within 5 years % | gender % | faces |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for name, row in [("as given", ages), ("detected, aligned by landmarks", aligned)]:
+        lines.append(
+            f"| {name} | {row['mae_years']:.2f} | {row['cs5']:.1f} | {row['gender_accuracy']:.1f} | {row['count']} |"
+        )
     return "\n".join(lines)
 
 

@@ -32,6 +32,8 @@ class Architecture:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "mobilenet_v2": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 17)),
+    # To the last block, of 320 channels.
+    "mobilenet_v2_long": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 18)),
     # A fifth faster and a fifth smaller: without one block of 24 and one of 160 channels.
     "mobilenet_v2_lean": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 17), frozenset({3, 16})),
     # For a detector: ends at stride 16 with 64 channels.
@@ -120,6 +122,16 @@ def reverse_input_channels(model: nn.Module) -> None:
         raise ModelError(f"the first convolution takes {first.in_channels} channels, wanted 3")
     with torch.no_grad():
         first.weight.copy_(first.weight.flip(1).clone())
+
+
+def whole_backbone(name: str, *, weights: str) -> tuple[nn.Sequential, int]:
+    """All convolutional layers of a torchvision model, taking BGR, and the channels of their last map."""
+    model = build_backbone(name, weights)
+    if weights != "none":
+        reverse_input_channels(model)
+    layers = layers_of(model).eval()
+    with torch.no_grad():
+        return layers, int(layers(torch.zeros(1, 3, 64, 64)).shape[1])
 
 
 class Stages(nn.Module):

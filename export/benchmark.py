@@ -23,7 +23,7 @@ from .parity_gate import compare
 from .samples import sample_batch
 
 CHECKPOINTS = Path(__file__).parent / "weights"
-SHIPPED = ("detector", "landmarks")
+SHIPPED = ("detector", "landmarks", "age_gender")
 INPUTS = 8
 """Different real batches that the calls take in turns."""
 

@@ -53,18 +53,18 @@ def evaluate_landmarks(
     """
     if runner.spec.task is not Task.LANDMARKS:
         raise InputError(f"wanted a landmark model, found a model for {runner.spec.task.value}")
-    table = _landmark_rows(data, validation_only)
+    table = landmark_rows(data, validation_only)
     bounds = landmark_bounds(table.points)
     size, scale = runner.spec.input_size[0], runner.spec.crop_scale
     unreadable: dict[int, str] = {}
     predicted = np.full((len(table), 68, 3), np.nan)
     waiting: dict[int, Crop] = {}
-    for i, image in _pictures(table.files, unreadable, progress):
+    for i, image in readable_pictures(table.files, unreadable, progress):
         waiting[i] = cut_crop(image, crop_matrix(bounds[i], scale=scale, size=size), size)
         if len(waiting) == BATCH:
             _locate(runner, waiting, predicted)
     _locate(runner, waiting, predicted)
-    keep = _readable(len(table), unreadable)
+    keep = readable_rows(len(table), unreadable)
     return landmark_summary(predicted[keep], table.mask(keep)) | {"unreadable": list(unreadable.values())}
 
 
@@ -84,17 +84,17 @@ def evaluate_pipeline(
 
     A face that is not found counts as a failure in AUC and FR, and under ``not_detected``; NME is of the found ones.
     """
-    table = _landmark_rows(data, validation_only)
+    table = landmark_rows(data, validation_only)
     unreadable: dict[int, str] = {}
     boxes = box_from_bounds(landmark_bounds(table.points))
     predicted = np.full((len(table), 68, 3), np.nan)
-    for i, image in _pictures(table.files, unreadable, progress):
+    for i, image in readable_pictures(table.files, unreadable, progress):
         faces = pipeline(image)
         if len(faces):
             overlap = intersection_over_union(faces.boxes, boxes[i : i + 1])[:, 0]
             if overlap.max() >= SAME_FACE_IOU:
                 predicted[i] = faces.landmarks[int(overlap.argmax())]
-    keep = _readable(len(table), unreadable)
+    keep = readable_rows(len(table), unreadable)
     if not np.isfinite(predicted).any():
         raise InputError(f"no labelled face of {data} was detected")
     missed = int(np.isnan(predicted[keep, 0, 0]).sum())
@@ -126,7 +126,9 @@ def _landmark_measures(errors: FloatArray) -> dict[str, float | None]:
     }
 
 
-def _pictures(files: Sequence[Path], unreadable: dict[int, str], progress: Progress) -> Iterator[tuple[int, Image]]:
+def readable_pictures(
+    files: Sequence[Path], unreadable: dict[int, str], progress: Progress
+) -> Iterator[tuple[int, Image]]:
     """Yield (row, picture); rows that cannot be read are noted in `unreadable` instead."""
     for i in progress(range(len(files)), "evaluate"):
         try:
@@ -137,14 +139,19 @@ def _pictures(files: Sequence[Path], unreadable: dict[int, str], progress: Progr
             yield i, image
 
 
-def _readable(rows: int, unreadable: dict[int, str]) -> npt.NDArray[np.bool_]:
+def readable_rows(rows: int, unreadable: dict[int, str]) -> npt.NDArray[np.bool_]:
     """Mark the rows (n,) that could be read."""
     if len(unreadable) == rows:
         raise InputError(f"none of the {rows} pictures can be read; the first: {next(iter(unreadable.values()))}")
     return np.array([i not in unreadable for i in range(rows)])
 
 
-def _landmark_rows(data: Path, validation_only: bool) -> LandmarkTable:
+def landmark_rows(data: Path, validation_only: bool) -> LandmarkTable:
+    """Read the labelled faces of a folder, or those that training never sees.
+
+    Raises:
+        InputError: malformed labels, or nothing left to measure.
+    """
     table = read_landmarks(data)
     if validation_only:
         table = table.mask(held_out(table.subjects, HELD_OUT))
@@ -163,7 +170,7 @@ def evaluate_detector(
     table = _picture_rows(data, validation_only)
     pictures: list[Detections] = []
     unreadable: dict[int, str] = {}
-    for i, image in _pictures(table.files, unreadable, progress):
+    for i, image in readable_pictures(table.files, unreadable, progress):
         boxes, scores = detector(image)
         pictures.append(Detections(boxes, scores, table.boxes[i]))
     summary: dict[str, Any] = {"task": "detector", "pictures": len(pictures), "score": detector.usual_score}

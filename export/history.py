@@ -6,6 +6,7 @@ import csv
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class Report:
@@ -57,6 +58,12 @@ class Report:
             writer.writerow(["epoch", *names])
             for epoch, row in averages:
                 writer.writerow([epoch, *(f"{row[n]:.6g}" if n in row else "" for n in names)])
+
+    def write_scalars(self, writer: Any, epoch: int) -> None:
+        """Give the means of an epoch to a TensorBoard ``SummaryWriter``."""
+        for name, value in self.report_avgs(epoch).items():
+            writer.add_scalar(name, value, epoch)
+        writer.flush()
 
     def plot_epochs(self, names: Sequence[str], *, path: Path | None = None) -> None:
         """Draw the epoch means of the named metrics; to a PNG when `path` is given, else on screen."""

@@ -34,7 +34,7 @@ class LandmarkNet(nn.Module):
     """Backbone, a top-down decoder to stride 4, and the heads.
 
     `forward` returns (landmarks, presence) as the model file contract has them; `heat_maps` returns the logits
-    that training also needs.
+    that training also needs. dims: 3, or 2 for a z of zero.
     """
 
     def __init__(
@@ -45,8 +45,10 @@ class LandmarkNet(nn.Module):
         normalisation: Normalisation = Normalisation.IMAGENET,
         width: int = 64,
         input_size: int = 112,
+        dims: int = 3,
     ) -> None:
         super().__init__()
+        self.dims = dims
         self.prologue = Prologue(normalisation)
         self.backbone = Stages(backbone, weights=weights)
         channels = self.backbone.channels
@@ -69,6 +71,8 @@ class LandmarkNet(nn.Module):
         """Landmarks (b, 68, 3) in fractions of the crop, and presence (b,)."""
         heat, depth, presence = self.heat_maps(image)
         xy = expectation(heat)
+        if self.dims == 2:
+            depth = torch.zeros_like(depth)
         return torch.cat([xy, depth.unsqueeze(-1)], dim=-1), torch.sigmoid(presence)
 
     def heat_maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,7 +28,7 @@ _CONSTANTS: dict[Normalisation, tuple[list[float], list[float]]] = {
 
 
 class Prologue(nn.Module):
-    """uint8 (b, h, w, 3) BGR to normalised float (b, 3, h, w) BGR.
+    """uint8 (b, h, w, 3) BGR to normalised (b, 3, h, w) BGR; computed in float32, given as `out`.
 
     Cast comes before Transpose, because TensorRT allows uint8 inputs no other layer; the copy after the
     transpose keeps pooling layers from being exported as gathers.
@@ -39,10 +39,11 @@ class Prologue(nn.Module):
         mean, std = _CONSTANTS[normalisation]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("inverse_std", 1 / torch.tensor(std).view(1, 3, 1, 1))
+        self.out = torch.float32
         self.mean: Tensor
         self.inverse_std: Tensor
 
     def forward(self, image: Tensor) -> Tensor:
         """See the class."""
         x = image.to(self.mean.dtype).permute(0, 3, 1, 2).contiguous()
-        return (x - self.mean) * self.inverse_std
+        return ((x - self.mean) * self.inverse_std).to(self.out)

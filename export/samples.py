@@ -8,15 +8,20 @@ import numpy as np
 
 from ..runtime.crop import cut_crop
 from ..runtime.demo_camera import find_photo
+from ..runtime.detector import open_detector
 from ..runtime.geometry import bounds_from_box, crop_matrix, landmark_bounds
 from ..runtime.images import pictures_in, read_image
+from ..runtime.preprocess import resized
+from ..runtime.runner import Provider
+from ..runtime.shipped import shipped_model
 from ..runtime.spec import ModelSpec, Task
 from ..runtime.values import FloatArray, Image
+from .age_gender_data import LABELS as ALIGNED
 from .landmark_data import LABELS, SEED_LABELS, read_landmarks
 
 
 def sample_batch(spec: ModelSpec, count: int, *, data: Path | None = None, seed: int = 0) -> Image:
-    """Inputs (count, h, w, 3) uint8 for a model: face crops for landmarks, scenes for a detector.
+    """Inputs (count, h, w, 3) uint8 for a model: face crops, scenes for a detector, whole pictures for a classifier.
 
     data: a folder of labelled landmarks or of pictures; without it the demo photograph serves.
 
@@ -24,20 +29,36 @@ def sample_batch(spec: ModelSpec, count: int, *, data: Path | None = None, seed:
         InputError: a folder without pictures.
     """
     rng = np.random.default_rng(seed)
-    pictures = _labelled_faces(data, count, rng) if data and _has_labels(data) else _pictures(data, count, rng)
+    if data is None:
+        pictures = [_demo_face()] * count
+    elif _has_labels(data):
+        pictures = _labelled_faces(data, count, rng)
+    else:
+        pictures = _pictures(data, count, rng, faces=spec.task in (Task.LANDMARKS, Task.AGE_GENDER))
     height, width = spec.input_size
     if spec.task is Task.DETECTOR:
         return np.stack([_scene(image, height, width, rng) for image, _ in pictures])
+    if spec.task is Task.CLASSIFY or (spec.task is Task.AGE_GENDER and _is_aligned(data)):
+        return np.stack([resized(image, height) for image, _ in pictures])
     return np.stack(
         [
             cut_crop(
                 image,
-                crop_matrix(_jittered(bounds, rng), scale=max(spec.crop_scale, 1.0), size=height),
+                crop_matrix(_jittered(bounds, rng), scale=_scale(spec), size=height),
                 height,
             ).pixels
             for image, bounds in pictures
         ]
     )
+
+
+def _scale(spec: ModelSpec) -> float:
+    """Side of a crop over the landmarks' bounds; an aligned crop shows about as much as the landmark model's."""
+    return max(spec.crop_scale, 1.0) if spec.task is Task.LANDMARKS else 1.3
+
+
+def _is_aligned(data: Path | None) -> bool:
+    return data is not None and (data / ALIGNED).is_file()
 
 
 def _has_labels(data: Path) -> bool:
@@ -51,13 +72,26 @@ def _labelled_faces(data: Path, count: int, rng: np.random.Generator) -> list[tu
     return [(read_image(table.files[i]), bounds[i]) for i in rows]
 
 
-def _pictures(data: Path | None, count: int, rng: np.random.Generator) -> list[tuple[Image, FloatArray]]:
-    if data is None:
-        path, photo = find_photo()
-        return [(read_image(path), bounds_from_box(np.array(photo.face)))] * count
+def _demo_face() -> tuple[Image, FloatArray]:
+    path, photo = find_photo()
+    return read_image(path), bounds_from_box(np.array(photo.face))
+
+
+def _pictures(data: Path, count: int, rng: np.random.Generator, *, faces: bool) -> list[tuple[Image, FloatArray]]:
+    """Pictures of a folder, with the bounds of a face that the shipped detector finds, else of the middle."""
     files = pictures_in(data)
     images = [read_image(files[i]) for i in rng.choice(len(files), size=count, replace=len(files) < count)]
-    return [(image, _middle(image)) for image in images]
+    if not faces:
+        return [(image, _middle(image)) for image in images]
+    detector = open_detector(shipped_model("detector"), provider=Provider.CPU)
+    try:
+        found = [detector(image)[0] for image in images]
+    finally:
+        detector.close()
+    return [
+        (image, bounds_from_box(boxes[0]) if len(boxes) else _middle(image))
+        for image, boxes in zip(images, found, strict=True)
+    ]
 
 
 def _middle(image: Image) -> FloatArray:

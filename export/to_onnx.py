@@ -3,58 +3,191 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 import torch
 
+from ..bench.comparison import Ratio, paired_ratio
+from ..bench.measure import Candidate, measure_interleaved
 from ..bench.parity import ParityGate
-from ..runtime.errors import ModelError
+from ..runtime.errors import CheckFailed, InputError, ModelError
 from ..runtime.files import check_writable
-from ..runtime.onnx_runner import INPUT
-from ..runtime.runner import Precision
+from ..runtime.onnx_runner import INPUT, OnnxRunner
+from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.spec import METADATA_KEY, ModelSpec, Task
+from ..runtime.values import Image
 from .checkpoint import load_checkpoint
 from .eager_runner import EagerRunner
 from .networks import build_network
 from .parity_gate import gate
+from .quantise import CALIBRATION_IMAGES, Preset, by_sensitivity, quantise
+from .reduce_precision import halved
+from .samples import sample_batch
 
 OPSET = 18
 """TensorRT 10.3 and later, and ONNX Runtime 1.20 and later, read it."""
+MIN_INT8_GAIN = 1.3
+"""An int8 file must be so many times as fast as float32 on this machine to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A model file that has passed its gate. parities: one for each of `GATE_BATCHES`."""
+    """A model file that has passed its gate. parities: one for each of `GATE_BATCHES`.
+
+    in_float: layers that an int8 file keeps in float. speed_up: of an int8 file over float32, where it was measured.
+    """
 
     path: Path
     spec: ModelSpec
     size_bytes: int
     parities: tuple[ParityGate, ...]
+    in_float: tuple[str, ...] = ()
+    speed_up: Ratio | None = None
 
 
-def export_onnx(source: Path, target: Path, *, data: Path | None = None) -> Exported:
-    """Export a checkpoint as an fp32 model file and compare it with eager PyTorch on real pictures.
+@dataclass(frozen=True, slots=True)
+class Int8Options:
+    """How to make an int8 file. calibrate: folder of pictures. allow_slow: keep it also where it gains too little."""
+
+    calibrate: Path
+    preset: Preset = Preset.CPU
+    allow_slow: bool = False
+
+
+def export_onnx(
+    source: Path,
+    target: Path,
+    *,
+    data: Path | None = None,
+    precision: Precision = Precision.FP32,
+    int8: Int8Options | None = None,
+) -> Exported:
+    """Export a checkpoint, or convert a float32 model file of mien, and compare the result on real pictures.
 
     data: a folder of labelled faces or pictures for the comparison; without it the demo photograph serves.
 
     Raises:
-        ModelError: no checkpoint.
-        CheckFailed: the file's outputs differ from PyTorch's; nothing is left behind.
+        ModelError: no checkpoint or model file, or one that is not float32.
+        InputError: int8 without pictures to calibrate on.
+        CheckFailed: the file's outputs differ, or int8 gains too little here; nothing is left behind.
         OutputError: `target` cannot be written.
     """
-    checkpoint = load_checkpoint(source)
+    if precision is Precision.INT8 and int8 is None:
+        raise InputError("int8 needs a folder of pictures: --precision int8 --calibrate DIR")
+    if precision is not Precision.INT8 and int8 is not None:
+        raise InputError(f"--calibrate is for int8, not for {precision.value}")
     check_writable(target)
-    spec = replace(checkpoint.spec, provenance=dict(checkpoint.spec.provenance) | {"precision": Precision.FP32.value})
-    partial = target.with_name(f"{target.stem}.partial.onnx")
-    try:
-        write_graph(build_network(checkpoint), spec, partial)
-        parities = gate(partial, EagerRunner(checkpoint), data=data)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return Exported(path=target, spec=spec, size_bytes=target.stat().st_size, parities=parities)
+    with reference_runner(source) as reference:
+        partial = target.with_name(f"{target.stem}.partial.onnx")
+        try:
+            if int8 is None:
+                _write_float(source, partial, reference.spec, precision)
+                made = Exported(target, reference.spec, 0, gate(partial, reference, data=data))
+            else:
+                made = _write_int8(source, partial, reference, int8, data)
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
+    return replace(made, path=target, size_bytes=target.stat().st_size)
+
+
+def reference_runner(source: Path) -> Runner:
+    """What an export is compared with: a checkpoint in eager PyTorch, or a float32 model file.
+
+    Raises:
+        ModelError: neither of the two.
+    """
+    if source.suffix != ".onnx":
+        return EagerRunner(load_checkpoint(source))
+    runner = OnnxRunner(source, provider=Provider.CPU, threads=1)
+    if runner.precision is not Precision.FP32:
+        raise ModelError(f"{source} is {runner.precision.value}; convert from the float32 file or the checkpoint")
+    return runner
+
+
+def _write_float(source: Path, target: Path, spec: ModelSpec, precision: Precision) -> None:
+    spec = in_precision(spec, precision)
+    if source.suffix == ".onnx":
+        model = onnx.load(source)
+        if precision is Precision.FP16:
+            model = float16_model(model)
+        onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+        onnx.save(model, str(target))
+        return
+    net = build_network(load_checkpoint(source))
+    write_graph(halved(net) if precision is Precision.FP16 else net, spec, target)
+
+
+def _write_int8(source: Path, target: Path, reference: Runner, options: Int8Options, data: Path | None) -> Exported:
+    """Quantise; as long as the gate does not hold, leave twice as many of the most sensitive layers in float."""
+    images = sample_batch(reference.spec, CALIBRATION_IMAGES, data=options.calibrate, seed=0)
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "float32.onnx"
+        _write_float(source, whole, reference.spec, Precision.FP32)
+        sensitive: list[str] = []
+        kept = 0
+        while True:
+            quantise(whole, target, images, preset=options.preset, in_float=frozenset(sensitive[:kept]))
+            _set_spec(target, in_precision(reference.spec, Precision.INT8))
+            try:
+                parities = gate(target, reference, data=data or options.calibrate)
+                break
+            except CheckFailed:
+                sensitive = sensitive or by_sensitivity(whole, target, images)
+                if kept >= len(sensitive) // 2:
+                    raise
+                kept = max(1, 2 * kept)
+        speed_up = _speed_up(whole, target, images[:8]) if options.preset is Preset.CPU else None
+    if speed_up is not None and speed_up.value < MIN_INT8_GAIN and not options.allow_slow:
+        raise CheckFailed(
+            f"int8 is {speed_up} as fast as float32 on this machine, less than the {MIN_INT8_GAIN:g}× that would be "
+            "worth its error; the file was not written (--allow-slow keeps it)"
+        )
+    return Exported(target, reference.spec, 0, parities, tuple(sensitive[:kept]), speed_up)
+
+
+def _speed_up(whole: Path, quantised: Path, images: Image) -> Ratio:
+    """Latency of the float32 file over the int8 one's, one thread, one image a call, in turns."""
+    with (
+        OnnxRunner(whole, provider=Provider.CPU, threads=1) as a,
+        OnnxRunner(quantised, provider=Provider.CPU, threads=1) as b,
+    ):
+        candidates = [
+            Candidate(
+                name=runner.precision.value,
+                model=runner.spec.task.value,
+                precision=runner.precision,
+                provider=runner.provider,
+                batch=1,
+                threads=1,
+                inputs=[image[None] for image in images],
+                call=runner,
+            )
+            for runner in (a, b)
+        ]
+        return paired_ratio(*measure_interleaved(candidates, rounds=20, calls_per_round=10))
+
+
+def in_precision(spec: ModelSpec, precision: Precision) -> ModelSpec:
+    """The same spec of a file in another precision."""
+    return replace(spec, provenance=dict(spec.provenance) | {"precision": precision.value})
+
+
+def _set_spec(path: Path, spec: ModelSpec) -> None:
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    onnx.save(model, str(path))
+
+
+def float16_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Convert any float32 model, its inputs and outputs but for their inside; ONNX Runtime's converter does it."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    return converted
 
 
 def write_graph(net: torch.nn.Module, spec: ModelSpec, path: Path) -> None:

@@ -23,13 +23,15 @@ from .detector_scenes import DetectorScenes
 from .face_data import BOXES, FaceTable, held_out_pictures, read_faces
 from .networks import continue_from
 from .prologue import Normalisation
-from .train_loop import TrainConfig
+from .train_config import Share, TrainConfig
+from .train_loop import shuffled
 
 
 class DetectorTraining:
     """The detector task. The layers up to stride 4 stay as pretrained: they are the dearest to train."""
 
     score = "missed"
+    trained_by = "raw"
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class DetectorTraining:
             raise InputError(f"wanted an input size that is a multiple of {LEVELS[-1]}, found {input_size}")
         self.config: dict[str, Any] = {
             "backbone": backbone,
-            "weights": weights,
+            "weights": Path(weights).name,
             "normalisation": normalisation.value,
             "input_size": input_size,
             "scenes": scenes,
@@ -75,15 +77,14 @@ class DetectorTraining:
         self.held = FaceTable.concat(held)
         self.images = [read_image(f) for f in self.held.files]
 
-    def batches(self, epoch: int, train: TrainConfig) -> DataLoader[tuple[Tensor, ...]]:
+    def batches(self, epoch: int, train: TrainConfig, share: Share) -> DataLoader[tuple[Tensor, ...]]:
         """Yield (images, boxes, labels)."""
         self.scenes.epoch = epoch
-        return DataLoader(self.scenes, batch_size=train.batch_size, drop_last=True, num_workers=train.workers)
+        return shuffled(self.scenes, epoch, train, share)
 
-    def losses(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def losses(self, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Parts of the loss of one batch."""
-        images, boxes, labels = batch
-        return detector_losses(*self.net.raw(images), boxes, labels)
+        return detector_losses(*outputs, *targets)
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """AP50 over held-out pictures by size of face, and the recall at 90 % precision from 40 px on."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -18,13 +17,14 @@ from ..runtime.spec import ModelSpec, Task
 from .augmentation import GENTLE, STRONG
 from .face_data import read_faces
 from .landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
-from .landmark_data import read_landmarks
+from .landmark_data import DEPTHS, read_landmarks
 from .landmark_losses import landmark_losses
 from .landmark_net import OUTPUTS, LandmarkNet
 from .networks import continue_from
 from .prologue import Normalisation
 from .splits import held_out
-from .train_loop import TrainConfig
+from .train_config import Share, TrainConfig
+from .train_loop import predict_batches, shuffled
 
 CROP_SCALE = 1.3
 
@@ -33,6 +33,7 @@ class LandmarkTraining:
     """The landmark task: fine-tunes the whole network, or with `frozen` only decoder and heads."""
 
     score = "nme"
+    trained_by = "heat_maps"
 
     def __init__(
         self,
@@ -46,9 +47,16 @@ class LandmarkTraining:
         face_free: Path | None = None,
         start: Path | None = None,
         gentle: bool = False,
+        dims: int | None = None,
         seed: int = 0,
     ) -> None:
         table = read_landmarks(data)
+        has_depth = bool(np.isfinite(table.depth).any())
+        if dims == 3 and not has_depth:
+            raise InputError(f"{data} has no {DEPTHS} to learn depth from; train with --dims 2")
+        dims = dims or (3 if has_depth else 2)
+        if dims == 2:
+            table = replace(table, depth=np.full_like(table.depth, np.nan))
         validation = held_out(table.subjects)
         if validation.all() or not validation.any():
             raise InputError(f"{data}: {len(set(table.subjects))} subject(s) are too few to hold one out")
@@ -58,7 +66,7 @@ class LandmarkTraining:
             "input_size": input_size,
             "frozen": frozen,
             "gentle": gentle,
-            "weights": weights,
+            "weights": Path(weights).name,
             "data": data.name,
             "face_free": face_free.name if face_free is not None else None,
         }
@@ -68,19 +76,19 @@ class LandmarkTraining:
             weights="none" if start is not None else weights,
             normalisation=normalisation,
             input_size=input_size,
+            dims=dims,
         )
         if start is not None:
             provenance["started_from"] = self.config["started_from"] = continue_from(start, self.net)
         if frozen:
             self.net.backbone.requires_grad_(False)
-        has_depth = bool(np.isfinite(table.depth).any())
         self.spec = ModelSpec(
             task=Task.LANDMARKS,
             input_size=(input_size, input_size),
             outputs=OUTPUTS,
             crop_scale=CROP_SCALE,
             points="ibug68",
-            dims=3 if has_depth else 2,
+            dims=dims,
             provenance=provenance,
         )
         shape = CropSize(input_size, CROP_SCALE)
@@ -99,27 +107,18 @@ class LandmarkTraining:
         self.images, self.points = validation_crops(held, shape)
         self.lost = shifted_crops(held, shape, shift=0.8)
 
-    def batches(self, epoch: int, train: TrainConfig) -> DataLoader[tuple[Tensor, ...]]:
+    def batches(self, epoch: int, train: TrainConfig, share: Share) -> DataLoader[tuple[Tensor, ...]]:
         """Yield (images, points, presence)."""
         self.crops.epoch = epoch
-        generator = torch.Generator().manual_seed(train.seed * 100_003 + epoch)
-        return DataLoader(
-            self.crops,
-            batch_size=train.batch_size,
-            shuffle=True,
-            drop_last=len(self.crops) > train.batch_size,
-            num_workers=train.workers,
-            generator=generator,
-        )
+        return shuffled(self.crops, epoch, train, share)
 
-    def losses(self, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def losses(self, outputs: tuple[Tensor, Tensor, Tensor], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Parts of the loss of one batch."""
-        images, points, is_face = batch
-        return landmark_losses(*self.net.heat_maps(images), points, is_face)
+        return landmark_losses(*outputs, *targets)
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """NME by source, depth error, and how well presence tells a face from a crop that has lost it."""
-        predicted, presence = predict(net, self.images)
+        predicted, presence = predict_batches(net, self.images)
         errors = normalised_mean_error(predicted, self.points)
         metrics = {
             "nme": float(errors.mean()),
@@ -131,18 +130,6 @@ class LandmarkTraining:
         depth = depth_error(predicted, self.points)
         if np.isfinite(depth).any():
             metrics["depth_error"] = float(np.nanmean(depth))
-        lost = predict(net, self.lost)[1]
+        lost = predict_batches(net, self.lost)[1]
         metrics["presence_accuracy"] = float(50 * (presence > 0.5).mean() + 50 * (lost < 0.5).mean())
         return metrics
-
-
-def predict(net: nn.Module, images: np.ndarray[Any, Any], *, batch: int = 64) -> tuple[Any, Any]:
-    """Landmarks (n, 68, 3) as fractions of the crop, and presence (n,), of crops (n, h, w, 3)."""
-    device = next(net.parameters()).device
-    net.eval()
-    parts: list[Sequence[Tensor]] = []
-    with torch.inference_mode():
-        for start in range(0, len(images), batch):
-            parts.append(net(torch.from_numpy(images[start : start + batch]).to(device)))
-    landmarks, presence = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
-    return landmarks, presence

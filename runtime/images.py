@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -49,6 +50,18 @@ def write_image(path: Path, pixels: Image) -> None:
 def find_images(folder: Path) -> list[Path]:
     """List the pictures below a folder, sorted."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def expand(inputs: Sequence[Path], failures: list[str]) -> Iterator[Path]:
+    """Yield files as they are and folders as the pictures below them; a folder without any is noted in `failures`."""
+    for path in inputs:
+        if path.is_dir():
+            files = find_images(path)
+            if not files:
+                failures.append(f"{path} holds no pictures")
+            yield from files
+        else:
+            yield path
 
 
 def pictures_in(folder: Path) -> list[Path]:

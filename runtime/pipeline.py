@@ -8,6 +8,7 @@ from types import TracebackType
 
 import numpy as np
 
+from .attributes import TrackedAttributes, estimate
 from .crop import cut_crop
 from .detector import DEFAULT_MAX_SIDE, Detector, open_detector
 from .errors import InputError, ModelError
@@ -26,16 +27,21 @@ TILTED = 0.3
 
 
 class Pipeline:
-    """A detector and a landmark model. It owns both: close it, or use it as a context manager.
+    """A detector, a landmark model and, if wanted, one of age and gender.
+
+    It owns them: close it, or use it as a context manager.
 
     Calls keep no state, so one pipeline serves several threads; `track` keeps its state in the iterator it returns.
     """
 
-    def __init__(self, detector: Detector, landmarks: Runner) -> None:
+    def __init__(self, detector: Detector, landmarks: Runner, age_gender: Runner | None = None) -> None:
         if landmarks.spec.task is not Task.LANDMARKS:
             raise ModelError(f"wanted a landmark model, found a model for {landmarks.spec.task.value}")
+        if age_gender is not None and age_gender.spec.task is not Task.AGE_GENDER:
+            raise ModelError(f"wanted an age and gender model, found a model for {age_gender.spec.task.value}")
         self.detector = detector
         self.landmarks = landmarks
+        self.age_gender = age_gender
 
     @classmethod
     def load(
@@ -43,12 +49,14 @@ class Pipeline:
         *,
         model: Path | None = None,
         detector: Path | None = None,
+        age_gender: Path | None = None,
+        attributes: bool = True,
         provider: Provider = Provider.AUTO,
         threads: int = DEFAULT_THREADS,
         max_side: int = DEFAULT_MAX_SIDE,
         min_score: float | None = None,
     ) -> Pipeline:
-        """Open the shipped models, or others.
+        """Open the shipped models, or others. attributes: tell age and gender too.
 
         Raises:
             ModelError: a file that is no model of the right kind.
@@ -61,7 +69,12 @@ class Pipeline:
             max_side=max_side,
             min_score=min_score,
         )
-        return cls(found, OnnxRunner(model or shipped_model("landmarks"), provider=provider, threads=threads))
+        points = OnnxRunner(model or shipped_model("landmarks"), provider=provider, threads=threads)
+        if not attributes:
+            return cls(found, points)
+        return cls(
+            found, points, OnnxRunner(age_gender or shipped_model("age_gender"), provider=provider, threads=threads)
+        )
 
     def __call__(self, image: Image) -> Faces:
         """Find every face of a picture (h, w, 3) uint8 BGR, best score first.
@@ -78,7 +91,11 @@ class Pipeline:
         faces = self.locate(image, faces, bounds_from_box(boxes))
         roll = roll_of(faces.landmarks)
         tilted = np.where(np.abs(roll) > TILTED, roll, 0.0)
-        return self.locate(image, faces, landmark_bounds(faces.landmarks), tilted)
+        faces = self.locate(image, faces, landmark_bounds(faces.landmarks), tilted)
+        if self.age_gender is None or not len(faces):
+            return faces
+        age, female = estimate(self.age_gender, image, faces.landmarks)
+        return faces.with_fields(age=age, female=female)
 
     def locate(self, image: Image, faces: Faces, bounds: FloatArray, roll: FloatArray | None = None) -> Faces:
         """Fill in landmarks and presence of faces whose landmarks are expected within `bounds` (n, 4).
@@ -96,7 +113,9 @@ class Pipeline:
         ]
         outputs = self.landmarks(np.stack([c.pixels for c in crops]))
         points = np.stack([c.to_image(p.astype(np.float64)) for c, p in zip(crops, outputs["landmarks"], strict=True)])
-        return faces.with_fields(landmarks=points, presence=outputs["presence"].astype(np.float64))
+        # A model that was trained on faces alone takes every crop for one.
+        presence = outputs["presence"] if "presence" in outputs else np.ones(len(faces))
+        return faces.with_fields(landmarks=points, presence=presence.astype(np.float64))
 
     def track(
         self,
@@ -114,18 +133,24 @@ class Pipeline:
         clock = clock if clock is not None else StageClock()
         tracker = Tracker(self, detect_every=detect_every, clock=clock)
         smoother = Smoother(smoothing) if smoothing is not None else None
+        attributes = TrackedAttributes(self.age_gender) if self.age_gender is not None else None
         for frame in frames:
             with clock.stage("process"):
                 faces = tracker.update(frame)
+                if attributes is not None and len(faces):
+                    with clock.stage("attributes"):
+                        faces = attributes.update(frame.pixels, faces)
                 if smoother is not None:
                     with clock.stage("smooth"):
                         faces = smoother.update(faces, timestamp_ns=frame.timestamp_ns)
             yield frame, faces
 
     def close(self) -> None:
-        """Close both models."""
+        """Close the models."""
         self.detector.close()
         self.landmarks.close()
+        if self.age_gender is not None:
+            self.age_gender.close()
 
     def __enter__(self) -> Pipeline:
         return self

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from .capture import open_capture
 from .errors import InputError, OutputError
-from .images import IMAGE_SUFFIXES, find_images, read_image, write_image
+from .images import IMAGE_SUFFIXES, expand, read_image, write_image
 from .overlay import draw_faces
 from .pipeline import Pipeline
 from .row_sinks import RowFile
 from .rows import face_rows
 from .sinks import VideoSink
-from .values import size_of
+from .values import Faces, size_of
 
 
 class Predictor:
-    """Writes results as they come. `failures` lists what could not be read, a line each."""
+    """Writes results as they come. `failures` lists what could not be read, a line each.
 
-    def __init__(self, pipeline: Pipeline, *, json_target: str, draw_folder: Path | None) -> None:
+    found: is told of each picture's faces (not of a video's), besides.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        json_target: str,
+        draw_folder: Path | None,
+        found: Callable[[str, Faces], None] | None = None,
+    ) -> None:
+        self._found = found
         self.failures: list[str] = []
         self._pipeline = pipeline
         self._draw = draw_folder
@@ -34,7 +45,7 @@ class Predictor:
 
     def run(self, inputs: Sequence[Path]) -> None:
         """Process pictures, folders of pictures, and videos, until all are done or nobody reads the rows."""
-        for path in self._expand(inputs):
+        for path in expand(inputs, self.failures):
             try:
                 go_on = self._picture(path) if _is_picture(path) else self._video(path)
             except InputError as error:
@@ -43,19 +54,11 @@ class Predictor:
             if not go_on:
                 return
 
-    def _expand(self, inputs: Sequence[Path]) -> Iterator[Path]:
-        for path in inputs:
-            if path.is_dir():
-                files = find_images(path)
-                if not files:
-                    self.failures.append(f"{path} holds no pictures")
-                yield from files
-            else:
-                yield path
-
     def _picture(self, path: Path) -> bool:
         pixels = read_image(path)
         faces = self._pipeline(pixels)
+        if self._found is not None:
+            self._found(path.name, faces)
         if self._draw is not None:
             write_image(self._free_name(self._draw, path, ".png"), draw_faces(pixels, faces))
         return self._rows.write({"image": str(path), "faces": face_rows(faces, size_of(pixels))})

@@ -10,7 +10,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 def shipped_model(name: str) -> Path:
-    """Path of ``landmarks`` or ``detector``.
+    """Path of ``landmarks``, ``detector`` or ``age_gender``.
 
     Raises:
         ModelError: the package was installed without it.

@@ -67,6 +67,42 @@ def landmark_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def age_gender_folder(tmp_path: Path) -> Path:
+    """A folder in the age and gender format: 40 drawn faces; the old are pale, women have a red background."""
+    folder = tmp_path / "ages"
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    labels = []
+    for i in range(40):
+        age, female = int(rng.integers(5, 80)), bool(i % 2)
+        canvas = np.full((64, 64, 3), (60, 60, 200) if female else (200, 60, 60), np.uint8)
+        cv2.circle(canvas, (32, 32), 24, (int(60 + 2.4 * age),) * 3, -1)
+        canvas = np.asarray(np.clip(canvas + rng.normal(0, 4, canvas.shape), 0, 255), dtype=np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{i:02d}.png"), canvas)
+        labels.append([f"{i:02d}.png", age, "female" if female else "male", i // 2])
+    write_csv(folder / "labels.csv", ["file", "age", "gender", "group"], labels)
+    return folder
+
+
+@pytest.fixture
+def class_folder(tmp_path: Path) -> Path:
+    """A folder a class, 16 drawn pictures each: discs and squares."""
+    folder = tmp_path / "shapes"
+    rng = np.random.default_rng(2)
+    for name in ("disc", "square"):
+        (folder / name).mkdir(parents=True)
+        for i in range(16):
+            canvas = np.asarray(rng.integers(0, 80, (48, 56, 3)), dtype=np.uint8)
+            x, y = (int(v) for v in rng.integers(18, 30, 2))
+            if name == "disc":
+                cv2.circle(canvas, (x, y), 14, (230, 230, 60), -1)
+            else:
+                cv2.rectangle(canvas, (x - 12, y - 12), (x + 12, y + 12), (60, 60, 240), -1)
+            cv2.imwrite(str(folder / name / f"{i:02d}.png"), canvas)
+    return folder
+
+
 def write_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:
     """Write a CSV file."""
     with path.open("w", newline="", encoding="utf-8") as handle:

@@ -61,6 +61,8 @@ def frames_of(path: Path) -> int:
         [],
         ["train"],
         ["train", "landmarks"],
+        ["train", "age-gender"],
+        ["train", "classify"],
         ["train", "detector"],
         ["export"],
         ["predict"],
@@ -68,8 +70,11 @@ def frames_of(path: Path) -> int:
         ["bench"],
         ["evaluate"],
         ["evaluate", "landmarks"],
+        ["evaluate", "age-gender"],
+        ["evaluate", "classify"],
         ["evaluate", "detector"],
         ["info"],
+        ["doctor"],
     ],
 )
 def test_every_command_helps_with_an_example(command: list[str]) -> None:
@@ -263,3 +268,51 @@ def test_bench_prints_a_table_and_keeps_raw_values(tmp_path: Path) -> None:
     assert "| landmarks | fp32 | cpu | 1 | 1 |" in result.stdout
     report = json.loads((tmp_path / "b.json").read_text())
     assert report["format"] == "mien-bench" and len(report["rows"][0]["measurement"]["latencies_ns"]) == 2
+
+
+def test_summary_needs_no_data_and_training_does() -> None:
+    totals = json.loads(mien("train", "age-gender", "--backbone", "vgg16", "--summary", "--json").stdout)
+    assert totals["parameters"] == 18_197_634 and totals["trainable"] == 3_482_946
+    table = mien("train", "classify", "--backbone", "reslayer", "--weights", "none", "--summary").stdout
+    assert "ResLayer" not in table and "Conv2d" in table and "multiply_adds" in table
+    assert "--data FOLDER is needed" in one_line(mien("train", "landmarks", "--weights", "none", code=2))
+
+
+def test_a_classifier_trains_in_two_processes_and_goes_all_the_way(class_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "mien.cli", "train", "classify", "--data", class_folder, "--backbone", "reslayer"]
+    options = ["--weights", "none", "--input-size", "32", "--epochs", "2", "--batch-size", "4", "--workers", "0"]
+    done = subprocess.run(
+        [*command, *options, "--devices", "2", "--out", out], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("epoch 2:") == 1 and "MEMBER: 2/2" in done.stderr  # only the first process speaks
+    assert set(json.loads(done.stdout)) == {"checkpoint", "val_loss", "accuracy"}
+    model = tmp_path / "shapes.onnx"
+    mien("export", out / "best.pt", "-o", model, "--data", class_folder)
+    measured = json.loads(mien("evaluate", "classify", "--model", model, "--data", class_folder, "--json").stdout)
+    assert measured["count"] == 32 and set(measured["by_class"]) == {"disc", "square"}
+    rows = mien("predict", class_folder / "disc", "--model", model).stdout.splitlines()
+    row = json.loads(rows[0])
+    assert len(rows) == 16 and sum(row["classes"].values()) == pytest.approx(1, abs=1e-3)
+    assert row["class"] == max(row["classes"], key=row["classes"].get)
+
+
+def test_evaluate_age_gender_has_the_stable_keys(age_gender_folder: Path) -> None:
+    measured = json.loads(mien("evaluate", "age-gender", "--data", age_gender_folder, "--json").stdout)
+    assert {"count", "mae_years", "cs5", "gender_accuracy", "by_decade", "gender_calibration_error"} <= set(measured)
+    assert measured["count"] == 40 == sum(d["count"] for d in measured["by_decade"].values())
+
+
+def test_predict_tells_ages_and_shows_faces_in_3d(tmp_path: Path) -> None:
+    photo, page = find_photo()[0], tmp_path / "faces.html"
+    (face, *_) = json.loads(mien("predict", photo, "--view3d", page).stdout)["faces"]
+    assert 5 < face["age"] < 95 and 0 <= face["female"] <= 1
+    text = page.read_text(encoding="utf-8")
+    assert "scatter3d" in text and "<script src=" not in text  # works without a network
+    (face, *_) = json.loads(mien("predict", photo, "--no-attributes").stdout)["faces"]
+    assert face["age"] is None and face["female"] is None
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.zeros((64, 64, 3), np.uint8))
+    assert "nothing to show in 3D" in one_line(mien("predict", blank, "--view3d", tmp_path / "none.html", code=2))
+    assert not (tmp_path / "none.html").exists()

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from mien.bench.metrics import outer_eye_distance
 from mien.bench.readme_table import BEGIN, END, put_between
+from mien.export.against_face_alignment import evaluate_face_alignment
 from mien.export.evaluation import evaluate_detector, evaluate_landmarks, landmark_summary
 from mien.export.face_data import held_out_pictures, read_faces
 from mien.export.landmark_data import read_landmarks
@@ -102,3 +106,35 @@ def test_the_readme_table_replaces_only_what_is_between_the_marks() -> None:
     assert put_between(text, "new") == f"a\n{BEGIN}\nnew\n{END}\nb"
     with pytest.raises(ValueError):
         put_between("no marks", "new")
+
+
+def test_face_alignment_is_measured_on_the_same_faces(landmark_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = read_landmarks(landmark_folder)
+
+    class FaceAlignment:
+        """Off by one pixel to the right, and blind to every other face."""
+
+        def __init__(self, kind: object, **options: object) -> None:
+            self.calls = 0
+
+        def get_landmarks_from_image(self, rgb: object, detected_faces: list[FloatArray]) -> list[FloatArray] | None:
+            points = table.points[self.calls]
+            self.calls += 1
+            (box,) = detected_faces
+            assert box[0] == points[:, 0].min() and box[3] == points[:, 1].max()
+            return [points + [1.0, 0.0]] if self.calls % 2 else None
+
+    kinds = SimpleNamespace(TWO_D=1)
+    monkeypatch.setitem(
+        sys.modules, "face_alignment", SimpleNamespace(FaceAlignment=FaceAlignment, LandmarksType=kinds)
+    )
+    summary = evaluate_face_alignment(landmark_folder)
+    eyes = outer_eye_distance(table.points[::2])
+    assert summary["count"] == 24 and summary["nme"] == pytest.approx(float((100 / eyes).mean()), abs=1e-3)
+    assert summary["fr8"] >= 50
+
+
+def test_face_alignment_is_not_installed(landmark_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "face_alignment", None)
+    with pytest.raises(InputError, match="pip install face-alignment"):
+        evaluate_face_alignment(landmark_folder)

@@ -14,11 +14,12 @@ from mien.export.detector_net import OUTPUTS as DETECTOR_OUTPUTS
 from mien.export.detector_net import DetectorNet
 from mien.export.eager_runner import EagerRunner
 from mien.export.landmark_net import OUTPUTS, LandmarkNet
+from mien.export.parity_gate import TOLERANCES, Tolerance
 from mien.export.samples import sample_batch
 from mien.export.to_onnx import export_onnx
 from mien.runtime.errors import CheckFailed, InputError, ModelError, OutputError
 from mien.runtime.onnx_runner import OnnxRunner
-from mien.runtime.runner import Provider
+from mien.runtime.runner import Precision, Provider
 from mien.runtime.spec import ModelSpec, Task
 
 
@@ -75,7 +76,7 @@ def test_any_batch_gives_what_pytorch_gives(model: Path, checkpoint: Path, batch
 def test_a_failed_gate_leaves_nothing(
     checkpoint: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mien.export.parity_gate.TOLERANCE_PX", -1.0)
+    monkeypatch.setitem(TOLERANCES, Precision.FP32, Tolerance(px=-1.0, years=0, score=0, logit=0))
     monkeypatch.setattr(to_onnx, "write_graph", lambda net, spec, path: path.write_bytes(model.read_bytes()))
     with pytest.raises(CheckFailed, match=r"parity at batch 1 does not hold.*not written"):
         export_onnx(checkpoint, tmp_path / "m.onnx")

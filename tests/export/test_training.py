@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,24 +13,61 @@ import torch
 from mien.export.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mien.export.history import Report
 from mien.export.prologue import Normalisation
+from mien.export.to_onnx import export_onnx
+from mien.export.train_age_gender import AgeGenderTraining
+from mien.export.train_chapter import ChapterAgeGenderTraining, ChapterLandmarkTraining
+from mien.export.train_classify import ClassifyTraining
+from mien.export.train_config import Share, TrainConfig
 from mien.export.train_landmarks import LandmarkTraining
-from mien.export.train_loop import BEST, LAST, TrainConfig, fit, one_cycle
+from mien.export.train_loop import BEST, LAST, fit, one_cycle, shuffled
 from mien.runtime.errors import InputError, ModelError, OutputError
+from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.spec import ModelSpec, Task
 
 SPEC = ModelSpec(task=Task.LANDMARKS, input_size=(64, 64), outputs=("landmarks", "presence"))
 
 
+NETWORK = {"weights": "none", "normalisation": Normalisation.IMAGENET}
+
+
 def tiny_training(folder: Path) -> LandmarkTraining:
     torch.manual_seed(0)  # the same untrained network each time
-    return LandmarkTraining(
-        folder,
-        backbone="mobilenet_v3_small",
-        weights="none",
-        normalisation=Normalisation.IMAGENET,
-        frozen=False,
-        input_size=64,
-    )
+    return LandmarkTraining(folder, backbone="mobilenet_v3_small", frozen=False, input_size=64, **NETWORK)  # type: ignore[arg-type]
+
+
+def tiny_age_gender(folder: Path) -> AgeGenderTraining:
+    torch.manual_seed(0)
+    return AgeGenderTraining(folder, backbone="mobilenet_v3_small", input_size=64, **NETWORK)  # type: ignore[arg-type]
+
+
+def tiny_classifier(folder: Path) -> ClassifyTraining:
+    torch.manual_seed(0)
+    return ClassifyTraining(folder, backbone="mobilenet_v3_small", input_size=64, **NETWORK)  # type: ignore[arg-type]
+
+
+def from_scratch(folder: Path) -> ClassifyTraining:
+    torch.manual_seed(0)
+    return ClassifyTraining(folder, backbone="reslayer", input_size=64, **NETWORK)  # type: ignore[arg-type]
+
+
+def chapter_landmarks(folder: Path) -> ChapterLandmarkTraining:
+    torch.manual_seed(0)
+    return ChapterLandmarkTraining(folder, backbone="resnet18", **NETWORK)  # type: ignore[arg-type]
+
+
+def chapter_age_gender(folder: Path) -> ChapterAgeGenderTraining:
+    torch.manual_seed(0)
+    return ChapterAgeGenderTraining(folder, backbone="resnet18", **NETWORK)  # type: ignore[arg-type]
+
+
+TASKS = [
+    (tiny_training, "landmark_folder"),
+    (tiny_age_gender, "age_gender_folder"),
+    (tiny_classifier, "class_folder"),
+    (from_scratch, "class_folder"),
+    (chapter_landmarks, "landmark_folder"),
+    (chapter_age_gender, "age_gender_folder"),
+]
 
 
 def config(epochs: int) -> TrainConfig:
@@ -39,35 +79,80 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-class Interrupted(LandmarkTraining):
-    """Stops in the second epoch, as Ctrl-C does."""
+def interrupt_in_second_epoch(task: Any) -> None:
+    """Stop as Ctrl-C does."""
+    batches = task.batches
 
-    def batches(self, epoch: int, train: TrainConfig):  # type: ignore[no-untyped-def]
+    def until_the_second(epoch: int, *rest: Any) -> Any:
         if epoch == 1:
             raise KeyboardInterrupt
-        return super().batches(epoch, train)
+        return batches(epoch, *rest)
+
+    task.batches = until_the_second
 
 
-def test_resumed_training_equals_an_unbroken_one(landmark_folder: Path, tmp_path: Path) -> None:
-    whole = fit(tiny_training(landmark_folder), config(2), tmp_path / "whole")
-    broken = tiny_training(landmark_folder)
-    broken.__class__ = Interrupted
+@pytest.mark.parametrize(("training", "material"), TASKS, ids=lambda v: getattr(v, "__name__", ""))
+def test_resumed_training_equals_an_unbroken_one_and_exports(
+    training: Any, material: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(material)
+    whole = fit(training(folder), config(2), tmp_path / "whole")
+    broken = training(folder)
+    interrupt_in_second_epoch(broken)
     with pytest.raises(KeyboardInterrupt):
         fit(broken, config(2), tmp_path / "broken")
-    resumed = fit(tiny_training(landmark_folder), config(2), tmp_path / "broken", resume=True)
+    resumed = fit(training(folder), config(2), tmp_path / "broken", resume=True)
     a, b = (load_checkpoint(tmp_path / run / LAST).weights for run in ("whole", "broken"))
     assert all(torch.allclose(a[k].float(), b[k].float(), atol=1e-6) for k in a)
     assert resumed.metrics == pytest.approx(whole.metrics)
     rows = rows_of(tmp_path / "broken" / "metrics.csv")
-    assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1]["nme"]) > 0
+    assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1][broken.score]) > 0
     assert (tmp_path / "broken" / "curves.png").stat().st_size > 1000
+    exported = export_onnx(tmp_path / "broken" / BEST, tmp_path / "model.onnx")
+    assert all(exported.parities)
+    with OnnxRunner(exported.path) as runner:
+        outputs = runner(np.zeros((3, *runner.spec.input_size, 3), np.uint8))
+    assert set(outputs) == set(runner.spec.outputs) and all(len(v) == 3 for v in outputs.values())
 
 
 def test_training_learns(landmark_folder: Path, tmp_path: Path) -> None:
-    best = fit(tiny_training(landmark_folder), config(8), tmp_path / "run")
+    best = fit(tiny_training(landmark_folder), config(12), tmp_path / "run")
     losses = [float(row["trn_loss"]) for row in rows_of(tmp_path / "run" / "metrics.csv")]
     assert losses[-1] < 0.8 * losses[0]
     assert best.spec.dims == 3 and best.spec.provenance["backbone"] == "mobilenet_v3_small"
+
+
+def test_tensorboard_is_told_where_it_is_installed(
+    class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(tmp_path / "run" / "tensorboard")
+
+        def add_scalar(self, name: str, value: float, epoch: int) -> None:
+            told.append((name, epoch))
+
+        def flush(self) -> None: ...
+
+        def close(self) -> None:
+            told.append(("closed", 0))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    fit(from_scratch(class_folder), config(2), tmp_path / "run")
+    assert {("trn_loss", 1), ("val_loss", 2), ("accuracy", 2)} <= set(told) and told[-1] == ("closed", 0)
+
+
+def test_two_shares_are_an_epoch() -> None:
+    table = list(range(11))
+    train = TrainConfig(epochs=1, batch_size=2, learning_rate=1e-3, workers=0)
+    shares = [shuffled(table, 3, train, Share(rank, 2)) for rank in (0, 1)]
+    seen = [[int(i) for batch in share for i in batch] for share in shares]
+    assert len(seen[0]) == len(seen[1]) == 4 and not set(seen[0]) & set(seen[1])  # whole batches only
+    again = [int(i) for batch in shuffled(table, 3, train, Share(0, 2)) for i in batch]
+    other = [int(i) for batch in shuffled(table, 4, train, Share(0, 2)) for i in batch]
+    assert again == seen[0] != other
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_by_another(landmark_folder: Path, tmp_path: Path) -> None:
@@ -82,14 +167,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_by_another(landmark_folder: Pa
 
 def test_frozen_backbone_does_not_move(landmark_folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    task = LandmarkTraining(
-        landmark_folder,
-        backbone="mobilenet_v3_small",
-        weights="none",
-        normalisation=Normalisation.IMAGENET,
-        frozen=True,
-        input_size=64,
-    )
+    task = LandmarkTraining(landmark_folder, backbone="mobilenet_v3_small", frozen=True, input_size=64, **NETWORK)  # type: ignore[arg-type]
     before = {k: v.clone() for k, v in task.net.backbone.named_parameters()}
     fit(task, config(1), tmp_path / "run")
     assert all(torch.equal(before[k], v) for k, v in task.net.backbone.named_parameters())

@@ -1,0 +1,151 @@
+"""Int8 model files: static quantisation (QDQ, weights per channel), calibrated on real pictures.
+
+Nagel et al., "A white paper on neural network quantization", 2021, describes the method; ONNX Runtime does the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.qdq_loss_debug import (
+    collect_activations,
+    compute_activation_error,
+    create_activation_matching,
+    modify_model_output_intermediate_tensors,
+)
+
+from ..runtime.errors import InputError
+from ..runtime.onnx_runner import INPUT
+from ..runtime.values import Image
+
+CALIBRATION_IMAGES = 128
+SENSITIVITY_IMAGES = 8
+
+
+class Preset(str, Enum):
+    """For which runtime the numbers are chosen."""
+
+    CPU = "cpu"
+    """Unsigned activations and signed weights: what VNNI multiplies."""
+    TENSORRT = "tensorrt"
+    """Symmetric and signed, weights as float with Q/DQ pairs: the only kind that TensorRT takes."""
+
+
+_OPTIONS: dict[Preset, dict[str, Any]] = {
+    Preset.CPU: {
+        "activation_type": QuantType.QUInt8,
+        "op_types_to_quantize": ["Conv", "Gemm", "Add", "Relu", "Clip"],
+    },
+    Preset.TENSORRT: {
+        "activation_type": QuantType.QInt8,
+        "op_types_to_quantize": ["Conv", "Gemm"],
+        "extra_options": {
+            "ActivationSymmetric": True,
+            "WeightSymmetric": True,
+            "QuantizeBias": False,
+            "AddQDQPairToWeight": True,
+        },
+    },
+}
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, images: Image) -> None:
+        self._next = iter({INPUT: image[None]} for image in images)
+
+    def get_next(self) -> dict[str, Image] | None:
+        return next(self._next, None)
+
+
+def quantise(source: Path, target: Path, images: Image, *, preset: Preset, in_float: frozenset[str]) -> None:
+    """Write an int8 copy of a float32 model file; the nodes named in `in_float` stay as they are.
+
+    images: (n, h, w, 3) uint8, what activations are calibrated on.
+
+    Raises:
+        InputError: the activations of these pictures cannot be calibrated.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        named = Path(folder) / "named.onnx"
+        onnx.save(named_nodes(onnx.load(source)), str(named))
+        try:
+            with _quietly():
+                quantize_static(
+                    str(named),
+                    str(target),
+                    _Reader(images),
+                    quant_format=QuantFormat.QDQ,
+                    per_channel=True,
+                    weight_type=QuantType.QInt8,
+                    nodes_to_exclude=sorted(in_float),
+                    **_OPTIONS[preset],
+                )
+        except ValueError as error:  # a nearly constant tensor has no histogram
+            raise InputError(f"the pictures cannot calibrate {source.name} ({error}); take more, and others") from error
+    model = onnx.load(target)
+    _keep_metadata(onnx.load(source), model)
+    onnx.save(model, str(target))
+
+
+def named_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give every node a name, for some can only be told apart by it."""
+    for number, node in enumerate(model.graph.node):
+        node.name = node.name or f"{node.op_type}_{number}"
+    return model
+
+
+def by_sensitivity(source: Path, quantised: Path, images: Image) -> list[str]:
+    """Names of the quantised layers, the one whose output lost most first (by signal over noise in dB)."""
+    with tempfile.TemporaryDirectory() as folder:
+        activations = []
+        for number, path in enumerate((source, quantised)):
+            watched = Path(folder) / f"{number}.onnx"
+            if path is source:
+                onnx.save(named_nodes(onnx.load(source)), str(Path(folder) / "named.onnx"))
+                path = Path(folder) / "named.onnx"
+            with _quietly():
+                modify_model_output_intermediate_tensors(str(path), str(watched))
+                activations.append(collect_activations(str(watched), _Reader(images[:SENSITIVITY_IMAGES])))
+        with _quietly():
+            errors = compute_activation_error(create_activation_matching(activations[1], activations[0]))
+    producer = {
+        output: node.name
+        for node in named_nodes(onnx.load(source)).graph.node
+        if node.op_type in ("Conv", "Gemm")
+        for output in node.output
+    }
+    noise = {producer[t]: float(np.mean(e["qdq_err"])) for t, e in errors.items() if t in producer}
+    return sorted(noise, key=lambda name: noise[name])
+
+
+def _keep_metadata(source: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    del model.metadata_props[:]
+    model.metadata_props.extend(source.metadata_props)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the quantiser's advice, which it prints and logs at the root."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,267 @@
+"""`mien doctor`: what this machine has, what really runs on it, and the command that mends what does not.
+
+Nothing is changed, and nothing is believed that can be tried: providers are made to run a model.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+
+from .errors import MienError
+from .onnx_runner import OnnxRunner
+from .runner import Provider
+from .shipped import shipped_model
+from .sinks import has_display, has_windows
+from .video import has_gstreamer
+
+LOW_MEMORY_GB = 0.5
+LOW_DISK_GB = 1.0
+CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm")
+WINDOW_TEST = "import cv2, numpy; cv2.imshow('mien doctor', numpy.zeros((32, 32, 3), 'uint8')); cv2.waitKey(50)"
+
+
+class Status(str, Enum):
+    """How a finding is meant."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Not there, and not needed by everybody."""
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. fix: the command or the step that mends it, empty where nothing is to mend."""
+
+    name: str
+    status: Status
+    found: str
+    fix: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, one finding after another; a check that fails unforeseen is a finding of its own."""
+    for check in CHECKS:
+        try:
+            yield from check()
+        except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
+            yield Finding(check.__name__.lstrip("_"), Status.PROBLEM, f"could not be looked at: {error}")
+
+
+def _system() -> Iterator[Finding]:
+    old = sys.version_info < (3, 10)
+    yield Finding(
+        "Python",
+        Status.PROBLEM if old else Status.OK,
+        f"{platform.python_version()} ({platform.python_implementation()}, {sys.prefix})",
+        "install Python 3.10 or later" if old else "",
+    )
+    yield Finding("OS", Status.OK, f"{platform.system()} {platform.release()} {platform.machine()}")
+    yield Finding("CPU", Status.OK, f"{os.cpu_count()} core(s); {' '.join(cpu_features()) or 'features unknown'}")
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Features of the processor that matter to inference."""
+    try:
+        present = set(cpuinfo.read_text(encoding="utf-8").split())
+    except OSError:
+        return []
+    return [feature for feature in CPU_FEATURES if feature in present]
+
+
+def _memory() -> Iterator[Finding]:
+    free_gb = free_memory_gb()
+    if free_gb is not None:
+        low = free_gb < LOW_MEMORY_GB
+        yield Finding(
+            "free memory",
+            Status.PROBLEM if low else Status.OK,
+            f"{free_gb:.1f} GB",
+            "close other programs; the live view needs about 0.2 GB" if low else "",
+        )
+    disk_gb = shutil.disk_usage(Path.cwd()).free / 1e9
+    low = disk_gb < LOW_DISK_GB
+    yield Finding("free disk here", Status.PROBLEM if low else Status.OK, f"{disk_gb:.1f} GB", "df -h ." if low else "")
+
+
+def free_memory_gb(meminfo: Path = Path("/proc/meminfo")) -> float | None:
+    """Memory that programs can still have; None where it cannot be told."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found.group(1)) * 1024 / 1e9 if found else None
+
+
+def _wheels() -> Iterator[Finding]:
+    owners = packages_distributions()
+    for module, package in (("onnxruntime", "onnxruntime"), ("cv2", "opencv-python")):
+        yield clash(module, sorted(set(owners.get(module, []))), package)
+
+
+def clash(module: str, owners: Sequence[str], package: str) -> Finding:
+    """Whether more than one wheel owns a module's folder: the one installed last has overwritten the others."""
+    if len(owners) > 1:
+        return Finding(
+            f"wheels of {module}",
+            Status.PROBLEM,
+            f"{' and '.join(owners)} overwrite each other",
+            f"pip uninstall -y {' '.join(owners)} && pip install {package}",
+        )
+    return Finding(f"wheels of {module}", Status.OK, owners[0] if owners else "the system's own")
+
+
+def _nvidia() -> Iterator[Finding]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        board = _read(Path("/proc/device-tree/model"))
+        if board:
+            yield Finding("board", Status.OK, f"{board}; {_read(Path('/etc/nv_tegra_release')) or 'no JetPack'}")
+        else:
+            yield Finding("NVIDIA GPU", Status.NOTE, "no nvidia-smi: no driver, or no GPU")
+        return
+    query = [tool, "--query-gpu=name,driver_version,memory.free,compute_cap", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode:
+        what = (done.stderr or done.stdout).strip().splitlines()
+        yield Finding("NVIDIA GPU", Status.PROBLEM, what[0] if what else "nvidia-smi fails", "reinstall the driver")
+    for line in done.stdout.splitlines() if not done.returncode else ():
+        yield Finding("NVIDIA GPU", Status.OK, line.strip())
+
+
+def _libraries() -> Iterator[Finding]:
+    yield Finding("numpy", Status.OK, np.__version__)
+    for name, package in (("CUDA runtime", "nvidia-cuda-runtime"), ("cuDNN", "nvidia-cudnn-cu13")):
+        found = _version(package) or _version(f"{package}-cu12") or _version(f"{package}-cu13")
+        yield Finding(name, Status.OK if found else Status.NOTE, found or "no wheel of it; the system may have it")
+    if importlib.util.find_spec("tensorrt") is None:
+        yield Finding("TensorRT", Status.NOTE, "not installed")
+        return
+    code = "import tensorrt; print(tensorrt.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    last = (done.stdout or done.stderr).strip().splitlines()[-1:]
+    yield Finding(
+        "TensorRT",
+        Status.PROBLEM if done.returncode else Status.OK,
+        last[0] if last else "import fails",
+        "install the libraries that belong to these bindings (JetPack brings them)" if done.returncode else "",
+    )
+
+
+def _opencv() -> Iterator[Finding]:
+    information = cv2.getBuildInformation()
+    flags = [f"{name} {'yes' if re.search(rf'^ *{name}: +YES', information, re.MULTILINE) else 'no'}" for name in FLAGS]
+    yield Finding("OpenCV", Status.OK, f"{cv2.__version__}; {', '.join(flags)}, windows {_yes(has_windows())}")
+    if not has_gstreamer(information):
+        yield Finding(
+            "CSI cameras",
+            Status.NOTE,
+            "this OpenCV has no GStreamer",
+            "only on a Jetson: python3 -m venv --system-site-packages, without opencv-python in it",
+        )
+
+
+FLAGS = ("FFMPEG", "GStreamer", "v4l/v4l2")
+
+
+def _providers() -> Iterator[Finding]:
+    compiled = ort.get_available_providers()
+    yield Finding("ONNX Runtime", Status.OK, f"{ort.__version__}; compiled in: {', '.join(compiled)}")
+    for provider in Provider:
+        if provider is not Provider.AUTO:
+            yield try_provider(provider)
+
+
+def try_provider(provider: Provider) -> Finding:
+    """Run the shipped landmark model on a provider and tell what really ran."""
+    name = f"runs on {provider.value}"
+    try:
+        with OnnxRunner(shipped_model("landmarks"), provider=provider) as runner:
+            height, width = runner.spec.input_size
+            runner(np.full((1, height, width, 3), 127, np.uint8))
+            return Finding(name, Status.OK, f"yes, really on {runner.provider}")
+    except MienError as error:
+        needed = provider is Provider.CPU
+        return Finding(name, Status.PROBLEM if needed else Status.NOTE, str(error))
+
+
+def _window() -> Iterator[Finding]:
+    if not has_display():
+        yield Finding("window", Status.NOTE, "no display here", "use --no-show with --output or --json")
+    elif not has_windows():
+        yield Finding("window", Status.NOTE, "this OpenCV is built without windows", "pip install 'mien[cpu]'")
+    else:  # in a process of its own: Qt ends the process when it cannot
+        done = subprocess.run([sys.executable, "-c", WINDOW_TEST], capture_output=True, timeout=30, check=False)
+        shown = done.returncode == 0
+        yield Finding(
+            "window",
+            Status.OK if shown else Status.PROBLEM,
+            "opens" if shown else "OpenCV cannot open one",
+            "" if shown else "look at DISPLAY, and use --no-show meanwhile",
+        )
+
+
+def _camera() -> Iterator[Finding]:
+    devices = sorted(Path("/dev").glob("video*"))
+    if not devices:
+        yield Finding("camera", Status.NOTE, "none found", "--source demo works without one")
+    for device in devices:
+        if not os.access(device, os.R_OK | os.W_OK):
+            yield Finding("camera", Status.PROBLEM, f"no permission for {device}", "sudo usermod -aG video $USER")
+            continue
+        video = cv2.VideoCapture(str(device))
+        gives, picture = video.read() if video.isOpened() else (False, None)
+        video.release()
+        size = "" if picture is None else f" {picture.shape[1]}x{picture.shape[0]}"
+        yield Finding("camera", Status.OK if gives else Status.NOTE, f"{device}:{size or ' gives no picture'}")
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _system,
+    _memory,
+    _wheels,
+    _nvidia,
+    _libraries,
+    _opencv,
+    _providers,
+    _window,
+    _camera,
+)
+
+
+def to_row(finding: Finding) -> Mapping[str, str]:
+    """As the JSON of ``mien doctor --json``."""
+    return {"name": finding.name, "status": finding.status.value, "found": finding.found, "fix": finding.fix}
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None
