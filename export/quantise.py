@@ -68,7 +68,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, images: Image) -> None:
         self._next = iter({INPUT: image[None]} for image in images)
 
-    def get_next(self) -> dict[str, Image] | None:
+    def get_next(self) -> Any:
         return next(self._next, None)
 
 
