@@ -65,6 +65,16 @@ class ErrorsInOneLine(TyperGroup):
             raise typer.Exit(130) from None
 
 
+class DefaultsToRun(TyperGroup):
+    """A group whose command ``run`` need not be named: what is no command's name is an argument of it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """See the class."""
+        if not args or args[0] not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
 class Weights(str, Enum):
     """How a backbone's weights want their input."""
 
@@ -110,7 +120,9 @@ app = typer.Typer(
 )
 train_app = typer.Typer(no_args_is_help=True, help="Train a model by transfer learning.")
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure a model's accuracy on labelled pictures.")
+bench_app = typer.Typer(cls=DefaultsToRun, help="Measure latency (run, which need not be said), or compare reports.")
 app.add_typer(train_app, name="train")
+app.add_typer(bench_app, name="bench")
 app.add_typer(evaluate_app, name="evaluate")
 
 
@@ -631,7 +643,9 @@ def print_summary(summary: Any, output: Path | None) -> None:
         say(f"wrote {output}")
 
 
-@app.command(epilog="mien bench landmarks.onnx --batch 1,8 --json bench.json")
+@bench_app.command(
+    "run", epilog="mien bench landmarks.onnx --batch 1,8 --json bench.json; mien bench compare old.json new.json"
+)
 def bench(
     models: list[Path] = typer.Argument(None, help="Model files or checkpoints; default: the shipped models."),
     providers: str = typer.Option("cpu", "--providers", help="Comma-separated: cpu, cuda."),
@@ -676,6 +690,43 @@ def bench(
     print(report.to_markdown(), end="")
     if any(row.parity is not None and not row.parity for row in report.rows):
         raise CheckFailed("a candidate does not compute what its reference computes; see the table")
+
+
+@bench_app.command("compare", epilog="mien bench compare last_week.json today.json --fail-if 'p95>+5%'")
+def bench_compare(
+    old: Path = typer.Argument(..., help="Earlier report of mien bench --json."),
+    new: Path = typer.Argument(..., help="Later report."),
+    fail_if: list[str] = typer.Option(["p50>+5%"], "--fail-if", help="A change that is too much; repeat it."),
+    anyway: bool = typer.Option(False, "--anyway", help="Compare reports of other hardware, threads or inputs too."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Tell what became slower, with 95 % intervals; exit code 1 where it is too much and no chance."""
+    from mien.bench.regression import compare_reports, parse_rule
+    from mien.bench.report import BenchReport
+
+    rules = [parse_rule(text) for text in fail_if]
+
+    def read(path: Path) -> BenchReport:
+        try:
+            return BenchReport.from_json(path.read_text(encoding="utf-8"), origin=str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be read ({error})") from error
+
+    metrics = list(dict.fromkeys(["p50", *(rule.metric for rule in rules)]))
+    changes = compare_reports(read(old), read(new), metrics, anyway=anyway)
+    broken = [(change, rule) for change in changes for rule in rules if change.breaks(rule)]
+    if as_json:
+        print(json.dumps([dataclasses.asdict(change) for change in changes]))
+    else:
+        table = Table(title=f"{new} after {old}")
+        for heading in ("candidate", "metric", "old ms", "new ms", "change (95 %)"):
+            table.add_column(heading, justify="left" if heading == "candidate" else "right")
+        for c in changes:
+            table.add_row(c.name, c.metric, f"{c.old_ms:.3f}", f"{c.new_ms:.3f}", str(c))
+        Console().print(table)
+    if broken:
+        told = "; ".join(f"{change.name}: {change.metric} {change} breaks {rule}" for change, rule in broken)
+        raise CheckFailed(f"slower: {told}")
 
 
 def numbers(text: str, option: str) -> list[int]:

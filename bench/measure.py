@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ class Description:
     """Images in a call."""
     threads: int
     """Threads of one operator, 0 for all cores."""
+    inputs_digest: str = ""
+    """Of the input images: what was measured on other images is not comparable."""
 
     def __str__(self) -> str:
         return f"{self.model} {self.precision.value} on {self.provider}, batch {self.batch}"
@@ -53,7 +56,8 @@ class Candidate(Description):
     @property
     def description(self) -> Description:
         """The candidate without what it calls."""
-        return Description(**{f.name: getattr(self, f.name) for f in fields(Description)})
+        values = {f.name: getattr(self, f.name) for f in fields(Description)}
+        return Description(**values | {"inputs_digest": digest_of(self.inputs)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,15 @@ class Measurement:
     def spread(self) -> float:
         """p90 over p50: 1 for a clock-work, more on a disturbed machine."""
         return self.p90_ms / self.p50_ms
+
+
+def digest_of(inputs: Sequence[Image]) -> str:
+    """Digest of batches of images, their order included."""
+    digest = hashlib.sha256()
+    for batch in inputs:
+        digest.update(repr(batch.shape).encode())
+        digest.update(batch.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def measure_interleaved(

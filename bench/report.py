@@ -17,7 +17,8 @@ from .measure import Measurement
 from .parity import ParityGate
 
 FORMAT = "mien-bench"
-VERSION = 1
+VERSION = 2
+"""2: the digest of the inputs."""
 SUMMARY = ("p50_ms", "p90_ms", "p99_ms", "max_ms", "images_per_second", "spread")
 
 

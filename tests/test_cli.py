@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from mien.cli import app
 from mien.runtime.demo_camera import DemoCamera, find_photo
+from mien.runtime.shipped import shipped_model
 
 run = CliRunner()
 
@@ -68,6 +69,7 @@ def frames_of(path: Path) -> int:
         ["predict"],
         ["webcam"],
         ["bench"],
+        ["bench", "compare"],
         ["evaluate"],
         ["evaluate", "landmarks"],
         ["evaluate", "age-gender"],
@@ -316,3 +318,23 @@ def test_predict_tells_ages_and_shows_faces_in_3d(tmp_path: Path) -> None:
     cv2.imwrite(str(blank), np.zeros((64, 64, 3), np.uint8))
     assert "nothing to show in 3D" in one_line(mien("predict", blank, "--view3d", tmp_path / "none.html", code=2))
     assert not (tmp_path / "none.html").exists()
+
+
+def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    options = ["--baseline", "none", "--rounds", "6", "--calls", "2", "--json"]
+    mien("bench", shipped_model("landmarks"), *options, old)
+    slower = json.loads(old.read_text())
+    for row in slower["rows"]:
+        row["measurement"]["latencies_ns"] = [[int(1.5 * ns) for ns in r] for r in row["measurement"]["latencies_ns"]]
+    new.write_text(json.dumps(slower))
+    assert "+0.0%" in mien("bench", "compare", old, old).stdout
+    told = one_line(mien("bench", "compare", old, new, "--fail-if", "p50>+20%", code=1))
+    assert "p50 +50.0%" in told and "breaks p50>+20%" in told
+    changes = json.loads(mien("bench", "compare", old, new, "--fail-if", "p50>+90%", "--json").stdout)
+    assert changes[0]["value"] == pytest.approx(1.5, abs=1e-3)
+    slower["environment"]["cpu"] = "another"
+    new.write_text(json.dumps(slower))
+    assert "cpu was" in one_line(mien("bench", "compare", old, new, code=2))
+    assert "wanted a rule" in one_line(mien("bench", "compare", old, old, "--fail-if", "fast", code=2))
+    assert "cannot be read" in one_line(mien("bench", "compare", old, tmp_path / "none.json", code=2))

@@ -85,7 +85,8 @@ def test_known_delays_are_measured_exactly_and_the_warm_up_is_kept_apart() -> No
     assert (found.p50_ms, found.p90_ms, found.p99_ms, found.max_ms) == (50, 90, 99, 100)
     assert found.spread == 90 / 50
     assert found.images_per_second == pytest.approx(2 * 100 / (sum(delays) / 1e3))
-    assert found.description == candidate.description
+    assert found.description == replace(candidate, inputs=batches(3, batch=2)).description
+    assert found.description != candidate.description  # which has no inputs
     assert type(found.description) is Description
 
 

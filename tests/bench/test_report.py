@@ -12,7 +12,7 @@ from mien.bench.comparison import Ratio
 from mien.bench.environment import Environment
 from mien.bench.measure import Description, Measurement
 from mien.bench.parity import Parity, ParityGate, Unit, parity_of
-from mien.bench.report import BenchReport, Row, build_report
+from mien.bench.report import VERSION, BenchReport, Row, build_report
 from mien.runtime.errors import InputError
 from mien.runtime.runner import Precision
 
@@ -123,7 +123,7 @@ def test_json_keeps_what_json_has_no_word_for() -> None:
 
 def test_json_has_a_summary_for_readers() -> None:
     raw = json.loads(report({"ort": OTHER}).to_json())
-    assert (raw["format"], raw["version"]) == ("mien-bench", 1)
+    assert (raw["format"], raw["version"]) == ("mien-bench", VERSION)
     eager, ort = raw["rows"]
     assert ort["summary"] == {
         "p50_ms": 2.0,
@@ -143,9 +143,9 @@ def test_json_has_a_summary_for_readers() -> None:
         ("{", "a.json is not JSON"),
         ("[]", "not a benchmark report"),
         ('{"benchmarks": []}', "not a benchmark report"),
-        (broken(lambda raw: raw.update(version=2)), "report version 2, .* upgrade mien"),
-        (broken(lambda raw: raw.update(version="1")), "wanted report version 1, found '1'"),
-        (broken(lambda raw: raw.pop("version")), "wanted report version 1, found None"),
+        (broken(lambda raw: raw.update(version=VERSION + 1)), f"report version {VERSION + 1}, .* upgrade mien"),
+        (broken(lambda raw: raw.update(version="1")), f"wanted report version {VERSION}, found '1'"),
+        (broken(lambda raw: raw.pop("version")), f"wanted report version {VERSION}, found None"),
         (broken(lambda raw: raw.pop("rows")), "lacks 'rows'"),
         (broken(lambda raw: raw["environment"].pop("cpu")), "lacks 'cpu'"),
         (broken(lambda raw: raw["environment"].update(load_average=[1.0])), "cannot be read"),
