@@ -657,13 +657,17 @@ def bench(
     yardstick: bool = typer.Option(False, "--yardstick", help="Also measure torchvision's mobilenet_v2 at 224 px."),
     data: Path | None = typer.Option(None, "--data", help="Folder the inputs come from; default: the demo picture."),
     json_out: Path | None = typer.Option(None, "--json", help="File for the report with all raw values."),
+    html_out: Path | None = typer.Option(None, "--html", help="File for the report as a page to look at."),
+    csv_out: Path | None = typer.Option(None, "--csv", help="File for the figures, a line a row."),
 ) -> None:
     """Measure latency on real images, against eager PyTorch, with the parity that allows the comparison."""
+    from mien.bench.html_report import to_html
     from mien.export.benchmark import BenchOptions, has_torch, run_bench
     from mien.runtime.files import check_writable
 
-    if json_out is not None:
-        check_writable(json_out)
+    for path in (json_out, html_out, csv_out):
+        if path is not None:
+            check_writable(path)
     if baseline is None and not has_torch():
         say("PyTorch is not installed: no eager baseline (pip install 'mien[train]' adds it)")
     with needs_torch():
@@ -685,8 +689,9 @@ def bench(
             report = run_bench(
                 models or [], options, progress=lambda done, _: bar.update(task, completed=done, refresh=True)
             )
-    if json_out is not None:
-        json_out.write_text(report.to_json(), encoding="utf-8")
+    for path, text in ((json_out, report.to_json()), (html_out, to_html(report)), (csv_out, report.to_csv())):
+        if path is not None:
+            path.write_text(text, encoding="utf-8")
     print(report.to_markdown(), end="")
     if any(row.parity is not None and not row.parity for row in report.rows):
         raise CheckFailed("a candidate does not compute what its reference computes; see the table")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -101,6 +103,21 @@ class BenchReport:
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{origin}: its report cannot be read ({error}); measure again") from error
 
+    def to_csv(self) -> str:
+        """A line a row: what was measured, its figures, and the ratio with its interval; empty where there is none."""
+        about = ("name", "model", "provider", "batch", "threads")
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*about, "precision", "calls", *SUMMARY, "ratio", "ratio_low", "ratio_high", "parity"])
+        for row in self.rows:
+            m, d = row.measurement, row.measurement.description
+            ratio = ("", "", "") if row.ratio is None else (row.ratio.value, row.ratio.low, row.ratio.high)
+            parity = "" if row.parity is None else bool(row.parity)
+            figures = [getattr(m, name) for name in SUMMARY]
+            head = [getattr(d, name) for name in about]
+            writer.writerow([*head, d.precision.value, len(m.calls_ns), *figures, *ratio, parity])
+        return text.getvalue()
+
     def to_markdown(self) -> str:
         """Tabulate the rows; machine, warnings and the reasons for what is withheld stand below."""
         used = {row.baseline for row in self.rows}
@@ -111,7 +128,7 @@ class BenchReport:
         table = [head, ["---"] * 3 + ["--:"] * 10 + ["---"]]
         table += [_cells(row, is_baseline=row.name in used) for row in self.rows]
         lines = ["| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |" for cells in table]
-        lines += ["", _machine(self.environment)]
+        lines += ["", machine(self.environment)]
         notes = [f"Warning: {text}." for text in self.warnings]
         for row in self.rows:
             about = row.measurement.description
@@ -180,7 +197,8 @@ def _cells(row: Row, *, is_baseline: bool) -> list[str]:
     ]
 
 
-def _machine(e: Environment) -> str:
+def machine(e: Environment) -> str:
+    """One line for people."""
     memory = "" if e.memory_gib is None else f", {e.memory_gib:g} GiB"
     clock = "" if e.clock_mhz is None else f", {e.clock_mhz:.0f} MHz"
     governor = "" if e.governor is None else f" ({e.governor})"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +12,7 @@ import pytest
 
 from mien.bench.comparison import Ratio
 from mien.bench.environment import Environment
+from mien.bench.html_report import to_html
 from mien.bench.measure import Description, Measurement
 from mien.bench.parity import Parity, ParityGate, Unit, parity_of
 from mien.bench.report import VERSION, BenchReport, Row, build_report
@@ -207,3 +210,18 @@ def test_markdown_tells_the_machine_and_survives_bars_in_names() -> None:
     assert header.count("|") == rule.count("|") == row.replace("\\|", "").count("|") == 15
     assert "\nFast Chip, 2 core(s), 23.5 GiB, 2600 MHz, load 2.00; Linux 6.1 x86_64, Python 3.10.1, " in text
     assert "Warning: the machine was busy" in text
+
+
+def test_the_page_stands_alone_and_escapes_what_it_is_told() -> None:
+    whole = report({"ort": OTHER})
+    page = to_html(replace(whole, warnings=("<script>alert(1)</script>",)))
+    assert page.count("<circle") == sum(len(row.measurement.calls_ns) for row in whole.rows)
+    assert page.count("<tr>") == 1 + len(whole.rows) and "http" not in page and "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+def test_csv_has_a_line_a_row() -> None:
+    whole = report({"ort": OTHER})
+    rows = list(csv.DictReader(io.StringIO(whole.to_csv())))
+    assert [r["name"] for r in rows] == [row.name for row in whole.rows]
+    assert all(float(r["p50_ms"]) == row.measurement.p50_ms for r, row in zip(rows, whole.rows, strict=True))
