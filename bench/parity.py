@@ -96,11 +96,8 @@ def compare_landmarks(
         CheckFailed: an output is missing or has another shape.
     """
     distance = np.linalg.norm(_difference(*_pair(reference, candidate, "landmarks")), axis=-1) * size_px
-    parts = [parity_of(distance, unit=Unit.PX, tolerance=tolerance_px)]
-    if "presence" in reference:
-        presence = _pair(reference, candidate, "presence")
-        parts.append(parity_of(_difference(*presence), unit=Unit.SCORE, tolerance=tolerance_score))
-    return ParityGate(tuple(parts))
+    points = parity_of(distance, unit=Unit.PX, tolerance=tolerance_px)
+    return ParityGate((points, *_presence(reference, candidate, tolerance_score)))
 
 
 def compare_faces(
@@ -113,11 +110,16 @@ def compare_faces(
     """
     wanted, found = _pair(reference, candidate, "landmarks")
     errors = normalised_mean_error(found.astype(np.float64), wanted.astype(np.float64))
-    parts = [parity_of(errors, unit=Unit.NME, tolerance=tolerance_nme)]
-    if "presence" in reference:
-        presence = _pair(reference, candidate, "presence")
-        parts.append(parity_of(_difference(*presence), unit=Unit.SCORE, tolerance=tolerance_score))
-    return ParityGate(tuple(parts))
+    points = parity_of(errors, unit=Unit.NME, tolerance=tolerance_nme)
+    return ParityGate((points, *_presence(reference, candidate, tolerance_score)))
+
+
+def _presence(reference: Outputs, candidate: Outputs, tolerance: float) -> tuple[Parity, ...]:
+    """Parity of presence (b,); nothing for a model without one."""
+    if "presence" not in reference:
+        return ()
+    difference = _difference(*_pair(reference, candidate, "presence"))
+    return (parity_of(difference, unit=Unit.SCORE, tolerance=tolerance),)
 
 
 def compare_age_gender(
