@@ -293,7 +293,11 @@ def train_landmarks(
     with needs_torch():
         from mien.export.train_chapter import ChapterLandmarkTraining
         from mien.export.train_landmarks import LandmarkTraining
-    folder = needed(data)
+    if chapter:
+        refuse_with_chapter(
+            freeze=freeze, dims=dims == 3, input_size=input_size != 112, face_free=face_free, start=start, gentle=gentle
+        )
+    folder = begin(data, "landmarks", shared)
     if chapter:
         task: Any = ChapterLandmarkTraining(folder, backbone=backbone, **shared.of_network())
         run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), "landmarks", shared)
@@ -334,7 +338,11 @@ def train_age_gender(
     with needs_torch():
         from mien.export.train_age_gender import AgeGenderTraining
         from mien.export.train_chapter import ChapterAgeGenderTraining
-    folder = needed(data)
+    if not (age_weight > 0 and gender_weight > 0):
+        raise InputError("wanted --age-weight and --gender-weight above 0: without, a branch is not trained")
+    if chapter:
+        refuse_with_chapter(freeze=freeze, input_size=input_size != 112, start=start, gentle=gentle)
+    folder = begin(data, "age-gender", shared)
     losses: dict[str, Any] = {"age_weight": age_weight, "gender_weight": gender_weight}
     if chapter:
         task: Any = ChapterAgeGenderTraining(folder, backbone=backbone, **losses, **shared.of_network())
@@ -366,7 +374,8 @@ def train_classify(
         return
     with needs_torch():
         from mien.export.train_classify import ClassifyTraining
-    task = ClassifyTraining(needed(data), backbone=backbone, input_size=input_size, **shared.of_network())
+    folder = begin(data, "classify", shared)
+    task = ClassifyTraining(folder, backbone=backbone, input_size=input_size, **shared.of_network())
     run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), "classify", shared)
 
 
@@ -387,22 +396,32 @@ def train_detector(
         return
     with needs_torch():
         from mien.export.train_detector import DetectorTraining
-    needed(data[0] if data else None)
+    begin(data[0] if data else None, "detector", shared)
     task = DetectorTraining(
         data, backbone=backbone, input_size=input_size, scenes=scenes, start=start, **shared.of_network()
     )
     run_training(task, shared.config(60, 12, 1e-3), "detector", shared)
 
 
-def needed(data: Path | None) -> Path:
-    """The folder to train on."""
+def begin(data: Path | None, name: str, shared: TrainOptions) -> Path:
+    """The folder to train on, once it is sure that there is one, and that no other training is in the way."""
+    from mien.export.train_loop import check_run
+
     if data is None:
         raise InputError("--data FOLDER is needed to train (only --summary works without)")
+    check_run(shared.out or Path("runs") / name, shared.resume)
     return data
 
 
+def refuse_with_chapter(**options: object) -> None:
+    """The chapter's models are what they are: an option that would be ignored is an error."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        raise InputError(f"the chapter's recipe takes no {', '.join(given)}; use --recipe own, or leave it out")
+
+
 def is_chapter(recipe: Recipe | None, backbone: str) -> bool:
-    """Whether to build the chapter's model: asked for, or VGG16, for which mien has no head of its own."""
+    """Whether to build the chapter's model: asked for, or meant by naming the chapter's backbone."""
     return recipe is Recipe.CHAPTER or (recipe is None and backbone == "vgg16")
 
 
@@ -463,6 +482,8 @@ def export(
         from mien.export.parity_gate import describe
         from mien.export.quantise import Preset
         from mien.export.to_onnx import Int8Options, export_onnx
+    if precision is not Precision.INT8 and (allow_slow or preset is not Int8Preset.CPU):
+        raise InputError("--allow-slow and --preset are for --precision int8")
     int8 = Int8Options(calibrate, Preset(preset.value), allow_slow) if calibrate is not None else None
     done = export_onnx(source, output, data=data, precision=precision, int8=int8)
     say(f"parity holds: {describe(done.parities)}")
@@ -495,8 +516,12 @@ def predict(
 
     if view3d is not None:
         check_writable(view3d)
+        with needs_torch():
+            import plotly  # type: ignore[import-untyped]  # noqa: F401 - told before the work, not after
     target = json_out or "-"
     if model is not None and task_of(model) is Task.CLASSIFY:
+        if draw or view3d or age_gender or detector:
+            raise InputError("--draw, --view3d, --detector and --age-gender are for faces, not for a classifier")
         with open_runner(model, "", provider=provider, threads=threads) as runner:
             report_failures(classify_pictures(runner, inputs, json_target=target))
         return
@@ -515,10 +540,12 @@ def predict(
         Predictor(pipeline, json_target=target, draw_folder=draw, found=collect) as predictor,
     ):
         predictor.run(inputs)
-    if view3d is not None:
-        with needs_torch():
-            from mien.export.view3d import write_view
+    if view3d is not None and any(len(faces) for _, faces in found):
+        from mien.export.view3d import write_view
+
         say(f"wrote {view3d}: {write_view(found, view3d)} face(s)")
+    elif view3d is not None:
+        predictor.failures.append(f"{view3d}: no face was found in a picture (videos are not shown in 3D)")
     report_failures(predictor.failures)
 
 
@@ -568,6 +595,7 @@ def webcam(
     from mien.runtime.sinks import BackgroundSink, Sink, VideoSink, View, WindowSink
     from mien.runtime.smoothing import OneEuro
 
+    refuse_shared_files(json_out, output, csv_out, stats)
     if stats is not None:
         check_writable(stats)
     with (
@@ -615,6 +643,17 @@ def webcam(
         raise typer.Exit(2)
     if not summary.processed:
         raise InputError(f"{source} gave no frame")
+
+
+def refuse_shared_files(json_out: str | None, *others: Path | None) -> None:
+    """Two outputs cannot have one file, and only JSON rows can go to standard output."""
+    names = [str(path) for path in others if path is not None]
+    if "-" in names:
+        raise InputError("only --json takes -, for standard output")
+    if json_out not in (None, "-"):
+        names.append(str(json_out))
+    if len(set(names)) < len(names):
+        raise InputError(f"two outputs have one file: {', '.join(names)}")
 
 
 def size_in_px(text: str | None) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import chain
 
 from ..runtime.errors import InputError
@@ -56,8 +56,8 @@ class Candidate(Description):
     @property
     def description(self) -> Description:
         """The candidate without what it calls."""
-        values = {f.name: getattr(self, f.name) for f in fields(Description)}
-        return Description(**values | {"inputs_digest": digest_of(self.inputs)})
+        about = Description(**{f.name: getattr(self, f.name) for f in fields(Description)})
+        return replace(about, inputs_digest=digest_of(self.inputs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,22 +85,29 @@ def read_age_gender(folder: Path) -> AgeGenderTable:
     return AgeGenderTable(tuple(files), tuple(groups), np.array(ages), np.array(female))
 
 
-def check_pictures(table: AgeGenderTable) -> AgeGenderTable:
-    """Read every picture once; byte-identical ones are put into one group, or a split would leak.
+def check_pictures(table: AgeGenderTable) -> None:
+    """Read every picture once.
 
     Raises:
         InputError: one that cannot be read, named.
     """
+    for file in table.files:
+        read_image(file)
+
+
+def join_copies(table: AgeGenderTable) -> AgeGenderTable:
+    """Put byte-identical pictures into one group, or a split would leak. Whoever splits a table does this first."""
     groups = list(table.groups)
     group_of: dict[bytes, str] = {}
     joined = 0
     for i, file in enumerate(table.files):
-        read_image(file)
         digest = hashlib.sha256(file.read_bytes()).digest()
         group = group_of.setdefault(digest, groups[i])
-        if group != groups[i]:
+        old = groups[i]
+        if group != old:
             joined += 1
-            groups = [group if g == groups[i] else g for g in groups]
+            groups = [group if g == old else g for g in groups]
+            group_of = {d: group if g == old else g for d, g in group_of.items()}
     if joined:
         log.warning("%d pictures are byte-identical to others of another group; they stay on one side", joined)
     return AgeGenderTable(table.files, tuple(groups), table.age, table.female)

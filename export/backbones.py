@@ -174,6 +174,15 @@ class Stages(nn.Module):
             maps.append(x)
         return maps
 
+    def last_size(self, input_size: int) -> int:
+        """Side of the last map for a square input: some networks round down, others up."""
+        training = self.training
+        self.eval()
+        with torch.no_grad():
+            side = int(self(torch.zeros(1, 3, input_size, input_size))[-1].shape[2])
+        self.train(training)
+        return side
+
     def _measure_channels(self) -> tuple[int, ...]:
         training = self.training
         self.eval()

@@ -17,7 +17,7 @@ from ..runtime.preprocess import resized
 from ..runtime.runner import Runner
 from ..runtime.spec import Task
 from ..runtime.values import FloatArray, Image
-from .age_gender_data import AgeGenderTable, read_age_gender
+from .age_gender_data import AgeGenderTable, join_copies, read_age_gender
 from .class_data import read_classes
 from .evaluation import BATCH, Progress, quiet, readable_pictures, readable_rows
 
@@ -95,6 +95,7 @@ def age_gender_summary(found: FloatArray, table: AgeGenderTable) -> dict[str, An
 def _rows(data: Path, validation_only: bool) -> AgeGenderTable:
     table = read_age_gender(data)
     if validation_only:
+        table = join_copies(table)
         table = table.mask(table.validation())
     if not len(table):
         raise InputError(f"{data}: nothing to evaluate; no group falls into the validation split")

@@ -67,13 +67,13 @@ class Report:
 
     def plot_epochs(self, names: Sequence[str], *, path: Path | None = None) -> None:
         """Draw the epoch means of the named metrics; to a PNG when `path` is given, else on screen."""
-        import matplotlib
-
-        if path is not None:
-            matplotlib.use("Agg")
         import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure
 
-        figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+        # A figure of its own needs no window system; only pyplot's can be shown.
+        make: Any = plt.figure if path is None else Figure
+        figure = make(figsize=(7, 4), layout="constrained")
+        axes = figure.add_subplot()
         last = int(-(-max((p for p, _ in self.rows), default=0) // 1))
         averages = {epoch: self.report_avgs(epoch) for epoch in range(1, last + 1)}
         for name in names:
@@ -87,4 +87,4 @@ class Report:
             figure.savefig(path, dpi=120)
         else:
             plt.show()
-        plt.close(figure)
+            plt.close(figure)

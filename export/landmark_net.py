@@ -57,7 +57,7 @@ class LandmarkNet(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.merge = nn.ModuleList(separable(width) for _ in channels[:-1])
         self.heat = nn.Conv2d(width, POINTS, 1)
-        coarse = -(-input_size // 32)
+        coarse = self.backbone.last_size(input_size)
         self.summary = nn.Sequential(
             nn.Conv2d(channels[-1], width, 1, bias=False),
             nn.BatchNorm2d(width),

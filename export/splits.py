@@ -17,11 +17,12 @@ HELD_OUT_PICTURES = 0.2
 def held_out(groups: Sequence[str], fraction: float = HELD_OUT) -> npt.NDArray[np.bool_]:
     """Mark the validation rows (n,). A group falls on one side whole, whatever other rows there are.
 
-    Of few groups at least one is held out, as long as one is left to train on.
+    Of two groups or more at least one is held out, and at least one is left to train on.
     """
     position = {group: _unit_hash(group) for group in groups}
     if len(position) > 1:
         fraction = max(fraction, np.nextafter(min(position.values()), 1))
+        fraction = min(fraction, max(position.values()))
     return np.array([position[group] < fraction for group in groups], dtype=bool)
 
 

@@ -13,7 +13,7 @@ import torch
 from ..bench.comparison import Ratio, paired_ratio
 from ..bench.measure import Candidate, measure_interleaved
 from ..bench.parity import ParityGate
-from ..runtime.errors import CheckFailed, InputError, ModelError
+from ..runtime.errors import CheckFailed, InputError, ModelError, OutputError
 from ..runtime.files import check_writable
 from ..runtime.onnx_runner import INPUT, OnnxRunner
 from ..runtime.runner import Precision, Provider, Runner
@@ -79,6 +79,8 @@ def export_onnx(
         raise InputError("int8 needs a folder of pictures: --precision int8 --calibrate DIR")
     if precision is not Precision.INT8 and int8 is not None:
         raise InputError(f"--calibrate is for int8, not for {precision.value}")
+    if target.suffix != ".onnx" or target.resolve() == source.resolve():
+        raise OutputError(f"wanted another file, NAME.onnx, to write to; found {target}")
     check_writable(target)
     with reference_runner(source) as reference:
         partial = target.with_name(f"{target.stem}.partial.onnx")

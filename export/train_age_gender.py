@@ -17,7 +17,7 @@ from ..runtime.images import read_image
 from ..runtime.preprocess import resized
 from ..runtime.spec import ModelSpec, Task
 from ..runtime.values import Image
-from .age_gender_data import AgeGenderTable, check_pictures, check_split, read_age_gender
+from .age_gender_data import AgeGenderTable, check_pictures, check_split, join_copies, read_age_gender
 from .age_gender_net import OUTPUTS, AgeGenderNet, age_gender_losses
 from .augmentation import colour, degrade, occlude
 from .networks import continue_from
@@ -89,7 +89,8 @@ class AgeGenderTraining:
         gender_weight: float = 2.0,
         seed: int = 0,
     ) -> None:
-        table = check_pictures(read_age_gender(data))
+        table = join_copies(read_age_gender(data))
+        check_pictures(table)
         validation = check_split(table, data)
         self.config: dict[str, Any] = {
             "backbone": backbone,

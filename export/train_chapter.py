@@ -18,7 +18,7 @@ from ..runtime.geometry import landmark_bounds, longer_side
 from ..runtime.images import read_image
 from ..runtime.spec import ModelSpec, Task
 from ..runtime.values import FloatArray
-from .age_gender_data import check_pictures, check_split, read_age_gender
+from .age_gender_data import check_pictures, check_split, join_copies, read_age_gender
 from .age_gender_net import OUTPUTS as AGE_GENDER_OUTPUTS
 from .chapter_nets import OLDEST, SIZE, ChapterAgeGenderNet, ChapterLandmarkNet
 from .frozen_features import features_of
@@ -94,7 +94,8 @@ class ChapterAgeGenderTraining:
         gender_weight: float = 1.0,
         seed: int = 0,
     ) -> None:
-        table = check_pictures(read_age_gender(data))
+        table = join_copies(read_age_gender(data))
+        check_pictures(table)
         validation = check_split(table, data)
         self.config = chapter_config(data, backbone, weights, normalisation) | {
             "age_weight": age_weight,

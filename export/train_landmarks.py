@@ -66,6 +66,7 @@ class LandmarkTraining:
             "input_size": input_size,
             "frozen": frozen,
             "gentle": gentle,
+            "dims": dims,
             "weights": Path(weights).name,
             "data": data.name,
             "face_free": face_free.name if face_free is not None else None,

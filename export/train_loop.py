@@ -81,15 +81,15 @@ def fit(task: Training, train: TrainConfig, out: Path, *, resume: bool = False) 
         InputError: options that cannot work, nothing to resume, or a loss that is no longer a number.
         OutputError: `out` cannot be written.
     """
+    check_run(out, resume)
+    _make_folder(out)
     fabric = _fabric(train)
     first = fabric.is_global_zero
-    if first:
-        _prepare(out, resume)
     state = _start(fabric, task, train)
     if resume:
         _restore(out, task, train, state)
     state.board = _tensorboard(out) if first else None
-    while state.epoch < train.epochs:
+    while state.epoch < train.epochs and not _has_stopped(train, state):
         # Dropout too is the same after a resume, and another in each process.
         torch.manual_seed((train.seed * 100_003 + state.epoch) * fabric.world_size + fabric.global_rank)
         _train_epoch(fabric, task, train, state)
@@ -102,12 +102,15 @@ def fit(task: Training, train: TrainConfig, out: Path, *, resume: bool = False) 
             _keep(out, task, train, state, metrics)
             log.info("epoch %d: %s", state.epoch, "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
         fabric.barrier()
-        if train.patience and state.stale >= train.patience:
-            log.info("stopped early: %s has not improved for %d epochs", task.score, state.stale)
-            break
+    if first and _has_stopped(train, state):
+        log.info("stopped early: %s has not improved for %d epochs", task.score, state.stale)
     if state.board is not None:
         state.board.close()
     return load_checkpoint(out / BEST)
+
+
+def _has_stopped(train: TrainConfig, state: _State) -> bool:
+    return bool(train.patience) and state.stale >= train.patience
 
 
 def is_first_process() -> bool:
@@ -127,7 +130,7 @@ def _fabric(train: TrainConfig) -> Fabric:
             strategy="ddp" if train.devices * train.nodes > 1 else "auto",
             precision="bf16-mixed" if train.bfloat16 else "32-true",
         )
-    except (RuntimeError, ValueError, ModuleNotFoundError) as error:
+    except (RuntimeError, ValueError, TypeError, ModuleNotFoundError) as error:
         raise InputError(f"--device {train.device} cannot be used ({str(error).splitlines()[0]})") from error
     fabric.launch()
     return fabric
@@ -225,11 +228,19 @@ def predict_batches(net: nn.Module, images: Image, *, batch: int = 64) -> tuple[
     return tuple(torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
 
 
-def _prepare(out: Path, resume: bool) -> None:
+def check_run(out: Path, resume: bool) -> None:
+    """Make sure that a training may write to `out`; ask before anything that takes time.
+
+    Raises:
+        InputError: a training that is in the way, or none to resume.
+    """
     if resume and not (out / LAST).is_file():
         raise InputError(f"nothing to resume: no {out / LAST}")
     if not resume and (out / LAST).exists():
         raise InputError(f"{out} already holds a training; add --resume to go on, or name another --out")
+
+
+def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -242,6 +253,11 @@ NOT_DECISIVE = {"workers", "device", "devices", "nodes"}
 def _settings(task: Training, train: TrainConfig) -> dict[str, Any]:
     """What decides the result of a training; where it runs does not, but for rounding."""
     return task.config | {"train": {k: v for k, v in asdict(train).items() if k not in NOT_DECISIVE}}
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with those of the loop beside the task's."""
+    return {k: v for k, v in settings.items() if k != "train"} | settings.get("train", {})
 
 
 def _keep(out: Path, task: Training, train: TrainConfig, state: _State, metrics: dict[str, float]) -> None:
@@ -281,18 +297,17 @@ def _tensorboard(out: Path) -> Any:
 
 def _restore(out: Path, task: Training, train: TrainConfig, state: _State) -> None:
     checkpoint = load_checkpoint(out / LAST)
-    wanted = _settings(task, train)
-    changed = [k for k in {**wanted, **checkpoint.config} if checkpoint.config.get(k) != wanted.get(k)]
+    then, now = _flat(checkpoint.config), _flat(_settings(task, train))
+    changed = [f"{k} was {then.get(k)}, is {now.get(k)}" for k in {**now, **then} if then.get(k) != now.get(k)]
     if changed:
-        raise InputError(f"{out / LAST} was trained with other settings ({', '.join(changed)}); resume with the same")
+        raise InputError(f"{out / LAST} was trained with other settings ({'; '.join(changed)}); resume with the same")
     kept = checkpoint.training
     if not kept:
         raise InputError(f"{out / LAST} is a finished model, not an interrupted training")
     state.net.load_state_dict(kept["net"])
     state.averaged.load_state_dict(kept["averaged"])
     state.optimiser.load_state_dict(kept["optimiser"])
-    for position, row in kept["rows"]:
-        state.report.record(position, **row)
+    state.report.rows = [(float(position), dict(row)) for position, row in kept["rows"]]
     state.epoch, state.best, state.stale = int(kept["epoch"]), float(kept["best"]), int(kept["stale"])
 
 

@@ -49,7 +49,10 @@ def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | Non
         return None
     focal = float(max(size_px))
     camera = np.array([[focal, 0, size_px[0] / 2], [0, focal, size_px[1] / 2], [0, 0, 1]])
-    found, rotation, _ = cv2.solvePnP(CANONICAL[RIGID], points, camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    try:
+        found, rotation, _ = cv2.solvePnP(CANONICAL[RIGID], points, camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    except cv2.error:  # all points in one place
+        return None
     if not found:
         return None
     return pose_of(np.asarray(cv2.Rodrigues(np.asarray(rotation))[0], dtype=np.float64))

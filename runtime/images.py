@@ -49,7 +49,7 @@ def write_image(path: Path, pixels: Image) -> None:
 
 def find_images(folder: Path) -> list[Path]:
     """List the pictures below a folder, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
 
 
 def expand(inputs: Sequence[Path], failures: list[str]) -> Iterator[Path]:

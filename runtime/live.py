@@ -109,6 +109,10 @@ class LiveRun:
 
         def end(number: int, _: object) -> None:
             self.ended_by = signal.Signals(number)
+            self._view.ended = True
+            for sink in self._sinks:
+                if isinstance(sink, BackgroundSink):
+                    sink.hurry()
             signal.signal(number, usual[self.ended_by])
 
         for number in usual:

@@ -17,7 +17,19 @@ from .rows import face_rows
 from .values import POINTS, Faces, Frame, Image, size_of
 
 CSV_HEADER = (
-    *("frame", "timestamp_ns", "track_id", "box_x1", "box_y1", "box_x2", "box_y2", "score", "presence"),
+    *(
+        "frame",
+        "timestamp_ns",
+        "track_id",
+        "box_x1",
+        "box_y1",
+        "box_x2",
+        "box_y2",
+        "score",
+        "presence",
+        "age",
+        "female",
+    ),
     *("yaw", "pitch", "roll"),
     *(f"{axis}{i}" for i in range(POINTS) for axis in "xyz"),
 )
@@ -74,7 +86,7 @@ class JsonLinesSink:
 
 
 class CsvSink:
-    """A line a face: frame, timestamp, track, box, score, presence, pose in degrees, and 68 points in px."""
+    """A line a face: frame, timestamp, track, box, score, presence, age, female, pose in degrees, 68 points in px."""
 
     wants_picture = False
 
@@ -90,7 +102,16 @@ class CsvSink:
         for row in face_rows(faces, size_of(frame.pixels)):
             pose = row["pose"] or {}
             points = [v for point in row["landmarks"] or [] for v in point]
-            head = [frame.index, frame.timestamp_ns, row.get("track_id"), *row["box"], row["score"], row["presence"]]
+            head = [
+                frame.index,
+                frame.timestamp_ns,
+                row.get("track_id"),
+                *row["box"],
+                row["score"],
+                row["presence"],
+                row["age"],
+                row["female"],
+            ]
             self._write([*head, pose.get("yaw"), pose.get("pitch"), pose.get("roll"), *points])
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import shutil
@@ -19,6 +20,8 @@ from .files import check_writable
 from .images import write_image
 from .values import Faces, Frame, Image, size_of
 
+PATIENCE_S = 5.0
+"""How long a writer may take for its last frames once a run is to end."""
 MAX_GAP_S = 5.0
 """A longer gap, such as a lost camera's, is not filled."""
 RESERVE_BYTES = 32 << 20
@@ -71,8 +74,10 @@ class VideoSink:
             self._writer = self._open()
         if size_of(picture) != self._size:
             picture = np.asarray(cv2.resize(picture, self._size), dtype=np.uint8)
-        due = round((frame.timestamp_ns - self._start_ns) * self._fps / 1e9)
-        missing = min(due - self._written, round(MAX_GAP_S * self._fps))
+        missing = self._due(frame) - self._written
+        if missing > MAX_GAP_S * self._fps:
+            self._start_ns += round(missing * 1e9 / self._fps)  # the video goes on as if the gap had not been
+            missing = 0
         if self._last is not None:
             for _ in range(missing):
                 self._append(self._writer, self._last)
@@ -94,6 +99,10 @@ class VideoSink:
             os.replace(self._partial, self._path)
         except OSError as error:
             raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
+
+    def _due(self, frame: Frame) -> int:
+        """How many frames should stand before this one."""
+        return round((frame.timestamp_ns - self._start_ns) * self._fps / 1e9)
 
     def _check_room(self) -> None:
         free = shutil.disk_usage(self._partial.parent).free
@@ -130,6 +139,8 @@ class View:
 
     hud: bool = True
     contours: bool = True
+    ended: bool = False
+    """The run is to end: a pause is over."""
 
 
 class WindowSink:
@@ -173,7 +184,7 @@ class WindowSink:
         return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
 
     def _wait_for_space(self) -> int:
-        while not self._is_closed():
+        while not self._is_closed() and not self._view.ended:
             key = cv2.waitKey(50) & 0xFF
             if key in (ord(" "), ord("q"), ord("s")):
                 return key
@@ -196,27 +207,52 @@ class BackgroundSink:
         self._queue: queue.Queue[tuple[Frame, Faces, Image] | None] = queue.Queue(capacity)
         self._failure: BaseException | None = None
         self._goes_on = True
+        self._hurry = False
         self._thread = threading.Thread(target=self._run, name="mien writer", daemon=True)
         self._thread.start()
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
         """Hand one result over."""
         self._raise_failure()
-        try:
-            self._queue.put((frame, faces, picture), block=not self._live)
-        except queue.Full:
-            self.missed += 1
+        while not self._put((frame, faces, picture), wait=not self._live):
+            if self._live or self._hurry:
+                self.missed += 1
+                break
         return self._goes_on
 
+    def hurry(self) -> None:
+        """Wait no longer for a writer that is stuck, such as a pipe that nobody reads: the run is to end."""
+        self._hurry = True
+
     def close(self) -> None:
-        """Write what is left and close the sink."""
+        """Write what is left and close the sink; a writer that is stuck in a run that is to end is left behind."""
+        while self._thread.is_alive():
+            if self._put(None, wait=True):
+                self._thread.join(PATIENCE_S if self._hurry else None)
+                break
+            if self._hurry and not self._drain():
+                break
         if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+            raise OutputError("an output is stuck: what reads it does not go on; its last rows are lost")
         try:
             self._sink.close()
         finally:
             self._raise_failure()
+
+    def _put(self, item: tuple[Frame, Faces, Image] | None, *, wait: bool) -> bool:
+        try:
+            self._queue.put(item, block=wait, timeout=0.2)
+        except queue.Full:
+            return False
+        return True
+
+    def _drain(self) -> bool:
+        """Make room for the end by dropping what waits; False when there is nothing to drop."""
+        with contextlib.suppress(queue.Empty):
+            self._queue.get_nowait()
+            self.missed += 1
+            return True
+        return False
 
     def _run(self) -> None:
         # After a failure the queue is still emptied, or the other side would wait for ever.

@@ -276,7 +276,7 @@ def test_summary_needs_no_data_and_training_does() -> None:
     totals = json.loads(mien("train", "age-gender", "--backbone", "vgg16", "--summary", "--json").stdout)
     assert totals["parameters"] == 18_197_634 and totals["trainable"] == 3_482_946
     table = mien("train", "classify", "--backbone", "reslayer", "--weights", "none", "--summary").stdout
-    assert "ResLayer" not in table and "Conv2d" in table and "multiply_adds" in table
+    assert "stages.0.3.conv.0" in table and "Conv2d" in table and "multiply_adds" in table
     assert "--data FOLDER is needed" in one_line(mien("train", "landmarks", "--weights", "none", code=2))
 
 
@@ -316,7 +316,9 @@ def test_predict_tells_ages_and_shows_faces_in_3d(tmp_path: Path) -> None:
     assert face["age"] is None and face["female"] is None
     blank = tmp_path / "blank.png"
     cv2.imwrite(str(blank), np.zeros((64, 64, 3), np.uint8))
-    assert "nothing to show in 3D" in one_line(mien("predict", blank, "--view3d", tmp_path / "none.html", code=2))
+    assert "no face was found in a picture" in one_line(
+        mien("predict", blank, "--view3d", tmp_path / "none.html", code=2)
+    )
     assert not (tmp_path / "none.html").exists()
 
 
@@ -338,3 +340,25 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
     assert "cpu was" in one_line(mien("bench", "compare", old, new, code=2))
     assert "wanted a rule" in one_line(mien("bench", "compare", old, old, "--fail-if", "fast", code=2))
     assert "cannot be read" in one_line(mien("bench", "compare", old, tmp_path / "none.json", code=2))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["train", "landmarks", "--recipe", "chapter", "--start", "no.pt", "--gentle"], "takes no --start, --gentle"),
+        (["train", "age-gender", "--age-weight", "0"], "above 0"),
+        (["webcam", "--csv", "-", "--no-show"], "only --json takes -"),
+        (["webcam", "--csv", "x", "--json", "x", "--no-show"], "two outputs have one file"),
+        (["export", "x.pt", "-o", "y.onnx", "--allow-slow"], "are for --precision int8"),
+        (["export", "x.pt", "-o", "y.txt"], "wanted another file, NAME.onnx"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(command: list[str], message: str, tmp_path: Path) -> None:
+    assert message in one_line(mien(*command, code=2))
+
+
+def test_a_run_in_the_way_is_told_before_the_work(class_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "last.pt").touch()
+    command = ["train", "classify", "--data", class_folder, "--backbone", "reslayer", "--weights", "none"]
+    assert "already holds a training" in one_line(mien(*command, "--out", tmp_path, "--devices", "2", code=2))
+    assert "nothing to resume" in one_line(mien(*command, "--out", tmp_path / "x", "--resume", code=2))

@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.export.age_gender_data import check_pictures, check_split, read_age_gender
+from mien.export import evaluation_attributes
+from mien.export.age_gender_data import check_pictures, check_split, join_copies, read_age_gender
 from mien.export.class_data import read_classes
+from mien.export.prologue import Normalisation
+from mien.export.splits import held_out
+from mien.export.train_age_gender import AgeGenderTraining
 from mien.runtime.errors import InputError
 
 
@@ -50,9 +54,27 @@ def test_an_unreadable_picture_is_named_before_training(age_gender_folder: Path)
 def test_copies_in_two_groups_become_one_group(age_gender_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.copy(age_gender_folder / "images" / "00.png", age_gender_folder / "images" / "20.png")
     with caplog.at_level(logging.WARNING, logger="mien"):
-        table = check_pictures(read_age_gender(age_gender_folder))
+        table = join_copies(read_age_gender(age_gender_folder))
     assert table.groups[0] == table.groups[1] == table.groups[20] == table.groups[21] == "0"
     assert "1 pictures are byte-identical" in caplog.text
+
+
+def test_what_is_held_out_is_what_training_holds_out(age_gender_folder: Path) -> None:
+    raw = read_age_gender(age_gender_folder)
+    held, trained = np.flatnonzero(raw.validation())[0], np.flatnonzero(~raw.validation())[0]
+    images = age_gender_folder / "images"
+    shutil.copy(raw.files[trained], images / raw.files[held].name)
+    task = AgeGenderTraining(
+        age_gender_folder,
+        backbone="mobilenet_v3_small",
+        weights="none",
+        normalisation=Normalisation.IMAGENET,
+        input_size=64,
+    )
+    measured = evaluation_attributes._rows(age_gender_folder, True)
+    assert measured.files == task.held.files
+    copies = {raw.files[held], raw.files[trained]}
+    assert len(copies & set(measured.files)) in (0, 2)  # both on one side
 
 
 def test_one_gender_and_one_group_cannot_be_split(age_gender_folder: Path) -> None:
@@ -92,3 +114,9 @@ def test_bad_class_folders_are_told(class_folder: Path, tmp_path: Path, caplog: 
     shutil.copy(class_folder / "disc" / "00.png", class_folder / "square" / "other.png")
     with pytest.raises(InputError, match="the same picture in two classes"):
         read_classes(class_folder)
+
+
+def test_each_side_of_a_split_has_something() -> None:
+    for number in range(200):
+        held = held_out([f"{number}-{i}" for i in range(2)], 0.9)
+        assert held.sum() == 1

@@ -161,7 +161,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_by_another(landmark_folder: Pa
     fit(tiny_training(landmark_folder), config(1), tmp_path / "run")
     with pytest.raises(InputError, match="already holds a training; add --resume"):
         fit(tiny_training(landmark_folder), config(1), tmp_path / "run")
-    with pytest.raises(InputError, match=r"trained with other settings \(train\)"):
+    with pytest.raises(InputError, match=r"trained with other settings \(epochs was 1, is 3\)"):
         fit(tiny_training(landmark_folder), config(3), tmp_path / "run", resume=True)
 
 
@@ -179,6 +179,17 @@ def test_early_stopping(landmark_folder: Path, tmp_path: Path, monkeypatch: pyte
     fit(task, TrainConfig(epochs=9, batch_size=8, learning_rate=1e-4, workers=0, patience=2), tmp_path / "run")
     assert load_checkpoint(tmp_path / "run" / LAST).training["epoch"] == 3
     assert load_checkpoint(tmp_path / "run" / BEST).spec.provenance["epochs"] == "1 of 9"
+
+
+def test_what_has_stopped_early_is_not_trained_on(
+    landmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = TrainConfig(epochs=9, batch_size=8, learning_rate=1e-4, workers=0, patience=1)
+    for resume in (False, True):
+        task = tiny_training(landmark_folder)
+        monkeypatch.setattr(task, "validate", lambda net: {"nme": 5.0})
+        fit(task, train, tmp_path / "run", resume=resume)
+        assert load_checkpoint(tmp_path / "run" / LAST).training["epoch"] == 2
 
 
 def test_one_subject_cannot_be_split(landmark_folder: Path) -> None:
@@ -234,6 +245,15 @@ def test_a_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_checkpoint_into_nowhere(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
         save_checkpoint(tmp_path / "none" / "c.pt", Checkpoint(SPEC, {}, {}, {}))
+
+
+def test_time_left_after_a_resume_counts_what_was_done_since() -> None:
+    now = [0.0]
+    report = Report(10, clock=lambda: now[0])
+    report.rows = [(position, {"trn_loss": 1.0}) for position in (1, 2, 3, 4, 5)]  # as a resume restores them
+    now[0] = 10.0
+    report.record(5.5, trn_loss=1.0)
+    assert report.seconds_left() == pytest.approx(90)
 
 
 def test_report_averages_by_epoch(tmp_path: Path) -> None:

@@ -59,3 +59,4 @@ def test_axes_are_those_of_the_rotation() -> None:
 
 def test_what_is_no_face_has_no_pose() -> None:
     assert head_pose(np.full((68, 3), np.nan), SIZE) is None
+    assert head_pose(np.full((68, 3), 50.0), SIZE) is None  # all points in one place

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.runtime import sinks
 from mien.runtime.errors import OutputError
 from mien.runtime.live import close_all
 from mien.runtime.overlay import CONTOURS, draw_faces
@@ -74,6 +75,15 @@ def test_dropped_frames_are_filled_by_the_last_one(tmp_path: Path) -> None:
     assert count(tmp_path / "out.avi") == 6
 
 
+def test_a_long_gap_is_left_out_once_and_for_all(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.avi", fps=10)
+    for i in [0, 1, 2, *range(602, 612)]:  # a minute without a picture
+        late = Frame(frame(i).pixels, timestamp_ns=i * 100_000_000, index=i)
+        sink.write(late, Faces.empty(), late.pixels)
+    sink.close()
+    assert count(tmp_path / "out.avi") == 13
+
+
 def test_a_full_disk_ends_a_video_that_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out.mp4"
     sink = VideoSink(path, fps=2)
@@ -112,7 +122,8 @@ def test_csv_has_a_line_a_face(tmp_path: Path) -> None:
     sink = CsvSink(tmp_path / "faces.csv")
     faces = Faces.from_boxes(np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]]), np.array([0.9, 0.8]))
     points = np.random.default_rng(0).uniform(0, 40, (2, 68, 3))
-    sink.write(frame(3), faces.with_fields(landmarks=points, track_id=np.array([0, 4])), frame(3).pixels)
+    known = faces.with_fields(landmarks=points, track_id=np.array([0, 4]), age=np.array([31.24, np.nan]))
+    sink.write(frame(3), known, frame(3).pixels)
     sink.write(frame(4), Faces.empty(), frame(4).pixels)
     sink.write(frame(5), faces.mask(np.array([0])), frame(5).pixels)  # without landmarks
     sink.close()
@@ -120,6 +131,7 @@ def test_csv_has_a_line_a_face(tmp_path: Path) -> None:
         rows = list(csv.DictReader(handle))
     assert [(r["frame"], r["track_id"]) for r in rows] == [("3", "0"), ("3", "4"), ("5", "")]
     assert float(rows[1]["z67"]) == pytest.approx(points[1, 67, 2], abs=0.01) and rows[0]["box_x2"] == "3.0"
+    assert (rows[0]["age"], rows[1]["age"], rows[0]["female"]) == ("31.2", "", "")
 
 
 def test_background_writes_all_before_it_closes() -> None:
@@ -141,6 +153,20 @@ def test_a_camera_does_not_wait_for_a_slow_output() -> None:
     recorder.go.set()
     sink.close()
     assert len(recorder.seen) + sink.missed == 20 and len(recorder.seen) in (2, 3)
+
+
+def test_a_stuck_output_does_not_keep_a_run_that_is_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "PATIENCE_S", 0.05)
+    recorder, stuck = Recorder(), threading.Event()
+    monkeypatch.setattr(recorder, "write", lambda *_: stuck.wait(20))
+    sink = BackgroundSink(recorder, capacity=2)
+    threading.Timer(0.3, sink.hurry).start()
+    for i in range(6):  # the fourth waits until the run is told to end
+        sink.write(frame(i), Faces.empty(), frame(i).pixels)
+    assert sink.missed >= 1
+    with pytest.raises(OutputError, match="an output is stuck"):
+        sink.close()
+    stuck.set()
 
 
 def test_a_failure_in_the_background_reaches_the_caller() -> None:
