@@ -46,7 +46,7 @@ def read_frames(clip: Path, side_by_side: int) -> list[Image]:
 
 def mien_steps(threads: int) -> Callable[[Image], int]:
     """A function that tracks the faces of the next frame and returns how many there are."""
-    pipeline = Pipeline.load(provider=Provider.CPU, threads=threads, max_side=480)
+    pipeline = Pipeline.load(attributes=False, provider=Provider.CPU, threads=threads, max_side=480)
     tracker = Tracker(pipeline)
     return lambda pixels: len(tracker.update(Frame(pixels, time.monotonic_ns(), 0)))
 

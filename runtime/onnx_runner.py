@@ -128,6 +128,8 @@ def _session(path: Path, provider: Provider, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Memory is planned anew for each shape else, and kept: 30 MB for the detector's two sizes, and no faster.
+    options.enable_mem_pattern = False
     # Worker threads spin within a call only: the two models of a pipeline, and the capture, share the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
