@@ -18,6 +18,7 @@ from typing import Any
 try:
     from mien.export.messages import needs_torch, say, stderr
     from mien.export.train_commands import train_app
+    from mien.runtime.detector import DEFAULT_MAX_SIDE, LIVE_MAX_SIDE
     from mien.runtime.errors import CheckFailed, InputError, MienError
     from mien.runtime.runner import DEFAULT_THREADS, Precision, Provider
     from mien.runtime.spec import Task
@@ -123,7 +124,9 @@ AGE_GENDER = typer.Option(None, "--age-gender", help="Age and gender model; defa
 ATTRIBUTES = typer.Option(True, "--attributes/--no-attributes", help="Tell age and gender.")
 PROVIDER = typer.Option(Provider.AUTO, "--provider", help="What runs the models; auto takes the fastest that works.")
 THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads of one operator; 0: all cores.")
-MAX_SIDE = typer.Option(640, "--max-side", min=64, help="Detect on pictures reduced to this longer side, px.")
+MAX_SIDE = typer.Option(
+    DEFAULT_MAX_SIDE, "--max-side", min=64, help="Detect on pictures reduced to this longer side, px."
+)
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 HELD_OUT = typer.Option(False, "--held-out", help="Only what mien train holds out of this folder for validation.")
 
@@ -246,7 +249,9 @@ def webcam(
     attributes: bool = ATTRIBUTES,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
-    max_side: int = typer.Option(480, "--max-side", min=64, help="Detect on frames reduced to this longer side, px."),
+    max_side: int = typer.Option(
+        LIVE_MAX_SIDE, "--max-side", min=64, help="Detect on frames reduced to this longer side, px."
+    ),
 ) -> None:
     """Follow faces in a live or recorded video."""
     from mien.runtime.capture import open_capture
@@ -472,7 +477,7 @@ def evaluate_landmarks(
     from mien.export.evaluation import evaluate_pipeline
 
     if detect:
-        with open_pipeline(model, detector, provider=provider, threads=threads, max_side=640) as pipeline:
+        with open_pipeline(model, detector, provider=provider, threads=threads, max_side=DEFAULT_MAX_SIDE) as pipeline:
             summary = evaluate_pipeline(pipeline, data, validation_only=held_out, progress=progress)
     else:
         with open_runner(model, "landmarks", provider=provider, threads=threads) as runner:
@@ -525,7 +530,7 @@ def evaluate_age_gender(
 
     if detect:
         with open_pipeline(
-            None, detector, model, attributes=True, provider=provider, threads=threads, max_side=640
+            None, detector, model, attributes=True, provider=provider, threads=threads, max_side=DEFAULT_MAX_SIDE
         ) as pipeline:
             summary = evaluate_age_gender_pipeline(pipeline, data, validation_only=held_out, progress=progress)
     else:

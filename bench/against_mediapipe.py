@@ -18,6 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..runtime.detector import LIVE_MAX_SIDE
 from ..runtime.pipeline import Pipeline
 from ..runtime.runner import DEFAULT_THREADS, Provider
 from ..runtime.tracker import Tracker
@@ -46,7 +47,7 @@ def read_frames(clip: Path, side_by_side: int) -> list[Image]:
 
 def mien_steps(threads: int) -> Callable[[Image], int]:
     """A function that tracks the faces of the next frame and returns how many there are."""
-    pipeline = Pipeline.load(attributes=False, provider=Provider.CPU, threads=threads, max_side=480)
+    pipeline = Pipeline.load(attributes=False, provider=Provider.CPU, threads=threads, max_side=LIVE_MAX_SIDE)
     tracker = Tracker(pipeline)
     return lambda pixels: len(tracker.update(Frame(pixels, time.monotonic_ns(), 0)))
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..runtime.errors import InputError
 from ..runtime.images import read_image
 from ..runtime.values import FloatArray
-from .splits import held_out
+from .splits import held_out, training_split
 from .tables import numbers, read_rows
 
 log = logging.getLogger("mien")
@@ -119,9 +119,7 @@ def check_split(table: AgeGenderTable, folder: Path) -> npt.NDArray[np.bool_]:
     Raises:
         InputError: one side would be empty, or have one gender only.
     """
-    validation = table.validation()
-    if validation.all() or not validation.any():
-        raise InputError(f"{folder}: {len(set(table.groups))} group(s) are too few to hold one out")
+    validation = training_split(table.groups, folder, noun="group")
     for side, rows in (("training", ~validation), ("validation", validation)):
         if len(np.unique(table.female[rows])) < 2:
             raise InputError(f"{folder}: the {side} split has one gender only; both are needed")

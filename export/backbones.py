@@ -32,8 +32,6 @@ class Architecture:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "mobilenet_v2": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 17)),
-    # To the last block, of 320 channels.
-    "mobilenet_v2_long": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 18)),
     # A fifth faster and a fifth smaller: without one block of 24 and one of 160 channels.
     "mobilenet_v2_lean": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 17), frozenset({3, 16})),
     # For a detector: ends at stride 16 with 64 channels.

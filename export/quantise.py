@@ -73,7 +73,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def quantise(source: Path, target: Path, images: Image, *, preset: Preset, in_float: frozenset[str]) -> None:
-    """Write an int8 copy of a float32 model file; the nodes named in `in_float` stay as they are.
+    """Write an int8 copy of a float32 model file, without its spec; the nodes named in `in_float` stay as they are.
 
     images: (n, h, w, 3) uint8, what activations are calibrated on.
 
@@ -97,9 +97,6 @@ def quantise(source: Path, target: Path, images: Image, *, preset: Preset, in_fl
                 )
         except ValueError as error:  # a nearly constant tensor has no histogram
             raise InputError(f"the pictures cannot calibrate {source.name} ({error}); take more, and others") from error
-    model = onnx.load(target)
-    _keep_metadata(onnx.load(source), model)
-    onnx.save(model, str(target))
 
 
 def named_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -111,31 +108,21 @@ def named_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def by_sensitivity(source: Path, quantised: Path, images: Image) -> list[str]:
     """Names of the quantised layers, the one whose output lost most first (by signal over noise in dB)."""
+    whole = named_nodes(onnx.load(source))
     with tempfile.TemporaryDirectory() as folder:
+        named, watched = Path(folder) / "named.onnx", Path(folder) / "watched.onnx"
+        onnx.save(whole, str(named))
         activations = []
-        for number, path in enumerate((source, quantised)):
-            watched = Path(folder) / f"{number}.onnx"
-            if path is source:
-                onnx.save(named_nodes(onnx.load(source)), str(Path(folder) / "named.onnx"))
-                path = Path(folder) / "named.onnx"
+        for path in (named, quantised):
             with _quietly():
                 modify_model_output_intermediate_tensors(str(path), str(watched))
                 activations.append(collect_activations(str(watched), _Reader(images[:SENSITIVITY_IMAGES])))
         with _quietly():
             errors = compute_activation_error(create_activation_matching(activations[1], activations[0]))
-    producer = {
-        output: node.name
-        for node in named_nodes(onnx.load(source)).graph.node
-        if node.op_type in ("Conv", "Gemm")
-        for output in node.output
-    }
+    layers = [node for node in whole.graph.node if node.op_type in ("Conv", "Gemm")]
+    producer = {output: node.name for node in layers for output in node.output}
     noise = {producer[t]: float(np.mean(e["qdq_err"])) for t, e in errors.items() if t in producer}
     return sorted(noise, key=lambda name: noise[name])
-
-
-def _keep_metadata(source: onnx.ModelProto, model: onnx.ModelProto) -> None:
-    del model.metadata_props[:]
-    model.metadata_props.extend(source.metadata_props)
 
 
 @contextlib.contextmanager

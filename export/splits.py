@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from ..runtime.errors import InputError
 
 HELD_OUT = 0.1
 """Share of the groups that training never sees."""
@@ -24,6 +27,18 @@ def held_out(groups: Sequence[str], fraction: float = HELD_OUT) -> npt.NDArray[n
         fraction = max(fraction, np.nextafter(min(position.values()), 1))
         fraction = min(fraction, max(position.values()))
     return np.array([position[group] < fraction for group in groups], dtype=bool)
+
+
+def training_split(groups: Sequence[str], folder: Path, *, noun: str) -> npt.NDArray[np.bool_]:
+    """Mark the validation rows (n,) of a folder's groups. noun: what a group is, for the error.
+
+    Raises:
+        InputError: one side would be empty.
+    """
+    validation = held_out(groups)
+    if validation.all() or not validation.any():
+        raise InputError(f"{folder}: {len(set(groups))} {noun}(s) are too few to hold one out")
+    return validation
 
 
 def _unit_hash(text: str) -> float:

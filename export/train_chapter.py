@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ..bench.metrics import age_gender_measures, normalised_mean_error
 from ..runtime.alignment import CROP_SCALE
-from ..runtime.errors import InputError
 from ..runtime.geometry import landmark_bounds, longer_side
 from ..runtime.images import read_image
 from ..runtime.spec import ModelSpec, Task
@@ -24,9 +23,9 @@ from .chapter_nets import OLDEST, SIZE, ChapterAgeGenderNet, ChapterLandmarkNet
 from .frozen_features import features_of
 from .landmark_data import read_landmarks
 from .prologue import Normalisation
-from .splits import held_out
+from .splits import training_split
 from .train_config import Share, TrainConfig
-from .train_loop import shuffled
+from .train_loop import in_batches, shuffled
 
 
 class ChapterLandmarkTraining:
@@ -37,9 +36,7 @@ class ChapterLandmarkTraining:
 
     def __init__(self, data: Path, *, backbone: str, weights: str, normalisation: Normalisation, seed: int = 0) -> None:
         table = read_landmarks(data)
-        validation = held_out(table.subjects)
-        if validation.all() or not validation.any():
-            raise InputError(f"{data}: {len(set(table.subjects))} subject(s) are too few to hold one out")
+        validation = training_split(table.subjects, data, noun="subject")
         self.config = chapter_config(data, backbone, weights, normalisation)
         self.net = ChapterLandmarkNet(backbone, weights=weights, normalisation=normalisation)
         sizes = np.array([read_image(f).shape[1::-1] for f in table.files], dtype=np.float64)
@@ -71,7 +68,7 @@ class ChapterLandmarkTraining:
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """L1 loss and NME."""
-        found = head_outputs(net, self.held)
+        found = in_batches(net, self.trained_by, self.held)
         fractions = found.numpy().reshape(len(found), -1, 2).astype(np.float64)
         errors = normalised_mean_error(fractions * self.sizes[:, None], self.points)
         return {"nme": float(errors.mean()), "val_loss": float(F.l1_loss(found, self.held_targets))}
@@ -131,7 +128,7 @@ class ChapterAgeGenderTraining:
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """MAE, CS@5, gender accuracy, and the loss."""
-        found = head_outputs(net, self.held)
+        found = in_batches(net, self.trained_by, self.held)
         loss = sum(self.losses(found, (_targets(self.table.age, self.table.female),)).values())
         age, female = OLDEST * found[:, 0].numpy(), found[:, 1].numpy()
         return age_gender_measures(age, female, self.table.age, self.table.female) | {"val_loss": float(loss)}
@@ -146,14 +143,6 @@ def chapter_config(data: Path, backbone: str, weights: str, normalisation: Norma
         "weights": Path(weights).name,
         "data": data.name,
     }
-
-
-def head_outputs(net: nn.Module, features: Tensor) -> Tensor:
-    """What the head says of all features."""
-    net.eval()
-    device = next(net.parameters()).device
-    with torch.inference_mode():
-        return torch.cat([net.head_of(part.to(device)).float().cpu() for part in torch.split(features, 64)]).clone()  # type: ignore[operator]
 
 
 def _targets(age: FloatArray, female: FloatArray) -> Tensor:

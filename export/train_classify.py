@@ -24,7 +24,7 @@ from .networks import classifier
 from .prologue import Normalisation
 from .residual_net import ResLayerNet
 from .train_config import Share, TrainConfig
-from .train_loop import shuffled
+from .train_loop import in_batches, shuffled
 
 OUTPUTS = ("probabilities",)
 
@@ -107,11 +107,7 @@ class ClassifyTraining:
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """Loss and accuracy in percent."""
-        net.eval()
-        device = next(net.parameters()).device
-        with torch.inference_mode():
-            method = getattr(net, self.trained_by)
-            logits = torch.cat([method(part.to(device)).float().cpu() for part in torch.split(self.held, 64)])
+        logits = in_batches(net, self.trained_by, self.held)
         right = predicted_class(logits) == self.held_labels
         return {
             "val_loss": float(cross_entropy(logits, self.held_labels)),

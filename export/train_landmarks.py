@@ -22,7 +22,7 @@ from .landmark_losses import landmark_losses
 from .landmark_net import OUTPUTS, LandmarkNet
 from .networks import continue_from
 from .prologue import Normalisation
-from .splits import held_out
+from .splits import training_split
 from .train_config import Share, TrainConfig
 from .train_loop import predict_batches, shuffled
 
@@ -57,9 +57,7 @@ class LandmarkTraining:
         dims = dims or (3 if has_depth else 2)
         if dims == 2:
             table = replace(table, depth=np.full_like(table.depth, np.nan))
-        validation = held_out(table.subjects)
-        if validation.all() or not validation.any():
-            raise InputError(f"{data}: {len(set(table.subjects))} subject(s) are too few to hold one out")
+        validation = training_split(table.subjects, data, noun="subject")
         self.config: dict[str, Any] = {
             "backbone": backbone,
             "normalisation": normalisation.value,

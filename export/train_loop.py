@@ -219,6 +219,15 @@ def shuffled(items: Sized, epoch: int, train: TrainConfig, share: Share) -> Data
     )
 
 
+def in_batches(net: nn.Module, method: str, inputs: Tensor, *, batch: int = 64) -> Tensor:
+    """What one method of a network, in evaluation mode, says of all inputs (n, …), float32 on the CPU."""
+    net.eval()
+    device = next(net.parameters()).device
+    run = getattr(net, method)
+    with torch.inference_mode():
+        return torch.cat([run(part.to(device)).float().cpu() for part in torch.split(inputs, batch)]).clone()
+
+
 def predict_batches(net: nn.Module, images: Image, *, batch: int = 64) -> tuple[FloatArray, ...]:
     """Outputs of a network, in evaluation mode, for crops (n, h, w, 3)."""
     device = next(net.parameters()).device

@@ -22,6 +22,8 @@ STRIDE = 32
 """Both sides of a detector's input are multiples of it."""
 DEFAULT_SCORE = 0.5
 DEFAULT_MAX_SIDE = 640
+LIVE_MAX_SIDE = 480
+"""For video, where the detector must not hold a frame up for long."""
 TWICE_FROM_PX = 400
 """Pictures of this longer side or more are looked at a second time, at half the size."""
 LARGE_PX = 100
