@@ -468,7 +468,7 @@ class ICudaEngine:
 
     def __init__(self, machine: _Machine, about: dict[str, Any], model: bytes) -> None:
         self._machine, self._about = machine, about
-        self._session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        self._session: Any = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
         self._inputs = [value.name for value in self._session.get_inputs()]
         self._outputs = [value.name for value in self._session.get_outputs()]
 

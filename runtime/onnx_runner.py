@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
@@ -40,7 +41,7 @@ class OnnxRunner:
             ProviderError: `provider` is not what would really run.
         """
         opened = open_session(path, provider=provider, threads=threads, cuda_graph=cuda_graph and io_binding)
-        self._session = opened.session
+        self._session: Any = opened.session
         self._provider = opened.provider
         self._spec = read_spec(opened.session, origin=str(path))
         names = tuple(output.name for output in opened.session.get_outputs())
