@@ -24,7 +24,7 @@ from .page_stats import PageStats, Result
 from .stages import StageClock
 from .values import Faces, Frame, Image, size_of
 
-STREAM_HZ = 12.0
+STREAM_HZ = 10.0
 """Pictures and rows a second that clients get at most; it is what watching costs."""
 STREAM_SIDE = 960
 """Longer side of the stream's pictures, px."""
@@ -231,12 +231,16 @@ class LivePage:
 
 
 def drawn_jpeg(result: Result, max_side: int | None, quality: int) -> bytes:
-    """The picture with its faces as JPEG, reduced to a longer side of at most `max_side` px."""
+    """The picture with its faces as JPEG, reduced by a whole number to a longer side of at most `max_side` px."""
     pixels, faces = result.frame.pixels, result.faces
-    zoom = 1.0 if max_side is None else min(1.0, max_side / max(size_of(pixels)))
-    if zoom < 1:
-        pixels = np.asarray(cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        faces = faces.with_fields(boxes=faces.boxes * zoom, landmarks=faces.landmarks * zoom)
+    width, height = size_of(pixels)
+    shrink = 1 if max_side is None else -(-max(width, height) // max_side)
+    if shrink > 1:
+        # Whole numbers of whole pixels take a third of the time.
+        size = max(1, width // shrink), max(1, height // shrink)
+        whole = pixels[: size[1] * shrink, : size[0] * shrink]
+        pixels = np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        faces = faces.with_fields(boxes=faces.boxes / shrink, landmarks=faces.landmarks / shrink)
     done, data = cv2.imencode(".jpg", draw_faces(pixels, faces), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise OutputError(f"OpenCV cannot encode a picture of {size_of(pixels)} px as JPEG")
