@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -72,7 +73,8 @@ def open_listener(address: str, *, token: str | None = None) -> Iterator[Listene
         listening = socket.create_server((str(place[0]), port), family=family, backlog=128)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     except OSError as error:
-        raise InputError(f"--serve {address}: cannot listen there ({error.strerror}); take another port") from error
+        reason = os.strerror(error.errno) if error.errno is not None else error
+        raise InputError(f"--serve {address}: cannot listen there ({reason}); take another port") from error
     with listening:
         yield Listener(listening, host, local, token)
 

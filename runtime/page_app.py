@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+from h11 import LocalProtocolError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -141,5 +142,6 @@ def _later(reason: str) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    logger.error("live page: %r failed: %r", request.url.path, error)
+    if not isinstance(error, LocalProtocolError):  # the client broke its request off: nothing failed here
+        logger.error("live page: %r failed: %r", request.url.path, error)
     return PlainTextResponse("the server failed; its log says why\n", 500)
