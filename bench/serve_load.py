@@ -39,6 +39,7 @@ from .comparison import MIN_ROUNDS, ratio_of_rounds
 
 SETTLE_S = 0.4
 """After clients came or went, before a turn counts."""
+TURN_S = 1.0
 
 
 class Loop:
@@ -142,7 +143,7 @@ def take_turns(counter: Counter, crowd: subprocess.Popen[str], rounds: int) -> t
                 tell(crowd)
             time.sleep(SETTLE_S)
             frames, cpu, start = counter.frames, time.process_time(), time.perf_counter()
-            time.sleep(1.0)
+            time.sleep(TURN_S)
             seconds = time.perf_counter() - start
             cpu_ms = (time.process_time() - cpu) * 1e3
             turns.append(Turn(watched, seconds, counter.frames - frames, cpu_ms, resident_mb()))
