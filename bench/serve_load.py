@@ -125,18 +125,21 @@ async def be_clients(port: int, count: int) -> None:
             stuck.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
             reading = [asyncio.create_task(read(number)) for number in range(count - 1)]
             await asyncio.sleep(SETTLE_S / 2)
+            cpu, start = time.process_time(), time.perf_counter()
             print("watching", flush=True)
             await loop.run_in_executor(None, sys.stdin.readline)
+            cpu_share = (time.process_time() - cpu) / (time.perf_counter() - start)
             for task in reading:
                 task.cancel()
             got = await asyncio.gather(*reading)
-        print(json.dumps({"least": min(got, default=0), "sum": sum(got)}), flush=True)
+        print(json.dumps({"read_mb": sum(got) / 1e6, "cpu_ms_per_s": cpu_share * 1e3}), flush=True)
 
 
-def take_turns(counter: Counter, crowd: subprocess.Popen[str], rounds: int) -> tuple[list[Turn], float]:
-    """Let them watch in turns: not, yes, yes, not, so that what drifts hits both; MB that one turn's clients read."""
-    read_mb: list[float] = []
-    turns = []
+def take_turns(
+    counter: Counter, crowd: subprocess.Popen[str], rounds: int
+) -> tuple[list[Turn], list[dict[str, float]]]:
+    """Let them watch in turns: not, yes, yes, not, so that what drifts hits both; and what the clients tell."""
+    turns, told = [], []
     for number in range(rounds):
         for watched in (False, True, True, False):
             if watched:
@@ -148,9 +151,9 @@ def take_turns(counter: Counter, crowd: subprocess.Popen[str], rounds: int) -> t
             cpu_ms = (time.process_time() - cpu) * 1e3
             turns.append(Turn(watched, seconds, counter.frames - frames, cpu_ms, resident_mb()))
             if watched:
-                read_mb.append(json.loads(tell(crowd))["sum"] / 1e6)
+                told.append(json.loads(tell(crowd)))
         print(f"round {number + 1}: {[round(t.frames / t.seconds, 1) for t in turns[-4:]]} fps", file=sys.stderr)
-    return turns, float(np.median(read_mb))
+    return turns, told
 
 
 def tell(crowd: subprocess.Popen[str]) -> str:
@@ -170,7 +173,7 @@ def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Names
     """Run, and take turns; the row of what was found."""
     stages, counter = StageClock(), Counter()
     rate = options.rate or 1000.0
-    found: list[tuple[list[Turn], float]] = []
+    found: list[tuple[list[Turn], list[dict[str, float]]]] = []
 
     def open_source() -> OpenedSource:
         opened = OpenedSource(Loop(frames, rate), SourceInfo(name="loop", live=False, fps=rate))
@@ -196,7 +199,7 @@ def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Names
             summary = run.run()
     if not found:
         raise SystemExit("the clients failed; see above")
-    (all_turns, read_mb), count = found[0], options.rounds
+    (all_turns, told), count = found[0], options.rounds
     per_frame = np.array([t.seconds / max(t.frames, 1) for t in all_turns]).reshape(count, 4)
     alone, watched = per_frame[:, [0, 3]].mean(axis=1), per_frame[:, [1, 2]].mean(axis=1)
     memory = [t.resident_mb for t in all_turns]
@@ -212,7 +215,8 @@ def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Names
         "watched_over_alone": str(ratio_of_rounds(alone, watched)),
         "cpu_ms_per_s_alone": round(float(np.median([t.cpu_ms / t.seconds for t in all_turns if not t.watched]))),
         "cpu_ms_per_s_watched": round(float(np.median([t.cpu_ms / t.seconds for t in all_turns if t.watched]))),
-        "read_mb_a_turn": round(read_mb, 2),
+        "cpu_ms_per_s_of_clients": round(float(np.median([t["cpu_ms_per_s"] for t in told]))),
+        "read_mb_a_turn": round(float(np.median([t["read_mb"] for t in told])), 2),
         "processed": summary.processed,
         "resident_mb": [round(float(np.median(part)), 1) for part in (memory[4:12], memory[-8:])],
     }
