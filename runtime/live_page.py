@@ -42,7 +42,7 @@ GRACE_S = 2
 class PatientProtocol(H11Protocol):
     """uvicorn's HTTP, which waits for ever for a client that stops to read or to ask; here its patience ends.
 
-    given_up: how many connections that were.
+    given_up: how many connections that were, and those beyond `MAX_CONNECTIONS`.
     """
 
     given_up = 0
@@ -51,13 +51,13 @@ class PatientProtocol(H11Protocol):
         """Take a connection, unless there are too many."""
         super().connection_made(transport)
         self._stuck: asyncio.TimerHandle | None = None
-        self._idle = self.loop.call_later(STUCK_S, self._give_up_idle, None)
+        self._next_look = self.loop.call_later(STUCK_S, self._look, (None, 0))
         if len(self.connections) > MAX_CONNECTIONS:
             self._give_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget a connection."""
-        self._idle.cancel()
+        self._next_look.cancel()
         if self._stuck is not None:
             self._stuck.cancel()
         super().connection_lost(exc)
@@ -73,12 +73,13 @@ class PatientProtocol(H11Protocol):
         if self._stuck is not None:
             self._stuck.cancel()
 
-    def _give_up_idle(self, seen: object) -> None:
-        """Give up a connection that has asked nothing since the last look; uvicorn closes those between requests."""
-        if self.cycle is seen and (self.cycle is None or self.cycle.response_complete):
+    def _look(self, before: tuple[object, int]) -> None:
+        """Give up a connection that is not being answered and where nothing was asked or read since the last look."""
+        now = self.cycle, self.transport.get_write_buffer_size()
+        if now == before and (self.cycle is None or self.cycle.response_complete):
             self._give_up()
         else:
-            self._idle = self.loop.call_later(STUCK_S, self._give_up_idle, self.cycle)
+            self._next_look = self.loop.call_later(STUCK_S, self._look, now)
 
     def _give_up(self) -> None:
         type(self).given_up += 1
@@ -124,7 +125,7 @@ class LivePage:
 
     @property
     def given_up(self) -> int:
-        """Connections that were stuck."""
+        """Connections that were stuck or too many."""
         return self._protocol.given_up
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:

@@ -46,7 +46,7 @@ class Shown(Protocol):
 
     @property
     def given_up(self) -> int:
-        """Connections that were stuck."""
+        """Connections that were stuck or too many."""
         ...
 
 

@@ -125,7 +125,7 @@ class PageStats:
         tell("since_frame_seconds", "gauge", "Time since the newest result.", {"": round(self.since_frame_s, 3)})
         tell("clients", "gauge", "Clients that watch.", {f'{{feed="{k}"}}': v for k, v in clients.items()})
         tell("clients_refused_total", "counter", "Clients that found no seat.", {"": refused})
-        tell("clients_given_up_total", "counter", "Connections that were stuck.", {"": given_up})
+        tell("clients_given_up_total", "counter", "Connections that were stuck or too many.", {"": given_up})
         tell("stage_latency_seconds", "summary", f"Quantiles of the last {RECENT} frames.", self._summaries())
         return "\n".join(lines) + "\n"
 

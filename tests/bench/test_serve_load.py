@@ -33,7 +33,7 @@ def test_clients_watch_in_turns(
     serve_load.main([str(clip), "--rounds", "5", "--clients", "6", "--rate", "20", "--threads", "1"])
     row = json.loads(capsys.readouterr().out)
     assert row["clients"] == 6 and row["rounds"] == 5 and row["provider"] == "cpu"
-    assert 5 < row["fps_alone"] < 30 and 5 < row["fps_watched"] < 30 and row["processed"] > 40
+    assert 1 < row["fps_alone"] < 30 and 1 < row["fps_watched"] < 30 and row["processed"] > 20
     assert row["read_mb_a_turn"] > 0.02  # they did get pictures
     assert re.fullmatch(r"\d\.\d\d× \(\d\.\d\d–\d\.\d\d\)", row["watched_over_alone"])
 

@@ -183,11 +183,11 @@ def test_large_pictures_are_reduced_and_faces_with_them(size: tuple[int, int], w
 
 
 def test_health_follows_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_stats, "STALE_S", 0.3)
+    monkeypatch.setattr(page_stats, "STALE_S", 1.0)
     with served() as run:
         run.write()
         assert run.ask("/healthz")[::2] == (200, b"ok\n")
-        time.sleep(0.35)
+        time.sleep(1.05)
         assert run.ask("/healthz")[::2] == (503, b"no frame comes\n")
         run.write()
         assert run.ask("/healthz")[0] == 200
@@ -226,8 +226,8 @@ def test_one_encoding_for_all_and_none_for_nobody(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(live_page, "drawn_jpeg", encode)
     with served(stream_hz=100) as run, contextlib.ExitStack() as stack:
         stack.enter_context(run.going())
-        time.sleep(0.2)
-        assert made == [] and run.index > 3
+        wait_for(lambda: run.index > 20)
+        assert made == []
         streams = [stack.enter_context(run.watching("/stream.mjpg")) for _ in range(8)]
         for stream in streams:
             next_picture(stream)
@@ -260,7 +260,7 @@ def test_a_client_that_reads_nothing_is_given_up_and_holds_up_nobody(monkeypatch
             while run.page.pictures.watchers == 2:
                 next_picture(reading)
             next_picture(reading)
-        assert run.page.given_up == 1 and run.longest_write_s < 0.2
+        assert run.page.given_up == 1 and run.longest_write_s < 0.4  # it waits for nobody
         stuck.settimeout(10)
         while stuck.recv(1 << 20):  # what the system still held, and then the end
             pass
@@ -273,6 +273,32 @@ def test_half_a_request_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         with contextlib.suppress(ConnectionError):
             assert half.recv(100) == b""
         assert run.page.given_up == 1
+
+
+def test_an_answer_that_is_not_fetched_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_page, "STUCK_S", 0.3)
+    with served() as run, socket.socket() as stuck:
+        run.write(noise((900, 1200)))  # some MB: too much for the system to hold
+        stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stuck.connect(("127.0.0.1", run.port))
+        stuck.sendall(b"GET /snapshot.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_for(lambda: run.page.given_up == 1)
+        jpeg = run.ask("/snapshot.jpg")[2]
+        assert len(jpeg) > 1_000_000 and run.page.given_up == 1
+
+
+def test_a_slow_reader_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_page, "STUCK_S", 0.4)
+    with served() as run, socket.socket() as slow:
+        run.write(noise((400, 600)))
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", run.port))
+        slow.sendall(b"GET /snapshot.jpg HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        got = 0
+        while chunk := slow.recv(16_384):
+            got += len(chunk)
+            time.sleep(0.05)
+        assert run.page.given_up == 0 and got > len(run.ask("/snapshot.jpg")[2])
 
 
 def test_too_many_connections_are_shut_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -389,7 +415,7 @@ def test_charts_get_a_point_a_second_and_only_the_new_ones() -> None:
         row = run.json("/stats")
         assert row["source"] == "fake camera" and row["provider"] == "fake" and row["healthy"]
         assert [s["number"] for s in row["samples"]] == list(range(1, len(row["samples"]) + 1))
-        assert 20 < row["samples"][1]["fps"] < 60 and row["samples"][1]["p50_ms"] is None  # the run has no pipeline
+        assert 2 < row["samples"][1]["fps"] < 60 and row["samples"][1]["p50_ms"] is None  # the run has no pipeline
         assert all(s["number"] > 1 for s in run.json("/stats?after=1")["samples"])
         assert run.json("/stats?after=999")["samples"][0]["number"] == 1  # a page from before a restart
 
