@@ -50,6 +50,7 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, unless there are too many."""
         super().connection_made(transport)
+        self.access_log = False  # a program's log would tell the token
         self._stuck: asyncio.TimerHandle | None = None
         self._next_look = self.loop.call_later(STUCK_S, self._look, (None, 0))
         if len(self.connections) > MAX_CONNECTIONS:
@@ -176,7 +177,6 @@ class LivePage:
             ws="none",
             lifespan="off",
             log_config=None,
-            access_log=False,  # it would tell the token
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE_S,

@@ -361,6 +361,14 @@ def test_without_the_token_nothing_but_the_health_is_told(path: str) -> None:
         assert run.ask("/healthz")[0] == 200 and run.ask("/nothing")[0] == 401
 
 
+def test_no_log_tells_the_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with served(token=TOKEN) as run:
+        for path in PATHS:
+            run.ask(f"{path}?token={TOKEN}")
+    assert "Finished server process" in caplog.text and TOKEN not in caplog.text
+
+
 def test_a_token_opens_the_page_by_header_query_or_cookie() -> None:
     with served(token=TOKEN) as run:
         run.write()
