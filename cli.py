@@ -6,6 +6,7 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -273,13 +274,19 @@ def report_failures(failures: Sequence[str]) -> None:
         raise typer.Exit(2)
 
 
-@app.command(epilog="mien webcam --source clip.mp4 --output faces.mp4 --no-show")
+@app.command(epilog="mien webcam --source clip.mp4 --output faces.mp4 --no-show; mien webcam --serve 127.0.0.1:8080")
 def webcam(
     source: str = typer.Option("0", "--source", help="0, /dev/video0, FILE, folder, URL, csi://0, gst:…, demo, -"),
-    show: bool = typer.Option(True, "--show/--no-show", help="Open a window (keys: q, space, s, h, m)."),
+    show: bool | None = typer.Option(
+        None, "--show/--no-show", help="Open a window (keys: q, space, s, h, m); default: unless --serve."
+    ),
     output: Path | None = typer.Option(None, "--output", help="Video file to write (.mp4, .avi, .mkv, .webm)."),
     json_out: str | None = typer.Option(None, "--json", help="File for JSON lines; - is standard output."),
     csv_out: Path | None = typer.Option(None, "--csv", help="File for a line a face (CSV)."),
+    serve: str | None = typer.Option(None, "--serve", help="HOST:PORT of a live page, such as 127.0.0.1:8080."),
+    token: str | None = typer.Option(
+        None, "--token", envvar="MIEN_TOKEN", help="What --serve asks of browsers; a must beyond this machine."
+    ),
     size: str | None = typer.Option(None, "--size", help="WIDTHxHEIGHT to ask a camera for; needed with --source -."),
     fps: float | None = typer.Option(None, "--fps", min=0.1, help="Rate to ask a camera for, or of pictures and -."),
     stats: Path | None = typer.Option(None, "--stats", help="File for the stage latencies at the end (JSON)."),
@@ -301,15 +308,19 @@ def webcam(
     """Follow faces in a live or recorded video."""
     from mien.runtime.capture import open_capture
     from mien.runtime.files import check_writable
+    from mien.runtime.listener import open_listener
     from mien.runtime.live import LiveRun, close_all
     from mien.runtime.row_sinks import CsvSink, JsonLinesSink
     from mien.runtime.sinks import BackgroundSink, Sink, VideoSink, View, WindowSink
     from mien.runtime.smoothing import OneEuro
+    from mien.runtime.stages import StageClock
 
+    show = serve is None if show is None else show
     refuse_shared_files(json_out, output, csv_out, stats)
     if stats is not None:
         check_writable(stats)
     with (
+        contextlib.nullcontext() if serve is None else open_listener(serve, token=token) as listener,
         open_pipeline(
             model,
             detector,
@@ -324,12 +335,17 @@ def webcam(
             source,
             size=size_in_px(size),
             fps=fps,
-            paced=show and output is None and json_out is None and csv_out is None,
+            paced=(show or serve is not None) and output is None and json_out is None and csv_out is None,
         ) as capture,
     ):
         sinks: list[Sink] = []
-        view = View()
+        view, clock = View(), StageClock()
         try:
+            if listener is not None:
+                from mien.runtime.live_page import LivePage
+
+                sinks.append(LivePage(listener, capture, clock, provider=pipeline.landmarks.provider))
+                say(f"live page: {listener.url}{'?token=…' if listener.token is not None else ''}")
             if show:
                 sinks.append(WindowSink(view))
             if output is not None:
@@ -342,7 +358,7 @@ def webcam(
             close_all(sinks)
             raise
         smoothing = OneEuro(min_cutoff_hz=smooth) if smooth > 0 else None
-        run = LiveRun(capture, pipeline, sinks, detect_every=detect_every, smoothing=smoothing, view=view)
+        run = LiveRun(capture, pipeline, sinks, detect_every=detect_every, smoothing=smoothing, view=view, clock=clock)
         summary = run.run(max_frames=max_frames)
     if stats is not None:
         stats.write_text(json.dumps(summary.to_row(), indent=2) + "\n", encoding="utf-8")

@@ -65,8 +65,14 @@ def paired_ratio(
         )
     if rounds < MIN_ROUNDS:
         raise InputError(f"{rounds} rounds are too few for an interval; take at least {MIN_ROUNDS}")
+    return ratio_of_rounds(_round_medians(baseline), _round_medians(candidate), seed=seed, resamples=resamples)
+
+
+def ratio_of_rounds(baseline: FloatArray, candidate: FloatArray, *, seed: int = 0, resamples: int = 2000) -> Ratio:
+    """Median over rounds (n,) of the ratio of two latencies of a round, with a bootstrap interval over rounds."""
     # In logarithms, so that swapping the two gives the reciprocal also for an even number of rounds.
-    logs = np.log(_round_medians(baseline)) - np.log(_round_medians(candidate))
+    logs = np.log(baseline) - np.log(candidate)
+    rounds = len(logs)
     picks = np.random.default_rng(seed).integers(0, rounds, size=(resamples, rounds))
     low, high = np.quantile(np.median(logs[picks], axis=1), [0.025, 0.975])
     middle = float(np.median(logs))

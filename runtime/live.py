@@ -73,8 +73,9 @@ class LiveRun:
         detect_every: int = 15,
         smoothing: OneEuro | None = None,
         view: View | None = None,
+        clock: StageClock | None = None,
     ) -> None:
-        self.clock = StageClock()
+        self.clock = clock if clock is not None else StageClock()
         self.ended_by: signal.Signals | None = None
         self._capture = capture
         self._pipeline = pipeline

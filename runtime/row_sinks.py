@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from .errors import OutputError
 from .files import check_writable
-from .rows import face_rows
+from .rows import face_rows, frame_row
 from .values import POINTS, Faces, Frame, Image, size_of
 
 CSV_HEADER = (
@@ -77,8 +77,7 @@ class JsonLinesSink:
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
         """Append one row."""
-        rows = face_rows(faces, size_of(frame.pixels))
-        return self._rows.write({"frame": frame.index, "timestamp_ns": frame.timestamp_ns, "faces": rows})
+        return self._rows.write(frame_row(frame, faces))
 
     def close(self) -> None:
         """Close the file."""

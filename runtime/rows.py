@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from .head_pose import head_pose
-from .values import Faces, FloatArray
+from .values import Faces, FloatArray, Frame, size_of
+
+
+def frame_row(frame: Frame, faces: Faces) -> dict[str, Any]:
+    """The row of a frame of a video: ``{"frame", "timestamp_ns", "faces"}``."""
+    rows = face_rows(faces, size_of(frame.pixels))
+    return {"frame": frame.index, "timestamp_ns": frame.timestamp_ns, "faces": rows}
 
 
 def face_rows(faces: Faces, size_px: tuple[int, int]) -> list[dict[str, Any]]:

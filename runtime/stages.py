@@ -37,11 +37,17 @@ class StageClock:
             stage: np.zeros(KEPT, dtype=np.int64) for stage in STAGES
         }
         self._counts: dict[str, int] = dict.fromkeys(STAGES, 0)
+        self._totals_ns: dict[str, int] = dict.fromkeys(STAGES, 0)
 
     def record(self, stage: str, duration_ns: int) -> None:
         """Note one duration."""
         self._durations_ns[stage][self._counts[stage] % KEPT] = duration_ns
+        self._totals_ns[stage] += duration_ns
         self._counts[stage] += 1
+
+    def total_s(self, stage: str) -> float:
+        """Seconds that all durations of a stage make together."""
+        return self._totals_ns[stage] / 1e9
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:
@@ -59,11 +65,11 @@ class StageClock:
         values = self._durations_ns[stage][newest_first]
         return float(np.percentile(values, percent)) / 1e6 if len(values) else float("nan")
 
-    def summary(self) -> dict[str, dict[str, float]]:
-        """``{"stage": {"p50_ms", "p95_ms", "p99_ms", "n"}}`` of the stages that ran."""
+    def summary(self, *, last: int = KEPT) -> dict[str, dict[str, float]]:
+        """``{"stage": {"p50_ms", "p95_ms", "p99_ms", "n"}}`` of the stages that ran; percentiles of the `last`."""
         return {
             stage: {
-                **{f"p{p}_ms": round(self.percentile_ms(stage, p), 4) for p in (50, 95, 99)},
+                **{f"p{p}_ms": round(self.percentile_ms(stage, p, last=last), 4) for p in (50, 95, 99)},
                 "n": count,
             }
             for stage, count in self._counts.items()

@@ -47,6 +47,8 @@ def test_imports_run_one_way(room: str) -> None:
                 assert name.split(".")[1] in MAY_USE[room], f"{path.name} imports {name}"
             if room != "export":
                 assert top not in ONLY_IN_EXPORT, f"{path.name} imports {name}"
+            if top in ("starlette", "uvicorn"):
+                assert path.stem in ("live_page", "page_app", "page_guard"), f"{path.name} imports {name}"
 
 
 def test_tensorrt_and_cuda_are_imported_in_one_place() -> None:
@@ -57,14 +59,14 @@ def test_tensorrt_and_cuda_are_imported_in_one_place() -> None:
 
 
 def test_import_loads_no_torch() -> None:
-    names = "('torch', 'onnx', 'matplotlib', 'mien.export', 'tensorrt', 'cuda', 'mien.runtime.fake_accelerator')"
-    code = f"import sys, mien; print([m for m in {names} if m in sys.modules])"
+    heavy = ("torch", "onnx", "matplotlib", "starlette", "uvicorn", "tensorrt", "cuda", "mien.export")
+    code = f"import sys, mien; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_help_needs_no_heavy_import() -> None:
-    code = "import sys, mien.cli; print([m for m in ('torch', 'onnx', 'matplotlib') if m in sys.modules])"
+    code = "import sys, mien.cli; print([m for m in ('torch', 'onnx', 'starlette', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -105,7 +107,7 @@ def test_wheel_holds_the_tree(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     built = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("mien/")}
     tree = {f"mien/{p.relative_to(ROOT).as_posix()}" for room in ROOMS for p in (ROOT / room).rglob("*.py")}
-    tree |= {"mien/__init__.py", "mien/cli.py", "mien/py.typed"}
+    tree |= {"mien/__init__.py", "mien/cli.py", "mien/py.typed", "mien/runtime/page.html"}
     tree |= {f"mien/runtime/weights/{p.name}" for p in (ROOT / "runtime/weights").glob("*.onnx")}
     tree |= {f"mien/export/weights/{p.name}" for p in (ROOT / "export/weights").glob("*.pt")}
     assert built == tree
