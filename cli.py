@@ -621,7 +621,8 @@ def info(
 @app.command(epilog="mien doctor --json")
 def doctor(as_json: bool = AS_JSON) -> None:
     """Look at this machine: what is there, what really runs, and how to mend the rest. Changes nothing."""
-    from mien.runtime.doctor import Status, examine, to_row
+    from mien.runtime.doctor import examine, to_row
+    from mien.runtime.findings import Status
 
     marks = {Status.OK: ("✓", "green"), Status.NOTE: ("·", ""), Status.PROBLEM: ("✗", "red")}
     findings = []

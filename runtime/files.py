@@ -1,4 +1,4 @@
-"""Places to write to, checked before anything is computed."""
+"""Places to write to, checked before anything is computed, and what the system keeps in small files."""
 
 from __future__ import annotations
 
@@ -18,3 +18,11 @@ def check_writable(path: Path) -> None:
     target = path if path.exists() else folder
     if not os.access(target, os.W_OK):
         raise OutputError(f"no permission to write {path}")
+
+
+def text_of(path: Path) -> str | None:
+    """A small file of the system, such as those in ``/proc``; None where it is not there or empty."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None
