@@ -74,12 +74,13 @@ class OnnxRunner:
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
-        if self._session is None:
+        session = self._session  # another thread may close the runner meanwhile
+        if session is None:
             raise InputError("the runner is closed")
         if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
             raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")
         try:
-            values = self._session.run(None, {INPUT: batch})
+            values = session.run(None, {INPUT: batch})
         except InvalidArgument as error:
             height, width = self._spec.input_size
             raise InputError(f"wanted crops of {height} × {width}, found a batch {batch.shape}") from error
