@@ -110,6 +110,19 @@ def test_close_lets_calls_under_way_end_well(pictures: list[Image]) -> None:
         assert others == [] and not any(thread.is_alive() for thread in threads)
 
 
+def test_closing_in_the_middle_of_a_call(pictures: list[Image]) -> None:
+    """The narrowest case of the above, without luck: closed between the check and the run."""
+    runner = OnnxRunner(shipped_model("landmarks"), provider=Provider.CPU, threads=1)
+
+    class Closing(np.ndarray):
+        @property
+        def ndim(self) -> int:
+            runner.close()
+            return 4
+
+    assert runner(pictures[0][None, :112, :112].view(Closing))["landmarks"].shape == (1, 68, 3)
+
+
 def test_a_closed_pipeline_says_so(pictures: list[Image]) -> None:
     pipeline = Pipeline.load(provider=Provider.CPU)
     with pipeline:
