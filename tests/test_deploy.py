@@ -88,7 +88,6 @@ def test_a_dockerfile_installs_what_pyproject_names(name: str) -> None:
 
 def test_the_package_is_small_enough_for_a_device() -> None:
     """Without its compiled files, which weigh little: the models are most of it."""
-    files = [
-        f for room in ("runtime", "bench", "export") for f in (ROOT / room).rglob("*") if "__pycache__" not in f.parts
-    ]
-    assert sum(f.stat().st_size for f in files if f.is_file()) < DEVICE_MB * 1e6
+    files = (f for room in ("runtime", "bench", "export") for f in (ROOT / room).rglob("*"))
+    sizes = [f.stat().st_size for f in files if f.is_file() and "__pycache__" not in f.parts]
+    assert 5e6 < sum(sizes) < DEVICE_MB * 1e6
