@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..runtime.bundle import BENCH, Bundle, BundledModel, read_bundle, unpacked_models
-from ..runtime.errors import CheckFailed, InputError, ModelError, ProviderError
+from ..runtime.errors import MienError, ModelError, ProviderError
 from ..runtime.onnx_runner import OnnxRunner
 from ..runtime.runner import Precision, Provider, Runner
+from ..runtime.values import Image
 from .environment import Environment, describe_environment
 from .measure import Candidate, Measurement, measure_interleaved
 from .parity import ParityGate
@@ -142,39 +143,41 @@ def verify(
     options = options if options is not None else VerifyOptions()
     environment = describe_environment()  # before the work, whose own load it would tell else
     checks: list[Check] = []
-    absent: dict[Provider, str] = {}
+    unwilling: dict[Provider, list[Check]] = {}
     candidates: list[Candidate] = []
     with ExitStack() as stack:
         files = {p: stack.enter_context(unpacked_models(bundle, p)) for p in {m.precision for m in bundle.models}}
         for model in bundle.models:
             for provider in options.required or PROVIDERS:
                 check = Check(model.name, model.precision, provider)
+                opened = _opened(files[model.precision][model.name], model, provider, options.threads)
                 try:
-                    runner = stack.enter_context(
-                        _opened(files[model.precision][model.name], model, provider, options.threads)
-                    )
-                    check = replace(check, parity=_parity(bundle, model, runner))
-                except ProviderError as error:
-                    if provider not in options.required:
-                        absent[provider] = str(error)
-                        continue
-                    check = replace(check, failure=str(error))
-                except (CheckFailed, InputError, ModelError) as error:
-                    check = replace(check, failure=str(error))
-                checks.append(check)
-                if check:
-                    candidates.append(_candidate(bundle, check, runner, options.threads))
+                    runner = stack.enter_context(opened)
+                    images, wanted = bundle.golden(model.name)
+                    parity = compare_outputs(model.spec, model.precision, wanted, runner(images))
+                except MienError as error:
+                    failed = replace(check, failure=str(error))
+                    if isinstance(error, ProviderError) and provider not in options.required:
+                        unwilling.setdefault(provider, []).append(failed)
+                    else:
+                        checks.append(failed)
+                    continue
+                checks.append(replace(check, parity=parity))
+                if parity:
+                    candidates.append(_candidate(check, runner, images, options.threads))
         measured: dict[str, Measurement] = {}
         if candidates and options.rounds:
             measurements = measure_interleaved(
                 candidates, rounds=options.rounds, calls_per_round=options.calls_per_round, progress=progress
             )
             measured = {m.description.name: m for m in measurements}
+    for provider in unwilling.keys() & {check.provider for check in checks}:
+        checks += unwilling.pop(provider)  # it is here, but not for every model: that is a failure
     return Verdict(
         bundle.sha256,
         bundle.made_by,
         tuple(replace(check, measurement=measured.get(check.name)) for check in checks),
-        absent,
+        {provider: refusals[0].failure for provider, refusals in unwilling.items()},
         environment=environment,
         bundled=_bundled(bundle),
     )
@@ -189,13 +192,7 @@ def _opened(path: Path, model: BundledModel, provider: Provider, threads: int) -
         yield runner
 
 
-def _parity(bundle: Bundle, model: BundledModel, runner: Runner) -> ParityGate:
-    images, wanted = bundle.golden(model.name)
-    return compare_outputs(model.spec, model.precision, wanted, runner(images))
-
-
-def _candidate(bundle: Bundle, check: Check, runner: Runner, threads: int) -> Candidate:
-    images, _ = bundle.golden(check.model)
+def _candidate(check: Check, runner: Runner, images: Image, threads: int) -> Candidate:
     return Candidate(
         name=check.name,
         model=check.model,

@@ -134,6 +134,21 @@ def test_providers_that_are_not_here_fail_only_if_they_must_run(made: Bundled, m
     assert not verify(bundle, UNMEASURED)  # nothing ran, so nothing holds
 
 
+def test_a_provider_that_takes_some_models_and_refuses_others_fails(
+    made: Bundled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Choosy(OnnxRunner):
+        def __init__(self, path: Path, *, provider: Provider, threads: int) -> None:
+            if provider is Provider.CUDA and "detector" in path.name:
+                raise ProviderError("no kernel for it")
+            super().__init__(path, provider=Provider.CPU, threads=threads)
+
+    monkeypatch.setattr(verifying, "OnnxRunner", Choosy)
+    verdict = verify(read_bundle(made.path), UNMEASURED)
+    assert not verdict and not verdict.absent
+    assert [c.name for c in verdict.checks if not c] == ["detector/fp32/cuda", "detector/fp16/cuda"]
+
+
 def test_a_baseline_that_cannot_be_read_decides_nothing(made: Bundled, tmp_path: Path) -> None:
     for text in (b"no json", b"[]", b'{"measurements": [{"name": 1}]}'):
         verdict = verify_file(repacked(made, tmp_path / "a.mien", **{BENCH: text}), UNMEASURED)
@@ -164,15 +179,15 @@ def test_what_does_not_hold_is_not_written(tmp_path: Path, monkeypatch: pytest.M
 def test_bundles_of_the_wrong_models_are_refused(
     made: Bundled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "face.mien"
+    target, whole = tmp_path / "face.mien", (Precision.FP32,)
     with pytest.raises(InputError, match="a bundle has landmarks, a detector"):
         make_bundle(target, models={"landmarks": None})
     with pytest.raises(ModelError, match="a model for detector, wanted landmarks"):
-        make_bundle(target, models={"landmarks": shipped_model("detector"), "detector": None}, options=UNMEASURED)
+        make_bundle(target, models={"landmarks": shipped_model("detector"), "detector": None}, precisions=whole)
     half = tmp_path / "half.onnx"
     half.write_bytes(read_bundle(made.path).files["models/landmarks.fp16.onnx"])
     with pytest.raises(ModelError, match="is fp16; bundle the float32 file"):
-        make_bundle(target, models={"landmarks": half, "detector": None}, options=UNMEASURED)
+        make_bundle(target, models={"landmarks": half, "detector": None}, precisions=whole)
     with pytest.raises(OutputError, match="no folder"):
         make_bundle(tmp_path / "none" / "face.mien")
     monkeypatch.setattr(bundling, "MAX_BYTES", 1000)
