@@ -36,6 +36,8 @@ BENCH = "bench.json"
 MAX_MEMBERS = 256
 MAX_BYTES = 512 << 20
 """No archive is larger; its members together are never larger than it."""
+MAX_DIRECTORY_BYTES = 256 * MAX_MEMBERS
+MAX_MANIFEST_BYTES = 1 << 20
 TASKS = {"landmarks": Task.LANDMARKS, "detector": Task.DETECTOR, "age_gender": Task.AGE_GENDER}
 """The models that a bundle may hold, by name; all but the last must be there."""
 
@@ -173,6 +175,7 @@ def unpacked_models(bundle: Bundle, precision: Precision) -> Iterator[dict[str, 
 
 def _members(packed: bytes, origin: str) -> dict[str, bytes]:
     """The archive's members, refused before one is read if the archive is not of the plain kind."""
+    _check_directory(packed, origin)
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             infos = archive.infolist()
@@ -180,6 +183,17 @@ def _members(packed: bytes, origin: str) -> dict[str, bytes]:
             return {info.filename: archive.read(info) for info in infos}
     except (*_BROKEN, ValueError, OSError) as error:
         raise ModelError(f"{origin} is not a whole bundle ({error}); copy it again") from error
+
+
+def _check_directory(packed: bytes, origin: str) -> None:
+    """Look at the record that ends an archive, before a directory of any size is read into objects."""
+    if packed[-22:-18] != b"PK\5\6" or packed[-42:-38] == b"PK\6\7":  # the latter: a zip64 archive, for 4 GB and more
+        raise ModelError(f"{origin} is not a whole bundle (it does not end as one); copy it again")
+    (directory_bytes,) = struct.unpack("<I", packed[-10:-6])
+    if directory_bytes > MAX_DIRECTORY_BYTES:
+        raise ModelError(
+            f"{origin} has a directory of {directory_bytes} bytes; a bundle has at most {MAX_MEMBERS} members"
+        )
 
 
 def _check_members(infos: Sequence[zipfile.ZipInfo], packed_bytes: int, origin: str) -> None:
@@ -204,7 +218,10 @@ def _check_members(infos: Sequence[zipfile.ZipInfo], packed_bytes: int, origin: 
 def _manifest(files: dict[str, bytes], origin: str) -> dict[str, Any]:
     """Take the manifest out of `files`."""
     try:
-        manifest = json.loads(files.pop(MANIFEST))
+        text = files.pop(MANIFEST)
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise ValueError(f"{len(text)} bytes")
+        manifest = json.loads(text)
         if manifest["format"] != FORMAT:
             raise ValueError(f"format {manifest['format']!r}")
         version = int(manifest["version"])

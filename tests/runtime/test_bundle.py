@@ -287,6 +287,27 @@ def test_too_many_members_and_too_large_a_file_are_refused(tmp_path: Path, monke
     assert "a bundle has at most 1000" in refused(tmp_path, packed())
 
 
+def test_a_directory_of_any_size_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, files = material()
+    many = pack_bundle(models, files | {f"more/{i}": b"" for i in range(2000)}, made_by="0.1.0")
+    large = pack_bundle(models, files | {"x" * 60_000: b"", "y" * 60_000: b""}, made_by="0.1.0")
+    whole = packed()
+    beyond = whole[:-22] + b"PK\6\7" + bytes(16) + whole[-22:]  # where a zip64 archive would tell another size
+
+    def never(*_: object) -> None:
+        raise AssertionError("the archive was opened")
+
+    monkeypatch.setattr(bundles.zipfile, "ZipFile", never)
+    for data in (many, large):
+        assert "at most 256 members" in refused(tmp_path, data)
+    for data in (beyond, whole + b"comment"):
+        assert "does not end as one" in refused(tmp_path, data)
+
+
+def test_a_manifest_of_any_size_is_refused(tmp_path: Path) -> None:
+    assert "no manifest.json of a bundle (ValueError" in refused(tmp_path, with_manifest(more="x" * 2_000_000))
+
+
 @pytest.mark.parametrize(
     "bad",
     [
