@@ -9,18 +9,27 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..runtime.bundle import BENCH, Bundle, BundledModel, read_bundle, unpacked_models
-from ..runtime.errors import MienError, ModelError, ProviderError
+from ..runtime.detector import OwnDetector
+from ..runtime.errors import CheckFailed, MienError, ModelError, ProviderError
 from ..runtime.onnx_runner import OnnxRunner
+from ..runtime.pipeline import Pipeline
 from ..runtime.runner import Precision, Provider, Runner
-from ..runtime.values import Image
+from ..runtime.values import FloatArray, Image
 from .environment import Environment, describe_environment
 from .measure import Candidate, Measurement, measure_interleaved
-from .parity import ParityGate
+from .metrics import normalised_mean_error
+from .parity import ParityGate, Unit, parity_of
 from .tolerances import compare_outputs
 
 PROVIDERS = tuple(provider for provider in Provider if provider is not Provider.AUTO)
 """What a bundle is tried on: every provider that mien knows."""
+PIPELINE = "pipeline"
+PIPELINE_NME = {Precision.FP32: 0.5, Precision.FP16: 1.0, Precision.INT8: 2.0}
+"""How far a face of the golden picture may move, in percent of its outer eye distance: OpenCV's versions cut crops a
+little differently (4.8 and 5.0: 0.2 %)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,7 @@ class VerifyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One model file on one provider; true when its golden outputs came out again.
+    """One model file, or the pipeline of all, on one provider; true when its golden outputs came out again.
 
     failure: why there is no parity, empty where there is one. measurement: latency of one image, where it was taken.
     """
@@ -83,7 +92,7 @@ class Verdict:
             return f"refused: {self.refused}"
         held = sum(bool(check) for check in self.checks)
         where = ", ".join(dict.fromkeys(check.provider.value for check in self.checks)) or "no provider"
-        return f"{'holds' if self else 'does not hold'}: {held} of {len(self.checks)} model files on {where}"
+        return f"{'holds' if self else 'does not hold'}: {held} of {len(self.checks)} checks on {where}"
 
     def bundled_p50_ms(self, check: Check) -> float | None:
         """Median latency of the same file on the same provider where the bundle was made."""
@@ -136,51 +145,120 @@ def verify_file(
     return verify(bundle, options, progress=progress)
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A check and what may be measured. absent: the provider refused, and nobody had demanded it.
+
+    runner: of a model file, still open. call: takes one of the inputs (1, h, w, 3).
+    """
+
+    check: Check
+    absent: bool = False
+    runner: Runner | None = None
+    call: Callable[[Image], object] | None = None
+    inputs: Sequence[Image] = ()
+
+
 def verify(
     bundle: Bundle, options: VerifyOptions | None = None, *, progress: Callable[[int, int], None] | None = None
 ) -> Verdict:
     """Run the golden samples on every provider, in task units, and measure what holds. Needs no torch."""
     options = options if options is not None else VerifyOptions()
     environment = describe_environment()  # before the work, whose own load it would tell else
-    checks: list[Check] = []
-    unwilling: dict[Provider, list[Check]] = {}
-    candidates: list[Candidate] = []
+    providers = options.required or PROVIDERS
+    precisions = sorted({model.precision for model in bundle.models}, key=list(Precision).index)
     with ExitStack() as stack:
-        files = {p: stack.enter_context(unpacked_models(bundle, p)) for p in {m.precision for m in bundle.models}}
-        for model in bundle.models:
-            for provider in options.required or PROVIDERS:
-                check = Check(model.name, model.precision, provider)
-                opened = _opened(files[model.precision][model.name], model, provider, options.threads)
-                try:
-                    runner = stack.enter_context(opened)
-                    images, wanted = bundle.golden(model.name)
-                    parity = compare_outputs(model.spec, model.precision, wanted, runner(images))
-                except MienError as error:
-                    failed = replace(check, failure=str(error))
-                    if isinstance(error, ProviderError) and provider not in options.required:
-                        unwilling.setdefault(provider, []).append(failed)
-                    else:
-                        checks.append(failed)
-                    continue
-                checks.append(replace(check, parity=parity))
-                if parity:
-                    candidates.append(_candidate(check, runner, images, options.threads))
-        measured: dict[str, Measurement] = {}
-        if candidates and options.rounds:
-            measurements = measure_interleaved(
-                candidates, rounds=options.rounds, calls_per_round=options.calls_per_round, progress=progress
-            )
-            measured = {m.description.name: m for m in measurements}
-    for provider in unwilling.keys() & {check.provider for check in checks}:
-        checks += unwilling.pop(provider)  # it is here, but not for every model: that is a failure
+        files = {precision: stack.enter_context(unpacked_models(bundle, precision)) for precision in precisions}
+        trials = [
+            _try_model(bundle, model, files[model.precision][model.name], provider, options, stack)
+            for model in bundle.models
+            for provider in providers
+        ]
+        trials += [t for p in precisions for v in providers if (t := _try_pipeline(bundle, trials, p, v)) is not None]
+        measured = _measured(trials, options, progress)
+    # A provider that takes some of the models is here, and refusing the others is a failure.
+    here = {trial.check.provider for trial in trials if not trial.absent}
     return Verdict(
         bundle.sha256,
         bundle.made_by,
-        tuple(replace(check, measurement=measured.get(check.name)) for check in checks),
-        {provider: refusals[0].failure for provider, refusals in unwilling.items()},
+        tuple(replace(t.check, measurement=measured.get(t.check.name)) for t in trials if t.check.provider in here),
+        {t.check.provider: t.check.failure for t in trials if t.check.provider not in here},
         environment=environment,
         bundled=_bundled(bundle),
     )
+
+
+def _try_model(
+    bundle: Bundle, model: BundledModel, path: Path, provider: Provider, options: VerifyOptions, stack: ExitStack
+) -> _Trial:
+    check = Check(model.name, model.precision, provider)
+    try:
+        runner = stack.enter_context(_opened(path, model, provider, options.threads))
+        images, wanted = bundle.golden(model.name)
+        parity = compare_outputs(model.spec, model.precision, wanted, runner(images))
+    except MienError as error:
+        absent = isinstance(error, ProviderError) and provider not in options.required
+        return _Trial(replace(check, failure=str(error)), absent)
+    return _Trial(replace(check, parity=parity), False, runner, runner, [image[None] for image in images])
+
+
+def _try_pipeline(bundle: Bundle, trials: Sequence[_Trial], precision: Precision, provider: Provider) -> _Trial | None:
+    """The whole way from a picture to its faces, through the runners of the trials; None where one did not open."""
+    wanted_of = (precision, provider)
+    runners = {
+        t.check.model: t.runner
+        for t in trials
+        if (t.check.precision, t.check.provider) == wanted_of and t.runner is not None
+    }
+    if not {"detector", "landmarks"} <= runners.keys():
+        return None
+    pipeline = Pipeline(OwnDetector(runners["detector"]), runners["landmarks"], runners.get("age_gender"))
+    check = Check(PIPELINE, precision, provider)
+    try:
+        picture, wanted = bundle.picture()
+        errors = face_errors(pipeline(picture).landmarks, wanted)
+    except MienError as error:
+        return _Trial(replace(check, failure=str(error)))
+    parity = ParityGate((parity_of(errors, unit=Unit.NME, tolerance=PIPELINE_NME[precision]),))
+    return _Trial(replace(check, parity=parity), call=lambda batch: pipeline(batch[0]), inputs=[picture[None]])
+
+
+def face_errors(found: FloatArray, wanted: FloatArray) -> FloatArray:
+    """NME (n,) in percent of each face of `wanted` (n, 68, 3) against the face of `found` (m, 68, 3) next to it.
+
+    Raises:
+        CheckFailed: there is none.
+    """
+    if not len(found):
+        raise CheckFailed(f"no face was found in the golden picture, wanted {len(wanted)}")
+    between = found[None, :, :, :2].mean(axis=2) - wanted[:, None, :, :2].mean(axis=2)
+    return normalised_mean_error(found[np.linalg.norm(between, axis=-1).argmin(axis=1)], wanted)
+
+
+def _measured(
+    trials: Sequence[_Trial], options: VerifyOptions, progress: Callable[[int, int], None] | None
+) -> dict[str, Measurement]:
+    """Latencies of what holds, by the check's name."""
+    candidates = [
+        Candidate(
+            name=t.check.name,
+            model=t.check.model,
+            precision=t.check.precision,
+            provider=t.check.provider.value,
+            batch=1,
+            threads=options.threads,
+            inputs=t.inputs,
+            call=t.call,
+        )
+        for t in trials
+        if t.check and t.call is not None
+    ]
+    if not candidates or not options.rounds:
+        return {}
+    measurements = measure_interleaved(
+        candidates, rounds=options.rounds, calls_per_round=options.calls_per_round, progress=progress
+    )
+    return {m.description.name: m for m in measurements}
 
 
 @contextmanager
@@ -190,19 +268,6 @@ def _opened(path: Path, model: BundledModel, provider: Provider, threads: int) -
         if runner.spec != model.spec or runner.precision is not model.precision:
             raise ModelError(f"{model.file} says of itself something else than {model.spec_file}")
         yield runner
-
-
-def _candidate(check: Check, runner: Runner, images: Image, threads: int) -> Candidate:
-    return Candidate(
-        name=check.name,
-        model=check.model,
-        precision=check.precision,
-        provider=runner.provider,
-        batch=1,
-        threads=threads,
-        inputs=[image[None] for image in images],
-        call=runner,
-    )
 
 
 def measurement_row(measurement: Measurement) -> dict[str, Any]:

@@ -27,12 +27,14 @@ import numpy as np
 from .errors import InputError, ModelError
 from .runner import Precision
 from .spec import ModelSpec, Task
-from .values import FloatArray, Image
+from .values import POINTS, FloatArray, Image
 
 FORMAT = "mien bundle"
 BUNDLE_VERSION = 1
 MANIFEST = "manifest.json"
 BENCH = "bench.json"
+PICTURE = "golden/picture.npy"
+FACES = "golden/faces.npy"
 MAX_MEMBERS = 256
 MAX_BYTES = 512 << 20
 """No archive is larger; its members together are never larger than it."""
@@ -85,6 +87,19 @@ class Bundle:
                 raise ModelError(f"{golden_file(name, output)}: wanted floats, a row an input, found {values.dtype}")
         return image, outputs
 
+    def picture(self) -> tuple[Image, FloatArray]:
+        """A picture (h, w, 3) uint8 BGR, and the landmarks (n, 68, 3) px that the float32 pipeline found in it.
+
+        Raises:
+            ModelError: not such arrays.
+        """
+        image, faces = self._array(PICTURE), self._array(FACES)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ModelError(f"{PICTURE}: wanted uint8 (h, w, 3), found {image.dtype} {image.shape}")
+        if faces.dtype.kind != "f" or faces.shape[1:] != (POINTS, 3) or not len(faces):
+            raise ModelError(f"{FACES}: wanted floats (n, {POINTS}, 3), found {faces.dtype} {faces.shape}")
+        return image, faces
+
     def _array(self, name: str) -> Any:
         stream = io.BytesIO(self.files[name])
         try:
@@ -128,6 +143,8 @@ def read_bundle(path: Path) -> Bundle:
     manifest = _manifest(files, origin)
     _check_sums(files, manifest["files"], origin)
     models = _models(files, manifest["models"], origin)
+    if missing := [name for name in (PICTURE, FACES) if name not in files]:
+        raise ModelError(f"{origin}: {', '.join(missing)} is missing")
     return Bundle(hashlib.sha256(packed).hexdigest(), str(manifest.get("mien", "unknown")), models, files)
 
 

@@ -9,16 +9,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from mien.bench import verify as verifying
-from mien.bench.verify import VerifyOptions, verify, verify_file
+from mien.bench.verify import VerifyOptions, face_errors, verify, verify_file
 from mien.cli import app
 from mien.export import bundle as bundling
 from mien.export.bundle import Bundled, make_bundle, model_card, section
-from mien.runtime.bundle import BENCH, MANIFEST, golden_file, pack_bundle, read_bundle
+from mien.runtime.bundle import BENCH, FACES, MANIFEST, PICTURE, golden_file, pack_bundle, read_bundle
 from mien.runtime.demo_camera import find_photo
 from mien.runtime.errors import CheckFailed, InputError, ModelError, OutputError, ProviderError
 from mien.runtime.onnx_runner import OnnxRunner
@@ -38,17 +39,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Bundled:
     return make_bundle(path, models=models, options=VerifyOptions(rounds=1, calls_per_round=4))
 
 
-def repacked(made: Bundled, target: Path, **members: bytes) -> Path:
+def repacked(made: Bundled, target: Path, members: dict[str, bytes]) -> Path:
     """The bundle with other members and good sums: what a device with other arithmetic would meet."""
     bundle = read_bundle(made.path)
-    files = dict(bundle.files) | {name.replace("__", "/").replace("_npy", ".npy"): v for name, v in members.items()}
-    target.write_bytes(pack_bundle(bundle.models, files, made_by=bundle.made_by))
+    target.write_bytes(pack_bundle(bundle.models, dict(bundle.files) | members, made_by=bundle.made_by))
     return target
 
 
 def test_what_is_in_a_bundle(made: Bundled) -> None:
     bundle = read_bundle(made.path)
-    wanted = {BENCH, "licences.md"}
+    wanted = {BENCH, "licences.md", PICTURE, FACES}
     for name in NAMES:
         wanted |= {f"cards/{name}.md", golden_file(name, "image")}
         wanted |= {f"models/{name}.{p}.onnx" for p in ("fp32", "fp16")}
@@ -71,13 +71,13 @@ def test_what_is_in_a_bundle(made: Bundled) -> None:
 
 def test_it_holds_where_it_was_made(made: Bundled) -> None:
     verdict = verify_file(made.path, VerifyOptions(rounds=1, calls_per_round=3), sha256=made.sha256.upper())
-    assert verdict and len(verdict.checks) == 6 and str(verdict) == "holds: 6 of 6 model files on cpu"
+    assert verdict and len(verdict.checks) == 8 and str(verdict) == "holds: 8 of 8 checks on cpu"
     for check in verdict.checks:
         assert check.measurement is not None and len(check.measurement.calls_ns) == 3
         assert verdict.bundled_p50_ms(check) is not None
         assert check.parity is not None and all(part.count for part in check.parity.parts)
     row = json.loads(json.dumps(verdict.to_row()))
-    assert row["holds"] is True and row["environment"]["cpu"] and len(row["checks"]) == 6
+    assert row["holds"] is True and row["environment"]["cpu"] and len(row["checks"]) == 8
 
 
 def test_the_same_models_make_the_same_bytes(tmp_path: Path) -> None:
@@ -92,13 +92,53 @@ def test_the_same_models_make_the_same_bytes(tmp_path: Path) -> None:
 def test_a_device_that_computes_something_else_is_told(made: Bundled, tmp_path: Path) -> None:
     bundle = read_bundle(made.path)
     _, outputs = bundle.golden("landmarks")
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, outputs["landmarks"] + np.float32(0.01), version=(1, 0))  # 1.1 px
-    path = repacked(made, tmp_path / "other.mien", golden__landmarks__landmarks_npy=stream.getvalue())
+    moved = npy(outputs["landmarks"] + np.float32(0.01))  # by 1.1 px
+    path = repacked(made, tmp_path / "other.mien", {golden_file("landmarks", "landmarks"): moved})
     verdict = verify_file(path, UNMEASURED)
-    assert not verdict and str(verdict) == "does not hold: 4 of 6 model files on cpu"
+    assert not verdict and str(verdict) == "does not hold: 6 of 8 checks on cpu"
     assert {c.name for c in verdict.checks if not c} == {"landmarks/fp32/cpu", "landmarks/fp16/cpu"}
     assert all("px (tolerance" in str(c.parity) for c in verdict.checks if not c and c.model == "landmarks")
+
+
+def npy(values: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, values, version=(1, 0))
+    return stream.getvalue()
+
+
+def test_a_device_that_cuts_crops_otherwise_is_told(made: Bundled) -> None:
+    """The models compute what they did, but not what is between a picture and its faces."""
+    bundle = read_bundle(made.path)
+    picture, faces = bundle.picture()
+    for other, told in (
+        ({FACES: npy(faces + 3.0)}, "NME % (tolerance"),
+        ({PICTURE: npy(np.random.default_rng(0).integers(0, 255, picture.shape, np.uint8))}, "no face was found"),
+        ({FACES: npy(faces[0])}, "wanted floats (n, 68, 3)"),
+    ):
+        verdict = verify(replace(bundle, files=dict(bundle.files) | other), UNMEASURED)
+        assert [c.name for c in verdict.checks if not c] == ["pipeline/fp32/cpu", "pipeline/fp16/cpu"]
+        assert all(told in (c.failure or str(c.parity)) for c in verdict.checks if not c)
+
+
+def test_each_face_is_compared_with_the_one_next_to_it() -> None:
+    faces = np.random.default_rng(0).uniform(0, 50, (3, 68, 3)) + np.array([0, 200, 400])[:, None, None]
+    errors = face_errors(faces[[2, 0, 1]] + [0.5, 0, 0], faces[:2])
+    eyes = np.linalg.norm(faces[:2, 36, :2] - faces[:2, 45, :2], axis=-1)
+    np.testing.assert_allclose(errors, 100 * 0.5 / eyes)
+    with pytest.raises(CheckFailed, match="no face was found in the golden picture, wanted 3"):
+        face_errors(faces[:0], faces)
+
+
+def test_the_golden_picture_comes_from_the_data(tmp_path: Path, class_folder: Path) -> None:
+    whole = (Precision.FP32,)
+    with pytest.raises(InputError, match=r"no face in .* and 19 more; a bundle wants one"):
+        make_bundle(tmp_path / "face.mien", precisions=whole, data=class_folder, options=UNMEASURED)
+    (tmp_path / "photos").mkdir()
+    photo, _ = find_photo()
+    cv2.imwrite(str(tmp_path / "photos" / "large.png"), cv2.resize(cv2.imread(str(photo)), None, fx=2, fy=2))
+    made = make_bundle(tmp_path / "face.mien", precisions=whole, data=tmp_path / "photos", options=UNMEASURED)
+    picture, faces = read_bundle(made.path).picture()
+    assert max(picture.shape) == 640 and len(faces) == 1
 
 
 def test_a_model_that_is_not_what_its_spec_says_is_told(made: Bundled) -> None:
@@ -151,7 +191,7 @@ def test_a_provider_that_takes_some_models_and_refuses_others_fails(
 
 def test_a_baseline_that_cannot_be_read_decides_nothing(made: Bundled, tmp_path: Path) -> None:
     for text in (b"no json", b"[]", b'{"measurements": [{"name": 1}]}'):
-        verdict = verify_file(repacked(made, tmp_path / "a.mien", **{BENCH: text}), UNMEASURED)
+        verdict = verify_file(repacked(made, tmp_path / "a.mien", {BENCH: text}), UNMEASURED)
         assert verdict and verdict.bundled == ()
 
 
@@ -223,7 +263,7 @@ def test_the_commands_from_bundle_to_prediction(tmp_path: Path) -> None:
     path = tmp_path / "face.mien"
     digest = mien("bundle", "-o", path, "--precision", "fp32", "--rounds", 0).stdout.strip()
     told = mien("verify", path, "--sha256", digest, "--rounds", 1, "--provider", "cpu").stdout
-    assert "✓ landmarks fp32 on cpu: max 0 px" in told and told.splitlines()[-1] == "holds: 3 of 3 model files on cpu"
+    assert "✓ landmarks fp32 on cpu: max 0 px" in told and told.splitlines()[-1] == "holds: 4 of 4 checks on cpu"
     photo, _ = find_photo()
     rows = [json.loads(mien("predict", photo, *more).stdout) for more in ([], ["--bundle", path])]
     assert rows[0] == rows[1] and rows[0]["faces"][0]["age"] is not None

@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 
 from mien.runtime import bundle as bundles
-from mien.runtime.bundle import MANIFEST, BundledModel, golden_file, pack_bundle, read_bundle, unpacked_models
+from mien.runtime.bundle import (
+    FACES,
+    MANIFEST,
+    PICTURE,
+    BundledModel,
+    golden_file,
+    pack_bundle,
+    read_bundle,
+    unpacked_models,
+)
 from mien.runtime.errors import InputError, ModelError
 from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.pipeline import Pipeline
@@ -39,6 +48,7 @@ def npy(values: np.ndarray) -> bytes:
 def material() -> tuple[list[BundledModel], dict[str, bytes]]:
     """The smallest bundle: two models that are none, but well described."""
     files, models = {"cards/landmarks.md": b"# card\n"}, []
+    files |= {PICTURE: npy(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)), FACES: npy(np.ones((2, 68, 3)))}
     for name, spec in SPECS.items():
         model, spec_file = f"models/{name}.fp32.onnx", f"specs/{name}.json"
         files |= {model: f"the {name} model".encode(), spec_file: spec.to_json().encode()}
@@ -105,6 +115,8 @@ def test_what_is_packed_comes_out_again(tmp_path: Path) -> None:
     image, outputs = bundle.golden("landmarks")
     assert image.shape == (3, 2, 2, 3) and list(outputs) == ["landmarks", "presence"]
     assert outputs["presence"].tolist() == [0, 0.5, 1]
+    picture, faces = bundle.picture()
+    assert picture.shape == (4, 4, 3) and faces.shape == (2, 68, 3)
     with unpacked_models(bundle, Precision.FP32) as paths:
         assert paths["detector"].read_bytes() == b"the detector model"
         folder = paths["detector"].parent
@@ -240,6 +252,10 @@ def test_missing_members_are_refused(tmp_path: Path) -> None:
     del files[golden_file("landmarks", "presence")]
     message = refused(tmp_path, pack_bundle(models, files, made_by="0.1.0"))
     assert "golden/landmarks/presence.npy is missing" in message
+    for name in (PICTURE, FACES):
+        _, files = material()
+        del files[name]
+        assert f"{name} is missing" in refused(tmp_path, pack_bundle(models, files, made_by="0.1.0"))
     message = refused(tmp_path, pack_bundle(models[:1], material()[1], made_by="0.1.0"))
     assert "it has no landmarks in fp32" in message
 
@@ -335,6 +351,25 @@ def test_golden_outputs_need_a_row_an_input(tmp_path: Path) -> None:
     path.write_bytes(pack_bundle(models, files, made_by="0.1.0"))
     with pytest.raises(ModelError, match="a row an input"):
         read_bundle(path).golden("landmarks")
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        (PICTURE, np.zeros((4, 4), np.uint8)),
+        (PICTURE, np.zeros((4, 4, 3))),
+        (PICTURE, np.zeros((0, 4, 3), np.uint8)),
+        (FACES, np.zeros((2, 5, 3))),
+        (FACES, np.zeros((0, 68, 3))),
+        (FACES, np.zeros((2, 68, 3), np.int64)),
+    ],
+)
+def test_a_golden_picture_that_is_none_is_refused(name: str, bad: np.ndarray, tmp_path: Path) -> None:
+    models, files = material()
+    path = tmp_path / "face.mien"
+    path.write_bytes(pack_bundle(models, files | {name: npy(bad)}, made_by="0.1.0"))
+    with pytest.raises(ModelError, match=name):
+        read_bundle(path).picture()
 
 
 def test_a_pipeline_loads_from_a_bundle(tmp_path: Path) -> None:
