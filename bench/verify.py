@@ -29,7 +29,7 @@ PROVIDERS = tuple(provider for provider in Provider if provider is not Provider.
 PIPELINE = "pipeline"
 PIPELINE_NME = {Precision.FP32: 0.5, Precision.FP16: 1.0, Precision.INT8: 2.0}
 """How far a face of the golden picture may move, in percent of its outer eye distance: OpenCV's versions cut crops a
-little differently (4.8 and 5.0: 0.2 %)."""
+little differently (4.8 and 5.0: 0.05 %)."""
 
 
 @dataclass(frozen=True, slots=True)
