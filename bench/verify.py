@@ -14,7 +14,7 @@ import numpy as np
 from ..runtime.bundle import BENCH, Bundle, BundledModel, read_bundle, unpacked_models
 from ..runtime.detector import OwnDetector
 from ..runtime.errors import CheckFailed, MienError, ModelError, ProviderError
-from ..runtime.onnx_runner import OnnxRunner
+from ..runtime.open_model import open_model
 from ..runtime.pipeline import Pipeline
 from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.values import FloatArray, Image
@@ -263,8 +263,8 @@ def _measured(
 
 @contextmanager
 def _opened(path: Path, model: BundledModel, provider: Provider, threads: int) -> Iterator[Runner]:
-    """Open a model file on a provider: the one place where a further kind of runner joins."""
-    with OnnxRunner(path, provider=provider, threads=threads) as runner:
+    """Open a model file on a provider, which must be what the bundle says it is."""
+    with open_model(path, provider=provider, threads=threads) as runner:
         if runner.spec != model.spec or runner.precision is not model.precision:
             raise ModelError(f"{model.file} says of itself something else than {model.spec_file}")
         yield runner

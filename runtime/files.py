@@ -1,7 +1,8 @@
-"""Places to write to, checked before anything is computed, and what the system keeps in small files."""
+"""Files: places to write to, checked before anything is computed; the cache; digests; the system's small ones."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -26,3 +27,20 @@ def text_of(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
     except OSError:
         return None
+
+
+def cache_folder() -> Path:
+    """Where built engines are kept: ``$MIEN_CACHE``, else ``mien`` in the user's cache folder. It may not exist yet."""
+    if chosen := os.environ.get("MIEN_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mien"
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
