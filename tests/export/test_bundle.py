@@ -19,10 +19,13 @@ from mien.bench.verify import VerifyOptions, face_errors, verify, verify_file
 from mien.cli import app
 from mien.export import bundle as bundling
 from mien.export.bundle import Bundled, make_bundle, model_card, section
+from mien.runtime import engine_runner
 from mien.runtime.bundle import BENCH, FACES, MANIFEST, PICTURE, golden_file, pack_bundle, read_bundle
 from mien.runtime.demo_camera import find_photo
 from mien.runtime.errors import CheckFailed, InputError, ModelError, OutputError, ProviderError
+from mien.runtime.fake_accelerator import fake_accelerator
 from mien.runtime.onnx_runner import OnnxRunner
+from mien.runtime.pipeline import Pipeline
 from mien.runtime.runner import Precision, Provider
 from mien.runtime.shipped import shipped_model
 from mien.runtime.spec import Task
@@ -185,6 +188,22 @@ def test_a_provider_that_takes_some_models_and_refuses_others_fails(
     verdict = verify(read_bundle(made.path), UNMEASURED)
     assert not verdict and Provider.CUDA not in verdict.absent
     assert [c.name for c in verdict.checks if not c] == ["detector/fp32/cuda", "detector/fp16/cuda"]
+
+
+def test_engines_are_built_and_checked_where_tensorrt_is(
+    made: Bundled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a stand-in for TensorRT; the engines stay, and a pipeline of the same bundle takes them."""
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(engine_runner, "find_accelerator", fake_accelerator)
+    verdict = verify(read_bundle(made.path), VerifyOptions(required=(Provider.TENSORRT,), rounds=1, calls_per_round=2))
+    assert str(verdict) == "holds: 8 of 8 checks on tensorrt"
+    assert all(check.measurement is not None for check in verdict.checks)
+    engines = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.plan")}
+    assert len(engines) == 6
+    with Pipeline.load(bundle=made.path, precision=Precision.FP16, provider=Provider.TENSORRT) as pipeline:
+        assert pipeline.landmarks.provider == "tensorrt" and pipeline.landmarks.precision is Precision.FP16
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.plan")} == engines
 
 
 def test_a_baseline_that_cannot_be_read_decides_nothing(made: Bundled, tmp_path: Path) -> None:
