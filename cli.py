@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 try:
+    from mien.export import bundle_commands
     from mien.export.messages import needs_torch, say, stderr
     from mien.export.train_commands import train_app
     from mien.runtime.detector import DEFAULT_MAX_SIDE, LIVE_MAX_SIDE
@@ -124,6 +125,8 @@ MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.p
 DETECTOR = typer.Option(None, "--detector", help="Detector of mien or a YuNet file; default: the shipped one.")
 DETECTOR_MODEL = typer.Option(None, "--model", help="Detector of mien or a YuNet file; default: the shipped one.")
 AGE_GENDER = typer.Option(None, "--age-gender", help="Age and gender model; default: the shipped one.")
+BUNDLE = typer.Option(None, "--bundle", help="Take all models from a file of mien bundle.")
+PRECISION = typer.Option(Precision.FP32, "--precision", help="Which models of the bundle.")
 ATTRIBUTES = typer.Option(True, "--attributes/--no-attributes", help="Tell age and gender.")
 PROVIDER = typer.Option(Provider.AUTO, "--provider", help="What runs the models; auto takes the fastest that works.")
 THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads of one operator; 0: all cores.")
@@ -214,6 +217,8 @@ def predict(
     model: Path | None = MODEL,
     detector: Path | None = DETECTOR,
     age_gender: Path | None = AGE_GENDER,
+    bundle: Path | None = BUNDLE,
+    precision: Precision = PRECISION,
     attributes: bool = ATTRIBUTES,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
@@ -230,8 +235,8 @@ def predict(
             import plotly  # type: ignore[import-untyped]  # noqa: F401 - told before the work, not after
     target = json_out or "-"
     if model is not None and task_of(model) is Task.CLASSIFY:
-        if draw or view3d or age_gender or detector:
-            raise InputError("--draw, --view3d, --detector and --age-gender are for faces, not for a classifier")
+        if draw or view3d or age_gender or detector or bundle:
+            raise InputError("--draw, --view3d, --detector, --age-gender and --bundle are for faces, not a classifier")
         with open_runner(model, "", provider=provider, threads=threads) as runner:
             report_failures(classify_pictures(runner, inputs, json_target=target))
         return
@@ -242,6 +247,8 @@ def predict(
             model,
             detector,
             age_gender,
+            bundle=bundle,
+            precision=precision,
             attributes=attributes,
             provider=provider,
             threads=threads,
@@ -298,6 +305,8 @@ def webcam(
     model: Path | None = MODEL,
     detector: Path | None = DETECTOR,
     age_gender: Path | None = AGE_GENDER,
+    bundle: Path | None = BUNDLE,
+    precision: Precision = PRECISION,
     attributes: bool = ATTRIBUTES,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
@@ -325,6 +334,8 @@ def webcam(
             model,
             detector,
             age_gender,
+            bundle=bundle,
+            precision=precision,
             attributes=attributes,
             provider=provider,
             threads=threads,
@@ -691,7 +702,8 @@ def nodes_of(model: Path, runner: Any) -> dict[str, int] | None:
 @app.command(epilog="mien doctor --json")
 def doctor(as_json: bool = AS_JSON) -> None:
     """Look at this machine: what is there, what really runs, and how to mend the rest. Changes nothing."""
-    from mien.runtime.doctor import Status, examine, to_row
+    from mien.runtime.doctor import examine, to_row
+    from mien.runtime.findings import Status
 
     marks = {Status.OK: ("✓", "green"), Status.NOTE: ("·", ""), Status.PROBLEM: ("✗", "red")}
     findings = []
@@ -709,11 +721,17 @@ def doctor(as_json: bool = AS_JSON) -> None:
         raise typer.Exit(1)
 
 
+app.command(epilog="mien bundle -o face.mien")(bundle_commands.bundle)
+app.command(epilog="mien verify face.mien --json")(bundle_commands.verify)
+
+
 def open_pipeline(
     model: Path | None,
     detector: Path | None,
     age_gender: Path | None = None,
     *,
+    bundle: Path | None = None,
+    precision: Precision = Precision.FP32,
     attributes: bool = False,
     provider: Provider,
     threads: int,
@@ -724,6 +742,18 @@ def open_pipeline(
     from mien.runtime.pipeline import Pipeline
     from mien.runtime.shipped import shipped_model
 
+    if bundle is not None or precision is not Precision.FP32:
+        return Pipeline.load(
+            model=model,
+            detector=detector,
+            age_gender=age_gender,
+            bundle=bundle,
+            precision=precision,
+            attributes=attributes,
+            provider=provider,
+            threads=threads,
+            max_side=max_side,
+        )
     found = open_detector(detector or shipped_model("detector"), provider=provider, threads=threads, max_side=max_side)
     points = open_runner(model, "landmarks", provider=provider, threads=threads)
     attributes = attributes or age_gender is not None

@@ -16,8 +16,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
@@ -26,6 +24,9 @@ import numpy as np
 import onnxruntime as ort
 
 from .errors import MienError
+from .files import text_of
+from .findings import Finding, Status
+from .jetson import examine_jetson
 from .open_model import open_model
 from .runner import Provider
 from .shipped import shipped_model
@@ -36,25 +37,6 @@ LOW_MEMORY_GB = 0.5
 LOW_DISK_GB = 1.0
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm")
 WINDOW_TEST = "import cv2, numpy; cv2.imshow('mien doctor', numpy.zeros((32, 32, 3), 'uint8')); cv2.waitKey(50)"
-
-
-class Status(str, Enum):
-    """How a finding is meant."""
-
-    OK = "ok"
-    NOTE = "note"
-    """Not there, and not needed by everybody."""
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. fix: the command or the step that mends it, empty where nothing is to mend."""
-
-    name: str
-    status: Status
-    found: str
-    fix: str = ""
 
 
 def examine() -> Iterator[Finding]:
@@ -132,9 +114,9 @@ def clash(module: str, owners: Sequence[str], package: str) -> Finding:
 def _nvidia() -> Iterator[Finding]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        board = _read(Path("/proc/device-tree/model"))
+        board = text_of(Path("/proc/device-tree/model"))
         if board:
-            yield Finding("board", Status.OK, f"{board}; {_read(Path('/etc/nv_tegra_release')) or 'no JetPack'}")
+            yield Finding("board", Status.OK, f"{board}; {text_of(Path('/etc/nv_tegra_release')) or 'no JetPack'}")
         else:
             yield Finding("NVIDIA GPU", Status.NOTE, "no nvidia-smi: no driver, or no GPU")
         return
@@ -145,6 +127,10 @@ def _nvidia() -> Iterator[Finding]:
         yield Finding("NVIDIA GPU", Status.PROBLEM, what[0] if what else "nvidia-smi fails", "reinstall the driver")
     for line in done.stdout.splitlines() if not done.returncode else ():
         yield Finding("NVIDIA GPU", Status.OK, line.strip())
+
+
+def _jetson() -> Iterator[Finding]:
+    yield from examine_jetson()
 
 
 def _libraries() -> Iterator[Finding]:
@@ -262,6 +248,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _memory,
     _wheels,
     _nvidia,
+    _jetson,
     _libraries,
     _opencv,
     _providers,
@@ -283,11 +270,4 @@ def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
-        return None
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:
         return None

@@ -1,4 +1,4 @@
-"""Files: places to write to, checked before anything is computed; the cache; digests."""
+"""Files: places to write to, checked before anything is computed; the cache; digests; the system's small ones."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ def check_writable(path: Path) -> None:
     target = path if path.exists() else folder
     if not os.access(target, os.W_OK):
         raise OutputError(f"no permission to write {path}")
+
+
+def text_of(path: Path) -> str | None:
+    """A small file of the system, such as those in ``/proc``; None where it is not there or empty."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None
 
 
 def cache_folder() -> Path:

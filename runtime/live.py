@@ -14,6 +14,7 @@ import numpy as np
 from .capture import Capture
 from .overlay import draw_faces
 from .pipeline import Pipeline
+from .service import ServiceNotifier
 from .sinks import BackgroundSink, Sink, View
 from .smoothing import OneEuro
 from .stages import StageClock
@@ -74,6 +75,7 @@ class LiveRun:
         smoothing: OneEuro | None = None,
         view: View | None = None,
         clock: StageClock | None = None,
+        notifier: ServiceNotifier | None = None,
     ) -> None:
         self.clock = clock if clock is not None else StageClock()
         self.ended_by: signal.Signals | None = None
@@ -83,6 +85,7 @@ class LiveRun:
         self._detect_every = detect_every
         self._smoothing = smoothing
         self._view = view if view is not None else View()
+        self._notifier = notifier if notifier is not None else ServiceNotifier()
         self._processed = 0
         self._most_faces = 0
 
@@ -94,6 +97,7 @@ class LiveRun:
         except KeyboardInterrupt:  # the second one
             self.ended_by = signal.SIGINT
         finally:
+            self._notifier.close()
             close_all(self._sinks)
         return self.summary()
 
@@ -151,6 +155,7 @@ class LiveRun:
             if self._capture.live:
                 clock.record("frame_age", self._capture.clock() - frame.timestamp_ns)
             go_on = self._deliver(frame, faces)
+            self._notifier.frame_done()
             clock.record("end_to_end", clock.now() - started)
             started = clock.now()
             if not go_on or (max_frames is not None and self._processed >= max_frames):

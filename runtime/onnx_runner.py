@@ -68,20 +68,16 @@ class OnnxRunner:
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
-        if self._session is None:
+        session, bound = self._session, self._bound  # another thread may close the runner meanwhile
+        if session is None:
             raise InputError("the runner is closed")
         check_batch(batch)
         try:
-            run = self._bound or self._run
-            values = run(INPUT, batch)
+            values = session.run(None, {INPUT: batch}) if bound is None else bound(INPUT, batch)
         except InvalidArgument as error:
             height, width = self._spec.input_size
             raise InputError(f"wanted crops of {height} × {width}, found a batch {batch.shape}") from error
         return dict(zip(self._spec.outputs, values, strict=True))
-
-    def _run(self, name: str, batch: Image) -> list[FloatArray]:
-        values: list[FloatArray] = self._session.run(None, {name: batch})
-        return values
 
     def close(self) -> None:
         """Release the session."""

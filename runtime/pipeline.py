@@ -9,12 +9,13 @@ from types import TracebackType
 import numpy as np
 
 from .attributes import TrackedAttributes, estimate
+from .bundle import read_bundle, unpacked_models
 from .crop import cut_crop
 from .detector import DEFAULT_MAX_SIDE, Detector, open_detector
 from .errors import InputError, ModelError
 from .geometry import bounds_from_box, crop_matrix, landmark_bounds, roll_of
 from .open_model import open_model
-from .runner import DEFAULT_THREADS, Provider, Runner
+from .runner import DEFAULT_THREADS, Precision, Provider, Runner
 from .shipped import shipped_model
 from .smoothing import OneEuro, Smoother
 from .spec import Task
@@ -50,6 +51,8 @@ class Pipeline:
         model: Path | None = None,
         detector: Path | None = None,
         age_gender: Path | None = None,
+        bundle: Path | None = None,
+        precision: Precision = Precision.FP32,
         attributes: bool = True,
         provider: Provider = Provider.AUTO,
         threads: int = DEFAULT_THREADS,
@@ -58,10 +61,30 @@ class Pipeline:
     ) -> Pipeline:
         """Open the shipped models, or others. attributes: tell age and gender too.
 
+        bundle: file of ``mien bundle`` to take all models from, those of `precision`; one without a model of age and
+        gender leaves them unknown.
+
         Raises:
-            ModelError: a file that is no model of the right kind.
+            ModelError: a file that is no model of the right kind, or a bundle that is damaged.
+            InputError: a bundle beside other models, or without any of that precision.
             ProviderError: `provider` is not what would really run.
         """
+        if bundle is None and precision is not Precision.FP32:
+            raise InputError(f"{precision.value} is chosen within a bundle; other model files have their own precision")
+        if bundle is not None:
+            if not (model is detector is age_gender is None):
+                raise InputError("a bundle brings its own models; give either the bundle or model files")
+            with unpacked_models(read_bundle(bundle), precision) as files:
+                return cls.load(
+                    model=files["landmarks"],
+                    detector=files["detector"],
+                    age_gender=files.get("age_gender"),
+                    attributes=attributes and "age_gender" in files,
+                    provider=provider,
+                    threads=threads,
+                    max_side=max_side,
+                    min_score=min_score,
+                )
         found = open_detector(
             detector or shipped_model("detector"),
             provider=provider,

@@ -173,7 +173,7 @@ def test_info_of_shipped_models() -> None:
         (["evaluate", "detector", "--data", "."], "no pictures"),
         (["train", "landmarks", "--data", "."], "holds neither landmarks.csv nor"),
         (["bench", "--batch", "1,x"], "--batch wants whole numbers"),
-        (["bench", "--providers", "gpu"], "--providers wants cpu or cuda"),
+        (["bench", "--providers", "gpu"], "--providers wants some of auto, cpu, cuda"),
     ],
 )
 def test_misuse_is_one_line_and_leaves_nothing(

@@ -107,7 +107,7 @@ def test_wheel_holds_the_tree(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     built = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("mien/")}
     tree = {f"mien/{p.relative_to(ROOT).as_posix()}" for room in ROOMS for p in (ROOT / room).rglob("*.py")}
-    tree |= {"mien/__init__.py", "mien/cli.py", "mien/py.typed", "mien/runtime/page.html"}
+    tree |= {"mien/__init__.py", "mien/cli.py", "mien/py.typed", "mien/runtime/page.html", "mien/docs/models.md"}
     tree |= {f"mien/runtime/weights/{p.name}" for p in (ROOT / "runtime/weights").glob("*.onnx")}
     tree |= {f"mien/export/weights/{p.name}" for p in (ROOT / "export/weights").glob("*.pt")}
     assert built == tree

@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 
+from mien.bench.tolerances import TOLERANCES, Tolerance
 from mien.export import to_onnx
 from mien.export.benchmark import BenchOptions, run_bench
 from mien.export.checkpoint import Checkpoint, save_checkpoint
@@ -14,7 +15,6 @@ from mien.export.detector_net import OUTPUTS as DETECTOR_OUTPUTS
 from mien.export.detector_net import DetectorNet
 from mien.export.eager_runner import EagerRunner
 from mien.export.landmark_net import OUTPUTS, LandmarkNet
-from mien.export.parity_gate import TOLERANCES, Tolerance
 from mien.export.samples import sample_batch
 from mien.export.to_onnx import export_onnx
 from mien.runtime.errors import CheckFailed, InputError, ModelError, OutputError

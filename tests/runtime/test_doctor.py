@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from mien.runtime import doctor
-from mien.runtime.doctor import Finding, Status, clash, cpu_features, examine, free_memory_gb, to_row, try_provider
+from mien.runtime.doctor import clash, cpu_features, examine, free_memory_gb, to_row, try_provider
 from mien.runtime.errors import ProviderError
+from mien.runtime.findings import Finding, Status
 from mien.runtime.runner import Provider
 
 

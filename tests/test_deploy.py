@@ -1,0 +1,93 @@
+"""What is under docs/deploy is kept by tests as far as it can be without a board and without Docker."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mien
+from mien.bench.verify import VerifyOptions
+from mien.export.bundle import make_bundle
+from mien.runtime.runner import Precision
+
+ROOT = Path(mien.__file__).parent
+DEPLOY = ROOT / "docs" / "deploy"
+DEVICE_MB = 25
+
+
+def unit() -> dict[str, list[str]]:
+    """Settings of the service by name."""
+    found: dict[str, list[str]] = {}
+    for line in (DEPLOY / "mien.service").read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def test_the_service_runs_as_it_is_written(tmp_path: Path) -> None:
+    """Its two commands, with the demo camera for camera 0, before a real notify socket."""
+    make_bundle(tmp_path / "face.mien", precisions=(Precision.FP32,), options=VerifyOptions(rounds=0))
+    settings = unit()
+    assert settings["Type"] == ["notify"] and settings["Restart"] == ["always"] and settings["WatchdogSec"] == ["30"]
+    program = [sys.executable, "-m", "mien.cli"]
+    before, run = (shlex.split(settings[name][0]) for name in ("ExecStartPre", "ExecStart"))
+    assert before[0] == run[0] == "/opt/mien/bin/mien"
+    subprocess.run([*program, *before[1:]], cwd=tmp_path, check=True, capture_output=True)
+    run[run.index("0")] = "demo"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        process = subprocess.Popen(
+            [*program, *run[1:]],
+            cwd=tmp_path,
+            env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        heard = [manager.recv(4096).decode() for _ in range(3)]
+        process.terminate()
+        while not heard[-1].startswith("STOPPING"):
+            heard.append(manager.recv(4096).decode())
+        process.communicate(timeout=60)
+    assert heard[0].startswith("READY=1") and heard[1] == heard[2] == "WATCHDOG=1"
+    assert str(process.returncode) == settings["SuccessExitStatus"][0]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_knows_every_setting_of_the_service() -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(DEPLOY / "mien.service")], capture_output=True, text=True, check=False
+    )
+    told = [line for line in done.stderr.splitlines() if "mien.service" in line]
+    assert all("/opt/mien/bin/mien is not executable" in line for line in told), done.stderr
+
+
+@pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile.l4t"])
+def test_a_dockerfile_installs_what_pyproject_names(name: str) -> None:
+    text = (DEPLOY / name).read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    for extra in re.findall(r"\.\[(\w+)\]", text):
+        assert re.search(rf"^{extra} = \[", project, re.MULTILINE)
+    for requirement in re.findall(r"'([a-z-]+>=[\d.]+)'", text):
+        assert f'"{requirement}"' in project, f"{requirement} is another in pyproject.toml"
+    lines = text.splitlines()
+    assert any(line.startswith("USER mien") for line in lines) and 'ENTRYPOINT ["mien"]' in lines
+    ignored = (DEPLOY / f"{name}.dockerignore").read_text().split()
+    needed = ("README.md", "LICENSE", "pyproject.toml", "docs", "runtime", "bench", "export", "cli.py")
+    assert not set(needed) & set(ignored)
+
+
+def test_the_package_is_small_enough_for_a_device() -> None:
+    """Without its compiled files, which weigh little: the models are most of it."""
+    files = (f for room in ("runtime", "bench", "export") for f in (ROOT / room).rglob("*"))
+    sizes = [f.stat().st_size for f in files if f.is_file() and "__pycache__" not in f.parts]
+    assert 5e6 < sum(sizes) < DEVICE_MB * 1e6

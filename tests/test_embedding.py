@@ -1,0 +1,69 @@
+"""Every example of docs/embedding.md runs as it stands."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import pytest
+
+import mien
+from mien.runtime.demo_camera import DemoCamera
+from mien.runtime.shipped import shipped_model
+
+PAGE = Path(mien.__file__).parent / "docs" / "embedding.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+FOUND = list(re.finditer(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
+BLOCKS = [block.group(1) for block in FOUND]
+IDS = [re.findall(r"^## (.*)$", TEXT[: block.start()], re.MULTILINE)[-1] for block in FOUND]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the examples name."""
+    camera = DemoCamera()
+    cv2.imwrite(str(tmp_path / "people.jpg"), camera.frame(0))
+    cv2.imwrite(str(tmp_path / "face.jpg"), camera.frame(0)[100:350, 200:450])
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
+    for i in range(12):
+        writer.write(camera.frame(i))
+    writer.release()
+    shutil.copy(shipped_model("landmarks"), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=IDS)
+def test_an_example_runs_as_it_stands(block: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = set(folder.iterdir())
+    exec(compile(block, str(PAGE), "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.strip() or set(folder.iterdir()) - before  # it told or wrote something
+
+
+def test_what_the_examples_find(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for name, block in zip(IDS, BLOCKS, strict=True):
+        exec(compile(block, str(PAGE), "exec"), {"__name__": "__main__"})
+        told.setdefault(name, []).append(capsys.readouterr().out)
+    assert told["A picture"][0].startswith("face at [") and "about " in told["A picture"][0]
+    assert len(told["A video or a camera"][0].splitlines()) == 12
+    assert told["A video or a camera"][1] == "1 different face(s)\n"
+    assert ast.literal_eval(told["Several cameras, one set of models"][0]) == {"door": 12, "gate": 12}
+    assert told["asyncio"] == ["[1, 1]\n"]
+    assert told["One model alone"][0].startswith("cpu fp32 {'landmarks': (1, 68, 3)")
+    assert '"task": "landmarks"' in told["One model alone"][1]
+    assert cv2.imread("drawn.png").shape == cv2.imread("eyes.png").shape == (480, 640, 3)
+
+
+def test_the_examples_use_every_public_name() -> None:
+    used = {
+        alias.name
+        for block in BLOCKS
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ImportFrom) and node.module == "mien"
+        for alias in node.names
+    }
+    assert used | {"Faces"} == set(mien.__all__)  # of Faces one only has values
