@@ -63,6 +63,11 @@ class OnnxRunner:
         return self._spec
 
     @property
+    def session(self) -> Any:
+        """ONNX Runtime's session, for those who measure what this class adds to it; None once closed."""
+        return self._session
+
+    @property
     def provider(self) -> str:
         """What really runs it."""
         return self._provider.value
