@@ -225,8 +225,15 @@ class CandidateProcess:
         self._answers.put("")  # whoever asks again learns it again
         code = self._process.wait()
         self._errors.seek(0)
-        said = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        return loss_of(code, said[-1] if said else "")
+        return loss_of(code, last_words(self._errors.read().decode("utf-8", "replace")))
+
+
+def last_words(text: str) -> str:
+    """The line of a standard error that names the error: below the frames of the last traceback, else the last one."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    _, found, rest = "\n".join(lines).rpartition("Traceback (most recent call last):\n")
+    named = [line for line in rest.splitlines() if found and not line.startswith(" ")]
+    return (named or lines[-1:] or [""])[0].strip()
 
 
 def loss_of(code: int, said: str) -> CandidateLost:

@@ -14,7 +14,7 @@ import pytest
 
 from mien.bench.job import Job, name_of
 from mien.bench.measure import Level, interleave, warm_up
-from mien.bench.processes import CandidateLost, CandidateProcess, Loss, RemoteRunner, loss_of
+from mien.bench.processes import CandidateLost, CandidateProcess, Loss, RemoteRunner, last_words, loss_of
 from mien.bench.worker import peak_mib
 from mien.runtime.errors import ProcessLost
 
@@ -144,6 +144,16 @@ def test_losses_are_told_apart() -> None:
     assert loss_of(-signal.SIGSEGV, "").reason == "ended by SIGSEGV"
     assert loss_of(-signal.SIGABRT, "what():  std::bad_alloc").loss is Loss.OUT_OF_MEMORY
     assert loss_of(3, "").reason == "exit code 3" and loss_of(1, "x" * 999).reason == "x" * 300
+
+
+def test_the_error_is_found_among_the_words_around_it() -> None:
+    trace = "Traceback (most recent call last):\n  File x, line 1\n    call()\n  ^^^^\nValueError: no compiler\n\nSet A=1 for more.\n"
+    assert last_words(trace) == "ValueError: no compiler"
+    assert (
+        last_words("Traceback (most recent call last):\n  f\nA: 1\n\nDuring handling\n\n" + trace)
+        == "ValueError: no compiler"
+    )
+    assert last_words("one\ntwo\n") == "two" and last_words("") == ""
 
 
 def test_peak_memory_is_not_the_parents(tmp_path: Path) -> None:
