@@ -38,7 +38,8 @@ class Job:
     def from_json(cls, text: str) -> Job:
         """What `to_json` wrote."""
         raw: dict[str, Any] = json.loads(text)
-        return cls(**raw | {"level": Level(raw["level"])})
+        raw["level"] = Level(raw["level"])
+        return cls(**raw)
 
 
 def name_of(opener: Callable[[Job], object]) -> str:

@@ -163,8 +163,7 @@ class CandidateProcess:
 
     def close(self) -> None:
         """End the process, however busy it is."""
-        if self._process.poll() is None:
-            self._process.kill()
+        self._kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -179,6 +178,14 @@ class CandidateProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _kill(self) -> None:
+        """End it with whatever it has started, as torch.compile does its compilers."""
+        if sys.platform == "win32":
+            self._process.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # gone already
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -211,7 +218,7 @@ class CandidateProcess:
         try:
             line = self._answers.get(timeout=self._timeout_s)
         except queue.Empty:
-            self._process.kill()
+            self._kill()
             raise CandidateLost(Loss.HUNG, f"no answer within {self._timeout_s:g} s; it was ended") from None
         self._waiting -= 1
         if not line:

@@ -103,6 +103,8 @@ def run(
     budget_ms = None if budget is None else parse_budget(budget)
     if budget_ms is None and max_nme_loss is not None:
         raise InputError("--max-nme-loss goes with --budget")
+    if max_nme_loss is not None and not data:
+        raise InputError("--max-nme-loss needs --data with a folder of labelled landmarks")
     for path in (json_out, html_out, csv_out):
         if path is not None:
             check_writable(path)
@@ -124,6 +126,7 @@ def run(
     # No refreshing by a thread of its own: it would run inside the timed calls.
     with needs_torch(), Progress(console=stderr, transient=True, auto_refresh=False) as bar:
         task = bar.add_task("bench", total=rounds)
+        bar.refresh()  # opening every candidate takes a while
         report = run_bench(
             models or [], options, progress=lambda done, _: bar.update(task, completed=done, refresh=True)
         )

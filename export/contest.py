@@ -32,7 +32,7 @@ from ..bench.processes import LEAD_IN, Bound, CandidateLost, CandidateProcess, L
 from ..bench.report import BenchReport, Course, Details, Facts, Lost, build_report
 from ..bench.sensors import Reading, board_power_w, has_nvidia_smi, read_sensors
 from ..bench.subjects import open_pipeline
-from ..runtime.errors import InputError, ProcessLost
+from ..runtime.errors import CheckFailed, InputError, ProcessLost
 from ..runtime.runner import Precision
 from ..runtime.spec import ModelSpec, Task
 from ..runtime.values import Image
@@ -331,7 +331,11 @@ class Contest:
         def check(entry: Entry) -> None:
             base = self._entries.get(self._baseline_of.get(entry.name, ""))
             if base is not None and entry.images is not None:
-                self._parities[entry.name] = compare(base.runner, entry.runner, entry.images)
+                try:
+                    self._parities[entry.name] = compare(base.runner, entry.runner, entry.images)
+                except CheckFailed as error:  # an output that is missing or has another shape
+                    log.warning("%s: %s", entry.name, error)
+                    self._parities[entry.name] = ParityGate(())
 
         self._each(check, self._entries.values())
 
@@ -385,7 +389,11 @@ class Contest:
             key = (entry.plan.path, entry.opened.provider)
             if key not in known:
                 log.info("accuracy of %s on %s", entry.name, folder.name)
-                known[key] = accuracy_of(entry.runner, folder, held_out=self._options.held_out)
+                try:
+                    known[key] = accuracy_of(entry.runner, folder, held_out=self._options.held_out)
+                except InputError as error:  # no reason to throw away what was measured
+                    log.warning("no accuracy of %s: %s", entry.name, error)
+                    return
             self._accuracies[entry.name] = known[key]
 
         self._each(note, self._entries.values())

@@ -39,6 +39,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--level", "crop"], "--level wants some of model, picture"),
         (["--budget", "8"], "wanted a time such as 8ms"),
         (["--max-nme-loss", "0.2"], "--max-nme-loss goes with --budget"),
+        (["--max-nme-loss", "0.2", "--budget", "8ms"], "--max-nme-loss needs --data"),
         (["--pipeline", "none.mp4"], "no file none.mp4"),
         (["none.onnx"], "no file none.onnx"),
         (["--batch", "0"], "numbers from 1 on"),

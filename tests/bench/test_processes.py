@@ -147,7 +147,8 @@ def test_losses_are_told_apart() -> None:
 
 
 def test_the_error_is_found_among_the_words_around_it() -> None:
-    trace = "Traceback (most recent call last):\n  File x, line 1\n    call()\n  ^^^^\nValueError: no compiler\n\nSet A=1 for more.\n"
+    frames = "Traceback (most recent call last):\n  File x, line 1\n    call()\n  ^^^^\n"
+    trace = f"{frames}ValueError: no compiler\n\nSet A=1 for more.\n"
     assert last_words(trace) == "ValueError: no compiler"
     assert (
         last_words("Traceback (most recent call last):\n  f\nA: 1\n\nDuring handling\n\n" + trace)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,10 @@ from mien.bench.sensors import (
     read_sensors,
 )
 
-
-def machine(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+Machine = Callable[[Path, dict[str, str]], Path]
 
 
-def test_a_jetson_tells_its_rails_zones_and_alarms(tmp_path: Path) -> None:
+def test_a_jetson_tells_its_rails_zones_and_alarms(tmp_path: Path, machine: Machine) -> None:
     monitor = "sys/class/hwmon/hwmon3"
     root = machine(
         tmp_path,
@@ -56,7 +51,7 @@ def test_a_jetson_tells_its_rails_zones_and_alarms(tmp_path: Path) -> None:
     assert found.power_w == pytest.approx(6.0)
 
 
-def test_rails_without_a_common_one_are_added_up(tmp_path: Path) -> None:
+def test_rails_without_a_common_one_are_added_up(tmp_path: Path, machine: Machine) -> None:
     files = {"sys/class/hwmon/hwmon1/name": "ina3221"}
     for channel, (label, milliamperes) in enumerate([("VDD_GPU_SOC", 100), ("VDD_CPU_CV", 200)], start=1):
         files[f"sys/class/hwmon/hwmon1/in{channel}_label"] = label
@@ -65,7 +60,7 @@ def test_rails_without_a_common_one_are_added_up(tmp_path: Path) -> None:
     assert board_power_w(machine(tmp_path, files)) == pytest.approx(6.0)
 
 
-def test_a_desktop_tells_its_clock_and_its_processor_time(tmp_path: Path) -> None:
+def test_a_desktop_tells_its_clock_and_its_processor_time(tmp_path: Path, machine: Machine) -> None:
     root = machine(
         tmp_path,
         {
@@ -78,7 +73,7 @@ def test_a_desktop_tells_its_clock_and_its_processor_time(tmp_path: Path) -> Non
     assert read_sensors(root=root) == Reading(clock_mhz=2500.0, throttled=9, busy_s=1.6, stolen_s=0.5)
 
 
-def test_a_machine_that_says_nothing_or_nonsense_is_no_error(tmp_path: Path) -> None:
+def test_a_machine_that_says_nothing_or_nonsense_is_no_error(tmp_path: Path, machine: Machine) -> None:
     assert read_sensors(root=tmp_path) == Reading()
     odd = {"proc/stat": "cpu a b c\n", "sys/class/thermal/thermal_zone0/temp": "hot", "proc/cpuinfo": "cpu MHz : ?"}
     assert read_sensors(root=machine(tmp_path, odd)) == Reading()

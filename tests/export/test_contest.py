@@ -116,6 +116,25 @@ def test_accuracy_is_that_of_mien_evaluate(landmark_folder: Path, age_gender_fol
     assert (points.metric, points.count, ages.metric, ages.count) == (Metric.NME, 24, Metric.MAE, 40)
 
 
+def test_labels_that_do_not_fit_lose_nothing_that_was_measured(class_folder: Path, tmp_path: Path) -> None:
+    """A classifier of cats is measured on a folder of shapes: its speed stands, its accuracy is not told."""
+    torch = pytest.importorskip("torch")
+    from mien.export.checkpoint import Checkpoint, save_checkpoint
+    from mien.export.networks import empty_network
+    from mien.export.to_onnx import export_onnx
+    from mien.runtime.spec import ModelSpec
+
+    torch.manual_seed(0)
+    net = empty_network(Task.CLASSIFY, "reslayer")
+    spec = ModelSpec(Task.CLASSIFY, (32, 32), ("probabilities",), classes=("cat", "dog"))
+    save_checkpoint(
+        tmp_path / "c.pt", Checkpoint(spec, {"backbone": "reslayer", "normalisation": "imagenet"}, {}, net.state_dict())
+    )
+    model = export_onnx(tmp_path / "c.pt", tmp_path / "c.onnx", data=class_folder).path
+    (row,) = run_bench([model], replace(QUICK, data=(class_folder,))).rows
+    assert row.accuracy is None and row.measurement.p50_ms > 0
+
+
 def test_a_folder_is_for_the_task_whose_labels_it_has(
     landmark_folder: Path, age_gender_folder: Path, class_folder: Path
 ) -> None:
