@@ -50,6 +50,7 @@ def to_html(report: BenchReport) -> str:
 <title>mien bench</title><style>{STYLE}</style></head><body>
 <h1>mien bench</h1>
 <p>{escape(machine(report.environment))}</p>
+<p>{"" if report.course is None else escape(str(report.course))}</p>
 <h2>Figures</h2>
 <div class="wide">{_figures(report)}</div>
 <h2>Latency of each call</h2>

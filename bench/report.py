@@ -135,6 +135,17 @@ class Course:
     stolen_cores: float | None = None
     readings: tuple[Reading, ...] = ()
 
+    def __str__(self) -> str:
+        """Clock, heat and company during the rounds, as far as they are known."""
+        told = []
+        for name, unit in (("clock_mhz", "MHz"), ("gpu_clock_mhz", "MHz on the GPU"), ("temperature_c", "°C")):
+            known = [value for value in (getattr(r, name) for r in self.readings) if value is not None]
+            if known:
+                told.append(f"{min(known):.0f} to {max(known):.0f} {unit}")
+        if self.others_cores is not None:
+            told.append(f"{self.others_cores:.2f} core(s) used by others")
+        return f"During the rounds: {', '.join(told)}." if told else ""
+
     def doubts(self) -> list[str]:
         """What the run itself gives to doubt, in plain words."""
         found = doubts(self.readings)

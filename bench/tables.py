@@ -26,7 +26,8 @@ def to_markdown(report: BenchReport) -> str:
         notes += [f"No ratio for {about}: {row.withheld}."] if row.withheld is not None else []
         notes += [f"Warning, {about}: {'; '.join(row.warnings)}."] if row.warnings else []
     notes += [f"{row.measurement.description}: {row.facts.inputs}." for row in report.rows if row.facts.inputs]
-    parts = [*tables, *([stages] if stages else []), machine(report.environment)]
+    course = "" if report.course is None else str(report.course)
+    parts = [*tables, *([stages] if stages else []), machine(report.environment), *([course] if course else [])]
     return "\n\n".join([*parts, *(["\n".join(f"- {note}" for note in notes)] if notes else [])]) + "\n"
 
 
@@ -64,8 +65,12 @@ def ratio_cell(row: Row, report: BenchReport) -> str:
 
 
 def parity_cell(row: Row) -> str:
-    """Whether parity holds, in one word."""
-    return NONE if row.parity is None else "yes" if row.parity else "NO"
+    """Whether parity holds, and by how much the first part deviates at most: the one that fails, else the task's own."""
+    if row.parity is None:
+        return NONE
+    part = next((p for p in row.parity.parts if not p), next(iter(row.parity.parts), None))
+    word = "yes" if row.parity else "NO"
+    return word if part is None else f"{word}, {part.max:.2g} {part.unit.value}"
 
 
 def _first_table(report: BenchReport) -> str:

@@ -20,7 +20,7 @@ from mien.bench.parity import Parity, ParityGate, Unit, parity_of
 from mien.bench.processes import Loss
 from mien.bench.report import VERSION, BenchReport, Course, Details, Facts, Lost, Row, build_report
 from mien.bench.sensors import Reading
-from mien.bench.tables import aligned, to_csv, to_markdown
+from mien.bench.tables import aligned, parity_cell, to_csv, to_markdown
 from mien.runtime.errors import InputError
 from mien.runtime.runner import Precision
 
@@ -83,7 +83,7 @@ def test_a_true_parity_gets_its_ratio() -> None:
     assert "ratio to eager" in lines[0]
     assert cells(lines[2])[-2:] == ["baseline", "–"]
     assert cells(lines[3]) == [
-        *("landmarks", "fp16", "cpu", "1", "2.000", "2.000", "2.000", "500.0", "2.00× (2.00–2.00)", "yes")
+        *("landmarks", "fp16", "cpu", "1", "2.000", "2.000", "2.000", "500.0", "2.00× (2.00–2.00)", "yes, 0.1 px")
     ]
     assert cells(lines[8])[:7] == ["landmarks", "fp16", "cpu", "all", "200", "20", "2.000"]
     assert "Warning" not in to_markdown(found)
@@ -282,6 +282,7 @@ def test_what_gives_to_doubt_is_told() -> None:
         "Lost: landmarks fp16 on cuda, batch 1: hung (no answer within 3 s)",
     ):
         assert words in text, words
+    assert "During the rounds: 1000 to 2000 MHz, 0.50 core(s) used by others." in text
     assert "nme 4.00 %" in text and "mJ a call" in text
 
 
@@ -291,6 +292,14 @@ def test_what_gives_to_doubt_is_told() -> None:
 def test_a_runner_may_add_fifty_microseconds_or_five_percent(own_us: float, bare_us: float, small: bool) -> None:
     assert Facts(own_cost_us=own_us, bare_us=bare_us).own_cost_is_small is small
     assert Facts().own_cost_is_small is None
+
+
+def test_the_part_that_fails_is_the_one_that_is_told() -> None:
+    good = parity_of(np.array([0.1]), unit=Unit.PX, tolerance=0.25)
+    bad = parity_of(np.array([0.5]), unit=Unit.SCORE, tolerance=0.02)
+    for parts, told in [((good, bad), "NO, 0.5 score"), ((good,), "yes, 0.1 px"), ((), "NO")]:
+        assert parity_cell(Row(measured("a", 1), parity=ParityGate(parts))) == told
+    assert parity_cell(Row(measured("a", 1))) == "–"
 
 
 def test_a_lost_candidate_has_a_row_in_every_output() -> None:
