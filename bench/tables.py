@@ -65,7 +65,7 @@ def ratio_cell(row: Row, report: BenchReport) -> str:
 
 
 def parity_cell(row: Row) -> str:
-    """Whether parity holds, and by how much the first part deviates at most: the one that fails, else the task's own."""
+    """Whether parity holds, and how far the part deviates at most that fails, else the task's own."""
     if row.parity is None:
         return NONE
     part = next((p for p in row.parity.parts if not p), next(iter(row.parity.parts), None))

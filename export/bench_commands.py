@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -192,10 +193,11 @@ def compare(
     else:
         table = Table(title=f"{new} after {old}")
         for heading in ("candidate", "metric", "old", "new", "change (95 %)"):
-            table.add_column(heading, justify="left" if heading == "candidate" else "right")
+            named = heading == "candidate"
+            table.add_column(heading, justify="left" if named else "right", overflow="fold" if named else "ellipsis")
         for c in changes:
             table.add_row(c.name, c.metric, f"{c.old:.3f}", f"{c.new:.3f}", str(c))
-        Console().print(table)
+        Console(width=None if sys.stdout.isatty() else 120).print(table)
     for name in sorted({row.name for row in after.rows} ^ {row.name for row in before.rows}):
         say(f"only in one of them: {name}")
     broken += vanished(before, after)

@@ -127,6 +127,7 @@ class Contest:
         self._entries: dict[str, Entry] = {}
         self._lost: list[Lost] = []
         self._baseline_of: dict[str, str] = {}
+        self._baselines: dict[tuple[Path, str, str, Level, int], str] = {}
         self._facts: dict[str, Facts] = {}
         self._parities: dict[str, ParityGate] = {}
         self._accuracies: dict[str, Accuracy] = {}
@@ -160,16 +161,19 @@ class Contest:
         return entry
 
     def add_baselines(self, entry: Entry, checkpoint: Path) -> None:
-        """Open the baselines of a candidate on its kind of device, once each; the first is what ratios are to."""
+        """Open the baselines of a candidate on its kind of device; the first is what ratios are to.
+
+        Files of the same weights, as fp32 and int8, share them.
+        """
         device = "cpu" if entry.opened.provider == "cpu" else "cuda"  # whatever runs on no CPU runs on NVIDIA's GPU
         names = []
         for kind in self._options.baselines:
             plan = replace(entry.plan, path=checkpoint, device=device, baseline=kind)
-            name = _name(plan, f"{kind}-{device}", Precision.FP32)
-            known = {*self._entries, *(lost.description.name for lost in self._lost)}
-            if name not in known:
+            known = (checkpoint, device, kind, plan.level, plan.batch)
+            if known not in self._baselines:
+                self._baselines[known] = _name(plan, f"{kind}-{device}", Precision.FP32)
                 self.enter(plan)
-            names.append(name)
+            names.append(self._baselines[known])
         for name in [entry.name, *names[1:]]:
             if name in self._entries:
                 self._baseline_of[name] = names[0]
@@ -475,6 +479,8 @@ class Contest:
 
 def _name(plan: Plan, provider: str, precision: Precision | None) -> str:
     """Unique within a report, and the same in the next one."""
+    if plan.level is Level.PIPELINE:
+        return f"{plan.model}/{provider}"
     level = "" if plan.level is Level.MODEL else f"/{plan.level.value}"
     return f"{plan.model}/{provider}/{precision.value if precision is not None else 'unknown'}/{plan.batch}{level}"
 

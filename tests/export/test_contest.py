@@ -177,6 +177,19 @@ def test_baselines_are_compared_with_the_first() -> None:
     assert fast.facts.peak_mib < eager.facts.peak_mib, "a candidate without PyTorch must not import it"
 
 
+def test_files_of_the_same_weights_share_a_baseline(tmp_path: Path) -> None:
+    twin = tmp_path / "twin.onnx"
+    twin.write_bytes(shipped_model("landmarks").read_bytes())
+    report = run_bench([shipped_model("landmarks"), twin], replace(QUICK, baselines=("eager",)))
+    assert [row.name for row in report.rows] == [
+        "landmarks/eager-cpu/fp32/1",
+        "landmarks/cpu/fp32/1",
+        "twin/cpu/fp32/1",
+    ]
+    assert [row.baseline for row in report.rows][1:] == ["landmarks/eager-cpu/fp32/1"] * 2
+    assert all(row.ratio is not None for row in report.rows[1:])
+
+
 def test_a_given_file_feeds_a_foreign_model(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     helper = onnx.helper
