@@ -86,7 +86,7 @@ class Turn:
     """A candidate's share of a round.
 
     device_ns: the same calls by the device's own clock, empty where there is none. stages_ns: of a pipeline.
-    cpu_ns: processor time of the process. preemptions: how often the system took a core away from it.
+    cpu_ns: processor time of the process, its lead-in included. preemptions: how often the system took a core from it.
     """
 
     calls_ns: tuple[int, ...]

@@ -18,7 +18,8 @@ from ..runtime.errors import ModelError
 from ..runtime.runner import Provider
 from ..runtime.shipped import shipped_model
 from ..runtime.spec import ModelSpec
-from .contest import YARDSTICK, Contest, Entry, Plan
+from .contest import Contest
+from .entries import YARDSTICK, Entry, Plan
 
 log = logging.getLogger("mien")
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +70,13 @@ def test_a_process_tells_what_it_opened_and_times_itself(sleeper: CandidateProce
 
 
 def test_outputs_come_in_the_batches_that_are_measured(sleeper: CandidateProcess) -> None:
-    runner = RemoteRunner(sleeper, sleeper.open())
+    sleeper_opened = sleeper.open()
+    runner = RemoteRunner(sleeper, sleeper_opened)
     images = np.random.default_rng(0).integers(0, 255, (10, 4, 4, 3), dtype=np.uint8)
     with runner:  # ten images in batches of four: the last is filled up, and cut again
         assert np.allclose(runner(images)["logits"][:, 0], images.reshape(10, -1).mean(axis=1))
+    with pytest.raises(ValueError, match="without a spec"):
+        RemoteRunner(sleeper, replace(sleeper_opened, spec=None))
     assert runner.provider == "sleeps-True-False" and runner.precision.value == "fp32"
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +17,19 @@ import pytest
 
 from mien.bench import sensors
 from mien.bench.accuracy import Metric
+from mien.bench.environment import Environment, describe_environment
 from mien.bench.job import Job
 from mien.bench.measure import Level
 from mien.bench.processes import Loss
 from mien.bench.report import BenchReport
-from mien.export import contest
+from mien.export import contest, examination
 from mien.export.accuracy import accuracy_of, folder_for
 from mien.export.benchmark import BenchOptions, run_bench
-from mien.export.contest import Contest, Plan
+from mien.export.contest import Contest
+from mien.export.entries import Plan
 from mien.export.evaluation import evaluate_landmarks
 from mien.export.evaluation_attributes import evaluate_age_gender
-from mien.runtime.errors import InputError, ModelError, ProcessLost
+from mien.runtime.errors import CheckFailed, InputError, ModelError, ProcessLost
 from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.runner import Provider
 from mien.runtime.shipped import shipped_model
@@ -63,9 +66,60 @@ def test_the_one_that_crashes_is_told_and_the_others_finish(monkeypatch: pytest.
     assert BenchReport.from_json(report.to_json(), origin="a") == report
 
 
-def contest_environment() -> contest.Environment:
-    from mien.bench.environment import describe_environment
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Contest]:
+    """Two candidates that say the same; the second is compared with the first."""
+    monkeypatch.syspath_prepend(ODD)
+    with Contest(replace(QUICK, data=(tmp_path,)), tmp_path) as field:
+        monkeypatch.setattr(field._inputs, "folder_of", lambda spec: None)
+        names = []
+        for name in ("first", "second"):
+            entry = field.enter(OddPlan(model=name, file="sleeps", path=tmp_path / name, device="cpu"))
+            assert entry is not None
+            names.append(entry.name)
+        field._baseline_of[names[1]] = names[0]
+        yield field
 
+
+def test_a_pair_has_its_ratio(pair: Contest, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = pair.measure(contest_environment()).rows
+    assert second.parity and second.ratio is not None and 0.5 < second.ratio.value < 2
+    assert (second.facts.own_cost_us, second.facts.nodes_on_provider, second.facts.nodes) == (1.5, 3, 4)
+    assert "1 of its 4 nodes run elsewhere" in second.warnings
+    assert first.accuracy is None and "no accuracy of first" in caplog.text  # the folder holds no classes
+
+
+def test_outputs_that_cannot_be_compared_are_a_false_parity(pair: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other_shapes(*_: object) -> None:
+        raise CheckFailed("logits: the reference has shape (8, 1), the candidate (8, 2)")
+
+    monkeypatch.setattr(examination, "compare", other_shapes)
+    row = pair.measure(contest_environment()).rows[1]
+    assert row.parity is not None and not row.parity and row.ratio is None
+    assert row.withheld == "its parity is false (nothing compared)"
+
+
+def test_a_process_that_is_lost_behind_the_rounds_keeps_them(pair: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise ProcessLost("crashed: ended by SIGSEGV")
+
+    monkeypatch.setattr(examination, "compare", gone)
+    report = pair.measure(contest_environment())
+    assert [len(row.measurement.latencies_ns) for row in report.rows] == [5, 5] and not report.lost
+    assert report.rows[1].withheld == "its parity was not checked"
+
+
+def test_ctrl_c_behind_the_rounds_leaves_a_report(pair: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(examination, "accuracy_of", impatient)
+    report = pair.measure(contest_environment())
+    assert report.course is not None and report.course.interrupted
+    assert report.rows[1].ratio is not None and report.rows[0].accuracy is None
+
+
+def contest_environment() -> Environment:
     return describe_environment()
 
 
@@ -147,8 +201,8 @@ def test_a_folder_is_for_the_task_whose_labels_it_has(
 
 
 def test_power_is_noted_where_a_sensor_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contest, "board_power_w", lambda: 5.0)
-    monkeypatch.setattr(contest, "POWER_S", 0.3)
+    monkeypatch.setattr(examination, "board_power_w", lambda: 5.0)
+    monkeypatch.setattr(examination, "POWER_S", 0.3)
     (row,) = run_bench([shipped_model("landmarks")], QUICK).rows
     assert row.facts.power_w == 5.0 and row.facts.energy_mj is not None
     assert row.facts.energy_mj == pytest.approx(5 * row.measurement.p50_ms, rel=0.9)
@@ -162,6 +216,7 @@ def test_a_gpus_memory_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(contest, "has_nvidia_smi", lambda: True)
     monkeypatch.setattr(contest, "read_sensors", read)
+    monkeypatch.setattr(examination, "read_sensors", lambda **_: sensors.Reading())
     (row,) = run_bench([shipped_model("landmarks")], replace(QUICK, rounds=1)).rows
     assert row.facts.device_mib == 50.0
 
