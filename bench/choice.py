@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..runtime.errors import InputError
+from ..runtime.runner import Provider
 from ..runtime.spec import Task
 from .accuracy import Accuracy, Metric
 from .measure import Level
@@ -18,6 +19,8 @@ from .report import BenchReport, Row
 _BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|us|µs)\s*$")
 _IN_MS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "µs": 1e-3}
 _OPTION = {Task.LANDMARKS.value: "--model", Task.DETECTOR.value: "--detector", Task.AGE_GENDER.value: "--age-gender"}
+_PROVIDERS = {provider.value for provider in Provider}
+"""What mien's commands take; PyTorch's rows are called eager-cpu, compile-cuda, …"""
 SHIPPED_FILE = "shipped"
 
 
@@ -87,7 +90,7 @@ def _candidates(report: BenchReport) -> list[Row]:
         for row in report.rows
         if row.name not in bases
         and row.measurement.description.level is not Level.PIPELINE
-        and "-" not in row.measurement.description.provider  # PyTorch's are called eager-cpu, compile-cuda, …
+        and row.measurement.description.provider in _PROVIDERS
     ]
     kept = []
     for row in shippable:

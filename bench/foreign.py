@@ -12,14 +12,14 @@ import numpy.typing as npt
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
-from ..runtime.errors import InputError
-from ..runtime.onnx_runner import OnnxRunner, open_session
+from ..runtime.errors import InputError, ModelError
+from ..runtime.onnx_runner import open_session
 from ..runtime.runner import Precision, Provider
 from ..runtime.spec import METADATA_KEY, ModelSpec
 from ..runtime.values import FloatArray, Image
 from .job import Job
 from .measure import Turn, digest_of, time_calls
-from .subjects import Material, ModelSubject, Subject, nodes_on_provider
+from .subjects import Material, Subject, nodes_on_provider
 
 GIVEN = "given_"
 """Before the names of arrays that come from the user's file, beside our pictures."""
@@ -89,11 +89,16 @@ class ForeignSubject:
         return nodes_on_provider(Path(self._job.path), self._session.get_providers())
 
 
-def open_model(job: Job) -> Subject:
-    """A model file on ONNX Runtime: mien's own behind a `Runner`, anybody else's bare."""
+def open_foreign(job: Job) -> Subject:
+    """A model file without mien's metadata on ONNX Runtime.
+
+    Raises:
+        ModelError: it has them, so that whatever was wrong with it is not to be passed over; or no ONNX file.
+        ProviderError: `job.device` is not what would really run.
+    """
     session, really = open_session(Path(job.path), provider=Provider(job.device), threads=job.threads)
     if METADATA_KEY in session.get_modelmeta().custom_metadata_map:
-        return ModelSubject(OnnxRunner.from_session(session, really, origin=job.path), job)
+        raise ModelError(f"{job.path} is mien's own")
     return ForeignSubject(session, really, job)
 
 

@@ -181,6 +181,8 @@ class CandidateProcess:
 
     def _kill(self) -> None:
         """End it with whatever it has started, as torch.compile does its compilers."""
+        if self._process.poll() is not None:
+            return  # its number may be another's by now
         if sys.platform == "win32":
             self._process.kill()
         else:

@@ -265,6 +265,11 @@ class TurnClock(StageClock):
         self.taken.setdefault(stage, []).append(duration_ns)
 
 
+def open_model(job: Job) -> Subject:
+    """A model file of mien on the provider `job.device`."""
+    return ModelSubject(OnnxRunner(Path(job.path), provider=Provider(job.device), threads=job.threads), job)
+
+
 def open_pipeline(job: Job) -> Subject:
     """The pipeline over the clip `job.path`."""
     return PipelineSubject(job)

@@ -49,11 +49,10 @@ class Contest:
     def enter(self, plan: Plan) -> Entry | None:
         """Open a candidate; None if it could not be, which is noted, or is there already under its name."""
         used_before = self._gpu_memory_mib()
-        process = CandidateProcess(plan.job(self._options.threads), timeout_s=self._options.timeout_s)
-        self._stack.callback(process.close)
+        threads = self._options.threads
         opened = None
         try:
-            opened = process.open()
+            process, opened = self._opened(plan)
             if opened.spec is None and plan.level is Level.PICTURE:
                 process.close()  # nobody knows what a foreign file wants of a picture
                 return None
@@ -61,22 +60,32 @@ class Contest:
             bound = process.bind(material)
         except CandidateLost as error:
             log.warning("%s on %s is lost: %s", plan.model, plan.device, error)
-            self._lost.append(
-                Lost(describe(plan, opened, None, threads=self._options.threads), error.loss, error.reason)
-            )
-            process.close()
+            self._lost.append(Lost(describe(plan, opened, None, threads=threads), error.loss, error.reason))
             return None
         used = self._gpu_memory_mib()
         grown = None if used is None or used_before is None else used - used_before
-        entry = Entry(
-            plan, describe(plan, opened, bound, threads=self._options.threads), process, opened, bound, images, grown
-        )
-        if entry.name in self._entries:
-            log.warning("%s is measured already: %s has become %s", entry.name, plan.device, opened.provider)
+        described = describe(plan, opened, bound, threads=threads)
+        if described.name in self._entries:
+            log.warning("%s is measured already: %s has become %s", described.name, plan.device, opened.provider)
             process.close()
             return None
-        self._entries[entry.name] = entry
-        return entry
+        self._entries[described.name] = Entry(plan, described, process, opened, bound, images, grown)
+        return self._entries[described.name]
+
+    def _opened(self, plan: Plan) -> tuple[CandidateProcess, Opened]:
+        """Open a candidate in a new process; a file that is refused as one of mien's may be somebody else's."""
+        process = CandidateProcess(plan.job(self._options.threads), timeout_s=self._options.timeout_s)
+        self._stack.callback(process.close)
+        try:
+            return process, process.open()
+        except CandidateLost as error:
+            process.close()
+            if error.loss is not Loss.REFUSED or plan.foreign or plan.baseline or plan.level is Level.PIPELINE:
+                raise
+            try:
+                return self._opened(replace(plan, foreign=True))
+            except CandidateLost:
+                raise error from None
 
     def add_baselines(self, entry: Entry, checkpoint: Path) -> None:
         """Open the baselines of a candidate on its kind of device; the first is what ratios are to.

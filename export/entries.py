@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..bench.foreign import open_model
+from ..bench.foreign import open_foreign
 from ..bench.job import Job, name_of
 from ..bench.measure import Description, Level
 from ..bench.processes import Bound, CandidateProcess, Opened, RemoteRunner
-from ..bench.subjects import open_pipeline
+from ..bench.subjects import open_model, open_pipeline
 from ..runtime.runner import Precision
 from ..runtime.values import Image
 
@@ -23,7 +23,8 @@ _OPENERS = {"eager": "open_eager", "channels-last": "open_channels_last", "compi
 class Plan:
     """A candidate to be. file: as the user named it. device: a provider, or PyTorch's name of a device.
 
-    baseline: how PyTorch is to run the checkpoint `path`; empty for a candidate on a provider.
+    baseline: how PyTorch is to run the checkpoint `path`; empty for a candidate on a provider. foreign: without mien's
+    metadata.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Plan:
     level: Level = Level.MODEL
     batch: int = 1
     baseline: str = ""
+    foreign: bool = False
     models: Mapping[str, str] = field(default_factory=dict)
 
     def job(self, threads: int) -> Job:
@@ -40,7 +42,8 @@ class Plan:
         if self.baseline:
             opener = f"mien.export.eager_subjects:{_OPENERS[self.baseline]}"  # torch must not be imported for its name
         else:
-            opener = name_of(open_pipeline if self.level is Level.PIPELINE else open_model)
+            pipeline = self.level is Level.PIPELINE
+            opener = name_of(open_pipeline if pipeline else open_foreign if self.foreign else open_model)
         return Job(
             opener=opener,
             path="" if self.path == YARDSTICK else str(self.path),

@@ -11,12 +11,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from mien.bench.foreign import GIVEN, ForeignSubject, channel_axis, given_feeds, made_feeds, open_model
+from mien.bench.foreign import GIVEN, ForeignSubject, channel_axis, given_feeds, made_feeds, open_foreign
 from mien.bench.job import Job
 from mien.bench.measure import Level, time_calls
-from mien.bench.subjects import ModelSubject, own_cost_us, picture_call
+from mien.bench.subjects import ModelSubject, open_model, own_cost_us, picture_call
 from mien.runtime.demo_camera import DemoCamera
-from mien.runtime.errors import InputError
+from mien.runtime.errors import InputError, ModelError
 from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.pipeline import Pipeline
 from mien.runtime.runner import Provider
@@ -183,8 +183,12 @@ def test_a_foreign_file_runs_bare(tmp_path: Path) -> None:
     )
     path = tmp_path / "relu.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
-    subject = open_model(job(path, batch=2))
+    subject = open_foreign(job(path, batch=2))
     assert isinstance(subject, ForeignSubject) and subject.spec is None and subject.precision is None
+    with pytest.raises(ModelError, match="no mien metadata"):
+        open_model(job(path))
+    with pytest.raises(ModelError, match="mien's own"):
+        open_foreign(job(shipped_model("landmarks")))
     picture = DemoCamera().frame(0)
     digest, note = subject.bind({"picture_0": picture})
     assert "x 2×3×32×32: pictures" in note and len(digest) == 16
