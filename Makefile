@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check results clean
+# Where NVIDIA's parser and builder were set up (make test-trt), every test finds them.
+TENSORRT := .tensorrt
+ON_TENSORRT = $(if $(wildcard $(TENSORRT)/lib),PYTHONPATH=$(TENSORRT)/site LD_LIBRARY_PATH=$(TENSORRT)/lib)
+
+.PHONY: demo test test-trt check results clean
 .DEFAULT_GOAL := demo
 
 # The CPU profile and the main job: follow the face of the demo camera, write a video, measure.
@@ -15,7 +19,14 @@ demo: $(VENV)/.demo
 
 # Everything that a test needs, and all tests.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(ON_TENSORRT) $(BIN)/python -m pytest
+
+# NVIDIA's own parser and builder of engines, which need no GPU, and the tests that they prove: 155 MB, once.
+test-trt: $(VENV)/.test $(TENSORRT)
+	PYTHONPATH=$(TENSORRT)/site LD_LIBRARY_PATH=$(TENSORRT)/lib $(BIN)/python -m pytest -m trt
+
+$(TENSORRT): $(VENV)/bin/python
+	$(BIN)/python tests/runtime/set_up_tensorrt.py $@
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -40,7 +51,7 @@ $(VENV)/.test: pyproject.toml $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) .lint demo build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(TENSORRT) .lint demo build dist .mypy_cache .ruff_cache .pytest_cache
 
 # The figures of the README, on this machine. DATA holds landmarks68/, faces/ and age_gender/ in the formats of docs/train.md.
 results: $(VENV)/.test

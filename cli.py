@@ -11,14 +11,16 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 try:
-    from mien.export.bench_commands import bench_app
+    from mien.export.bench_commands import bench_app, numbers
     from mien.export.messages import needs_torch, say, stderr
     from mien.export.train_commands import train_app
     from mien.runtime.detector import DEFAULT_MAX_SIDE, LIVE_MAX_SIDE
+    from mien.runtime.engine_build import DEFAULT_BATCH, DEFAULT_WORKSPACE_MB, DETECTOR_MAX_SIDE
     from mien.runtime.errors import CheckFailed, InputError, MienError
     from mien.runtime.runner import DEFAULT_THREADS, Precision, Provider
     from mien.runtime.spec import Task
@@ -34,7 +36,7 @@ import cv2
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import track
+from rich.progress import Progress, track
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -139,6 +141,49 @@ def export(
         slow = done.speed_up.value < 1
         say(f"{done.speed_up} as fast as float32 on this machine, one thread", style="yellow" if slow else "")
     say(f"{done.path}: {done.size_bytes / 1e6:.2f} MB; next: mien bench {done.path}")
+
+
+@app.command(epilog="mien engine landmarks.onnx --batch 1,4,16")
+def engine(
+    models: list[Path] | None = typer.Argument(None, help="Model files (.onnx); none: the shipped ones."),
+    batch: str = typer.Option(
+        ",".join(map(str, DEFAULT_BATCH)), "--batch", help="Smallest, usual and largest number of faces in a call."
+    ),
+    max_side: int = typer.Option(
+        DETECTOR_MAX_SIDE, "--max-side", min=32, help="Detectors: longest side of a picture, px."
+    ),
+    workspace: int = typer.Option(DEFAULT_WORKSPACE_MB, "--workspace", min=1, help="Memory for the build, MB."),
+) -> None:
+    """Build TensorRT engines on the device that will run them, and keep them for --provider tensorrt and auto.
+
+    An engine computes in the precision of its file: export with --precision fp16 first for FP16.
+    """
+    from mien.runtime.accelerator import find_accelerator
+    from mien.runtime.engine_build import profile_for
+    from mien.runtime.engine_cache import check_engine_folder, engine_folder, open_engine
+    from mien.runtime.onnx_session import model_spec
+    from mien.runtime.shipped import shipped_models
+
+    three = numbers(batch, "--batch")
+    if len(three) != 3:
+        raise InputError(f"--batch wants three numbers such as 1,4,16; found {batch!r}")
+    chosen = models or shipped_models()
+    profiles = [profile_for(model_spec(m), batch=(three[0], three[1], three[2]), max_side=max_side) for m in chosen]
+    accelerator = find_accelerator()
+    check_engine_folder(engine_folder())
+    for model, profile in zip(chosen, profiles, strict=True):
+        with Progress(console=stderr, transient=True) as bar:
+            show = partial(bar.update, bar.add_task(model.name, total=1.0))
+            done = open_engine(
+                model,
+                accelerator,
+                profile=profile,
+                workspace_mb=workspace,
+                progress=lambda what, fraction, show=show: show(completed=fraction, description=what),  # type: ignore[misc]
+            )
+        layers = ", ".join(f"{count} in {kind}" for kind, count in sorted(done.types.items()))
+        say(f"{model.name}: {'built' if done.reason else 'was built already'}; {profile}; layers: {layers}")
+        print(done.path)
 
 
 @app.command(epilog="mien predict photo.jpg --json - --draw out/")
@@ -465,11 +510,12 @@ def info(
     provider: Provider = PROVIDER,
     as_json: bool = AS_JSON,
 ) -> None:
-    """What a model file says of itself, and what would run it here."""
+    """What a model file says of itself, and what runs it here, node by node."""
     with open_runner(model, "", provider=provider, threads=1) as runner:
         row = json.loads(runner.spec.to_json()) | {
             "provider": runner.provider,
             "precision": runner.precision.value,
+            "nodes": nodes_of(model, runner),
         }
     row["size_bytes"] = model.stat().st_size
     if as_json:
@@ -477,6 +523,25 @@ def info(
         return
     for key, value in row.items():
         print(f"{key}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+
+
+def nodes_of(model: Path, runner: Any) -> dict[str, int] | None:
+    """How many nodes of a model run on what; those that fell to the CPU are named on standard error."""
+    from mien.runtime.engine_runner import EngineRunner
+    from mien.runtime.onnx_session import NAMES, placement
+
+    if isinstance(runner, EngineRunner):
+        return {f"TensorRT, {kind.lower()}": count for kind, count in runner.layer_types.items()}
+    if model.suffix == ".pt":
+        return None
+    wanted = Provider(runner.provider)
+    placed = placement(model, provider=wanted)
+    if placed is None:
+        say("this onnxruntime is too old to tell which nodes run where")
+        return None
+    for name in [n for ep, names in placed.items() if ep != NAMES[wanted] for n in names]:
+        say(f"not on {wanted.value}: {name}", style="yellow")
+    return {ep: len(names) for ep, names in placed.items()}
 
 
 @app.command(epilog="mien doctor --json")
@@ -524,7 +589,7 @@ def open_pipeline(
 
 def open_runner(model: Path | None, shipped: str, *, provider: Provider, threads: int) -> Any:
     """Open a model file on ONNX Runtime, or a checkpoint in eager PyTorch."""
-    from mien.runtime.onnx_runner import OnnxRunner
+    from mien.runtime.open_model import open_model
     from mien.runtime.shipped import shipped_model
 
     path = model or shipped_model(shipped)
@@ -532,7 +597,7 @@ def open_runner(model: Path | None, shipped: str, *, provider: Provider, threads
         with needs_torch():
             from mien.export.eager_runner import EagerRunner
         return EagerRunner(path, threads=threads)
-    return OnnxRunner(path, provider=provider, threads=threads)
+    return open_model(path, provider=provider, threads=threads)
 
 
 def progress(items: Sequence[Any], title: str) -> Iterable[Any]:

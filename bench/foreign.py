@@ -13,7 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
 from ..runtime.errors import InputError, ModelError
-from ..runtime.onnx_runner import open_session
+from ..runtime.onnx_session import open_session
 from ..runtime.runner import Precision, Provider
 from ..runtime.spec import METADATA_KEY, ModelSpec
 from ..runtime.values import FloatArray, Image
@@ -86,7 +86,7 @@ class ForeignSubject:
 
     def nodes(self) -> tuple[int, int] | None:
         """See `Subject`."""
-        return nodes_on_provider(Path(self._job.path), self._session.get_providers())
+        return nodes_on_provider(Path(self._job.path), Provider(self.provider))
 
 
 def open_foreign(job: Job) -> Subject:
@@ -96,10 +96,11 @@ def open_foreign(job: Job) -> Subject:
         ModelError: it has them, so that whatever was wrong with it is not to be passed over; or no ONNX file.
         ProviderError: `job.device` is not what would really run.
     """
-    session, really = open_session(Path(job.path), provider=Provider(job.device), threads=job.threads)
-    if METADATA_KEY in session.get_modelmeta().custom_metadata_map:
+    # Captured graphs are for calls through buffers on the GPU; these are plain.
+    opened = open_session(Path(job.path), provider=Provider(job.device), threads=job.threads, cuda_graph=False)
+    if METADATA_KEY in opened.session.get_modelmeta().custom_metadata_map:
         raise ModelError(f"{job.path} is mien's own")
-    return ForeignSubject(session, really, job)
+    return ForeignSubject(opened.session, opened.provider, job)
 
 
 def made_feeds(

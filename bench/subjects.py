@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from ..runtime.attributes import estimate
 from ..runtime.crop import cut_crop
@@ -19,6 +18,8 @@ from ..runtime.detector import LIVE_MAX_SIDE, OwnDetector
 from ..runtime.errors import InputError
 from ..runtime.geometry import crop_matrix
 from ..runtime.onnx_runner import INPUT, OnnxRunner
+from ..runtime.onnx_session import NAMES, placement
+from ..runtime.open_model import open_model as open_runner
 from ..runtime.pipeline import Pipeline
 from ..runtime.preprocess import resized
 from ..runtime.runner import Precision, Provider, Runner
@@ -110,13 +111,15 @@ class ModelSubject:
         if not isinstance(runner, OnnxRunner) or not inputs:
             return None
         session = runner.session
+        if session is None:
+            return None
         return own_cost_us(lambda i: runner(inputs[i]), lambda i: session.run(None, {INPUT: inputs[i]}), len(inputs))
 
     def nodes(self) -> tuple[int, int] | None:
         """See `Subject`."""
         if not isinstance(self._runner, OnnxRunner):
             return None
-        return nodes_on_provider(Path(self._job.path), self._runner.session.get_providers())
+        return nodes_on_provider(Path(self._job.path), Provider(self.provider))
 
 
 def runner_without_inputs(_: int) -> object:
@@ -172,19 +175,15 @@ def own_cost_us(
     return float(np.percentile(through, 10) - np.percentile(alone, 10)), float(np.median(alone))
 
 
-def nodes_on_provider(path: Path, providers: Sequence[str]) -> tuple[int, int] | None:
-    """Nodes that ONNX Runtime gives to the first of `providers`, and all of them; None in versions that do not tell.
+def nodes_on_provider(path: Path, provider: Provider) -> tuple[int, int] | None:
+    """Nodes that ONNX Runtime gives to `provider`, and all of them; None in versions that do not tell.
 
     The session is another than the measured one, which is not to be burdened with notes.
     """
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    session = ort.InferenceSession(str(path), options, providers=list(providers))
-    if not hasattr(session, "get_provider_graph_assignment_info"):
+    placed = placement(path, provider=provider)
+    if placed is None:
         return None
-    found = [(part.ep_name, len(part.get_nodes())) for part in session.get_provider_graph_assignment_info()]
-    return sum(n for name, n in found if name == providers[0]), sum(n for _, n in found)
+    return len(placed.get(NAMES[provider], [])), sum(len(nodes) for nodes in placed.values())
 
 
 class PipelineSubject:
@@ -267,7 +266,7 @@ class TurnClock(StageClock):
 
 def open_model(job: Job) -> Subject:
     """A model file of mien on the provider `job.device`."""
-    return ModelSubject(OnnxRunner(Path(job.path), provider=Provider(job.device), threads=job.threads), job)
+    return ModelSubject(open_runner(Path(job.path), provider=Provider(job.device), threads=job.threads), job)
 
 
 def open_pipeline(job: Job) -> Subject:

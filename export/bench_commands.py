@@ -110,7 +110,7 @@ def run(
         if path is not None:
             check_writable(path)
     options = BenchOptions(
-        batches=tuple(numbers(batch, "--batch")),
+        batches=tuple(dict.fromkeys(numbers(batch, "--batch"))),
         threads=threads,
         rounds=rounds,
         calls_per_round=calls,
@@ -225,7 +225,7 @@ def numbers(text: str, option: str) -> list[int]:
         raise InputError(f"{option} wants whole numbers such as 1,8; found {text!r}") from None
     if min(values) < 1:
         raise InputError(f"{option} wants numbers from 1 on; found {text!r}")
-    return list(dict.fromkeys(values))
+    return values
 
 
 def several(text: str, kind: type[Kind], option: str) -> list[Kind]:

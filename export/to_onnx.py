@@ -21,6 +21,7 @@ from ..runtime.spec import METADATA_KEY, ModelSpec, Task
 from ..runtime.values import Image
 from .checkpoint import load_checkpoint
 from .eager_runner import EagerRunner
+from .float16 import float16_model
 from .networks import build_network
 from .parity_gate import gate
 from .quantise import CALIBRATION_IMAGES, Preset, by_sensitivity, quantise
@@ -182,14 +183,6 @@ def _set_spec(path: Path, spec: ModelSpec) -> None:
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.save(model, str(path))
-
-
-def float16_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Convert any float32 model, its inputs and outputs but for their inside; ONNX Runtime's converter does it."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    converted: onnx.ModelProto = convert_float_to_float16(model, keep_io_types=True)
-    return converted
 
 
 def write_graph(net: torch.nn.Module, spec: ModelSpec, path: Path) -> None:

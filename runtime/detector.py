@@ -13,7 +13,8 @@ from .boxes import fit_inside, pad_to_multiple, select_boxes
 from .crop import shrink
 from .errors import ModelError, ProviderError
 from .geometry import longer_side
-from .onnx_runner import OnnxRunner, open_session
+from .onnx_session import open_session
+from .open_model import open_model
 from .runner import DEFAULT_THREADS, Provider, Runner
 from .spec import METADATA_KEY, Task
 from .values import FloatArray, Image
@@ -128,9 +129,9 @@ def open_detector(
         ModelError: missing, or neither of the two.
         ProviderError: `provider` is not what would really run.
     """
-    session, really = open_session(path, provider=provider, threads=threads)
+    session = open_session(path, provider=Provider.CPU, threads=threads).session
     if METADATA_KEY in session.get_modelmeta().custom_metadata_map:
-        runner = OnnxRunner.from_session(session, really, origin=str(path))
+        runner = open_model(path, provider=provider, threads=threads)
         return OwnDetector(runner, max_side=max_side, min_score=DEFAULT_SCORE if min_score is None else min_score)
     if {"cls_8", "obj_8", "bbox_8", "kps_8"} <= {output.name for output in session.get_outputs()}:
         if provider not in (Provider.AUTO, Provider.CPU):

@@ -5,6 +5,8 @@ Nothing is changed, and nothing is believed that can be tried: providers are mad
 
 from __future__ import annotations
 
+import contextlib
+import ctypes.util
 import importlib.util
 import os
 import platform
@@ -12,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -23,7 +26,7 @@ import numpy as np
 import onnxruntime as ort
 
 from .errors import MienError
-from .onnx_runner import OnnxRunner
+from .open_model import open_model
 from .runner import Provider
 from .shipped import shipped_model
 from .sinks import has_display, has_windows
@@ -146,9 +149,8 @@ def _nvidia() -> Iterator[Finding]:
 
 def _libraries() -> Iterator[Finding]:
     yield Finding("numpy", Status.OK, np.__version__)
-    for name, package in (("CUDA runtime", "nvidia-cuda-runtime"), ("cuDNN", "nvidia-cudnn-cu13")):
-        found = _version(package) or _version(f"{package}-cu12") or _version(f"{package}-cu13")
-        yield Finding(name, Status.OK if found else Status.NOTE, found or "no wheel of it; the system may have it")
+    for name, library in (("CUDA runtime", "cudart"), ("cuDNN", "cudnn")):
+        yield _nvidia_library(name, library)
     if importlib.util.find_spec("tensorrt") is None:
         yield Finding("TensorRT", Status.NOTE, "not installed")
         return
@@ -161,6 +163,16 @@ def _libraries() -> Iterator[Finding]:
         last[0] if last else "import fails",
         "install the libraries that belong to these bindings (JetPack brings them)" if done.returncode else "",
     )
+
+
+def _nvidia_library(name: str, library: str) -> Finding:
+    """A CUDA library, from a wheel or from the system."""
+    package = {"cudart": "nvidia-cuda-runtime", "cudnn": "nvidia-cudnn"}[library]
+    for wheel in (package, f"{package}-cu12", f"{package}-cu13"):
+        if (found := _version(wheel)) is not None:
+            return Finding(name, Status.OK, f"{found}, from the wheel {wheel}")
+    own = ctypes.util.find_library(library)
+    return Finding(name, Status.OK, f"{own}, the system's") if own else Finding(name, Status.NOTE, "not found")
 
 
 def _opencv() -> Iterator[Finding]:
@@ -188,16 +200,30 @@ def _providers() -> Iterator[Finding]:
 
 
 def try_provider(provider: Provider) -> Finding:
-    """Run the shipped landmark model on a provider and tell what really ran."""
+    """Run the shipped landmark model on a provider and tell what really ran; engines are built for it and forgotten."""
     name = f"runs on {provider.value}"
     try:
-        with OnnxRunner(shipped_model("landmarks"), provider=provider) as runner:
+        with _other_cache(), open_model(shipped_model("landmarks"), provider=provider) as runner:
             height, width = runner.spec.input_size
             runner(np.full((1, height, width, 3), 127, np.uint8))
             return Finding(name, Status.OK, f"yes, really on {runner.provider}")
     except MienError as error:
         needed = provider is Provider.CPU
         return Finding(name, Status.PROBLEM if needed else Status.NOTE, str(error))
+
+
+@contextlib.contextmanager
+def _other_cache() -> Iterator[None]:
+    """Leave the user's cache as it is."""
+    before = os.environ.get("MIEN_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MIEN_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["MIEN_CACHE"]
+            if before is not None:
+                os.environ["MIEN_CACHE"] = before
 
 
 def _window() -> Iterator[Finding]:

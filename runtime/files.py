@@ -1,7 +1,8 @@
-"""Places to write to, checked before anything is computed."""
+"""Files: places to write to, checked before anything is computed; the cache; digests."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -18,3 +19,20 @@ def check_writable(path: Path) -> None:
     target = path if path.exists() else folder
     if not os.access(target, os.W_OK):
         raise OutputError(f"no permission to write {path}")
+
+
+def cache_folder() -> Path:
+    """Where built engines are kept: ``$MIEN_CACHE``, else ``mien`` in the user's cache folder. It may not exist yet."""
+    if chosen := os.environ.get("MIEN_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mien"
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -13,7 +13,7 @@ from .crop import cut_crop
 from .detector import DEFAULT_MAX_SIDE, Detector, open_detector
 from .errors import InputError, ModelError
 from .geometry import bounds_from_box, crop_matrix, landmark_bounds, roll_of
-from .onnx_runner import OnnxRunner
+from .open_model import open_model
 from .runner import DEFAULT_THREADS, Provider, Runner
 from .shipped import shipped_model
 from .smoothing import OneEuro, Smoother
@@ -69,12 +69,11 @@ class Pipeline:
             max_side=max_side,
             min_score=min_score,
         )
-        points = OnnxRunner(model or shipped_model("landmarks"), provider=provider, threads=threads)
+        points = open_model(model or shipped_model("landmarks"), provider=provider, threads=threads)
         if not attributes:
             return cls(found, points)
-        return cls(
-            found, points, OnnxRunner(age_gender or shipped_model("age_gender"), provider=provider, threads=threads)
-        )
+        known = open_model(age_gender or shipped_model("age_gender"), provider=provider, threads=threads)
+        return cls(found, points, known)
 
     def __call__(self, image: Image) -> Faces:
         """Find every face of a picture (h, w, 3) uint8 BGR, best score first.

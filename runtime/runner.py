@@ -20,6 +20,10 @@ class Provider(str, Enum):
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
+    TENSORRT = "tensorrt"
+    """An engine that TensorRT built on this machine."""
+    ORT_TENSORRT = "ort-tensorrt"
+    """TensorRT within ONNX Runtime, where its libraries are."""
 
 
 class Precision(str, Enum):

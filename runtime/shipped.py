@@ -20,3 +20,8 @@ def shipped_model(name: str) -> Path:
         known = ", ".join(sorted(p.stem for p in WEIGHTS.glob("*.onnx"))) or "none"
         raise ModelError(f"mien ships no model {name!r} (it ships {known})")
     return path
+
+
+def shipped_models() -> list[Path]:
+    """Paths of all shipped models."""
+    return sorted(WEIGHTS.glob("*.onnx"))

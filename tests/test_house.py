@@ -49,8 +49,16 @@ def test_imports_run_one_way(room: str) -> None:
                 assert top not in ONLY_IN_EXPORT, f"{path.name} imports {name}"
 
 
+def test_tensorrt_and_cuda_are_imported_in_one_place() -> None:
+    for path in ROOT.glob("*/*.py"):
+        if path.parent.name in ROOMS and path.stem != "accelerator":
+            assert not {name.split(".")[0] for name in imports_of(path)} & {"tensorrt", "cuda"}, path
+            assert path.parent.name != "runtime" or "importlib.import" not in path.read_text(encoding="utf-8"), path
+
+
 def test_import_loads_no_torch() -> None:
-    code = "import sys, mien; print([m for m in ('torch', 'onnx', 'matplotlib', 'mien.export') if m in sys.modules])"
+    names = "('torch', 'onnx', 'matplotlib', 'mien.export', 'tensorrt', 'cuda', 'mien.runtime.fake_accelerator')"
+    code = f"import sys, mien; print([m for m in {names} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

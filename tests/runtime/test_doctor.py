@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def test_a_provider_that_does_not_run_is_told_with_its_reason(monkeypatch: pytes
     def refuses(*_: object, **__: object) -> None:
         raise ProviderError("libcublasLt.so.13 is missing")
 
-    monkeypatch.setattr(doctor, "OnnxRunner", refuses)
+    monkeypatch.setattr(doctor, "open_model", refuses)
     assert try_provider(Provider.CUDA) == Finding("runs on cuda", Status.NOTE, "libcublasLt.so.13 is missing")
     assert try_provider(Provider.CPU).status is Status.PROBLEM
 
@@ -62,3 +63,13 @@ def test_a_gpu_is_told_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyP
     tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed' >&2\nexit 9\n")
     (found,) = doctor._nvidia()
     assert found.status is Status.PROBLEM and found.found == "NVIDIA-SMI has failed" and found.fix
+
+
+def test_an_engine_that_is_tried_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mien.runtime import engine_runner
+    from mien.runtime.fake_accelerator import fake_accelerator
+
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(engine_runner, "find_accelerator", fake_accelerator)
+    assert try_provider(Provider.TENSORRT).found == "yes, really on tensorrt"
+    assert not list(tmp_path.iterdir()) and os.environ["MIEN_CACHE"] == str(tmp_path)

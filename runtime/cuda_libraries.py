@@ -1,0 +1,64 @@
+"""Whether ONNX Runtime's CUDA provider can load here, and which library is missing where it cannot.
+
+ONNX Runtime itself only logs it and goes on with the CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import onnxruntime as ort
+
+log = logging.getLogger("mien")
+
+PROVIDER_LIBRARIES = {
+    "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
+    "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
+}
+_MISSING = re.compile(r"^(\S+?\.so[.\d]*): cannot open shared object file")
+_FIXES = (
+    ("libcuda.so", "the NVIDIA driver: install it, or run where there is a GPU"),
+    ("libnvinfer", "TensorRT: install the version that this onnxruntime was built with"),
+    ("libnvonnxparser", "TensorRT: install the version that this onnxruntime was built with"),
+    ("libcudnn", "cuDNN: pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+    ("lib", "the CUDA libraries: pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+)
+
+
+def preload() -> None:
+    """Load the CUDA libraries that were installed as wheels, so that the provider finds them."""
+    if not hasattr(ort, "preload_dlls"):  # before ONNX Runtime 1.21
+        return
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        ort.preload_dlls()
+    for line in said.getvalue().splitlines():
+        log.debug("preload: %s", line)
+
+
+def why_not(provider: str, *, folder: Path | None = None, load: Callable[..., object] = ctypes.CDLL) -> str:
+    """Say what keeps ``CUDAExecutionProvider`` or ``TensorrtExecutionProvider`` from loading.
+
+    folder: where its library lies, by default in the onnxruntime package. load: opens a shared library.
+    """
+    folder = folder or Path(ort.__file__).parent / "capi"
+    library = folder / PROVIDER_LIBRARIES[provider]
+    if not library.is_file():
+        return f"this onnxruntime carries no {library.name}; install mien[cuda] in a fresh environment"
+    with contextlib.suppress(OSError):
+        load(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
+    try:
+        load(str(library))
+    except OSError as error:
+        found = _MISSING.match(str(error))
+        if found is None:
+            return f"{library.name} does not load ({error})"
+        fix = next(text for start, text in _FIXES if found.group(1).startswith(start))
+        return f"{found.group(1)} is missing, which belongs to {fix}"
+    return "its libraries load, but no GPU answers; look at nvidia-smi"

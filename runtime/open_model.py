@@ -1,0 +1,48 @@
+"""From a model file to a `Runner` on whatever provider was asked for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from .accelerator import Accelerator, find_accelerator
+from .engine_cache import built_profile
+from .engine_runner import EngineRunner
+from .errors import ProviderError
+from .onnx_runner import OnnxRunner
+from .runner import DEFAULT_THREADS, Provider, Runner
+
+log = logging.getLogger("mien")
+
+
+def open_model(path: Path, *, provider: Provider = Provider.AUTO, threads: int = DEFAULT_THREADS) -> Runner:
+    """Open a model file.
+
+    `Provider.AUTO` takes an engine that is built already, else CUDA if it works, else the CPU, and logs why.
+    `Provider.TENSORRT` builds the engine if it must. threads: of one operator on the CPU, 0 for all cores.
+
+    Raises:
+        ModelError: missing, no ONNX file, or without mien's metadata.
+        ProviderError: `provider` is not what would really run.
+    """
+    if provider is Provider.TENSORRT:
+        return EngineRunner(path)
+    if provider is Provider.AUTO and (accelerator := ready_accelerator(path)) is not None:
+        return EngineRunner(path, accelerator=accelerator)
+    return OnnxRunner(path, provider=provider, threads=threads)
+
+
+def ready_accelerator(path: Path) -> Accelerator | None:
+    """TensorRT and a GPU, if both are here and the engine of this model is built; building it is never a surprise."""
+    if not path.is_file():
+        return None  # whoever opens it says so
+    try:
+        accelerator = find_accelerator()
+    except ProviderError as error:
+        log.info("auto: no TensorRT (%s)", error)
+        return None
+    if built_profile(path, accelerator) is not None:
+        log.info("auto: %s runs in TensorRT", path.name)
+        return accelerator
+    log.info("auto: no TensorRT engine of %s is built; mien engine %s builds it", path.name, path)
+    return None

@@ -1,0 +1,269 @@
+"""Engines are built once, kept, and never used for what they were not built for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from mien.runtime.accelerator import Gpu
+from mien.runtime.engine_build import Profile, profile_for
+from mien.runtime.engine_cache import built_profile, check_engine_folder, open_engine
+from mien.runtime.errors import InputError, ModelError, OutputError, ProviderError
+from mien.runtime.fake_accelerator import ORIN, fake_accelerator
+from mien.runtime.onnx_session import model_spec
+from mien.runtime.shipped import shipped_model
+
+LANDMARKS = shipped_model("landmarks")
+
+
+def plans(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.plan"))
+
+
+def test_engine_is_built_once_and_then_loaded(tmp_path: Path) -> None:
+    seen = []
+    first = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, progress=lambda *at: seen.append(at))
+    assert (first.reason, [fraction for _, fraction in seen]) == ("there is none yet", [0.25, 0.5, 0.75, 1.0])
+    second = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, progress=lambda *at: seen.append(at))
+    assert second.reason == ""
+    assert len(seen) == 4
+    assert second.path == first.path == plans(tmp_path)[0]
+    assert (second.types, second.spec) == ({"FLOAT": 4}, model_spec(LANDMARKS))
+
+
+def test_sidecar_tells_all_that_the_engine_depends_on(tmp_path: Path) -> None:
+    engine = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path)
+    assert engine.path is not None
+    told = json.loads(engine.path.with_suffix(".json").read_text())
+    assert told["key"] == {
+        "model_sha256": told["key"]["model_sha256"],
+        "tensorrt": "10.3.0",
+        "gpu": "Orin",
+        "compute_capability": "8.7",
+        "driver": "CUDA 12.6",
+        "profile": "1×112×112×3–1×112×112×3–16×112×112×3",
+        "flags": "strongly typed",
+    }
+    assert len(told["key"]["model_sha256"]) == len(told["plan_sha256"]) == 64
+    assert told["spec"]["task"] == "landmarks"
+    assert (tmp_path / "timings-7970ccc4f28bbe27.cache").read_bytes() == b"timings of 10.3.0"
+
+
+@pytest.mark.parametrize(
+    ("machine", "reason"),
+    [
+        ({"version": "10.13.3.9"}, "tensorrt was 10.3.0, is 10.13.3.9"),
+        ({"gpu": Gpu("Thor", "11.0", "CUDA 12.6")}, "gpu was Orin, is Thor, compute capability was 8.7, is 11.0"),
+        ({"gpu": Gpu("Orin", "8.7", "CUDA 13.2")}, "driver was CUDA 12.6, is CUDA 13.2"),
+    ],
+)
+def test_engine_of_another_machine_is_rebuilt_with_the_reason(tmp_path: Path, machine: dict, reason: str) -> None:
+    old = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path)
+    new = open_engine(LANDMARKS, fake_accelerator(**machine), folder=tmp_path)
+    assert new.reason == reason
+    assert new.path != old.path
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == ""
+
+
+def test_changed_model_is_rebuilt(tmp_path: Path) -> None:
+    model = tmp_path / "face.onnx"
+    shutil.copy(LANDMARKS, model)
+    open_engine(model, fake_accelerator(), folder=tmp_path / "engines")
+    shutil.copy(shipped_model("age_gender"), model)
+    assert open_engine(model, fake_accelerator(), folder=tmp_path / "engines").reason == "the model file changed"
+
+
+@pytest.mark.parametrize("damage", [lambda plan: plan[:-100], lambda plan: b"", lambda plan: plan[:-1] + b"!"])
+def test_damaged_engine_is_rebuilt(tmp_path: Path, damage) -> None:
+    path = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == f"{path.name} is damaged"
+    assert path.read_bytes() == whole
+
+
+def test_engine_under_another_ones_name_is_not_loaded(tmp_path: Path) -> None:
+    """As after a folder was copied from another machine, and its files renamed."""
+    foreign = open_engine(LANDMARKS, fake_accelerator(gpu=Gpu("Thor", "11.0", "CUDA 12.6")), folder=tmp_path / "a").path
+    own = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path / "b").path
+    for suffix in (".plan", ".json"):
+        shutil.copy(foreign.with_suffix(suffix), own.with_suffix(suffix))
+    assert "is of another engine" in open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path / "b").reason
+
+
+def test_engine_that_tensorrt_refuses_is_rebuilt(tmp_path: Path) -> None:
+    """Its sidecar vouches for it, and still TensorRT gives None."""
+    path = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path
+    path.write_bytes(b"not a plan")
+    sidecar = path.with_suffix(".json")
+    told = json.loads(sidecar.read_text())
+    told["plan_sha256"] = hashlib.sha256(b"not a plan").hexdigest()
+    sidecar.write_text(json.dumps(told))
+    assert (
+        open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "TensorRT does not load the one there is"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', '{"format": 1, "key": {}}'])
+def test_unreadable_sidecar_is_rebuilt(tmp_path: Path, text: str) -> None:
+    path = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path
+    path.with_suffix(".json").write_text(text)
+    assert "cannot be read" in open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason
+
+
+def test_engine_that_is_never_loadable_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = fake_accelerator()
+    monkeypatch.setattr("mien.runtime.engine_cache.load_engine", lambda *_: None)
+    with pytest.raises(ProviderError, match="does not load the engine that it built"):
+        open_engine(LANDMARKS, accelerator, folder=tmp_path)
+    assert not plans(tmp_path)
+
+
+def test_engine_in_another_precision_than_the_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mien.runtime.engine_cache.engine_types", lambda *_: {"HALF": 3, "FLOAT": 1})
+    with pytest.raises(ProviderError, match="fp32, but TensorRT's engine has layers: 1 in FLOAT, 3 in HALF"):
+        open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path)
+    assert not plans(tmp_path)
+
+
+def test_build_without_memory_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match=r"OutOfMemory.*--workspace 256"):
+        open_engine(LANDMARKS, fake_accelerator(memory_mb=512), folder=tmp_path)
+    assert open_engine(LANDMARKS, fake_accelerator(memory_mb=512), folder=tmp_path, workspace_mb=256).path is not None
+
+
+def test_no_gpu_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProviderError, match="CUDA initialization failure"):
+        open_engine(LANDMARKS, fake_accelerator(gpu_present=False), folder=tmp_path)
+
+
+def test_file_that_is_no_model_is_told(tmp_path: Path) -> None:
+    (tmp_path / "no.onnx").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="not a model"):
+        open_engine(tmp_path / "no.onnx", fake_accelerator(), folder=tmp_path)
+
+
+def test_folder_that_cannot_be_written_leaves_the_engine_in_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()  # a folder below it cannot be made, by root neither
+    engine = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path / "file" / "engines")
+    assert (engine.path, engine.reason) == (None, "there is none yet")
+    assert engine.engine is not None
+    assert "cannot be kept" in caplog.text
+    with pytest.raises(OutputError, match="MIEN_CACHE"):
+        check_engine_folder(tmp_path / "file" / "engines")
+
+
+def test_full_disk_leaves_no_half_of_an_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> int:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path is None
+    assert [p.suffix for p in tmp_path.iterdir()] == [".lock"]
+
+
+def test_two_threads_build_one_engine(tmp_path: Path) -> None:
+    reasons = []
+    machine = fake_accelerator()
+
+    def build() -> None:
+        machine.device.set_current()
+        reasons.append(open_engine(LANDMARKS, machine, folder=tmp_path).reason)
+
+    threads = [threading.Thread(target=build) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(reasons) == ["", "", "", "there is none yet"]
+
+
+SLOW_BUILD = """
+import sys, time
+from pathlib import Path
+from mien.runtime.engine_cache import open_engine
+from mien.runtime.fake_accelerator import fake_accelerator
+from mien.runtime.shipped import shipped_model
+def slowly(what, fraction):
+    print("building", flush=True)
+    time.sleep(0.3)
+engine = open_engine(shipped_model("landmarks"), fake_accelerator(), folder=Path(sys.argv[1]), progress=slowly)
+print(repr(engine.reason))
+"""
+
+
+def test_two_processes_build_one_engine(tmp_path: Path) -> None:
+    first = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "building\n"
+    second = subprocess.run(
+        [sys.executable, "-c", SLOW_BUILD, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
+    )
+    rest, _ = first.communicate(timeout=60)
+    assert rest.splitlines()[-1] == "'there is none yet'"
+    assert second.stdout.splitlines() == ["''"]
+    assert "another process builds" in second.stderr
+
+
+def test_lock_of_a_process_that_died_does_not_hold(tmp_path: Path) -> None:
+    first = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    first.stdout.readline()
+    first.kill()
+    first.communicate()
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "there is none yet"
+
+
+def test_interrupt_ends_a_build(tmp_path: Path) -> None:
+    def interrupt(_: str, fraction: float) -> None:
+        if fraction == 0.5:
+            os.kill(os.getpid(), 2)
+        assert fraction <= 0.5, "went on building"
+
+    with pytest.raises(KeyboardInterrupt):
+        open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, progress=interrupt)
+    assert not plans(tmp_path)
+
+
+def test_profile_of_the_last_build_is_used(tmp_path: Path) -> None:
+    machine = fake_accelerator()
+    assert built_profile(LANDMARKS, machine, folder=tmp_path) is None
+    own = profile_for(model_spec(LANDMARKS), batch=(1, 4, 32))
+    open_engine(LANDMARKS, machine, folder=tmp_path, profile=own)
+    assert built_profile(LANDMARKS, machine, folder=tmp_path) == own
+    engine = open_engine(LANDMARKS, machine, folder=tmp_path)
+    assert (engine.profile, engine.reason) == (own, "")
+    assert built_profile(LANDMARKS, fake_accelerator(version="11.4.0"), folder=tmp_path) is None
+
+
+def test_other_files_in_the_folder_do_not_disturb(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "landmarks-nonsense.json").write_text("{")
+    (tmp_path / "landmarks-2-0123456789abcdef.json").write_text("{}")
+    with caplog.at_level(logging.WARNING):
+        assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "there is none yet"
+
+
+@pytest.mark.parametrize("batch", [(0, 1, 2), (2, 1, 4), (1, 8, 4)])
+def test_batches_out_of_order_are_refused(batch: tuple[int, int, int]) -> None:
+    with pytest.raises(InputError, match="smallest, usual and largest"):
+        profile_for(model_spec(LANDMARKS), batch=batch)
+
+
+def test_profile_of_a_detector_takes_every_size() -> None:
+    spec = model_spec(shipped_model("detector"))
+    assert profile_for(spec, max_side=700) == Profile((1, 32, 32, 3), (1, 320, 320, 3), (1, 704, 704, 3))
+    with pytest.raises(InputError, match="320 px and more"):
+        profile_for(spec, max_side=160)
+    assert ORIN.name == "Orin"
