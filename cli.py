@@ -7,7 +7,6 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from typing import Any
 
 try:
     from mien.export import bundle_commands
+    from mien.export.bench_commands import bench_app, numbers
     from mien.export.messages import needs_torch, say, stderr
     from mien.export.train_commands import train_app
     from mien.runtime.detector import DEFAULT_MAX_SIDE, LIVE_MAX_SIDE
@@ -58,16 +58,6 @@ class ErrorsInOneLine(TyperGroup):
             raise typer.Exit(130) from None
 
 
-class DefaultsToRun(TyperGroup):
-    """A group whose command ``run`` need not be named: what is no command's name is an argument of it."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """See the class."""
-        if not args or args[0] not in self.commands:
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
-
-
 class Int8Preset(str, Enum):
     """For which runtime an int8 file is made."""
 
@@ -81,13 +71,6 @@ class Peer(str, Enum):
     FACE_ALIGNMENT = "face-alignment"
 
 
-class Baseline(str, Enum):
-    """What a ratio is taken to."""
-
-    EAGER = "eager"
-    NONE = "none"
-
-
 app = typer.Typer(
     name="mien",
     cls=ErrorsInOneLine,
@@ -98,7 +81,6 @@ app = typer.Typer(
     epilog="Start with: [bold]mien webcam --source demo[/bold]",
 )
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure a model's accuracy on labelled pictures.")
-bench_app = typer.Typer(cls=DefaultsToRun, help="Measure latency (run, which need not be said), or compare reports.")
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
 app.add_typer(evaluate_app, name="evaluate")
@@ -418,116 +400,6 @@ def print_summary(summary: Any, output: Path | None) -> None:
         say(f"{summary.unwritten} results were not written: the outputs were slower than the camera", style="yellow")
     if output is not None and summary.processed:
         say(f"wrote {output}")
-
-
-@bench_app.command(
-    "run", epilog="mien bench landmarks.onnx --batch 1,8 --json bench.json; mien bench compare old.json new.json"
-)
-def bench(
-    models: list[Path] = typer.Argument(None, help="Model files or checkpoints; default: the shipped models."),
-    providers: str = typer.Option("cpu", "--providers", help="Comma-separated: cpu, cuda."),
-    baseline: Baseline | None = typer.Option(None, "--baseline", help="Default: eager where torch is installed."),
-    batch: str = typer.Option("1", "--batch", help="Images in a call, comma-separated."),
-    threads: int = typer.Option(1, "--threads", min=1, help="Threads of one operator, and of PyTorch."),
-    rounds: int = typer.Option(20, "--rounds", min=1, help="Rounds in which all candidates take turns."),
-    calls: int = typer.Option(10, "--calls", min=1, help="Calls of each candidate in a round."),
-    yardstick: bool = typer.Option(False, "--yardstick", help="Also measure torchvision's mobilenet_v2 at 224 px."),
-    data: Path | None = typer.Option(None, "--data", help="Folder the inputs come from; default: the demo picture."),
-    json_out: Path | None = typer.Option(None, "--json", help="File for the report with all raw values."),
-    html_out: Path | None = typer.Option(None, "--html", help="File for the report as a page to look at."),
-    csv_out: Path | None = typer.Option(None, "--csv", help="File for the figures, a line a row."),
-) -> None:
-    """Measure latency on real images, against eager PyTorch, with the parity that allows the comparison."""
-    from mien.bench.html_report import to_html
-    from mien.export.benchmark import BenchOptions, has_torch, run_bench
-    from mien.runtime.files import check_writable
-
-    for path in (json_out, html_out, csv_out):
-        if path is not None:
-            check_writable(path)
-    if baseline is None and not has_torch():
-        say("PyTorch is not installed: no eager baseline (pip install 'mien[train]' adds it)")
-    with needs_torch():
-        if baseline is Baseline.EAGER and not has_torch():
-            raise InputError("--baseline eager needs torch, which is not installed; run: pip install 'mien[train]'")
-        options = BenchOptions(
-            batches=tuple(numbers(batch, "--batch")),
-            threads=threads,
-            rounds=rounds,
-            calls_per_round=calls,
-            baseline=has_torch() if baseline is None else baseline is Baseline.EAGER,
-            yardstick=yardstick,
-            providers=tuple(providers_of(providers)),
-            data=data,
-        )
-        # No refreshing by a thread of its own: it would run inside the timed calls.
-        with Progress(console=stderr, transient=True, auto_refresh=False) as bar:
-            task = bar.add_task("bench", total=rounds)
-            report = run_bench(
-                models or [], options, progress=lambda done, _: bar.update(task, completed=done, refresh=True)
-            )
-    for path, text in ((json_out, report.to_json()), (html_out, to_html(report)), (csv_out, report.to_csv())):
-        if path is not None:
-            path.write_text(text, encoding="utf-8")
-    print(report.to_markdown(), end="")
-    if any(row.parity is not None and not row.parity for row in report.rows):
-        raise CheckFailed("a candidate does not compute what its reference computes; see the table")
-
-
-@bench_app.command("compare", epilog="mien bench compare last_week.json today.json --fail-if 'p95>+5%'")
-def bench_compare(
-    old: Path = typer.Argument(..., help="Earlier report of mien bench --json."),
-    new: Path = typer.Argument(..., help="Later report."),
-    fail_if: list[str] = typer.Option(["p50>+5%"], "--fail-if", help="A change that is too much; repeat it."),
-    anyway: bool = typer.Option(False, "--anyway", help="Compare reports of other hardware, threads or inputs too."),
-    as_json: bool = AS_JSON,
-) -> None:
-    """Tell what became slower, with 95 % intervals; exit code 1 where it is too much and no chance."""
-    from mien.bench.regression import compare_reports, parse_rule
-    from mien.bench.report import BenchReport
-
-    rules = [parse_rule(text) for text in fail_if]
-
-    def read(path: Path) -> BenchReport:
-        try:
-            return BenchReport.from_json(path.read_text(encoding="utf-8"), origin=str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} cannot be read ({error})") from error
-
-    metrics = list(dict.fromkeys(["p50", *(rule.metric for rule in rules)]))
-    changes = compare_reports(read(old), read(new), metrics, anyway=anyway)
-    broken = [(change, rule) for change in changes for rule in rules if change.breaks(rule)]
-    if as_json:
-        print(json.dumps([dataclasses.asdict(change) for change in changes]))
-    else:
-        table = Table(title=f"{new} after {old}")
-        for heading in ("candidate", "metric", "old ms", "new ms", "change (95 %)"):
-            table.add_column(heading, justify="left" if heading == "candidate" else "right")
-        for c in changes:
-            table.add_row(c.name, c.metric, f"{c.old_ms:.3f}", f"{c.new_ms:.3f}", str(c))
-        Console().print(table)
-    if broken:
-        told = "; ".join(f"{change.name}: {change.metric} {change} breaks {rule}" for change, rule in broken)
-        raise CheckFailed(f"slower: {told}")
-
-
-def numbers(text: str, option: str) -> list[int]:
-    """Parse a comma-separated list of positive whole numbers."""
-    try:
-        values = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"{option} wants whole numbers such as 1,8; found {text!r}") from None
-    if min(values) < 1:
-        raise InputError(f"{option} wants numbers from 1 on; found {text!r}")
-    return values
-
-
-def providers_of(text: str) -> list[Provider]:
-    """Parse a comma-separated list of providers."""
-    try:
-        return [Provider(part.strip()) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--providers wants some of {', '.join(Provider)}; found {text!r}") from None
 
 
 @evaluate_app.command("landmarks", epilog="mien evaluate landmarks --data landmarks68 --held-out --json")

@@ -42,6 +42,10 @@ class Environment:
     """Over 1, 5 and 15 minutes."""
     utc: str
     """ISO 8601, seconds."""
+    gpu: str | None = None
+    """NVIDIA's name of the first one."""
+    power_mode: str | None = None
+    """Of a Jetson, as nvpmodel left it."""
 
 
 def describe_environment(*, root: Path = Path("/")) -> Environment:
@@ -60,6 +64,8 @@ def describe_environment(*, root: Path = Path("/")) -> Environment:
         clock_mhz=_clock_mhz(cpuinfo, _read(cpufreq / "scaling_cur_freq")),
         load_average=_load_average(),
         utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        gpu=_gpu(root),
+        power_mode=_read(root / "var/lib/nvpmodel/status"),
     )
 
 
@@ -88,6 +94,13 @@ def _clock_mhz(cpuinfo: str, current_khz: str | None) -> float | None:
         return None if mhz is None else float(mhz)
     except ValueError:
         return None
+
+
+def _gpu(root: Path) -> str | None:
+    """What the kernel's driver says; a Jetson has none there and tells its board as its CPU."""
+    for card in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
+        return _field(_read(card) or "", "Model")
+    return None
 
 
 def _field(cpuinfo: str, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Latency of several candidates, measured in turns on the same real images; every raw value is kept."""
+"""Latency of several candidates, measured in turns on the same real inputs; every raw value is kept."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import gc
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from enum import Enum
 from itertools import chain
+from typing import Any, Protocol
 
-from ..runtime.errors import InputError
+import numpy.typing as npt
+
+from ..runtime.errors import InputError, ProcessLost
 from ..runtime.runner import Precision
 from ..runtime.values import Image
 
@@ -22,13 +26,25 @@ SETTLED = 1.05
 """A warm-up is over when the medians of its last `WINDOWS` windows of `WINDOW` calls lie within this factor."""
 
 
+class Level(str, Enum):
+    """How much of the way is timed."""
+
+    MODEL = "model"
+    """The model alone: a batch of crops in, its outputs back."""
+    PICTURE = "picture"
+    """A face's crop cut out of a picture, the model, and the result taken back to the picture."""
+    PIPELINE = "pipeline"
+    """A frame of a video, from the file to the tracked faces."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
     """What was measured. `name` is unique within a report."""
 
     name: str
     model: str
-    precision: Precision
+    precision: Precision | None
+    """None: unknown, as of a foreign file."""
     provider: str
     """What really runs it: ``cpu``, ``cuda``, ``eager-cpu``, …"""
     batch: int
@@ -36,10 +52,15 @@ class Description:
     threads: int
     """Threads of one operator, 0 for all cores."""
     inputs_digest: str = ""
-    """Of the input images: what was measured on other images is not comparable."""
+    """Of the inputs: what was measured on others is not comparable."""
+    task: str = ""
+    """What the model is for; empty for a foreign file."""
+    level: Level = Level.MODEL
 
     def __str__(self) -> str:
-        return f"{self.model} {self.precision.value} on {self.provider}, batch {self.batch}"
+        precision = "" if self.precision is None else f" {self.precision.value}"
+        level = "" if self.level is Level.MODEL else f" ({self.level.value})"
+        return f"{self.model}{precision} on {self.provider}, batch {self.batch}{level}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +82,57 @@ class Candidate(Description):
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """A candidate's share of a round.
+
+    device_ns: the same calls by the device's own clock, empty where there is none. stages_ns: of a pipeline.
+    cpu_ns: processor time of the process, its lead-in included. preemptions: how often the system took a core from it.
+    """
+
+    calls_ns: tuple[int, ...]
+    device_ns: tuple[int, ...] = ()
+    stages_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cpu_ns: int = 0
+    preemptions: int = 0
+
+
+class Lane(Protocol):
+    """What takes turns: a callable in this process, or a process of its own."""
+
+    def time_calls(self, first: int, count: int) -> Turn:
+        """Time `count` calls; call number i takes the input i, modulo their number.
+
+        Raises:
+            ProcessLost: there is no process any more.
+        """
+        ...
+
+
+class DeviceClock(Protocol):
+    """A device's own clock, as CUDA's events: what is queued between start and stop."""
+
+    def start(self) -> None:
+        """Mark the beginning on the device's queue."""
+        ...
+
+    def stop_ns(self) -> int:
+        """Mark the end, wait for it, and return what lies between."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """All latencies of one candidate.
 
     latencies_ns: one tuple a round; round k of every candidate of one run was taken at about the same time.
+    device_ns: the same calls by the device's own clock, empty where there is none.
     Percentiles are nearest-rank over all calls: each is a latency that really occurred.
     """
 
     description: Description
     warm_up_ns: tuple[int, ...]
     latencies_ns: tuple[tuple[int, ...], ...]
+    device_ns: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.latencies_ns or not all(self.latencies_ns):
@@ -121,8 +183,8 @@ class Measurement:
         return self.p90_ms / self.p50_ms
 
 
-def digest_of(inputs: Sequence[Image]) -> str:
-    """Digest of batches of images, their order included."""
+def digest_of(inputs: Sequence[npt.NDArray[Any]]) -> str:
+    """Digest of arrays, their order and types included."""
     digest = hashlib.sha256()
     for batch in inputs:
         digest.update(repr(batch.shape).encode())
@@ -139,7 +201,7 @@ def measure_interleaved(
     clock: Callable[[], int] = time.perf_counter_ns,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Measurement]:
-    """Measure candidates in turns, A B C A B C …, so that a drift of the machine meets all of them alike.
+    """Measure candidates of this process in turns, A B C A B C …, so that a drift of the machine meets all alike.
 
     warm_up_calls: at most so many calls before the rounds; it ends earlier once the latencies have settled.
     progress: called between rounds with (rounds done, rounds).
@@ -148,28 +210,89 @@ def measure_interleaved(
     Raises:
         InputError: no candidate or input, a constant image, a batch of another size, a count that makes no sense.
     """
-    _check_counts(rounds=rounds, calls_per_round=calls_per_round, warm_up_calls=warm_up_calls)
+    check_counts(rounds=rounds, calls_per_round=calls_per_round, warm_up_calls=warm_up_calls)
     _check_candidates(candidates)
     for candidate in candidates:
         _check_inputs(candidate)
+    lanes = {c.name: _CallableLane(c, clock) for c in candidates}
     collecting = gc.isenabled()
     gc.disable()  # a collection would be charged to whichever candidate it happens to meet
     try:
-        warm_ups = [_warm_up(c, limit=warm_up_calls, clock=clock) for c in candidates]
-        done = _measure_rounds(
-            candidates,
-            rounds=rounds,
-            calls=calls_per_round,
-            clock=clock,
-            progress=progress,
-        )
+        warm_ups = {name: warm_up(lane, limit=warm_up_calls) for name, lane in lanes.items()}
+        done = interleave(lanes, rounds=rounds, calls_per_round=calls_per_round, progress=progress)
     finally:
         if collecting:
             gc.enable()
     return [
-        Measurement(c.description, warm_up, tuple(one_round[i] for one_round in done))
-        for i, (c, warm_up) in enumerate(zip(candidates, warm_ups, strict=True))
+        Measurement(c.description, warm_ups[c.name], tuple(turn.calls_ns for turn in done.turns[c.name]))
+        for c in candidates
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _CallableLane:
+    candidate: Candidate
+    clock: Callable[[], int]
+
+    def time_calls(self, first: int, count: int) -> Turn:
+        """See `Lane`."""
+        inputs, call = self.candidate.inputs, self.candidate.call
+        return time_calls(lambda i: call(inputs[i % len(inputs)]), first=first, count=count, clock=self.clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What came of the rounds. turns: of each lane that lasted, one a round. lost: why the others did not."""
+
+    turns: Mapping[str, tuple[Turn, ...]]
+    lost: Mapping[str, ProcessLost]
+    interrupted: bool
+
+
+def interleave(
+    lanes: Mapping[str, Lane],
+    *,
+    rounds: int,
+    calls_per_round: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Rounds:
+    """Let lanes take turns; only one runs at a time. A lane that is lost is left out from then on, the others go on.
+
+    Ctrl-C ends the rounds; the complete ones are returned if there is one, else it goes through.
+    """
+    done: list[dict[str, Turn]] = []
+    lost: dict[str, ProcessLost] = {}
+    interrupted = False
+    try:
+        for i in range(rounds):
+            # A round is added whole, or an interrupt would leave candidates with unequal numbers of rounds.
+            taken: dict[str, Turn] = {}
+            for name, lane in lanes.items():
+                if name not in lost:
+                    try:
+                        taken[name] = lane.time_calls(i * calls_per_round, calls_per_round)
+                    except ProcessLost as error:
+                        lost[name] = error
+            if len(lost) == len(lanes):
+                break
+            done.append(taken)
+            if progress is not None:
+                progress(len(done), rounds)
+    except KeyboardInterrupt:
+        if not done:
+            raise
+        interrupted = True
+        log.warning("interrupted: %d of %d rounds are complete and kept", len(done), rounds)
+    kept = [name for name in lanes if name not in lost]
+    return Rounds({name: tuple(one_round[name] for one_round in done) for name in kept}, lost, interrupted)
+
+
+def warm_up(lane: Lane, *, limit: int) -> tuple[int, ...]:
+    """Call until the latencies have settled, `limit` times at most; returns them, in ns."""
+    taken: tuple[int, ...] = ()
+    while len(taken) < limit and not has_settled(taken):
+        taken += lane.time_calls(len(taken), min(WINDOW, limit - len(taken))).calls_ns
+    return taken
 
 
 def has_settled(calls_ns: Sequence[int]) -> bool:
@@ -181,56 +304,30 @@ def has_settled(calls_ns: Sequence[int]) -> bool:
     return max(medians) <= SETTLED * min(medians)
 
 
-def _warm_up(
-    candidate: Candidate,
+def time_calls(
+    call: Callable[[int], object],
     *,
-    limit: int,
-    clock: Callable[[], int],
-) -> tuple[int, ...]:
-    taken: tuple[int, ...] = ()
-    while len(taken) < limit and not has_settled(taken):
-        count = min(WINDOW, limit - len(taken))
-        taken += _time_calls(candidate, first=len(taken), count=count, clock=clock)
-    return taken
-
-
-def _measure_rounds(
-    candidates: Sequence[Candidate],
-    *,
-    rounds: int,
-    calls: int,
-    clock: Callable[[], int],
-    progress: Callable[[int, int], None] | None,
-) -> list[tuple[tuple[int, ...], ...]]:
-    done: list[tuple[tuple[int, ...], ...]] = []
-    try:
-        for i in range(rounds):
-            # A round is added whole, or an interrupt would leave candidates with unequal numbers of rounds.
-            start = i * calls
-            taken = [_time_calls(c, first=start, count=calls, clock=clock) for c in candidates]
-            done.append(tuple(taken))
-            if progress is not None:
-                progress(len(done), rounds)
-    except KeyboardInterrupt:
-        if not done:
-            raise
-        log.warning("interrupted: %d of %d rounds are complete and kept", len(done), rounds)
-    return done
-
-
-def _time_calls(candidate: Candidate, *, first: int, count: int, clock: Callable[[], int]) -> tuple[int, ...]:
-    taken = []
-    call, inputs = candidate.call, candidate.inputs
+    first: int,
+    count: int,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    device_clock: DeviceClock | None = None,
+) -> Turn:
+    """Time the calls number `first` and following; nothing else happens between two readings of the clock."""
+    taken, on_device = [], []
     for i in range(first, first + count):
-        batch = inputs[i % len(inputs)]
+        if device_clock is not None:
+            device_clock.start()
         start = clock()
-        result = call(batch)
+        result = call(i)
         taken.append(clock() - start)
+        if device_clock is not None:
+            on_device.append(device_clock.stop_ns())
         del result  # freed outside the timed part
-    return tuple(taken)
+    return Turn(tuple(taken), tuple(on_device))
 
 
-def _check_counts(*, rounds: int, calls_per_round: int, warm_up_calls: int) -> None:
+def check_counts(*, rounds: int, calls_per_round: int, warm_up_calls: int) -> None:
+    """Raise InputError for counts that make no sense."""
     if rounds < 1 or calls_per_round < 1 or warm_up_calls < 0:
         raise InputError(
             "wanted at least 1 round, 1 call a round and 0 warm-up calls, "
@@ -250,6 +347,14 @@ def _check_inputs(candidate: Candidate) -> None:
     for i, batch in enumerate(candidate.inputs):
         if candidate.batch != len(batch):
             raise InputError(f"input {i} holds {len(batch)} images, {candidate.name} takes {candidate.batch}")
-        # Zeros are quicker than pictures: denormals, sparsity and a detector with nothing to sort.
+    check_pictures(candidate.inputs)
+
+
+def check_pictures(inputs: Sequence[Sequence[Image] | Image]) -> None:
+    """Raise InputError for batches with an image of one value.
+
+    Zeros are quicker than pictures: denormals, sparsity and a detector with nothing to sort.
+    """
+    for i, batch in enumerate(inputs):
         if any(image.size == 0 or image.min() == image.max() for image in batch):
             raise InputError(f"input {i} holds an image of one single value; measure with real pictures")

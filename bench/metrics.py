@@ -110,35 +110,56 @@ class DetectionCurve:
         return float(100 * self.recall[kept - 1]), float(100 * self.precision[kept - 1])
 
 
-def detection_curve(pictures: Sequence[Detections], *, min_side_px: float = 0.0, iou: float = 0.5) -> DetectionCurve:
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """One picture's boxes that count, by falling score: their scores, which hit a face; and how many there are."""
+
+    scores: tuple[float, ...]
+    hits: tuple[bool, ...]
+    faces: int
+
+
+def match_picture(picture: Detections, *, min_side_px: float = 0.0, iou: float = 0.5) -> Matches:
     """Match boxes greedily by falling score, each labelled face once (Everingham et al., Pascal VOC).
 
     Labelled faces whose longer side is under `min_side_px`, and boxes of that size that match none, do not count.
     """
-    scores, hits, total = [], [], 0
-    for picture in pictures:
-        ignored = longer_side(picture.labelled) < min_side_px
-        total += int((~ignored).sum())
-        free = np.ones(len(picture.labelled), dtype=bool)
-        overlap = intersection_over_union(picture.boxes, picture.labelled)
-        for i in np.argsort(-picture.scores, kind="stable"):
-            candidates = np.where(free, overlap[i], 0.0)
-            best = int(candidates.argmax()) if len(candidates) else -1
-            if best >= 0 and candidates[best] >= iou:
-                free[best] = False
-                if ignored[best]:
-                    continue
-                hits.append(True)
-            elif longer_side(picture.boxes[i : i + 1])[0] < min_side_px:
+    scores: list[float] = []
+    hits: list[bool] = []
+    ignored = longer_side(picture.labelled) < min_side_px
+    free = np.ones(len(picture.labelled), dtype=bool)
+    overlap = intersection_over_union(picture.boxes, picture.labelled)
+    for i in np.argsort(-picture.scores, kind="stable"):
+        candidates = np.where(free, overlap[i], 0.0)
+        best = int(candidates.argmax()) if len(candidates) else -1
+        if best >= 0 and candidates[best] >= iou:
+            free[best] = False
+            if ignored[best]:
                 continue
-            else:
-                hits.append(False)
-            scores.append(picture.scores[i])
-    order = np.argsort(-np.array(scores), kind="stable")
-    found = np.cumsum(np.array(hits, dtype=np.float64)[order])
+            hits.append(True)
+        elif longer_side(picture.boxes[i : i + 1])[0] < min_side_px:
+            continue
+        else:
+            hits.append(False)
+        scores.append(float(picture.scores[i]))
+    return Matches(tuple(scores), tuple(hits), int((~ignored).sum()))
+
+
+def curve_of(matches: Sequence[Matches]) -> DetectionCurve:
+    """Precision and recall over pictures."""
+    scores = np.array([score for m in matches for score in m.scores], dtype=np.float64)
+    hits = np.array([hit for m in matches for hit in m.hits], dtype=np.float64)
+    total = sum(m.faces for m in matches)
+    order = np.argsort(-scores, kind="stable")
+    found = np.cumsum(hits[order])
     return DetectionCurve(
-        scores=np.array(scores, dtype=np.float64)[order],
+        scores=scores[order],
         precision=found / np.arange(1, len(found) + 1),
         recall=found / max(total, 1),
         faces=total,
     )
+
+
+def detection_curve(pictures: Sequence[Detections], *, min_side_px: float = 0.0, iou: float = 0.5) -> DetectionCurve:
+    """The curve of `match_picture` over pictures."""
+    return curve_of([match_picture(picture, min_side_px=min_side_px, iou=iou) for picture in pictures])

@@ -1,4 +1,4 @@
-"""Whether a later report is slower than an earlier one, beyond what chance explains."""
+"""Whether a later report is worse than an earlier one, in time or in accuracy, beyond what chance explains."""
 
 from __future__ import annotations
 
@@ -10,66 +10,85 @@ import numpy as np
 
 from ..runtime.errors import InputError
 from ..runtime.values import FloatArray
+from .accuracy import Metric
 from .measure import Measurement
 from .report import BenchReport, Row
 
-METRICS = ("p50", "p90", "p95", "p99", "max", "mean")
+TIMES = ("p50", "p90", "p95", "p99", "max", "mean")
+RATIO = "ratio"
+"""The ratio to the baseline: what slows the whole machine down slows both."""
+ACCURACIES = tuple(metric.value for metric in Metric)
+METRICS = (*TIMES, RATIO, *ACCURACIES)
+RISING = frozenset({RATIO, *(metric.value for metric in Metric if metric.higher_is_better)})
+"""Metrics of which less is worse."""
 RESAMPLES = 2000
-_RULE = re.compile(r"^\s*(\w+)\s*>\s*\+?(\d+(?:\.\d+)?)\s*%\s*$")
+_RULE = re.compile(r"^\s*(\w+)\s*(>\s*\+?|<\s*-?)\s*(\d+(?:\.\d+)?)\s*%\s*$")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A change that is too much: `metric` larger by more than `percent`."""
+    """A change that is too much: `metric` worse by more than `percent`."""
 
     metric: str
     percent: float
 
     def __str__(self) -> str:
-        return f"{self.metric}>+{self.percent:g}%"
+        return f"{self.metric}{'<-' if self.metric in RISING else '>+'}{self.percent:g}%"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A metric of one candidate, later over earlier: 1.1 is ten percent slower. low, high: interval of 95 %."""
+    """A metric of one candidate, later over earlier: 1.1 is ten percent more. low, high: interval of 95 %.
+
+    old, new: in ms for times, else in the metric's own unit.
+    """
 
     name: str
     metric: str
-    old_ms: float
-    new_ms: float
+    old: float
+    new: float
     value: float
     low: float
     high: float
 
     def breaks(self, rule: Rule) -> bool:
-        """Whether it is beyond the rule, and more than chance: its whole interval lies above no change."""
-        return self.metric == rule.metric and self.value > 1 + rule.percent / 100 and self.low > 1
+        """Whether it is beyond the rule, and more than chance: its whole interval lies on the worse side."""
+        if self.metric != rule.metric:
+            return False
+        if self.metric in RISING:
+            return self.value < 1 - rule.percent / 100 and self.high < 1
+        return self.value > 1 + rule.percent / 100 and self.low > 1
 
     def __str__(self) -> str:
         return f"{self.value - 1:+.1%} ({self.low - 1:+.1%} to {self.high - 1:+.1%})"
 
 
 def parse_rule(text: str) -> Rule:
-    """Read a rule such as ``p95>+5%``.
+    """Read a rule such as ``p95>+5%``, ``nme>+1%`` or ``ap50<-1%``.
 
     Raises:
-        InputError: another form, or an unknown metric.
+        InputError: another form, an unknown metric, or the side on which it is better.
     """
     found = _RULE.match(text)
     if found is None or found.group(1) not in METRICS:
         raise InputError(f"wanted a rule such as p95>+5% with one of {', '.join(METRICS)}; found {text!r}")
-    return Rule(found.group(1), float(found.group(2)))
+    rule = Rule(found.group(1), float(found.group(3)))
+    if (found.group(2)[0] == "<") != (rule.metric in RISING):
+        raise InputError(f"{text!r} names what is better; wanted {rule}")
+    return rule
 
 
 def compare_reports(
     old: BenchReport, new: BenchReport, metrics: Sequence[str], *, anyway: bool = False, seed: int = 0
 ) -> list[Change]:
-    """Changes of every candidate that both reports have, a row for each of `metrics`.
+    """Changes of every candidate that both reports have, a row for each of `metrics` that both know of it.
 
-    The rounds of each report are resampled whole, for calls of one round are alike (a block bootstrap).
+    Of times the rounds of each report are resampled whole, for calls of one round are alike (a block bootstrap); of
+    accuracies the samples, which are the same in both.
 
     Raises:
-        InputError: no candidate in common; or, unless `anyway`, other hardware, threads or inputs.
+        InputError: no candidate in common, or a metric that no candidate has in both; or, unless `anyway`, other
+            hardware, threads, inputs or labelled data.
     """
     earlier = {row.name: row for row in old.rows}
     pairs = [(earlier[row.name], row) for row in new.rows if row.name in earlier]
@@ -78,13 +97,29 @@ def compare_reports(
     if not anyway and (reasons := differences(old, new, pairs)):
         raise InputError(f"these reports cannot be compared: {'; '.join(reasons)} (--anyway compares them still)")
     rng = np.random.default_rng(seed)
-    return [_change(a.measurement, b.measurement, metric, rng) for a, b in pairs for metric in metrics]
+    befores, afters = {row.name: row for row in old.rows}, {row.name: row for row in new.rows}
+    changes = []
+    for metric in metrics:
+        found = [_change(a, b, metric, befores, afters, rng) for a, b in pairs]
+        if not any(found):
+            hint = "measure both with --data" if metric in ACCURACIES else "measure both with --baseline eager"
+            raise InputError(f"no candidate has {metric} in both reports; {hint}")
+        changes += [change for change in found if change is not None]
+    return sorted(changes, key=lambda change: [b.name for _, b in pairs].index(change.name))
+
+
+def vanished(old: BenchReport, new: BenchReport) -> list[str]:
+    """Candidates that were measured before and are lost now, each with its reason."""
+    before = {row.name for row in old.rows}
+    return [
+        f"{one.description.name} {one.loss.value} ({one.reason})" for one in new.lost if one.description.name in before
+    ]
 
 
 def differences(old: BenchReport, new: BenchReport, pairs: Sequence[tuple[Row, Row]]) -> list[str]:
     """What makes two reports speak of different things, in plain words."""
     found = []
-    for name in ("cpu", "machine", "logical_cores"):
+    for name in ("cpu", "machine", "logical_cores", "gpu", "power_mode"):
         a, b = getattr(old.environment, name), getattr(new.environment, name)
         if a != b:
             found.append(f"{name.replace('_', ' ')} was {a}, is {b}")
@@ -94,26 +129,47 @@ def differences(old: BenchReport, new: BenchReport, pairs: Sequence[tuple[Row, R
             found.append(f"{x.name} had {x.threads} thread(s), has {y.threads}")
         if x.inputs_digest != y.inputs_digest:
             found.append(f"{x.name} had other inputs")
+        if a.accuracy is not None and b.accuracy is not None and a.accuracy.data_digest != b.accuracy.data_digest:
+            found.append(f"{x.name} was evaluated on other data")
     return found
 
 
-def _change(old: Measurement, new: Measurement, metric: str, rng: np.random.Generator) -> Change:
-    a, b = _statistic(old, metric, rng), _statistic(new, metric, rng)
-    low, high = np.quantile(b[1:] / a[1:], [0.025, 0.975])
-    value = float(b[0] / a[0])
+def _change(
+    a: Row, b: Row, metric: str, befores: dict[str, Row], afters: dict[str, Row], rng: np.random.Generator
+) -> Change | None:
+    before, after = _statistic(a, metric, befores, rng), _statistic(b, metric, afters, rng)
+    if before is None or after is None or not before[0] > 0:
+        return None
+    count = min(len(before), len(after))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        changes = after[1:count] / before[1:count]
+    low, high = np.quantile(changes[np.isfinite(changes)], [0.025, 0.975])
+    value = float(after[0] / before[0])
     return Change(
-        name=new.description.name,
+        name=b.name,
         metric=metric,
-        old_ms=float(a[0]),
-        new_ms=float(b[0]),
+        old=float(before[0]),
+        new=float(after[0]),
         value=value,
         low=min(float(low), value),
         high=max(float(high), value),
     )
 
 
-def _statistic(measurement: Measurement, metric: str, rng: np.random.Generator) -> FloatArray:
-    """The metric in ms (1 + RESAMPLES,): of all calls first, then of rounds drawn with replacement."""
+def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Generator) -> FloatArray | None:
+    """A metric (1 + resamples,): as it is first, then resampled; None where the row does not have it."""
+    if metric in ACCURACIES:
+        known = row.accuracy
+        if known is None or known.metric.value != metric:
+            return None
+        return np.array([known.value, *known.replicates])
+    if metric == RATIO:
+        return None if row.ratio is None else _ratios(rows[str(row.baseline)].measurement, row.measurement, rng)
+    return _times(row.measurement, metric, rng)
+
+
+def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> FloatArray:
+    """A time in ms (1 + RESAMPLES,): of all calls first, then of rounds drawn with replacement."""
     rounds = np.array(measurement.latencies_ns, dtype=np.float64) / 1e6
     picks = rng.integers(0, len(rounds), (RESAMPLES, len(rounds)))
     samples = np.concatenate([rounds[None], rounds[picks]]).reshape(RESAMPLES + 1, -1)
@@ -122,3 +178,12 @@ def _statistic(measurement: Measurement, metric: str, rng: np.random.Generator) 
         return means
     percentiles: FloatArray = np.percentile(samples, 100.0 if metric == "max" else float(metric[1:]), axis=1)
     return percentiles
+
+
+def _ratios(baseline: Measurement, candidate: Measurement, rng: np.random.Generator) -> FloatArray:
+    """As `paired_ratio` takes it: the median over rounds of the ratio of the medians of a round."""
+    a, b = (np.array([np.median(r) for r in m.latencies_ns]) for m in (baseline, candidate))
+    logs = np.log(a) - np.log(b)
+    picks = rng.integers(0, len(logs), (RESAMPLES, len(logs)))
+    ratios: FloatArray = np.exp(np.concatenate([[np.median(logs)], np.median(logs[picks], axis=1)]))
+    return ratios

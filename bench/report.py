@@ -1,27 +1,80 @@
-"""`BenchReport`: measurements with everything that is needed to judge them, as JSON and as a Markdown table."""
+"""`BenchReport`: measurements with everything that is needed to judge them, as versioned JSON."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
-from math import isfinite, nan
-from types import UnionType
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ..runtime.errors import InputError
+from .accuracy import Accuracy
+from .codec import decode, encode
 from .comparison import MIN_ROUNDS, Ratio, instability, paired_ratio
 from .environment import Environment, disturbances
-from .measure import Measurement
+from .measure import Description, Measurement
 from .parity import ParityGate
+from .processes import Loss
+from .sensors import Reading, doubts
 
 FORMAT = "mien-bench"
-VERSION = 2
-"""2: the digest of the inputs."""
+VERSION = 3
+"""2: the digest of the inputs. 3: facts, accuracy, stages, lost candidates, and how the run went; 2 is still read."""
 SUMMARY = ("p50_ms", "p90_ms", "p99_ms", "max_ms", "images_per_second", "spread")
+OWN_COST_US = 50.0
+OWN_COST_SHARE = 0.05
+"""What a runner's own lines may add to a call: the larger of the two."""
+OTHERS_CORES = 0.1
+"""Cores that other processes may use before it is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of a candidate besides its latency; None where it is not.
+
+    file: as it was named, ``shipped`` for the package's own. import_ms: of mien and what runs the model, from the
+    interpreter's first line on; load_ms: of the file; first_ms: of the first call. The files lay in the system's cache.
+    peak_mib: of the process, libraries included. device_mib: by which the GPU's used memory grew when it was opened and
+    called. nodes_on_provider: of the graph's `nodes`. own_cost_us: what the runner's own lines add to bare_us, the
+    session called alone. power_w: while it runs without a pause, of the whole board or GPU; energy_mj: of that, for a
+    call. inputs: where they come from, if not from where a model of mien takes them. preemptions: how often the system
+    took a core away from it in its turns.
+    """
+
+    file: str = ""
+    size_bytes: int | None = None
+    import_ms: float | None = None
+    load_ms: float | None = None
+    first_ms: float | None = None
+    peak_mib: float | None = None
+    device_mib: float | None = None
+    nodes: int | None = None
+    nodes_on_provider: int | None = None
+    own_cost_us: float | None = None
+    bare_us: float | None = None
+    power_w: float | None = None
+    energy_mj: float | None = None
+    inputs: str = ""
+    preemptions: int | None = None
+
+    @property
+    def own_cost_is_small(self) -> bool | None:
+        """Whether the runner adds no more than it may; None where it was not measured."""
+        if self.own_cost_us is None or self.bare_us is None:
+            return None
+        return self.own_cost_us <= max(OWN_COST_US, OWN_COST_SHARE * self.bare_us)
+
+    def doubts(self) -> list[str]:
+        """What is to be said of a candidate, in plain words."""
+        found = []
+        if self.nodes is not None and self.nodes_on_provider is not None and self.nodes_on_provider < self.nodes:
+            found.append(f"{self.nodes - self.nodes_on_provider} of its {self.nodes} nodes run elsewhere")
+        if self.own_cost_is_small is False:
+            found.append(f"mien's own lines add {self.own_cost_us:.0f} µs to a call of {self.bare_us:.0f} µs")
+        return found
+
+
+NO_FACTS = Facts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +82,7 @@ class Row:
     """One candidate. There is no way to make a row with a ratio whose parity is missing or false.
 
     baseline: name of the row it is compared with. withheld: why there is no ratio to it. warnings: see `instability`.
+    stages_ns: of a pipeline, durations by stage in the order in which they were taken.
     """
 
     measurement: Measurement
@@ -37,6 +91,9 @@ class Row:
     parity: ParityGate | None = None
     withheld: str | None = None
     warnings: tuple[str, ...] = ()
+    facts: Facts = NO_FACTS
+    accuracy: Accuracy | None = None
+    stages_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.ratio is not None and not self.parity:
@@ -54,24 +111,75 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A candidate that could not be measured to the end, and why."""
+
+    description: Description
+    loss: Loss
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """How a run went.
+
+    rounds: that were wanted. lead_in: untimed calls before each turn. others_cores: that other processes used during
+    the rounds; stolen_cores: that a hypervisor gave away. readings: before the rounds, and behind each.
+    """
+
+    rounds: int
+    calls_per_round: int
+    lead_in: int = 0
+    interrupted: bool = False
+    others_cores: float | None = None
+    stolen_cores: float | None = None
+    readings: tuple[Reading, ...] = ()
+
+    def __str__(self) -> str:
+        """Clock, heat and company during the rounds, as far as they are known."""
+        told = []
+        for name, unit in (("clock_mhz", "MHz"), ("gpu_clock_mhz", "MHz on the GPU"), ("temperature_c", "°C")):
+            known = [value for value in (getattr(r, name) for r in self.readings) if value is not None]
+            if known:
+                told.append(f"{min(known):.0f} to {max(known):.0f} {unit}")
+        if self.others_cores is not None:
+            told.append(f"{self.others_cores:.2f} core(s) used by others")
+        return f"During the rounds: {', '.join(told)}." if told else ""
+
+    def doubts(self) -> list[str]:
+        """What the run itself gives to doubt, in plain words."""
+        found = doubts(self.readings)
+        if self.interrupted:
+            found.append(f"the run was interrupted before its {self.rounds} rounds were complete")
+        if self.others_cores is not None and self.others_cores > OTHERS_CORES:
+            found.append(f"other processes used {self.others_cores:.2f} core(s) during the rounds")
+        if self.stolen_cores is not None and self.stolen_cores > OTHERS_CORES:
+            found.append(f"the hypervisor gave {self.stolen_cores:.2f} core(s) to others during the rounds")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class BenchReport:
-    """What one run of the benchmark found. warnings: what concerns all rows."""
+    """What one run of the benchmark found. warnings: what concerns all rows. lost: what could not be measured."""
 
     environment: Environment
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
+    lost: tuple[Lost, ...] = ()
+    course: Course | None = None
+    """None: written by a version that did not note it."""
 
     def __post_init__(self) -> None:
-        names = [row.name for row in self.rows]
+        names = [row.name for row in self.rows] + [lost.description.name for lost in self.lost]
         if len(set(names)) < len(names):
             raise ValueError(f"two rows have the same name: {', '.join(names)}")
-        unknown = {row.baseline for row in self.rows} - {None, *names}
+        unknown = {row.baseline for row in self.rows} - {None, *(row.name for row in self.rows)}
         if unknown:
             raise ValueError(f"compared with what was not measured: {', '.join(sorted(map(str, unknown)))}")
 
     def to_json(self) -> str:
         """Serialise with all raw values; `summary` and `passed` are for readers and not read back."""
-        whole = {"format": FORMAT, "version": VERSION} | _encode(self)
+        whole = {"format": FORMAT, "version": VERSION} | encode(self)
         for row, written in zip(self.rows, whole["rows"], strict=True):
             written["summary"] = {name: getattr(row.measurement, name) for name in SUMMARY}
             written["passed"] = None if row.parity is None else bool(row.parity)
@@ -79,7 +187,7 @@ class BenchReport:
 
     @classmethod
     def from_json(cls, text: str, *, origin: str) -> BenchReport:
-        """Parse what `to_json` wrote; `origin` names the file in an error.
+        """Parse what `to_json` wrote, or the version before; `origin` names the file in an error.
 
         Raises:
             InputError: no report of ours, one of a future version, a missing or malformed value, or a forbidden ratio.
@@ -93,48 +201,15 @@ class BenchReport:
         version = raw.get("version")
         if type(version) is int and version > VERSION:
             raise InputError(f"{origin}: report version {version}, this mien reads {VERSION}; upgrade mien")
-        if version != VERSION:
+        if version not in (2, VERSION) or type(version) is not int:
             raise InputError(f"{origin}: wanted report version {VERSION}, found {version!r}; measure again")
         try:
-            report: BenchReport = _decode(cls, raw)
+            report: BenchReport = decode(cls, _upgraded(raw) if version == 2 else raw)
             return report
         except KeyError as error:
             raise InputError(f"{origin}: its report lacks {error}; measure again") from error
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{origin}: its report cannot be read ({error}); measure again") from error
-
-    def to_csv(self) -> str:
-        """A line a row: what was measured, its figures, and the ratio with its interval; empty where there is none."""
-        about = ("name", "model", "provider", "batch", "threads")
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*about, "precision", "calls", *SUMMARY, "ratio", "ratio_low", "ratio_high", "parity"])
-        for row in self.rows:
-            m, d = row.measurement, row.measurement.description
-            ratio = ("", "", "") if row.ratio is None else (row.ratio.value, row.ratio.low, row.ratio.high)
-            parity = "" if row.parity is None else bool(row.parity)
-            figures = [getattr(m, name) for name in SUMMARY]
-            head = [getattr(d, name) for name in about]
-            writer.writerow([*head, d.precision.value, len(m.calls_ns), *figures, *ratio, parity])
-        return text.getvalue()
-
-    def to_markdown(self) -> str:
-        """Tabulate the rows; machine, warnings and the reasons for what is withheld stand below."""
-        used = {row.baseline for row in self.rows}
-        against = [row.measurement.description.provider for row in self.rows if row.name in used]
-        other = "eager" if against and all(p.startswith("eager") for p in against) else "baseline"
-        head = ["model", "precision", "provider", "batch", "threads", "calls", "warm-up"]
-        head += ["p50 ms", "p90 ms", "p99 ms", "max ms", "images/s", f"ratio to {other} (95 %)", "parity"]
-        table = [head, ["---"] * 3 + ["--:"] * 10 + ["---"]]
-        table += [_cells(row, is_baseline=row.name in used) for row in self.rows]
-        lines = ["| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |" for cells in table]
-        lines += ["", machine(self.environment)]
-        notes = [f"Warning: {text}." for text in self.warnings]
-        for row in self.rows:
-            about = row.measurement.description
-            notes += [f"No ratio for {about}: {row.withheld}."] if row.withheld is not None else []
-            notes += [f"Warning, {about}: {text}." for text in row.warnings]
-        return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)]) + "\n"
 
 
 def build_report(
@@ -143,16 +218,21 @@ def build_report(
     *,
     baseline_of: Mapping[str, str],
     parities: Mapping[str, ParityGate],
+    details: Mapping[str, Details] | None = None,
+    lost: Sequence[Lost] = (),
+    course: Course | None = None,
 ) -> BenchReport:
     """Compare each measurement named in `baseline_of` with its baseline, where its parity allows it.
 
-    environment: described before the run, so that its load is not the benchmark's own.
+    environment: described before the run, so that its load is not the benchmark's own. A baseline may be among the
+    `lost`: then there is no ratio, and a warning says so.
 
     Raises:
         InputError: a name that was not measured or was measured twice, or a baseline from another run or batch.
     """
     by_name = {m.description.name: m for m in measurements}
-    unknown = {*baseline_of, *baseline_of.values(), *parities} - set(by_name)
+    gone = {one.description.name for one in lost}
+    unknown = {*baseline_of, *baseline_of.values(), *parities} - set(by_name) - gone
     if unknown or len(by_name) < len(measurements):
         raise InputError(
             f"not measured: {', '.join(sorted(unknown)) or 'none'}; "
@@ -161,11 +241,41 @@ def build_report(
     rows = []
     for name, measurement in by_name.items():
         baseline, parity = baseline_of.get(name), parities.get(name)
+        more = (details or {}).get(name, NO_DETAILS)
+        warnings = [*instability(measurement), *more.facts.doubts()]
+        if baseline in gone:
+            warnings.append(f"no ratio: its baseline {baseline} was lost")
+            baseline = None
         withheld = None if baseline is None else _obstacle(measurement, parity)
         allowed = baseline is not None and withheld is None
         ratio = paired_ratio(by_name[str(baseline)], measurement) if allowed else None
-        rows.append(Row(measurement, baseline, ratio, parity, withheld, tuple(instability(measurement))))
-    return BenchReport(environment, tuple(rows), tuple(disturbances(environment)))
+        rows.append(
+            Row(
+                measurement,
+                baseline,
+                ratio,
+                parity,
+                withheld,
+                tuple(warnings),
+                more.facts,
+                more.accuracy,
+                more.stages_ns,
+            )
+        )
+    doubtful = [*disturbances(environment), *([] if course is None else course.doubts())]
+    return BenchReport(environment, tuple(rows), tuple(doubtful), tuple(lost), course)
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What a row holds besides its measurement; see `Row`."""
+
+    facts: Facts = NO_FACTS
+    accuracy: Accuracy | None = None
+    stages_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+NO_DETAILS = Details()
 
 
 def _obstacle(measurement: Measurement, parity: ParityGate | None) -> str | None:
@@ -177,69 +287,13 @@ def _obstacle(measurement: Measurement, parity: ParityGate | None) -> str | None
     return None if rounds >= MIN_ROUNDS else f"{rounds} round(s), an interval needs {MIN_ROUNDS}"
 
 
-def _cells(row: Row, *, is_baseline: bool) -> list[str]:
-    m, d = row.measurement, row.measurement.description
-    times = [f"{ms:.3f}" for ms in (m.p50_ms, m.p90_ms, m.p99_ms, m.max_ms)]
-    ratio = "withheld" if row.withheld is not None else "baseline" if is_baseline else "–"
-    if row.ratio is not None:
-        ratio = str(row.ratio)
-    parity = "–" if row.parity is None else f"{'yes' if row.parity else 'NO'}: {row.parity}"
-    counts = [str(d.batch), str(d.threads or "all"), str(len(m.calls_ns)), str(len(m.warm_up_ns))]
-    return [
-        d.model,
-        d.precision.value,
-        d.provider,
-        *counts,
-        *times,
-        f"{m.images_per_second:.1f}",
-        ratio,
-        parity,
-    ]
-
-
-def machine(e: Environment) -> str:
-    """One line for people."""
-    memory = "" if e.memory_gib is None else f", {e.memory_gib:g} GiB"
-    clock = "" if e.clock_mhz is None else f", {e.clock_mhz:.0f} MHz"
-    governor = "" if e.governor is None else f" ({e.governor})"
-    load = "" if e.load_average is None else f", load {e.load_average[0]:.2f}"
-    packages = ", ".join(f"{name} {number}" for name, number in e.packages.items())
-    cores = f"{e.logical_cores} core(s){memory}{clock}{governor}{load}"
-    return f"{e.cpu}, {cores}; {e.os} {e.machine}, Python {e.python}, {packages}; {e.utc}"
-
-
-def _encode(value: Any) -> Any:
-    """Dataclasses to what JSON knows. It knows no NaN and no infinity: both become null."""
-    if isinstance(value, Enum):
-        return value.value
-    if is_dataclass(value):
-        return {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, tuple):
-        return [_encode(item) for item in value]
-    if isinstance(value, Mapping):
-        return dict(value)
-    return None if isinstance(value, float) and not isfinite(value) else value
-
-
-def _decode(kind: Any, raw: Any) -> Any:
-    """Inverse of `_encode` for a type as annotated, and strict: no number is read from a text or cut to an integer."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is UnionType:  # always "… | None" here
-        return None if raw is None else _decode(inner[0], raw)
-    if origin is tuple and isinstance(raw, list):
-        kinds = inner[:1] * len(raw) if inner[-1] is Ellipsis else inner
-        return tuple(_decode(k, item) for k, item in zip(kinds, raw, strict=True))
-    if origin is Mapping and isinstance(raw, dict):
-        return {key: _decode(inner[1], item) for key, item in raw.items()}
-    if is_dataclass(kind) and isinstance(raw, dict):
-        kinds_by_name = get_type_hints(kind)
-        values = {f.name: _decode(kinds_by_name[f.name], raw[f.name]) for f in fields(kind)}
-        return cast(type, kind)(**values)
-    if origin is None and isinstance(kind, type):
-        if issubclass(kind, Enum):
-            return kind(raw)
-        if kind is float and (raw is None or type(raw) is int):
-            return nan if raw is None else float(raw)  # a deviation of NaN is never within its tolerance
-        if type(raw) is kind:
-            return raw
-    raise TypeError(f"wanted {getattr(kind, '__name__', kind)}, found {str(raw)[:60]!r}")
+def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
+    """A report of version 2 as version 3 would have written it, knowing no more."""
+    rows = []
+    for row in raw["rows"]:
+        measurement = row["measurement"]
+        description = {"task": "", "level": "model"} | measurement["description"]
+        more = {"facts": encode(NO_FACTS), "accuracy": None, "stages_ns": {}}
+        rows.append(more | row | {"measurement": {"device_ns": []} | measurement | {"description": description}})
+    unknown = {f.name: None for f in fields(Environment) if f.default is None}
+    return raw | {"rows": rows, "lost": [], "course": None, "environment": unknown | raw["environment"]}

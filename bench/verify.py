@@ -273,9 +273,10 @@ def _opened(path: Path, model: BundledModel, provider: Provider, threads: int) -
 def measurement_row(measurement: Measurement) -> dict[str, Any]:
     """A measurement as JSON: what was measured, percentiles in ms, and every raw latency in ns."""
     about = asdict(measurement.description)
+    precision = measurement.description.precision
     return {
         **about,
-        "precision": measurement.description.precision.value,
+        "precision": None if precision is None else precision.value,
         **{f"p{p}_ms": round(measurement.percentile_ms(p), 4) for p in (50, 90, 99)},
         "n": len(measurement.calls_ns),
         "warm_up_ns": measurement.warm_up_ns,

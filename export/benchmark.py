@@ -1,136 +1,148 @@
-"""`mien bench`: what is measured against what. Torch is only needed for the eager baseline."""
+"""`mien bench`: what is measured against what, each in a process of its own. Torch is only needed for baselines."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..bench.environment import describe_environment
-from ..bench.measure import Candidate, measure_interleaved
-from ..bench.parity import ParityGate
-from ..bench.report import BenchReport, build_report
+from ..bench.measure import Level
+from ..bench.processes import DEFAULT_TIMEOUT_S
+from ..bench.report import BenchReport
 from ..runtime.errors import ModelError
-from ..runtime.onnx_runner import OnnxRunner
-from ..runtime.runner import Provider, Runner
+from ..runtime.runner import Provider
 from ..runtime.shipped import shipped_model
 from ..runtime.spec import ModelSpec
-from ..runtime.values import Image
-from .parity_gate import compare
-from .samples import sample_batch
+from .contest import Contest
+from .entries import YARDSTICK, Entry, Plan
+
+log = logging.getLogger("mien")
 
 CHECKPOINTS = Path(__file__).parent / "weights"
 SHIPPED = ("detector", "landmarks", "age_gender")
-INPUTS = 8
-"""Different real batches that the calls take in turns."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What to measure. baseline: against eager PyTorch. yardstick: also mobilenet_v2 at 224 px."""
+    """What to measure.
+
+    baselines: how PyTorch is asked to run the same weights (`eager_runner.Eager`'s values); ratios are taken to the
+    first. yardstick: also mobilenet_v2 at 224 px. data: folders that inputs and labels come from; accuracy is measured
+    where they hold the task's labels, held_out: only on what training keeps out. clip: a video for the whole pipeline.
+    feed: arrays (.npz) for a foreign file. timeout_s: how
+    long a process may take to answer before it counts as hung.
+    """
 
     batches: tuple[int, ...] = (1,)
     threads: int = 1
     rounds: int = 20
     calls_per_round: int = 10
-    baseline: bool = True
+    baselines: tuple[str, ...] = ("eager",)
     yardstick: bool = False
     providers: tuple[Provider, ...] = (Provider.CPU,)
-    data: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A runner and, when it has one, the eager runner of the same weights."""
-
-    model: str
-    runners: tuple[Runner, ...]
-    eager: Runner | None
+    levels: tuple[Level, ...] = (Level.MODEL,)
+    data: tuple[Path, ...] = ()
+    held_out: bool = False
+    clip: Path | None = None
+    feed: Path | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
 
 
 def run_bench(
     models: Sequence[Path], options: BenchOptions, *, progress: Callable[[int, int], None] | None = None
 ) -> BenchReport:
-    """Measure model files (none: the shipped ones) and checkpoints in interleaved rounds.
+    """Measure model files (none: the shipped ones), anybody's, and checkpoints in interleaved rounds.
 
-    A model whose checkpoint is neither beside it nor shipped is measured without a ratio.
+    A model whose checkpoint is neither beside it nor shipped is measured without a ratio. A candidate that crashes,
+    hangs or runs out of memory is told among the lost, and the others go on. Ctrl-C ends the rounds: the report then
+    holds the complete ones.
 
     Raises:
         ModelError: no model file or checkpoint.
+        InputError: no inputs, or inputs and counts that make no sense.
+        ProcessLost: not one candidate could be measured.
     """
     environment = describe_environment()
+    for path in (*models, *([] if options.clip is None else [options.clip])):
+        if not path.is_file():
+            raise ModelError(f"no file {path}")
     with ExitStack() as stack:
-        chosen = list(models) or [shipped_model(name) for name in SHIPPED]
-        contenders = [
-            stack.enter_context(_contender(model, name, options))
-            for model, name in zip(chosen, _names(chosen), strict=True)
-        ]
-        if options.yardstick:
-            contenders.append(stack.enter_context(_yardstick(options)))
-        candidates: list[Candidate] = []
-        parities: dict[str, ParityGate] = {}
-        baselines: dict[str, str] = {}
-        for contender in contenders:
-            for batch in options.batches:
-                _add(contender, batch, options, candidates, parities, baselines)
-        measurements = measure_interleaved(
-            candidates, rounds=options.rounds, calls_per_round=options.calls_per_round, progress=progress
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mien-bench-")))
+        contest = stack.enter_context(Contest(options, folder))
+        for model in _chosen(models, options, folder):
+            _enter(contest, model, options)
+        if options.clip is not None:
+            _enter_pipeline(contest, options.clip, options)
+        return contest.measure(environment, progress=progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """name: in the report. file: as it was named. path: what is opened. checkpoint: where its weights are for PyTorch;
+    None: to be looked for."""
+
+    name: str
+    file: str
+    path: Path
+    checkpoint: Path | None = None
+
+
+def _chosen(models: Sequence[Path], options: BenchOptions, folder: Path) -> list[_Model]:
+    """The model files to measure; checkpoints and the yardstick are exported into `folder` first."""
+    if models:
+        found = []
+        for number, (model, name) in enumerate(zip(models, _names(models), strict=True)):
+            if model.suffix == ".pt":
+                target = folder / f"{number}" / f"{model.stem}.onnx"
+                target.parent.mkdir()
+                found.append(_Model(name, str(model), _exported(model, target), model))
+            else:
+                found.append(_Model(name, str(model), model))
+    else:
+        found = [_Model(name, "shipped", shipped_model(name)) for name in SHIPPED]
+    if options.yardstick:
+        from .to_onnx import write_graph
+        from .yardstick import SPEC, seeded_yardstick
+
+        path = folder / "mobilenet_v2_224.onnx"
+        write_graph(seeded_yardstick(), SPEC, path)
+        found.append(_Model("mobilenet_v2 at 224 px", "torchvision", path, YARDSTICK))
+    return found
+
+
+def _enter(contest: Contest, model: _Model, options: BenchOptions) -> None:
+    """A model's candidates, by level, batch and provider, and the baselines of the same weights on the same device."""
+    entered: list[Entry] = []
+    for level in options.levels:
+        # A picture has one face to cut out: more of them would be a batch.
+        for batch in options.batches if level is Level.MODEL else (1,):
+            plans = [
+                Plan(model=model.name, file=model.file, path=model.path, device=p.value, level=level, batch=batch)
+                for p in options.providers
+            ]
+            entered += [entry for entry in map(contest.enter, plans) if entry is not None]
+    specs = [entry.opened.spec for entry in entered if entry.opened.spec is not None]
+    if not specs or not options.baselines:
+        return
+    checkpoint = model.checkpoint if model.checkpoint is not None else checkpoint_of(specs[0], model.path)
+    if checkpoint is not None:
+        for entry in entered:
+            contest.add_baselines(entry, checkpoint)
+
+
+def _enter_pipeline(contest: Contest, clip: Path, options: BenchOptions) -> None:
+    """The whole pipeline with the measured models, the shipped ones for what is not among them."""
+    models = contest.models_by_task()
+    for provider in options.providers:
+        plan = Plan(
+            model="pipeline", file=clip.name, path=clip, device=provider.value, level=Level.PIPELINE, models=models
         )
-    return build_report(measurements, environment, baseline_of=baselines, parities=parities)
-
-
-def _add(
-    contender: Contender,
-    batch: int,
-    options: BenchOptions,
-    candidates: list[Candidate],
-    parities: dict[str, ParityGate],
-    baselines: dict[str, str],
-) -> None:
-    spec = contender.runners[0].spec
-    inputs = [sample_batch(spec, batch, data=options.data, seed=i) for i in range(INPUTS)]
-    measured = [_candidate(contender.model, runner, batch, options.threads, inputs) for runner in contender.runners]
-    if contender.eager is not None:
-        baseline = _candidate(contender.model, contender.eager, batch, options.threads, inputs)
-        for candidate, runner in zip(measured, contender.runners, strict=True):
-            parities[candidate.name] = compare(contender.eager, runner, inputs[0])
-            baselines[candidate.name] = baseline.name
-        measured = [baseline, *measured]
-    candidates += measured
-
-
-def _candidate(model: str, runner: Runner, batch: int, threads: int, inputs: list[Image]) -> Candidate:
-    return Candidate(
-        name=f"{model}/{runner.provider}/{runner.precision.value}/{batch}",
-        model=model,
-        precision=runner.precision,
-        provider=runner.provider,
-        batch=batch,
-        threads=threads,
-        inputs=inputs,
-        call=runner,
-    )
-
-
-@contextmanager
-def _contender(model: Path, name: str, options: BenchOptions) -> Iterator[Contender]:
-    with ExitStack() as stack:
-        path = model
-        if model.suffix == ".pt":
-            path = stack.enter_context(_exported(model))
-        runners = [
-            stack.enter_context(OnnxRunner(path, provider=p, threads=options.threads)) for p in options.providers
-        ]
-        eager = None
-        checkpoint = None
-        if options.baseline:
-            checkpoint = model if model.suffix == ".pt" else checkpoint_of(runners[0].spec, model)
-        if checkpoint is not None:
-            eager = stack.enter_context(_eager(checkpoint, options.threads))
-        yield Contender(name, tuple(runners), eager)
+        contest.enter(plan)
 
 
 def checkpoint_of(spec: ModelSpec, model: Path) -> Path | None:
@@ -153,33 +165,10 @@ def _names(models: Sequence[Path]) -> list[str]:
     return [n if names.count(n) == 1 else f"{n} #{names[: i + 1].count(n)}" for i, n in enumerate(names)]
 
 
-@contextmanager
-def _exported(checkpoint: Path) -> Iterator[Path]:
+def _exported(checkpoint: Path, target: Path) -> Path:
     from .to_onnx import export_onnx
 
-    with tempfile.TemporaryDirectory() as folder:
-        yield export_onnx(checkpoint, Path(folder) / f"{checkpoint.stem}.onnx").path
-
-
-def _eager(checkpoint: Path, threads: int) -> Runner:
-    from .eager_runner import EagerRunner
-
-    return EagerRunner(checkpoint, threads=threads)
-
-
-@contextmanager
-def _yardstick(options: BenchOptions) -> Iterator[Contender]:
-    from .eager_runner import NetworkRunner
-    from .to_onnx import write_graph
-    from .yardstick import SPEC, Yardstick
-
-    net = Yardstick().eval()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "mobilenet_v2_224.onnx"
-        write_graph(net, SPEC, path)
-        with OnnxRunner(path, provider=Provider.CPU, threads=options.threads) as runner:
-            eager = NetworkRunner(net, SPEC, threads=options.threads) if options.baseline else None
-            yield Contender("mobilenet_v2 at 224 px", (runner,), eager)
+    return export_onnx(checkpoint, target).path
 
 
 def has_torch() -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +18,17 @@ from .checkpoint import Checkpoint, load_checkpoint
 from .networks import build_network
 
 
+class Eager(str, Enum):
+    """How PyTorch is asked to run a network."""
+
+    EAGER = "eager"
+    """As it is called by those who do nothing about it."""
+    CHANNELS_LAST = "channels-last"
+    """With weights and activations as NHWC in memory."""
+    COMPILE = "compile"
+    """Through torch.compile, which needs a C++ compiler on a CPU."""
+
+
 class NetworkRunner:
     """A network, called as PyTorch users call it: eval mode, inference mode, layers as trained.
 
@@ -24,10 +37,16 @@ class NetworkRunner:
 
     precision = Precision.FP32
 
-    def __init__(self, net: nn.Module, spec: ModelSpec, *, device: str = "cpu", threads: int = 0) -> None:
+    def __init__(
+        self, net: nn.Module, spec: ModelSpec, *, device: str = "cpu", threads: int = 0, how: Eager = Eager.EAGER
+    ) -> None:
         self._spec = spec
         self._device = torch.device(device)
-        self._net = net.eval().to(self._device)
+        self._how = how
+        net = net.eval().to(self._device)
+        if how is Eager.CHANNELS_LAST:
+            net = net.to(memory_format=torch.channels_last)
+        self._net: Any = torch.compile(net, dynamic=False) if how is Eager.COMPILE else net
         if threads:
             torch.set_num_threads(threads)
 
@@ -39,7 +58,7 @@ class NetworkRunner:
     @property
     def provider(self) -> str:
         """Where PyTorch runs it."""
-        return f"eager-{self._device.type}"
+        return f"{self._how.value}-{self._device.type}"
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""

@@ -54,9 +54,18 @@ def evaluate_landmarks(
     if runner.spec.task is not Task.LANDMARKS:
         raise InputError(f"wanted a landmark model, found a model for {runner.spec.task.value}")
     table = landmark_rows(data, validation_only)
+    unreadable: dict[int, str] = {}
+    predicted = locate_labelled(runner, table, unreadable, progress)
+    keep = readable_rows(len(table), unreadable)
+    return landmark_summary(predicted[keep], table.mask(keep)) | {"unreadable": list(unreadable.values())}
+
+
+def locate_labelled(
+    runner: Runner, table: LandmarkTable, unreadable: dict[int, str], progress: Progress = quiet
+) -> FloatArray:
+    """Landmarks (n, 68, 3) in image px of crops cut from the labelled points; NaN for pictures that cannot be read."""
     bounds = landmark_bounds(table.points)
     size, scale = runner.spec.input_size[0], runner.spec.crop_scale
-    unreadable: dict[int, str] = {}
     predicted = np.full((len(table), 68, 3), np.nan)
     waiting: dict[int, Crop] = {}
     for i, image in readable_pictures(table.files, unreadable, progress):
@@ -64,8 +73,7 @@ def evaluate_landmarks(
         if len(waiting) == BATCH:
             _locate(runner, waiting, predicted)
     _locate(runner, waiting, predicted)
-    keep = readable_rows(len(table), unreadable)
-    return landmark_summary(predicted[keep], table.mask(keep)) | {"unreadable": list(unreadable.values())}
+    return predicted
 
 
 def _locate(runner: Runner, waiting: dict[int, Crop], predicted: FloatArray) -> None:
@@ -167,12 +175,9 @@ def evaluate_detector(
 
     The detector should be opened with a low `min_score`, so that the whole curve is seen.
     """
-    table = _picture_rows(data, validation_only)
-    pictures: list[Detections] = []
+    table = picture_rows(data, validation_only)
     unreadable: dict[int, str] = {}
-    for i, image in readable_pictures(table.files, unreadable, progress):
-        boxes, scores = detector(image)
-        pictures.append(Detections(boxes, scores, table.boxes[i]))
+    pictures = detect_labelled(detector, table, unreadable, progress)
     summary: dict[str, Any] = {"task": "detector", "pictures": len(pictures), "score": detector.usual_score}
     summary |= _detector_measures(pictures, 0.0, detector.usual_score)
     summary["by_min_side_px"] = {
@@ -181,7 +186,23 @@ def evaluate_detector(
     return summary | {"unreadable": list(unreadable.values())}
 
 
-def _picture_rows(data: Path, validation_only: bool) -> FaceTable:
+def detect_labelled(
+    detector: Detector, table: FaceTable, unreadable: dict[int, str], progress: Progress = quiet
+) -> list[Detections]:
+    """What a detector finds in every picture that can be read."""
+    pictures = []
+    for i, image in readable_pictures(table.files, unreadable, progress):
+        boxes, scores = detector(image)
+        pictures.append(Detections(boxes, scores, table.boxes[i]))
+    return pictures
+
+
+def picture_rows(data: Path, validation_only: bool) -> FaceTable:
+    """Read the boxed pictures of a folder, or those that training never sees.
+
+    Raises:
+        InputError: malformed labels, or no boxed face.
+    """
     table = read_faces(data)
     if validation_only:
         table = table.mask(held_out_pictures(data, table))

@@ -18,7 +18,7 @@ from ..runtime.runner import Runner
 from ..runtime.spec import Task
 from ..runtime.values import FloatArray, Image
 from .age_gender_data import AgeGenderTable, join_copies, read_age_gender
-from .class_data import read_classes
+from .class_data import ClassTable, read_classes
 from .evaluation import BATCH, Progress, quiet, readable_pictures, readable_rows
 
 
@@ -32,18 +32,26 @@ def evaluate_age_gender(
     """
     if runner.spec.task is not Task.AGE_GENDER:
         raise InputError(f"wanted an age and gender model, found a model for {runner.spec.task.value}")
-    table = _rows(data, validation_only)
+    table = attribute_rows(data, validation_only)
+    unreadable: dict[int, str] = {}
+    found = look_at_labelled(runner, table, unreadable, progress)
+    keep = readable_rows(len(table), unreadable)
+    return age_gender_summary(found[keep], table.mask(keep)) | {"unreadable": list(unreadable.values())}
+
+
+def look_at_labelled(
+    runner: Runner, table: AgeGenderTable, unreadable: dict[int, str], progress: Progress = quiet
+) -> FloatArray:
+    """Ages and probabilities of female (n, 2) of aligned crops as they are; NaN for those that cannot be read."""
     size = runner.spec.input_size[0]
     found = np.full((len(table), 2), np.nan)
-    unreadable: dict[int, str] = {}
     waiting: dict[int, Image] = {}
     for i, image in readable_pictures(table.files, unreadable, progress):
         waiting[i] = resized(image, size)
         if len(waiting) == BATCH:
             _look(runner, waiting, found)
     _look(runner, waiting, found)
-    keep = readable_rows(len(table), unreadable)
-    return age_gender_summary(found[keep], table.mask(keep)) | {"unreadable": list(unreadable.values())}
+    return found
 
 
 def _look(runner: Runner, waiting: dict[int, Image], found: FloatArray) -> None:
@@ -61,7 +69,7 @@ def evaluate_age_gender_pipeline(
 
     Pictures in which no face is found are counted under ``not_detected`` and nowhere else.
     """
-    table = _rows(data, validation_only)
+    table = attribute_rows(data, validation_only)
     found = np.full((len(table), 2), np.nan)
     unreadable: dict[int, str] = {}
     for i, image in readable_pictures(table.files, unreadable, progress):
@@ -92,7 +100,12 @@ def age_gender_summary(found: FloatArray, table: AgeGenderTable) -> dict[str, An
     }
 
 
-def _rows(data: Path, validation_only: bool) -> AgeGenderTable:
+def attribute_rows(data: Path, validation_only: bool) -> AgeGenderTable:
+    """Read the labelled crops of a folder, or those that training never sees.
+
+    Raises:
+        InputError: malformed labels, or nothing left to measure.
+    """
     table = read_age_gender(data)
     if validation_only:
         table = join_copies(table)
@@ -112,17 +125,9 @@ def evaluate_classes(
     """
     if runner.spec.task is not Task.CLASSIFY:
         raise InputError(f"wanted a classifier, found a model for {runner.spec.task.value}")
-    table = read_classes(data)
-    if table.classes != runner.spec.classes:
-        raise InputError(
-            f"the model tells {', '.join(runner.spec.classes)} apart, {data} has {', '.join(table.classes)}"
-        )
-    if validation_only:
-        table = table.mask(table.validation())
-    right = np.full(len(table), np.nan)
+    table = class_rows(runner, data, validation_only)
     unreadable: dict[int, str] = {}
-    for i, image in readable_pictures(table.files, unreadable, progress):
-        right[i] = class_probabilities(runner, image).argmax() == table.labels[i]
+    right = classify_labelled(runner, table, unreadable, progress)
     keep = readable_rows(len(table), unreadable)
     by_class = {
         name: {
@@ -139,3 +144,27 @@ def evaluate_classes(
         "by_class": by_class,
         "unreadable": list(unreadable.values()),
     }
+
+
+def class_rows(runner: Runner, data: Path, validation_only: bool) -> ClassTable:
+    """Read a classifier's folder, or what training never sees of it.
+
+    Raises:
+        InputError: a folder of other classes than the model's.
+    """
+    table = read_classes(data)
+    if table.classes != runner.spec.classes:
+        raise InputError(
+            f"the model tells {', '.join(runner.spec.classes)} apart, {data} has {', '.join(table.classes)}"
+        )
+    return table.mask(table.validation()) if validation_only else table
+
+
+def classify_labelled(
+    runner: Runner, table: ClassTable, unreadable: dict[int, str], progress: Progress = quiet
+) -> FloatArray:
+    """1 where the most probable class is the right one (n,), else 0; NaN for pictures that cannot be read."""
+    right = np.full(len(table), np.nan)
+    for i, image in readable_pictures(table.files, unreadable, progress):
+        right[i] = class_probabilities(runner, image).argmax() == table.labels[i]
+    return right

@@ -22,6 +22,7 @@ from ..bench.environment import describe_environment
 from ..bench.measure import Candidate, Measurement, measure_interleaved
 from ..bench.parity import ParityGate
 from ..bench.report import BenchReport, build_report
+from ..bench.tables import to_markdown
 from ..runtime.accelerator import find_accelerator
 from ..runtime.engine_build import profile_for
 from ..runtime.engine_runner import EngineRunner
@@ -191,7 +192,7 @@ def main(
     sizes = [int(part) for part in batches.split(",")]
     report = report_on_gpu(shipped_models(), batches=sizes, rounds=rounds, calls=calls, device=device)
     json_out.write_text(report.to_json(), encoding="utf-8")
-    print(report.to_markdown(), end="")
+    print(to_markdown(report), end="")
 
 
 if __name__ == "__main__":

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..runtime.crop import cut_crop
-from ..runtime.demo_camera import find_photo
+from ..runtime.demo_camera import DemoCamera, find_photo
 from ..runtime.detector import open_detector
+from ..runtime.errors import InputError
 from ..runtime.geometry import bounds_from_box, crop_matrix, landmark_bounds
 from ..runtime.images import pictures_in, read_image
+from ..runtime.pipeline import Pipeline
 from ..runtime.preprocess import resized
 from ..runtime.runner import Provider
 from ..runtime.shipped import shipped_model
@@ -18,6 +21,9 @@ from ..runtime.spec import ModelSpec, Task
 from ..runtime.values import FloatArray, Image
 from .age_gender_data import LABELS as ALIGNED
 from .landmark_data import LABELS, SEED_LABELS, read_landmarks
+
+SPACING = 20
+"""Frames of the demo camera between two pictures, that they differ."""
 
 
 def sample_batch(spec: ModelSpec, count: int, *, data: Path | None = None, seed: int = 0) -> Image:
@@ -50,6 +56,50 @@ def sample_batch(spec: ModelSpec, count: int, *, data: Path | None = None, seed:
             for image, bounds in pictures
         ]
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Portraits:
+    """Pictures with a face in each: bounds (n, 4) of its landmarks (n, 68, 3), px of the picture."""
+
+    pictures: tuple[Image, ...]
+    bounds: FloatArray
+    landmarks: FloatArray
+
+
+def sample_pictures(count: int, *, data: Path | None = None, seed: int = 0) -> list[Image]:
+    """Whole pictures: of a folder, or of the demo camera, which moves.
+
+    Raises:
+        InputError: a folder without pictures.
+    """
+    if data is None:
+        camera = DemoCamera()
+        return [camera.frame(SPACING * i) for i in range(count)]
+    files = pictures_in(data)
+    rng = np.random.default_rng(seed)
+    return [read_image(files[i]) for i in rng.choice(len(files), size=count, replace=len(files) < count)]
+
+
+def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
+    """Pictures in which the shipped models find a face, and where they find the best one.
+
+    Raises:
+        InputError: no face is found in any of some pictures of the folder.
+    """
+    pictures: list[Image] = []
+    bounds: list[FloatArray] = []
+    landmarks: list[FloatArray] = []
+    with Pipeline.load(attributes=False, provider=Provider.CPU) as pipeline:
+        for picture in sample_pictures(4 * count, data=data):
+            faces = pipeline(picture)
+            if len(faces) and len(pictures) < count:
+                pictures.append(picture)
+                landmarks.append(faces.landmarks[0])
+                bounds.append(landmark_bounds(faces.landmarks[0]))
+    if not pictures:
+        raise InputError(f"no face was found in pictures of {data}; --level picture needs some")
+    return Portraits(tuple(pictures), np.stack(bounds), np.stack(landmarks))
 
 
 def _scale(spec: ModelSpec) -> float:

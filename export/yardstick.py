@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..runtime.spec import ModelSpec, Task
@@ -22,3 +23,9 @@ class Yardstick(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """uint8 (b, 224, 224, 3) to logits (b, 1000)."""
         return (self.classifier(self.prologue(image)),)
+
+
+def seeded_yardstick() -> nn.Module:
+    """The same random weights in every process, so that what is exported can be compared with what is not."""
+    torch.manual_seed(0)
+    return Yardstick().eval()

@@ -173,7 +173,7 @@ def test_info_of_shipped_models() -> None:
         (["evaluate", "detector", "--data", "."], "no pictures"),
         (["train", "landmarks", "--data", "."], "holds neither landmarks.csv nor"),
         (["bench", "--batch", "1,x"], "--batch wants whole numbers"),
-        (["bench", "--providers", "gpu"], "--providers wants some of auto, cpu, cuda"),
+        (["bench", "--providers", "gpu"], "--providers wants some of auto, cpu"),
     ],
 )
 def test_misuse_is_one_line_and_leaves_nothing(
@@ -267,7 +267,8 @@ def test_evaluate_detector_on_a_photograph(tmp_path: Path) -> None:
 
 def test_bench_prints_a_table_and_keeps_raw_values(tmp_path: Path) -> None:
     result = mien("bench", "--baseline", "none", "--rounds", 2, "--calls", 2, "--json", tmp_path / "b.json")
-    assert "| landmarks | fp32 | cpu | 1 | 1 |" in result.stdout
+    cells = [[c.strip() for c in line.split("|")] for line in result.stdout.splitlines()]
+    assert any(row[1:5] == ["landmarks", "fp32", "cpu", "1"] for row in cells)
     report = json.loads((tmp_path / "b.json").read_text())
     assert report["format"] == "mien-bench" and len(report["rows"][0]["measurement"]["latencies_ns"]) == 2
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mien.bench.comparison import Ratio, instability, paired_ratio
-from mien.bench.measure import Description, Measurement
+from mien.bench.measure import Description, Level, Measurement
 from mien.runtime.errors import InputError
 from mien.runtime.runner import Precision
 from mien.runtime.values import FloatArray
@@ -107,6 +109,8 @@ def test_each_instability_is_named() -> None:
     scattered[:, :3] *= 2
     (spread,) = instability(measured(scattered))
     assert "p90 is 2.00 times p50" in spread
+    whole = measured(scattered)
+    assert instability(replace(whole, description=replace(whole.description, level=Level.PIPELINE))) == []
     (slower,) = instability(measured(steady * np.linspace(1.0, 1.2, 20)[:, None]))
     assert "slower than the first" in slower
     (faster,) = instability(measured(steady * np.linspace(1.2, 1.0, 20)[:, None]))

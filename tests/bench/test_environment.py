@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,13 +10,7 @@ import pytest
 
 from mien.bench.environment import describe_environment, disturbances
 
-
-def machine(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+Machine = Callable[[Path, dict[str, str]], Path]
 
 
 def test_this_machine_is_described_without_naming_its_owner() -> None:
@@ -33,7 +28,7 @@ def test_torch_is_not_imported_to_learn_its_version(monkeypatch: pytest.MonkeyPa
     describe_environment()
 
 
-def test_a_desktop_tells_its_processor_and_its_clock(tmp_path: Path) -> None:
+def test_a_desktop_tells_its_processor_and_its_clock(tmp_path: Path, machine: Machine) -> None:
     files = {
         "proc/cpuinfo": "processor\t: 0\nmodel name\t: Fast Chip w/ Graphics\ncpu MHz\t\t: 2596.146\n",
         "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n",
@@ -42,7 +37,7 @@ def test_a_desktop_tells_its_processor_and_its_clock(tmp_path: Path) -> None:
     assert (found.cpu, found.clock_mhz, found.governor) == ("Fast Chip w/ Graphics", 2596.146, "powersave")
 
 
-def test_a_board_tells_its_model_and_its_governed_clock(tmp_path: Path) -> None:
+def test_a_board_tells_its_model_and_its_governed_clock(tmp_path: Path, machine: Machine) -> None:
     files = {
         "proc/cpuinfo": "processor\t: 0\nBogoMIPS\t: 62.50\n",
         "proc/device-tree/model": "NVIDIA Jetson Orin Nano\0",
@@ -52,7 +47,7 @@ def test_a_board_tells_its_model_and_its_governed_clock(tmp_path: Path) -> None:
     assert (found.cpu, found.clock_mhz, found.governor) == ("NVIDIA Jetson Orin Nano", 1510.4, None)
 
 
-def test_a_machine_that_says_nothing_is_no_error(tmp_path: Path) -> None:
+def test_a_machine_that_says_nothing_is_no_error(tmp_path: Path, machine: Machine) -> None:
     found = describe_environment(root=tmp_path)
     assert found.cpu
     assert found.clock_mhz is None

@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mien.bench.accuracy import Accuracy, Metric, mean_accuracy
 from mien.bench.environment import Environment
 from mien.bench.measure import Description, Measurement
-from mien.bench.regression import Rule, compare_reports, parse_rule
-from mien.bench.report import BenchReport, Row
+from mien.bench.parity import ParityGate, Unit, parity_of
+from mien.bench.processes import Loss
+from mien.bench.regression import Rule, compare_reports, parse_rule, vanished
+from mien.bench.report import BenchReport, Lost, Row, build_report
 from mien.runtime.errors import InputError
 from mien.runtime.runner import Precision
 
@@ -80,7 +83,7 @@ def test_different_things_are_not_compared_unless_told_to() -> None:
         compare_reports(report(0), nothing, ["p50"])
 
 
-@pytest.mark.parametrize("text", ["p95", "p95<5%", "speed>5%", "p95>5", ""])
+@pytest.mark.parametrize("text", ["p95", "p95=5%", "speed>5%", "p95>5", "p95>-5%", ""])
 def test_rules_that_cannot_be_read_are_told(text: str) -> None:
     with pytest.raises(InputError, match="wanted a rule such as"):
         parse_rule(text)
@@ -89,3 +92,91 @@ def test_rules_that_cannot_be_read_are_told(text: str) -> None:
 def test_rules_are_read() -> None:
     assert parse_rule("p95>+5%") == Rule("p95", 5) == parse_rule(" p95 > 5.0 % ")
     assert str(Rule("p50", 2.5)) == "p50>+2.5%"
+    assert parse_rule("ap50<-1%") == parse_rule("ap50 < 1 %") == Rule("ap50", 1) and str(Rule("ap50", 1)) == "ap50<-1%"
+    for text in ("p95<-5%", "ap50>+1%", "ratio>+5%"):
+        with pytest.raises(InputError, match="names what is better"):
+            parse_rule(text)
+
+
+def with_accuracy(whole: BenchReport, accuracy: Accuracy | None) -> BenchReport:
+    return replace(whole, rows=tuple(replace(row, accuracy=accuracy) for row in whole.rows))
+
+
+def nme(seed: int, *, worse: float = 1.0, digest: str = "d") -> Accuracy:
+    """Errors of 400 faces, the same faces for every seed; each model of the same quality errs a little differently."""
+    faces = 3 + np.random.default_rng(0).gamma(2.0, 0.5, 400)
+    noise = np.random.default_rng(seed).normal(0, 0.05, 400)
+    return mean_accuracy(worse * faces + noise, Metric.NME, data_digest=digest)
+
+
+def test_a_loss_of_accuracy_is_detected_and_none_is_not() -> None:
+    rule = parse_rule("nme>+1%")
+
+    def breaks(seed: int, worse: float) -> bool:
+        old, new = with_accuracy(report(0), nme(seed)), with_accuracy(report(0), nme(100 + seed, worse=worse))
+        return compare_reports(old, new, ["nme"])[0].breaks(rule)
+
+    assert sum(breaks(seed, 1.02) for seed in range(20)) >= 19
+    assert sum(breaks(seed, 1.0) for seed in range(20)) <= 1
+
+
+def test_less_of_what_should_be_high_is_worse() -> None:
+    hits = np.repeat([0.0, 100.0], [20, 380])
+    fewer = np.repeat([0.0, 100.0], [60, 340])
+    a, b = (mean_accuracy(values, Metric.ACCURACY, data_digest="d") for values in (hits, fewer))
+    old, new = with_accuracy(report(0), a), with_accuracy(report(0), b)
+    (change,) = compare_reports(old, new, ["accuracy"])
+    assert (change.old, change.new) == (95.0, 85.0) and change.breaks(Rule("accuracy", 5))
+    (back,) = compare_reports(new, old, ["accuracy"])
+    assert not back.breaks(Rule("accuracy", 5))
+
+
+def test_accuracy_is_only_compared_where_both_have_it_of_the_same_data() -> None:
+    old = with_accuracy(report(0), nme(0))
+    with pytest.raises(InputError, match="no candidate has nme in both reports; measure both with --data"):
+        compare_reports(old, report(0), ["nme"])
+    with pytest.raises(InputError, match="no candidate has ap50"):
+        compare_reports(old, old, ["ap50"])
+    other = with_accuracy(report(0), nme(0, digest="e"))
+    with pytest.raises(InputError, match="evaluated on other data"):
+        compare_reports(old, other, ["nme"])
+    assert compare_reports(old, other, ["nme"], anyway=True)
+
+
+def against_eager(seed: int, *, machine: float = 1.0, slower: float = 1.0) -> BenchReport:
+    """A candidate and its baseline; a slow machine slows both, a regression only the candidate."""
+    candidate = report(seed, slower=machine * slower).rows[0].measurement
+    baseline = report(1000 + seed, slower=4 * machine).rows[0].measurement
+    baseline = replace(baseline, description=replace(candidate.description, name="eager", provider="eager-cpu"))
+    same = ParityGate((parity_of(np.array([0.01]), unit=Unit.PX, tolerance=0.25),))
+    return build_report(
+        [baseline, candidate],
+        MACHINE,
+        baseline_of={"landmarks/cpu/fp32/1": "eager"},
+        parities={"landmarks/cpu/fp32/1": same},
+    )
+
+
+def test_the_ratio_tells_a_slower_model_from_a_slower_machine() -> None:
+    rule = parse_rule("ratio<-5%")
+
+    def breaks(seed: int, **changes: float) -> bool:
+        return compare_reports(against_eager(seed), against_eager(100 + seed, **changes), ["ratio"])[0].breaks(rule)
+
+    assert sum(breaks(seed, slower=1.15) for seed in range(20)) >= 19
+    assert sum(breaks(seed, machine=1.3) for seed in range(20)) <= 1
+    with pytest.raises(InputError, match="measure both with --baseline eager"):
+        compare_reports(report(0), report(1), ["ratio"])
+
+
+def test_a_candidate_that_is_lost_now_is_told() -> None:
+    old = report(0)
+    lost = Lost(old.rows[0].measurement.description, Loss.CRASHED, "ended by SIGSEGV")
+    assert vanished(old, BenchReport(MACHINE, (), lost=(lost,))) == ["landmarks/cpu/fp32/1 crashed (ended by SIGSEGV)"]
+    assert vanished(BenchReport(MACHINE, ()), BenchReport(MACHINE, (), lost=(lost,))) == []
+
+
+def test_another_gpu_is_other_hardware() -> None:
+    new = replace(report(1), environment=replace(MACHINE, gpu="H100"))
+    with pytest.raises(InputError, match="gpu was None, is H100"):
+        compare_reports(report(0), new, ["p50"])

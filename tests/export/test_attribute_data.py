@@ -71,7 +71,7 @@ def test_what_is_held_out_is_what_training_holds_out(age_gender_folder: Path) ->
         normalisation=Normalisation.IMAGENET,
         input_size=64,
     )
-    measured = evaluation_attributes._rows(age_gender_folder, True)
+    measured = evaluation_attributes.attribute_rows(age_gender_folder, True)
     assert measured.files == task.held.files
     copies = {raw.files[held], raw.files[trained]}
     assert len(copies & set(measured.files)) in (0, 2)  # both on one side

@@ -1,0 +1,252 @@
+"""The candidates of one benchmark: opened one after the other, measured in turns, examined when the clock is off."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from ..bench.environment import Environment
+from ..bench.measure import Level, Measurement, Rounds, check_counts, interleave, warm_up
+from ..bench.processes import LEAD_IN, CandidateLost, CandidateProcess, Loss, Opened
+from ..bench.report import BenchReport, Course, Details, Lost, build_report
+from ..bench.sensors import Reading, has_nvidia_smi, read_sensors
+from ..runtime.errors import ProcessLost
+from ..runtime.runner import Precision
+from ..runtime.spec import Task
+from ..runtime.values import Image
+from .bench_inputs import BenchInputs
+from .entries import Entry, Plan, candidate_name, describe
+from .examination import Examination
+
+if TYPE_CHECKING:
+    from .benchmark import BenchOptions
+
+log = logging.getLogger("mien")
+
+WARM_UP_CALLS = 200
+
+
+class Contest:
+    """Owns the processes of a benchmark. Enter the candidates, then `measure` once."""
+
+    def __init__(self, options: BenchOptions, folder: Path) -> None:
+        check_counts(rounds=options.rounds, calls_per_round=options.calls_per_round, warm_up_calls=WARM_UP_CALLS)
+        self._options = options
+        self._inputs = BenchInputs(folder, data=options.data, feed=options.feed)
+        self._stack = ExitStack()
+        self._gpu = has_nvidia_smi()
+        self._entries: dict[str, Entry] = {}
+        self._lost: list[Lost] = []
+        self._baseline_of: dict[str, str] = {}
+        self._baselines: dict[tuple[Path, str, str, Level, int], str] = {}
+
+    def enter(self, plan: Plan) -> Entry | None:
+        """Open a candidate; None if it could not be, which is noted, or is there already under its name."""
+        used_before = self._gpu_memory_mib()
+        threads = self._options.threads
+        opened = None
+        try:
+            process, opened = self._opened(plan)
+            if opened.spec is None and plan.level is Level.PICTURE:
+                process.close()  # nobody knows what a foreign file wants of a picture
+                return None
+            material, images = self._material(plan, opened)
+            bound = process.bind(material)
+        except CandidateLost as error:
+            log.warning("%s on %s is lost: %s", plan.model, plan.device, error)
+            self._lost.append(Lost(describe(plan, opened, None, threads=threads), error.loss, error.reason))
+            return None
+        used = self._gpu_memory_mib()
+        grown = None if used is None or used_before is None else used - used_before
+        described = describe(plan, opened, bound, threads=threads)
+        if described.name in self._entries:
+            log.warning("%s is measured already: %s has become %s", described.name, plan.device, opened.provider)
+            process.close()
+            return None
+        self._entries[described.name] = Entry(plan, described, process, opened, bound, images, grown)
+        return self._entries[described.name]
+
+    def _opened(self, plan: Plan) -> tuple[CandidateProcess, Opened]:
+        """Open a candidate in a new process; a file that is refused as one of mien's may be somebody else's."""
+        process = CandidateProcess(plan.job(self._options.threads), timeout_s=self._options.timeout_s)
+        self._stack.callback(process.close)
+        try:
+            return process, process.open()
+        except CandidateLost as error:
+            process.close()
+            if error.loss is not Loss.REFUSED or plan.foreign or plan.baseline or plan.level is Level.PIPELINE:
+                raise
+            try:
+                return self._opened(replace(plan, foreign=True))
+            except CandidateLost:
+                raise error from None
+
+    def add_baselines(self, entry: Entry, checkpoint: Path) -> None:
+        """Open the baselines of a candidate on its kind of device; the first is what ratios are to.
+
+        Files of the same weights, as fp32 and int8, share them.
+        """
+        device = "cpu" if entry.opened.provider == "cpu" else "cuda"  # whatever runs on no CPU runs on NVIDIA's GPU
+        names = []
+        for kind in self._options.baselines:
+            plan = replace(entry.plan, path=checkpoint, device=device, baseline=kind)
+            known = (checkpoint, device, kind, plan.level, plan.batch)
+            if known not in self._baselines:
+                self._baselines[known] = candidate_name(plan, f"{kind}-{device}", Precision.FP32)
+                self.enter(plan)
+            names.append(self._baselines[known])
+        for name in [entry.name, *names[1:]]:
+            if name in self._entries:
+                self._baseline_of[name] = names[0]
+
+    def models_by_task(self) -> dict[str, str]:
+        """Files of the candidates by their task, the first of each, for a pipeline."""
+        found: dict[str, str] = {}
+        for entry in self._entries.values():
+            spec = entry.opened.spec
+            if spec is not None and not entry.plan.baseline and spec.task is not Task.CLASSIFY:
+                found.setdefault(spec.task.value, str(entry.plan.path))
+        return found
+
+    def measure(self, environment: Environment, *, progress: Callable[[int, int], None] | None = None) -> BenchReport:
+        """Warm up, measure in turns, examine.
+
+        Raises:
+            ProcessLost: no candidate is left.
+        """
+        options = self._options
+        warm_ups = self._warm_ups()
+        readings = [read_sensors(gpu=self._gpu)]
+        own_begun, begun = time.process_time(), time.perf_counter()
+
+        def after_a_round(done: int, rounds: int) -> None:
+            readings.append(read_sensors(gpu=self._gpu))
+            if progress is not None:
+                progress(done, rounds)
+
+        lanes = {name: entry.process for name, entry in self._in_turn().items()}
+        rounds = interleave(
+            lanes, rounds=options.rounds, calls_per_round=options.calls_per_round, progress=after_a_round
+        )
+        elapsed_s, own_s = time.perf_counter() - begun, time.process_time() - own_begun
+        for name, error in rounds.lost.items():
+            self._lose(name, error)
+        self._check_some_left()
+        found = Examination(
+            self._entries, self._baseline_of, data=options.data, held_out=options.held_out, gpu=self._gpu
+        )
+        interrupted = not found.run(in_a_hurry=rounds.interrupted) or rounds.interrupted
+        course = self._course(rounds, readings, elapsed_s=elapsed_s, own_s=own_s, interrupted=interrupted)
+        return self._report(rounds, warm_ups, environment, course, found)
+
+    def _report(
+        self,
+        rounds: Rounds,
+        warm_ups: Mapping[str, tuple[int, ...]],
+        environment: Environment,
+        course: Course,
+        found: Examination,
+    ) -> BenchReport:
+        measurements, details = [], {}
+        for name, turns in rounds.turns.items():
+            latencies = tuple(turn.calls_ns for turn in turns)
+            on_device = tuple(turn.device_ns for turn in turns if turn.device_ns)
+            measurements.append(Measurement(self._entries[name].description, warm_ups[name], latencies, on_device))
+            stages: dict[str, tuple[int, ...]] = {}
+            for turn in turns:
+                for stage, durations in turn.stages_ns.items():
+                    stages[stage] = stages.get(stage, ()) + durations
+            facts = replace(found.facts[name], preemptions=sum(turn.preemptions for turn in turns))
+            details[name] = Details(facts, found.accuracies.get(name), stages)
+        return build_report(
+            measurements,
+            environment,
+            baseline_of={name: base for name, base in self._baseline_of.items() if name in rounds.turns},
+            parities=found.parities,
+            details=details,
+            lost=self._lost,
+            course=course,
+        )
+
+    def _course(
+        self, rounds: Rounds, readings: list[Reading], *, elapsed_s: float, own_s: float, interrupted: bool
+    ) -> Course:
+        """How the run went; what other processes used is all use but that of the candidates and of this one."""
+        candidates_s = sum(turn.cpu_ns for turns in rounds.turns.values() for turn in turns) / 1e9
+        first, last = readings[0], readings[-1]
+        others = stolen = None
+        if first.busy_s is not None and last.busy_s is not None and not rounds.lost and not rounds.interrupted:
+            others = max(0.0, last.busy_s - first.busy_s - candidates_s - own_s) / elapsed_s
+        if first.stolen_s is not None and last.stolen_s is not None:
+            stolen = (last.stolen_s - first.stolen_s) / elapsed_s
+        return Course(
+            rounds=self._options.rounds,
+            calls_per_round=self._options.calls_per_round,
+            lead_in=LEAD_IN,
+            interrupted=interrupted,
+            others_cores=others,
+            stolen_cores=stolen,
+            readings=tuple(readings),
+        )
+
+    def _in_turn(self) -> dict[str, Entry]:
+        """The candidates that are left, each behind its baseline."""
+        ordered: dict[str, Entry] = {}
+        for name, entry in self._entries.items():
+            base = self._baseline_of.get(name)
+            if base is not None and base in self._entries:
+                ordered[base] = self._entries[base]
+            ordered[name] = entry
+        return ordered
+
+    def _warm_ups(self) -> dict[str, tuple[int, ...]]:
+        found = {}
+        for name, entry in self._in_turn().items():
+            try:
+                found[name] = warm_up(entry.process, limit=WARM_UP_CALLS)
+            except ProcessLost as error:
+                self._lose(name, error)
+        self._check_some_left()
+        return found
+
+    def _lose(self, name: str, error: ProcessLost) -> None:
+        entry = self._entries.pop(name)
+        loss = error.loss if isinstance(error, CandidateLost) else Loss.CRASHED
+        reason = error.reason if isinstance(error, CandidateLost) else str(error)
+        log.warning("%s is lost: %s", name, error)
+        self._lost.append(Lost(entry.description, loss, reason))
+        entry.process.close()
+
+    def _check_some_left(self) -> None:
+        if not self._entries:
+            told = "; ".join(f"{one.description}: {one.loss.value} ({one.reason})" for one in self._lost)
+            raise ProcessLost(f"no candidate could be measured: {told}")
+
+    def _gpu_memory_mib(self) -> float | None:
+        return read_sensors(gpu=True).gpu_memory_mib if self._gpu else None
+
+    def _material(self, plan: Plan, opened: Opened) -> tuple[Path | None, Image | None]:
+        """The inputs of a candidate as a file, and the images that parity is taken on."""
+        if plan.level is Level.PIPELINE:
+            return None, None
+        if opened.spec is None:
+            return self._inputs.foreign_file(), None
+        return self._inputs.file(opened.spec, plan.level, plan.batch), self._inputs.images(opened.spec, plan.batch)
+
+    def close(self) -> None:
+        """End every process."""
+        self._stack.close()
+
+    def __enter__(self) -> Contest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,65 @@
+"""The PyTorch side of a benchmark, in a process of its own: torch is imported with this module, and only there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..bench.job import Job
+from ..bench.measure import DeviceClock
+from ..bench.subjects import ModelSubject, Subject
+from ..runtime.errors import ProviderError
+from .checkpoint import load_checkpoint
+from .eager_runner import Eager, NetworkRunner
+from .networks import build_network
+from .yardstick import SPEC, seeded_yardstick
+
+
+class CudaEvents:
+    """PyTorch's CUDA events as a `DeviceClock`."""
+
+    def __init__(self) -> None:
+        self._begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+    def start(self) -> None:
+        """See `DeviceClock`."""
+        self._begin.record()
+
+    def stop_ns(self) -> int:
+        """See `DeviceClock`."""
+        self._end.record()
+        self._end.synchronize()
+        return round(self._begin.elapsed_time(self._end) * 1e6)
+
+
+def open_eager(job: Job) -> Subject:
+    """The checkpoint `job.path` as it is called by those who do nothing about it."""
+    return _open(job, Eager.EAGER)
+
+
+def open_channels_last(job: Job) -> Subject:
+    """The checkpoint with NHWC in memory."""
+    return _open(job, Eager.CHANNELS_LAST)
+
+
+def open_compiled(job: Job) -> Subject:
+    """The checkpoint through torch.compile, compiled at its first call."""
+    return _open(job, Eager.COMPILE)
+
+
+def _open(job: Job, how: Eager) -> Subject:
+    """A checkpoint, or the yardstick where no file is named."""
+    clock: DeviceClock | None = None
+    if torch.device(job.device).type == "cuda":
+        if not torch.cuda.is_available():
+            raise ProviderError("PyTorch sees no CUDA device here; measure with --providers cpu or --baseline none")
+        clock = CudaEvents()
+    if job.path:
+        checkpoint = load_checkpoint(Path(job.path))
+        net, spec = build_network(checkpoint), checkpoint.spec
+    else:
+        net, spec = seeded_yardstick(), SPEC
+    runner = NetworkRunner(net, spec, device=job.device, threads=job.threads, how=how)
+    return ModelSubject(runner, job, device_clock=clock)

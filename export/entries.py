@@ -1,0 +1,110 @@
+"""A candidate of a benchmark: what is to be opened, and what is known of it once its process is open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..bench.foreign import open_foreign
+from ..bench.job import Job, name_of
+from ..bench.measure import Description, Level
+from ..bench.processes import Bound, CandidateProcess, Opened, RemoteRunner
+from ..bench.subjects import open_model, open_pipeline
+from ..runtime.runner import Precision
+from ..runtime.values import Image
+
+YARDSTICK = Path()
+"""In place of a checkpoint: the yardstick's own weights."""
+_OPENERS = {"eager": "open_eager", "channels-last": "open_channels_last", "compile": "open_compiled"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A candidate to be. file: as the user named it. device: a provider, or PyTorch's name of a device.
+
+    baseline: how PyTorch is to run the checkpoint `path`; empty for a candidate on a provider. foreign: without mien's
+    metadata.
+    """
+
+    model: str
+    file: str
+    path: Path
+    device: str
+    level: Level = Level.MODEL
+    batch: int = 1
+    baseline: str = ""
+    foreign: bool = False
+    models: Mapping[str, str] = field(default_factory=dict)
+
+    def job(self, threads: int) -> Job:
+        """What its process is told."""
+        if self.baseline:
+            opener = f"mien.export.eager_subjects:{_OPENERS[self.baseline]}"  # torch must not be imported for its name
+        else:
+            pipeline = self.level is Level.PIPELINE
+            opener = name_of(open_pipeline if pipeline else open_foreign if self.foreign else open_model)
+        return Job(
+            opener=opener,
+            path="" if self.path == YARDSTICK else str(self.path),
+            device=self.device,
+            threads=threads,
+            level=self.level,
+            batch=self.batch,
+            models=self.models,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A candidate whose process is open and has its inputs.
+
+    images: of a model of mien, for its parity (n, h, w, 3). device_mib: by which the GPU's used memory has grown.
+    """
+
+    plan: Plan
+    description: Description
+    process: CandidateProcess
+    opened: Opened
+    bound: Bound
+    images: Image | None
+    device_mib: float | None
+
+    @property
+    def name(self) -> str:
+        """Unique within the report."""
+        return self.description.name
+
+    @property
+    def runner(self) -> RemoteRunner:
+        """To ask the process for outputs; only for a model of mien."""
+        return RemoteRunner(self.process, self.opened)
+
+
+def describe(plan: Plan, opened: Opened | None, bound: Bound | None, *, threads: int) -> Description:
+    """What is known of a candidate so far; one that could not be opened bears what was asked for."""
+    asked = f"{plan.baseline}-{plan.device}" if plan.baseline else plan.device
+    provider = asked if opened is None else opened.provider
+    precision = Precision.FP32 if plan.baseline else None if opened is None else opened.precision
+    task = "pipeline" if plan.level is Level.PIPELINE else ""
+    if opened is not None and opened.spec is not None:
+        task = opened.spec.task.value
+    return Description(
+        name=candidate_name(plan, provider, precision),
+        model=plan.model,
+        precision=precision,
+        provider=provider,
+        batch=plan.batch,
+        threads=threads,
+        inputs_digest="" if bound is None else bound.digest,
+        task=task,
+        level=plan.level,
+    )
+
+
+def candidate_name(plan: Plan, provider: str, precision: Precision | None) -> str:
+    """Unique within a report, and the same in the next one."""
+    if plan.level is Level.PIPELINE:
+        return f"{plan.model}/{provider}"
+    level = "" if plan.level is Level.MODEL else f"/{plan.level.value}"
+    return f"{plan.model}/{provider}/{precision.value if precision is not None else 'unknown'}/{plan.batch}{level}"
