@@ -10,7 +10,16 @@ import cv2
 import pytest
 
 from mien.runtime.errors import InputError
-from mien.runtime.workers import AHEAD, Share, counter, in_order, look_at_each, opencv_threads, share_threads, usable_cores
+from mien.runtime.workers import (
+    AHEAD,
+    Share,
+    counter,
+    in_order,
+    look_at_each,
+    opencv_threads,
+    share_threads,
+    usable_cores,
+)
 
 
 def ours() -> list[str]:
