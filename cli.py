@@ -10,7 +10,8 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -203,24 +204,29 @@ def predict(
     precision: Precision = PRECISION,
     attributes: bool = ATTRIBUTES,
     provider: Provider = PROVIDER,
-    threads: int = THREADS,
+    threads: int | None = typer.Option(
+        None, "--threads", min=0, help="Threads in all, a picture each; 0: all cores (default; one picture, video: 2)."
+    ),
     max_side: int = MAX_SIDE,
 ) -> None:
     """Find faces in pictures and videos: a JSON row for each image or frame."""
     from mien.runtime.classify import classify_pictures
     from mien.runtime.files import check_writable
-    from mien.runtime.predict import Predictor
+    from mien.runtime.predict import Predictor, several_pictures
+    from mien.runtime.workers import share_threads
 
     if view3d is not None:
         check_writable(view3d)
         with needs_torch():
             import plotly  # type: ignore[import-untyped]  # noqa: F401 - told before the work, not after
     target = json_out or "-"
+    share = share_threads(threads, several=several_pictures(inputs))
     if model is not None and task_of(model) is Task.CLASSIFY:
         if draw or view3d or age_gender or detector or bundle:
             raise InputError("--draw, --view3d, --detector, --age-gender and --bundle are for faces, not a classifier")
-        with open_runner(model, "", provider=provider, threads=threads) as runner:
-            report_failures(classify_pictures(runner, inputs, json_target=target))
+        with open_runner(model, "", provider=provider, threads=share.threads) as runner, progress_bar(target) as show:
+            failures = classify_pictures(runner, inputs, json_target=target, workers=share.workers, progress=show)
+        report_failures(failures)
         return
     found: list[tuple[str, Any]] = []
     collect = None if view3d is None else lambda name, faces: found.append((name, faces))
@@ -233,12 +239,13 @@ def predict(
             precision=precision,
             attributes=attributes,
             provider=provider,
-            threads=threads,
+            threads=share.threads,
             max_side=max_side,
         ) as pipeline,
-        Predictor(pipeline, json_target=target, draw_folder=draw, found=collect) as predictor,
+        Predictor(pipeline, json_target=target, draw_folder=draw, workers=share.workers, found=collect) as predictor,
+        progress_bar(target) as show,
     ):
-        predictor.run(inputs)
+        predictor.run(inputs, progress=show)
     if view3d is not None and any(len(faces) for _, faces in found):
         from mien.export.view3d import write_view
 
@@ -246,6 +253,15 @@ def predict(
     elif view3d is not None:
         predictor.failures.append(f"{view3d}: no face was found in a picture (videos are not shown in 3D)")
     report_failures(predictor.failures)
+
+
+@contextlib.contextmanager
+def progress_bar(json_target: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal's standard error, unless rows run over the same screen; yields what moves it."""
+    hidden = not stderr.is_terminal or (json_target == "-" and sys.stdout.isatty())
+    with Progress(console=stderr, transient=True, disable=hidden, redirect_stdout=False) as bar:
+        task = bar.add_task("predict", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def task_of(model: Path) -> Task:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import InputError, ModelError
+from .errors import ModelError
 from .images import expand, read_image
 from .preprocess import resized
 from .row_sinks import RowFile
 from .runner import Runner
 from .spec import Task
 from .values import FloatArray, Image
+from .workers import Progress, counter, look_at_each
 
 
 def class_probabilities(runner: Runner, image: Image) -> FloatArray:
@@ -20,8 +21,12 @@ def class_probabilities(runner: Runner, image: Image) -> FloatArray:
     return probabilities
 
 
-def classify_pictures(runner: Runner, inputs: Sequence[Path], *, json_target: str) -> list[str]:
+def classify_pictures(
+    runner: Runner, inputs: Sequence[Path], *, json_target: str, workers: int = 1, progress: Progress | None = None
+) -> list[str]:
     """Write a row {"image", "class", "classes": {name: probability}} a picture; returns what failed, a line each.
+
+    workers: pictures at once.
 
     Raises:
         ModelError: not a classifier.
@@ -30,18 +35,17 @@ def classify_pictures(runner: Runner, inputs: Sequence[Path], *, json_target: st
         raise ModelError(f"wanted a classifier, found a model for {runner.spec.task.value}")
     rows = RowFile(json_target)
     failures: list[str] = []
+    paths = list(expand(inputs, failures))
+
+    def look(path: Path) -> FloatArray:
+        return class_probabilities(runner, read_image(path))
+
+    def write(path: Path, probabilities: FloatArray) -> bool:
+        classes = {name: round(p, 5) for name, p in zip(runner.spec.classes, probabilities.tolist(), strict=True)}
+        return rows.write({"image": str(path), "class": max(classes, key=lambda n: classes[n]), "classes": classes})
+
     try:
-        for path in expand(inputs, failures):
-            try:
-                values = class_probabilities(runner, read_image(path)).tolist()
-            except InputError as error:
-                failures.append(str(error))
-                continue
-            classes = {name: round(p, 5) for name, p in zip(runner.spec.classes, values, strict=True)}
-            if not rows.write(
-                {"image": str(path), "class": max(classes, key=lambda n: classes[n]), "classes": classes}
-            ):
-                break
+        look_at_each(paths, look, write, workers=workers, failed=failures.append, tick=counter(len(paths), progress))
     finally:
         rows.close()
     return failures

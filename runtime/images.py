@@ -23,12 +23,24 @@ def read_image(path: Path) -> Image:
     if not path.is_file():
         raise InputError(f"no image {path}")
     try:
-        data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except (OSError, cv2.error) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise InputError(f"{path} cannot be read ({error})") from error
+    return decode_image(data, name=str(path))
+
+
+def decode_image(data: bytes, *, name: str) -> Image:
+    """Decode a picture file's bytes as (h, w, 3) uint8 BGR; errors call it `name`.
+
+    Raises:
+        InputError: empty, truncated beyond reading, or no picture.
+    """
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error as error:
+        raise InputError(f"{name} cannot be read ({error})") from error
     if pixels is None:
-        raise InputError(f"{path} is not an image that OpenCV can read")
+        raise InputError(f"{name} is not an image that OpenCV can read")
     return np.asarray(pixels, dtype=np.uint8)
 
 
@@ -38,12 +50,33 @@ def write_image(path: Path, pixels: Image) -> None:
     Raises:
         OutputError: an unknown suffix or a place that cannot be written.
     """
+    write_file(path, encode_image(pixels, suffix=path.suffix))
+
+
+def encode_image(pixels: Image, *, suffix: str) -> bytes:
+    """Encode a picture (h, w, 3) uint8 BGR as a file with this suffix.
+
+    Raises:
+        OutputError: an unknown suffix.
+    """
     try:
-        done, data = cv2.imencode(path.suffix, pixels)
-        if not done:
-            raise OutputError(f"{path}: OpenCV cannot encode {path.suffix!r}")
-        path.write_bytes(data.tobytes())
-    except (OSError, cv2.error) as error:
+        done, data = cv2.imencode(suffix, pixels)
+    except cv2.error as error:
+        raise OutputError(f"OpenCV cannot encode {suffix!r} ({error})") from error
+    if not done:
+        raise OutputError(f"OpenCV cannot encode {suffix!r}")
+    return data.tobytes()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file.
+
+    Raises:
+        OutputError: a place that cannot be written.
+    """
+    try:
+        path.write_bytes(data)
+    except OSError as error:
         raise OutputError(f"cannot write {path} ({error})") from error
 
 

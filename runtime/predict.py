@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from .capture import open_capture
 from .errors import InputError, OutputError
-from .images import IMAGE_SUFFIXES, expand, read_image, write_image
+from .images import IMAGE_SUFFIXES, encode_image, expand, read_image, write_file
 from .overlay import draw_faces
 from .pipeline import Pipeline
 from .row_sinks import RowFile
 from .rows import face_rows
 from .sinks import VideoSink
-from .values import Faces, size_of
+from .values import Faces, Image, size_of
+from .workers import Progress, counter, look_at_each
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A picture's faces. row: as JSON. drawn: the picture with them as a PNG file's bytes, if it was wanted."""
+
+    faces: Faces
+    row: dict[str, Any]
+    drawn: bytes | None = None
+
+
+def see(pipeline: Pipeline, pixels: Image, *, name: str, draw: bool = False) -> Seen:
+    """Find the faces of a picture (h, w, 3) uint8 BGR.
+
+    Raises:
+        InputError: not such a picture.
+    """
+    faces = pipeline(pixels)
+    drawn = encode_image(draw_faces(pixels, faces), suffix=".png") if draw else None
+    return Seen(faces, {"image": name, "faces": face_rows(faces, size_of(pixels))}, drawn)
 
 
 class Predictor:
-    """Writes results as they come. `failures` lists what could not be read, a line each.
+    """Writes results as they come, in the order of the inputs. `failures` lists what could not be read, a line each.
 
+    workers: pictures at once, each on a thread of its own; a video is followed frame by frame, by itself.
     found: is told of each picture's faces (not of a video's), besides.
     """
 
@@ -29,11 +54,13 @@ class Predictor:
         *,
         json_target: str,
         draw_folder: Path | None,
+        workers: int = 1,
         found: Callable[[str, Faces], None] | None = None,
     ) -> None:
         self._found = found
         self.failures: list[str] = []
         self._pipeline = pipeline
+        self._workers = workers
         self._draw = draw_folder
         self._drawn: set[Path] = set()
         if draw_folder is not None:
@@ -43,25 +70,37 @@ class Predictor:
                 raise OutputError(f"cannot make the folder {draw_folder} ({error.strerror})") from error
         self._rows = RowFile(json_target)
 
-    def run(self, inputs: Sequence[Path]) -> None:
+    def run(self, inputs: Sequence[Path], *, progress: Progress | None = None) -> None:
         """Process pictures, folders of pictures, and videos, until all are done or nobody reads the rows."""
-        for path in expand(inputs, self.failures):
-            try:
-                go_on = self._picture(path) if _is_picture(path) else self._video(path)
-            except InputError as error:
-                self.failures.append(str(error))
-                continue
-            if not go_on:
+        paths = list(expand(inputs, self.failures))
+        tick = counter(len(paths), progress)
+        for are_pictures, group in groupby(paths, key=is_picture):
+            some = list(group)
+            if not (self._pictures(some, tick) if are_pictures else self._videos(some, tick)):
                 return
 
-    def _picture(self, path: Path) -> bool:
-        pixels = read_image(path)
-        faces = self._pipeline(pixels)
+    def _pictures(self, paths: Sequence[Path], tick: Callable[[], None]) -> bool:
+        def look(path: Path) -> Seen:
+            return see(self._pipeline, read_image(path), name=str(path), draw=self._draw is not None)
+
+        return look_at_each(paths, look, self._write, workers=self._workers, failed=self.failures.append, tick=tick)
+
+    def _videos(self, paths: Sequence[Path], tick: Callable[[], None]) -> bool:
+        for path in paths:
+            try:
+                if not self._video(path):
+                    return False
+            except InputError as error:
+                self.failures.append(str(error))
+            tick()
+        return True
+
+    def _write(self, path: Path, seen: Seen) -> bool:
         if self._found is not None:
-            self._found(path.name, faces)
-        if self._draw is not None:
-            write_image(self._free_name(self._draw, path, ".png"), draw_faces(pixels, faces))
-        return self._rows.write({"image": str(path), "faces": face_rows(faces, size_of(pixels))})
+            self._found(path.name, seen.faces)
+        if self._draw is not None and seen.drawn is not None:
+            write_file(self._free_name(self._draw, path, ".png"), seen.drawn)
+        return self._rows.write(seen.row)
 
     def _video(self, path: Path) -> bool:
         with open_capture(str(path)) as capture:
@@ -101,5 +140,11 @@ class Predictor:
         self._rows.close()
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Whether a file is taken for a picture; a missing one is, whose error then says so."""
     return path.suffix.lower() in IMAGE_SUFFIXES or not path.is_file()
+
+
+def several_pictures(inputs: Sequence[Path]) -> bool:
+    """Whether there is more to look at than one picture, or videos: worth a thread each."""
+    return any(path.is_dir() for path in inputs) or sum(map(is_picture, inputs)) > 1
