@@ -462,12 +462,17 @@ def evaluate_detector(
     as_json: bool = AS_JSON,
 ) -> None:
     """AP50, recall and precision of a detector, by smallest size of face."""
+    from mien.export.accuracy import LOWEST_SCORE
     from mien.export.evaluation import evaluate_detector as evaluate
     from mien.runtime.detector import open_detector
     from mien.runtime.shipped import shipped_model
 
     found = open_detector(
-        model or shipped_model("detector"), provider=provider, threads=threads, max_side=max_side, min_score=0.02
+        model or shipped_model("detector"),
+        provider=provider,
+        threads=threads,
+        max_side=max_side,
+        min_score=LOWEST_SCORE,
     )
     summary = evaluate(found, data, validation_only=held_out, progress=progress)
     print_evaluation({"model": model.name if model else "shipped", **summary}, as_json)

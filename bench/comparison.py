@@ -65,23 +65,30 @@ def paired_ratio(
         )
     if rounds < MIN_ROUNDS:
         raise InputError(f"{rounds} rounds are too few for an interval; take at least {MIN_ROUNDS}")
-    return ratio_of_rounds(_round_medians(baseline), _round_medians(candidate), seed=seed, resamples=resamples)
+    return ratio_of_rounds(round_medians(baseline), round_medians(candidate), seed=seed, resamples=resamples)
 
 
 def ratio_of_rounds(baseline: FloatArray, candidate: FloatArray, *, seed: int = 0, resamples: int = 2000) -> Ratio:
     """Median over rounds (n,) of the ratio of two latencies of a round, with a bootstrap interval over rounds."""
-    # In logarithms, so that swapping the two gives the reciprocal also for an even number of rounds.
-    logs = np.log(baseline) - np.log(candidate)
-    rounds = len(logs)
-    picks = np.random.default_rng(seed).integers(0, rounds, size=(resamples, rounds))
-    low, high = np.quantile(np.median(logs[picks], axis=1), [0.025, 0.975])
-    middle = float(np.median(logs))
+    middle, *draws = log_ratios(baseline, candidate, np.random.default_rng(seed), resamples)
+    low, high = np.quantile(draws, [0.025, 0.975])
     return Ratio(
         value=float(np.exp(middle)),
         low=float(np.exp(min(low, middle))),
         high=float(np.exp(max(high, middle))),
-        rounds=rounds,
+        rounds=len(baseline),
     )
+
+
+def log_ratios(baseline: FloatArray, candidate: FloatArray, rng: np.random.Generator, resamples: int) -> FloatArray:
+    """Logarithm of the median ratio (1 + resamples,): over all rounds (n,) first, then over rounds drawn anew.
+
+    In logarithms, so that swapping the two gives the reciprocal also for an even number of rounds.
+    """
+    logs = np.log(baseline) - np.log(candidate)
+    picks = rng.integers(0, len(logs), size=(resamples, len(logs)))
+    medians: FloatArray = np.concatenate([[np.median(logs)], np.median(logs[picks], axis=1)])
+    return medians
 
 
 def instability(measurement: Measurement) -> list[str]:
@@ -108,5 +115,6 @@ def instability(measurement: Measurement) -> list[str]:
     return found
 
 
-def _round_medians(measurement: Measurement) -> FloatArray:
+def round_medians(measurement: Measurement) -> FloatArray:
+    """Median latency of each round (n,), ns."""
     return np.array([np.median(one_round) for one_round in measurement.latencies_ns])

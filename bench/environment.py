@@ -10,6 +10,8 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..runtime.files import text_of
+
 PACKAGES = (
     "mien",
     "numpy",
@@ -50,7 +52,7 @@ class Environment:
 
 def describe_environment(*, root: Path = Path("/")) -> Environment:
     """Describe this machine now. `root` is where ``proc`` and ``sys`` are looked for."""
-    cpuinfo = _read(root / "proc/cpuinfo") or ""
+    cpuinfo = text_of(root / "proc/cpuinfo") or ""
     cpufreq = root / "sys/devices/system/cpu/cpu0/cpufreq"
     return Environment(
         python=platform.python_version(),
@@ -60,12 +62,12 @@ def describe_environment(*, root: Path = Path("/")) -> Environment:
         logical_cores=os.cpu_count() or 1,
         memory_gib=_memory_gib(),
         packages=_installed(),
-        governor=_read(cpufreq / "scaling_governor"),
-        clock_mhz=_clock_mhz(cpuinfo, _read(cpufreq / "scaling_cur_freq")),
+        governor=text_of(cpufreq / "scaling_governor"),
+        clock_mhz=_clock_mhz(cpuinfo, text_of(cpufreq / "scaling_cur_freq")),
         load_average=_load_average(),
         utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         gpu=_gpu(root),
-        power_mode=_read(root / "var/lib/nvpmodel/status"),
+        power_mode=text_of(root / "var/lib/nvpmodel/status"),
     )
 
 
@@ -82,7 +84,7 @@ def disturbances(environment: Environment) -> list[str]:
 
 def _cpu_model(cpuinfo: str, root: Path) -> str:
     # ARM kernels write no model name; boards such as the Jetson say in the device tree what they are.
-    board = _read(root / "proc/device-tree/model")
+    board = text_of(root / "proc/device-tree/model")
     return _field(cpuinfo, "model name") or board or platform.processor() or "unknown"
 
 
@@ -99,7 +101,7 @@ def _clock_mhz(cpuinfo: str, current_khz: str | None) -> float | None:
 def _gpu(root: Path) -> str | None:
     """What the kernel's driver says; a Jetson has none there and tells its board as its CPU."""
     for card in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
-        return _field(_read(card) or "", "Model")
+        return _field(text_of(card) or "", "Model")
     return None
 
 
@@ -109,13 +111,6 @@ def _field(cpuinfo: str, name: str) -> str | None:
         if key.strip() == name:
             return value.strip() or None
     return None
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:
-        return None
 
 
 def _memory_gib() -> float | None:

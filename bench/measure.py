@@ -147,9 +147,7 @@ class Measurement:
 
     def percentile_ms(self, percent: int) -> float:
         """Smallest latency that at least `percent` of the calls did not exceed, in ms."""
-        calls = sorted(self.calls_ns)
-        rank = -(-percent * len(calls) // 100)  # in whole numbers: 0.99 · 100 is not always 99
-        return calls[max(rank, 1) - 1] / 1e6
+        return nearest_rank(self.calls_ns, percent) / 1e6
 
     @property
     def p50_ms(self) -> float:
@@ -181,6 +179,12 @@ class Measurement:
     def spread(self) -> float:
         """p90 over p50: 1 for a clock-work, more on a disturbed machine."""
         return self.p90_ms / self.p50_ms
+
+
+def nearest_rank(values: Sequence[int], percent: int) -> int:
+    """Smallest of some values that at least `percent` of them do not exceed."""
+    rank = -(-percent * len(values) // 100)  # in whole numbers: 0.99 · 100 is not always 99
+    return sorted(values)[max(rank, 1) - 1]
 
 
 def digest_of(inputs: Sequence[npt.NDArray[Any]]) -> str:

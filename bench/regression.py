@@ -11,6 +11,7 @@ import numpy as np
 from ..runtime.errors import InputError
 from ..runtime.values import FloatArray
 from .accuracy import Metric
+from .comparison import log_ratios, round_medians
 from .measure import Measurement
 from .report import BenchReport, Row
 
@@ -90,14 +91,13 @@ def compare_reports(
         InputError: no candidate in common, or a metric that no candidate has in both; or, unless `anyway`, other
             hardware, threads, inputs or labelled data.
     """
-    earlier = {row.name: row for row in old.rows}
-    pairs = [(earlier[row.name], row) for row in new.rows if row.name in earlier]
+    befores, afters = {row.name: row for row in old.rows}, {row.name: row for row in new.rows}
+    pairs = [(befores[row.name], row) for row in new.rows if row.name in befores]
     if not pairs:
         raise InputError("the two reports have no candidate in common")
     if not anyway and (reasons := differences(old, new, pairs)):
         raise InputError(f"these reports cannot be compared: {'; '.join(reasons)} (--anyway compares them still)")
     rng = np.random.default_rng(seed)
-    befores, afters = {row.name: row for row in old.rows}, {row.name: row for row in new.rows}
     changes = []
     for metric in metrics:
         found = [_change(a, b, metric, befores, afters, rng) for a, b in pairs]
@@ -164,7 +164,11 @@ def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Gener
             return None
         return np.array([known.value, *known.replicates])
     if metric == RATIO:
-        return None if row.ratio is None else _ratios(rows[str(row.baseline)].measurement, row.measurement, rng)
+        if row.ratio is None:
+            return None
+        baseline = round_medians(rows[str(row.baseline)].measurement)
+        ratios: FloatArray = np.exp(log_ratios(baseline, round_medians(row.measurement), rng, RESAMPLES))
+        return ratios
     return _times(row.measurement, metric, rng)
 
 
@@ -178,12 +182,3 @@ def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> F
         return means
     percentiles: FloatArray = np.percentile(samples, 100.0 if metric == "max" else float(metric[1:]), axis=1)
     return percentiles
-
-
-def _ratios(baseline: Measurement, candidate: Measurement, rng: np.random.Generator) -> FloatArray:
-    """As `paired_ratio` takes it: the median over rounds of the ratio of the medians of a round."""
-    a, b = (np.array([np.median(r) for r in m.latencies_ns]) for m in (baseline, candidate))
-    logs = np.log(a) - np.log(b)
-    picks = rng.integers(0, len(logs), (RESAMPLES, len(logs)))
-    ratios: FloatArray = np.exp(np.concatenate([[np.median(logs)], np.median(logs[picks], axis=1)]))
-    return ratios

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..runtime.files import text_of
+
 TICKS_PER_S = 100
 """Unit of ``/proc/stat``: USER_HZ, which is 100 on every architecture of Linux that NVIDIA's and ARM's boards use."""
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN")
@@ -63,7 +65,7 @@ def rails_w(root: Path = Path("/")) -> dict[str, float]:
     """Power in W of each labelled rail of the INA3221 sensors."""
     rails = {}
     for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        if _text(monitor / "name") != "ina3221":
+        if text_of(monitor / "name") != "ina3221":
             continue
         for label in sorted(monitor.glob("in*_label")):
             channel = label.name[2 : -len("_label")]
@@ -72,7 +74,7 @@ def rails_w(root: Path = Path("/")) -> dict[str, float]:
                 _number(monitor / f"curr{channel}_input"),
             )
             if millivolts is not None and milliamperes is not None:  # the sum of the shunts has no current of its own
-                rails[_text(label) or channel] = millivolts * milliamperes / 1e6
+                rails[text_of(label) or channel] = millivolts * milliamperes / 1e6
     return rails
 
 
@@ -123,7 +125,7 @@ def _clock_mhz(root: Path) -> float | None:
     cores = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
     clocks = [khz / 1000 for khz in (_number(path) for path in cores) if khz is not None]
     if not clocks:
-        lines = (_text(root / "proc/cpuinfo") or "").splitlines()
+        lines = (text_of(root / "proc/cpuinfo") or "").splitlines()
         found = (_as_number(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz"))
         clocks = [mhz for mhz in found if mhz is not None]
     return sum(clocks) / len(clocks) if clocks else None
@@ -144,7 +146,7 @@ def _throttled(root: Path) -> int | None:
 
 def _processor_time(root: Path) -> tuple[float | None, float | None]:
     """(used, stolen) s since the start, from /proc/stat: user nice system idle iowait irq softirq steal."""
-    text = _text(root / "proc/stat")
+    text = text_of(root / "proc/stat")
     cells = [] if text is None else text.splitlines()[0].split()[1:]
     if len(cells) < 8 or not all(cell.isdecimal() for cell in cells):
         return None, None
@@ -153,7 +155,7 @@ def _processor_time(root: Path) -> tuple[float | None, float | None]:
 
 
 def _number(path: Path) -> float | None:
-    text = _text(path)
+    text = text_of(path)
     return None if text is None else _as_number(text)
 
 
@@ -161,11 +163,4 @@ def _as_number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        return None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:  # some zones of a Jetson answer "try again" while their part is off
         return None

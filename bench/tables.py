@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from .environment import Environment
-from .measure import Level
+from .measure import Description, Level, nearest_rank
 from .report import SUMMARY, BenchReport, Facts, Lost, Row
 
 NONE = "–"
@@ -81,8 +81,7 @@ def _first_table(report: BenchReport) -> str:
     for row in report.rows:
         m, d = row.measurement, row.measurement.description
         times = [f"{ms:.3f}" for ms in (m.p50_ms, m.p90_ms, m.p99_ms)]
-        precision = NONE if d.precision is None else d.precision.value
-        cells = [model_cell(row), precision, d.provider, str(d.batch), *times, f"{m.images_per_second:.1f}"]
+        cells = [model_cell(row), _precision_cell(d), d.provider, str(d.batch), *times, f"{m.images_per_second:.1f}"]
         cells += [ratio_cell(row, report), parity_cell(row)]
         rows.append(cells + ([accuracy_cell(row)] if accuracies else []))
     rows += [_lost_cells(lost, len(head)) for lost in report.lost]
@@ -95,6 +94,10 @@ def model_cell(row: Row) -> str:
     return d.model if d.level in (Level.MODEL, Level.PIPELINE) else f"{d.model}, {d.level.value}"
 
 
+def _precision_cell(about: Description) -> str:
+    return NONE if about.precision is None else about.precision.value
+
+
 def accuracy_cell(row: Row) -> str:
     """The task's figure with its name."""
     return NONE if row.accuracy is None else f"{row.accuracy.metric.value} {row.accuracy}"
@@ -102,8 +105,7 @@ def accuracy_cell(row: Row) -> str:
 
 def _lost_cells(lost: Lost, columns: int) -> list[str]:
     d = lost.description
-    precision = NONE if d.precision is None else d.precision.value
-    cells = [d.model, precision, d.provider, str(d.batch), lost.loss.value]
+    cells = [d.model, _precision_cell(d), d.provider, str(d.batch), lost.loss.value]
     return cells + [NONE] * (columns - len(cells))
 
 
@@ -143,8 +145,7 @@ def _second_table(report: BenchReport) -> str:
     for row in report.rows:
         d, f = row.measurement.description, row.facts
         power = [_number(f.power_w, 1), _number(f.energy_mj, 2)] if powered else []
-        precision = NONE if d.precision is None else d.precision.value
-        rows.append([model_cell(row), precision, d.provider, *more_cells(row), *power])
+        rows.append([model_cell(row), _precision_cell(d), d.provider, *more_cells(row), *power])
     return aligned(head + (["W", "mJ a call"] if powered else []), rows, words=3)
 
 
@@ -152,9 +153,8 @@ def _stage_table(report: BenchReport) -> str:
     rows = []
     for row in report.rows:
         for stage, durations in row.stages_ns.items():
-            ordered = sorted(durations)
-            times = [f"{ordered[max(-(-p * len(ordered) // 100), 1) - 1] / 1e6:.3f}" for p in (50, 90, 99)]
-            rows.append([row.measurement.description.provider, stage, *times, str(len(ordered))])
+            times = [f"{nearest_rank(durations, p) / 1e6:.3f}" for p in (50, 90, 99)]
+            rows.append([row.measurement.description.provider, stage, *times, str(len(durations))])
     if not rows:
         return ""
     return aligned(["pipeline on", "stage", "p50 ms", "p90 ms", "p99 ms", "times"], rows, words=2)

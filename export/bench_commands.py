@@ -20,6 +20,7 @@ from ..bench.report import BenchReport
 from ..runtime.errors import CheckFailed, InputError
 from ..runtime.files import check_writable
 from ..runtime.runner import Provider
+from .baselines import Baseline
 from .messages import needs_torch, say, stderr
 
 Kind = TypeVar("Kind", bound=Enum)
@@ -34,14 +35,6 @@ class DefaultsToRun(TyperGroup):
         if not args or args[0] not in self.commands:
             args = ["run", *args]
         return super().parse_args(ctx, args)
-
-
-class Baseline(str, Enum):
-    """How PyTorch is asked to run the same weights."""
-
-    EAGER = "eager"
-    CHANNELS_LAST = "channels-last"
-    COMPILE = "compile"
 
 
 bench_app = typer.Typer(cls=DefaultsToRun, help="Measure latency (run, which need not be said), or compare reports.")
@@ -99,7 +92,8 @@ def run(
     from ..bench.choice import choose, parse_budget
     from ..bench.html_report import to_html
     from ..bench.tables import to_csv, to_markdown
-    from .benchmark import BenchOptions, run_bench
+    from .benchmark import run_bench
+    from .contest import BenchOptions
 
     budget_ms = None if budget is None else parse_budget(budget)
     if budget_ms is None and max_nme_loss is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -12,45 +11,15 @@ from pathlib import Path
 
 from ..bench.environment import describe_environment
 from ..bench.measure import Level
-from ..bench.processes import DEFAULT_TIMEOUT_S
 from ..bench.report import BenchReport
 from ..runtime.errors import ModelError
-from ..runtime.runner import Provider
 from ..runtime.shipped import shipped_model
 from ..runtime.spec import ModelSpec
-from .contest import Contest
+from .contest import BenchOptions, Contest
 from .entries import YARDSTICK, Entry, Plan
-
-log = logging.getLogger("mien")
 
 CHECKPOINTS = Path(__file__).parent / "weights"
 SHIPPED = ("detector", "landmarks", "age_gender")
-
-
-@dataclass(frozen=True, slots=True)
-class BenchOptions:
-    """What to measure.
-
-    baselines: how PyTorch is asked to run the same weights (`eager_runner.Eager`'s values); ratios are taken to the
-    first. yardstick: also mobilenet_v2 at 224 px. data: folders that inputs and labels come from; accuracy is measured
-    where they hold the task's labels, held_out: only on what training keeps out. clip: a video for the whole pipeline.
-    feed: arrays (.npz) for a foreign file. timeout_s: how
-    long a process may take to answer before it counts as hung.
-    """
-
-    batches: tuple[int, ...] = (1,)
-    threads: int = 1
-    rounds: int = 20
-    calls_per_round: int = 10
-    baselines: tuple[str, ...] = ("eager",)
-    yardstick: bool = False
-    providers: tuple[Provider, ...] = (Provider.CPU,)
-    levels: tuple[Level, ...] = (Level.MODEL,)
-    data: tuple[Path, ...] = ()
-    held_out: bool = False
-    clip: Path | None = None
-    feed: Path | None = None
-    timeout_s: float = DEFAULT_TIMEOUT_S
 
 
 def run_bench(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -32,13 +31,15 @@ from ..runtime.bundle import (
 from ..runtime.demo_camera import find_photo
 from ..runtime.detector import DEFAULT_MAX_SIDE, reduced
 from ..runtime.errors import CheckFailed, InputError, ModelError, OutputError
-from ..runtime.files import check_writable
+from ..runtime.files import check_writable, write_whole
 from ..runtime.images import pictures_in, read_image
 from ..runtime.onnx_runner import OnnxRunner
+from ..runtime.onnx_session import model_spec, precision_of
 from ..runtime.pipeline import Pipeline
 from ..runtime.runner import Precision, Provider
 from ..runtime.shipped import shipped_model
 from ..runtime.spec import ModelSpec
+from .benchmark import CHECKPOINTS
 from .samples import sample_batch
 from .to_onnx import export_onnx
 
@@ -48,7 +49,6 @@ SURE = 0.7
 """A face of the golden picture has at least this score: no other arithmetic makes it one that is not found."""
 PICTURES_TRIED = 20
 CARDS = Path(__file__).parent.parent / "docs" / "models.md"
-CHECKPOINTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +104,10 @@ def make_bundle(
         if len(packed) > MAX_BYTES:
             raise OutputError(f"{len(packed)} bytes; a bundle has at most {MAX_BYTES}")
         done = _read_back(packed, Path(folder))
-    partial = target.with_name(f"{target.name}.partial")
     try:
-        partial.write_bytes(packed)
-        os.replace(partial, target)
+        write_whole(target, packed)
     except OSError as error:
         raise OutputError(f"cannot write {target} ({error.strerror})") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return Bundled(target, done.sha256, len(packed), replace(verdict, sha256=done.sha256))
 
 
@@ -138,8 +134,7 @@ def _add_model(
         if precision is not Precision.FP32:
             path = folder / f"{name}.{precision.value}.onnx"
             export_onnx(reduce_from, path, precision=precision, data=data)
-        with OnnxRunner(path, provider=Provider.CPU, threads=1) as runner:
-            spec = runner.spec
+        spec = model_spec(path)
         model = f"models/{name}.{precision.value}.onnx"
         spec_file = f"specs/{name}.{precision.value}.json"
         files[model], files[spec_file] = path.read_bytes(), spec.to_json().encode()
@@ -150,11 +145,12 @@ def _add_model(
 def _as_float32(name: str, source: Path, folder: Path, data: Path | None) -> Path:
     """A float32 model file of `source`: a model file is taken as it is, to the byte."""
     path = source if source.suffix == ".onnx" else export_onnx(source, folder / f"{name}.onnx", data=data).path
-    with OnnxRunner(path, provider=Provider.CPU, threads=1) as runner:
-        if runner.precision is not Precision.FP32:
-            raise ModelError(f"{source} is {runner.precision.value}; bundle the float32 file or the checkpoint")
-        if runner.spec.task is not TASKS[name]:
-            raise ModelError(f"{source} is a model for {runner.spec.task.value}, wanted {TASKS[name].value}")
+    spec = model_spec(path)
+    precision = precision_of(spec, origin=str(path))
+    if precision is not Precision.FP32:
+        raise ModelError(f"{source} is {precision.value}; bundle the float32 file or the checkpoint")
+    if spec.task is not TASKS[name]:
+        raise ModelError(f"{source} is a model for {spec.task.value}, wanted {TASKS[name].value}")
     return path
 
 
@@ -247,5 +243,4 @@ def _licences(models: Sequence[BundledModel]) -> str:
 
 
 def _is_shipped(name: str, spec: ModelSpec) -> bool:
-    with OnnxRunner(shipped_model(name), provider=Provider.CPU, threads=1) as runner:
-        return bool(spec.weights_sha256) and spec.weights_sha256 == runner.spec.weights_sha256
+    return bool(spec.weights_sha256) and spec.weights_sha256 == model_spec(shipped_model(name)).weights_sha256

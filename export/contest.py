@@ -6,30 +6,51 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from ..bench.environment import Environment
 from ..bench.measure import Level, Measurement, Rounds, check_counts, interleave, warm_up
-from ..bench.processes import LEAD_IN, CandidateLost, CandidateProcess, Loss, Opened
+from ..bench.processes import DEFAULT_TIMEOUT_S, LEAD_IN, CandidateLost, CandidateProcess, Loss, Opened
 from ..bench.report import BenchReport, Course, Details, Lost, build_report
 from ..bench.sensors import Reading, has_nvidia_smi, read_sensors
 from ..runtime.errors import ProcessLost
-from ..runtime.runner import Precision
+from ..runtime.runner import Precision, Provider
 from ..runtime.spec import Task
 from ..runtime.values import Image
 from .bench_inputs import BenchInputs
 from .entries import Entry, Plan, candidate_name, describe
 from .examination import Examination
 
-if TYPE_CHECKING:
-    from .benchmark import BenchOptions
-
 log = logging.getLogger("mien")
 
 WARM_UP_CALLS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What to measure.
+
+    baselines: how PyTorch is asked to run the same weights (`Baseline`'s values); ratios are taken to the first.
+    yardstick: also mobilenet_v2 at 224 px. data: folders that inputs and labels come from; accuracy is measured where
+    they hold the task's labels, held_out: only on what training keeps out. clip: a video for the whole pipeline. feed:
+    arrays (.npz) for a foreign file. timeout_s: how long a process may take to answer before it counts as hung.
+    """
+
+    batches: tuple[int, ...] = (1,)
+    threads: int = 1
+    rounds: int = 20
+    calls_per_round: int = 10
+    baselines: tuple[str, ...] = ("eager",)
+    yardstick: bool = False
+    providers: tuple[Provider, ...] = (Provider.CPU,)
+    levels: tuple[Level, ...] = (Level.MODEL,)
+    data: tuple[Path, ...] = ()
+    held_out: bool = False
+    clip: Path | None = None
+    feed: Path | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
 
 
 class Contest:

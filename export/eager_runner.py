@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,19 +13,9 @@ from ..runtime.errors import InputError
 from ..runtime.runner import Precision
 from ..runtime.spec import ModelSpec
 from ..runtime.values import FloatArray, Image
+from .baselines import Baseline
 from .checkpoint import Checkpoint, load_checkpoint
 from .networks import build_network
-
-
-class Eager(str, Enum):
-    """How PyTorch is asked to run a network."""
-
-    EAGER = "eager"
-    """As it is called by those who do nothing about it."""
-    CHANNELS_LAST = "channels-last"
-    """With weights and activations as NHWC in memory."""
-    COMPILE = "compile"
-    """Through torch.compile, which needs a C++ compiler on a CPU."""
 
 
 class NetworkRunner:
@@ -38,15 +27,15 @@ class NetworkRunner:
     precision = Precision.FP32
 
     def __init__(
-        self, net: nn.Module, spec: ModelSpec, *, device: str = "cpu", threads: int = 0, how: Eager = Eager.EAGER
+        self, net: nn.Module, spec: ModelSpec, *, device: str = "cpu", threads: int = 0, how: Baseline = Baseline.EAGER
     ) -> None:
         self._spec = spec
         self._device = torch.device(device)
         self._how = how
         net = net.eval().to(self._device)
-        if how is Eager.CHANNELS_LAST:
+        if how is Baseline.CHANNELS_LAST:
             net = net.to(memory_format=torch.channels_last)
-        self._net: Any = torch.compile(net, dynamic=False) if how is Eager.COMPILE else net
+        self._net: Any = torch.compile(net, dynamic=False) if how is Baseline.COMPILE else net
         if threads:
             torch.set_num_threads(threads)
 

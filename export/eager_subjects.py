@@ -10,8 +10,9 @@ from ..bench.job import Job
 from ..bench.measure import DeviceClock
 from ..bench.subjects import ModelSubject, Subject
 from ..runtime.errors import ProviderError
+from .baselines import Baseline
 from .checkpoint import load_checkpoint
-from .eager_runner import Eager, NetworkRunner
+from .eager_runner import NetworkRunner
 from .networks import build_network
 from .yardstick import SPEC, seeded_yardstick
 
@@ -36,20 +37,20 @@ class CudaEvents:
 
 def open_eager(job: Job) -> Subject:
     """The checkpoint `job.path` as it is called by those who do nothing about it."""
-    return _open(job, Eager.EAGER)
+    return _open(job, Baseline.EAGER)
 
 
 def open_channels_last(job: Job) -> Subject:
     """The checkpoint with NHWC in memory."""
-    return _open(job, Eager.CHANNELS_LAST)
+    return _open(job, Baseline.CHANNELS_LAST)
 
 
 def open_compiled(job: Job) -> Subject:
     """The checkpoint through torch.compile, compiled at its first call."""
-    return _open(job, Eager.COMPILE)
+    return _open(job, Baseline.COMPILE)
 
 
-def _open(job: Job, how: Eager) -> Subject:
+def _open(job: Job, how: Baseline) -> Subject:
     """A checkpoint, or the yardstick where no file is named."""
     clock: DeviceClock | None = None
     if torch.device(job.device).type == "cuda":

@@ -13,18 +13,23 @@ from ..bench.processes import Bound, CandidateProcess, Opened, RemoteRunner
 from ..bench.subjects import open_model, open_pipeline
 from ..runtime.runner import Precision
 from ..runtime.values import Image
+from .baselines import Baseline
 
 YARDSTICK = Path()
 """In place of a checkpoint: the yardstick's own weights."""
-_OPENERS = {"eager": "open_eager", "channels-last": "open_channels_last", "compile": "open_compiled"}
+_OPENERS = {
+    Baseline.EAGER: "open_eager",
+    Baseline.CHANNELS_LAST: "open_channels_last",
+    Baseline.COMPILE: "open_compiled",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A candidate to be. file: as the user named it. device: a provider, or PyTorch's name of a device.
 
-    baseline: how PyTorch is to run the checkpoint `path`; empty for a candidate on a provider. foreign: without mien's
-    metadata.
+    baseline: how PyTorch is to run the checkpoint `path`, a `Baseline`'s value; empty for a candidate on a provider.
+    foreign: without mien's metadata.
     """
 
     model: str
@@ -40,7 +45,8 @@ class Plan:
     def job(self, threads: int) -> Job:
         """What its process is told."""
         if self.baseline:
-            opener = f"mien.export.eager_subjects:{_OPENERS[self.baseline]}"  # torch must not be imported for its name
+            # torch must not be imported for its name
+            opener = f"mien.export.eager_subjects:{_OPENERS[Baseline(self.baseline)]}"
         else:
             pipeline = self.level is Level.PIPELINE
             opener = name_of(open_pipeline if pipeline else open_foreign if self.foreign else open_model)

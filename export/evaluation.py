@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from ..bench.metrics import (
     failure_rate,
     normalised_mean_error,
 )
-from ..runtime.crop import Crop, cut_crop
+from ..runtime.crop import cut_crop
 from ..runtime.detector import Detector
 from ..runtime.errors import InputError
 from ..runtime.geometry import box_from_bounds, crop_matrix, intersection_over_union, landmark_bounds
@@ -32,6 +32,7 @@ from .landmark_data import LandmarkTable, read_landmarks
 from .splits import HELD_OUT, held_out
 
 BATCH = 32
+Row = TypeVar("Row")
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 
 
@@ -67,22 +68,27 @@ def locate_labelled(
     bounds = landmark_bounds(table.points)
     size, scale = runner.spec.input_size[0], runner.spec.crop_scale
     predicted = np.full((len(table), 68, 3), np.nan)
-    waiting: dict[int, Crop] = {}
-    for i, image in readable_pictures(table.files, unreadable, progress):
-        waiting[i] = cut_crop(image, crop_matrix(bounds[i], scale=scale, size=size), size)
-        if len(waiting) == BATCH:
-            _locate(runner, waiting, predicted)
-    _locate(runner, waiting, predicted)
+    crops = (
+        (i, cut_crop(image, crop_matrix(bounds[i], scale=scale, size=size), size))
+        for i, image in readable_pictures(table.files, unreadable, progress)
+    )
+    for batch in in_batches(crops):
+        outputs = runner(np.stack([crop.pixels for crop in batch.values()]))
+        for (i, crop), points in zip(batch.items(), outputs["landmarks"], strict=True):
+            predicted[i] = crop.to_image(points.astype(np.float64))
     return predicted
 
 
-def _locate(runner: Runner, waiting: dict[int, Crop], predicted: FloatArray) -> None:
-    """Fill the rows of the crops that wait, and let them go."""
+def in_batches(rows: Iterable[tuple[int, Row]]) -> Iterator[dict[int, Row]]:
+    """Put rows with their numbers together, `BATCH` at a time."""
+    waiting: dict[int, Row] = {}
+    for i, row in rows:
+        waiting[i] = row
+        if len(waiting) == BATCH:
+            yield waiting
+            waiting = {}
     if waiting:
-        outputs = runner(np.stack([c.pixels for c in waiting.values()]))
-        for (i, crop), points in zip(waiting.items(), outputs["landmarks"], strict=True):
-            predicted[i] = crop.to_image(points.astype(np.float64))
-        waiting.clear()
+        yield waiting
 
 
 def evaluate_pipeline(

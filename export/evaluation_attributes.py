@@ -16,10 +16,10 @@ from ..runtime.pipeline import Pipeline
 from ..runtime.preprocess import resized
 from ..runtime.runner import Runner
 from ..runtime.spec import Task
-from ..runtime.values import FloatArray, Image
+from ..runtime.values import FloatArray
 from .age_gender_data import AgeGenderTable, join_copies, read_age_gender
 from .class_data import ClassTable, read_classes
-from .evaluation import BATCH, Progress, quiet, readable_pictures, readable_rows
+from .evaluation import Progress, in_batches, quiet, readable_pictures, readable_rows
 
 
 def evaluate_age_gender(
@@ -45,21 +45,11 @@ def look_at_labelled(
     """Ages and probabilities of female (n, 2) of aligned crops as they are; NaN for those that cannot be read."""
     size = runner.spec.input_size[0]
     found = np.full((len(table), 2), np.nan)
-    waiting: dict[int, Image] = {}
-    for i, image in readable_pictures(table.files, unreadable, progress):
-        waiting[i] = resized(image, size)
-        if len(waiting) == BATCH:
-            _look(runner, waiting, found)
-    _look(runner, waiting, found)
+    crops = ((i, resized(image, size)) for i, image in readable_pictures(table.files, unreadable, progress))
+    for batch in in_batches(crops):
+        outputs = runner(np.stack(list(batch.values())))
+        found[list(batch)] = np.stack([outputs["age"], outputs["female"]], axis=1)
     return found
-
-
-def _look(runner: Runner, waiting: dict[int, Image], found: FloatArray) -> None:
-    """Fill the rows of the crops that wait, and let them go."""
-    if waiting:
-        outputs = runner(np.stack(list(waiting.values())))
-        found[list(waiting)] = np.stack([outputs["age"], outputs["female"]], axis=1)
-        waiting.clear()
 
 
 def evaluate_age_gender_pipeline(

@@ -28,6 +28,7 @@ from ..runtime.engine_build import profile_for
 from ..runtime.engine_runner import EngineRunner
 from ..runtime.errors import InputError, ProviderError
 from ..runtime.onnx_runner import OnnxRunner
+from ..runtime.onnx_session import model_spec
 from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.shipped import shipped_models
 from ..runtime.spec import Task
@@ -160,7 +161,7 @@ def ways(model: Path, checkpoint: Path, folder: Path, device: str) -> Iterator[W
 
 def _engine(model: Path, folder: Path) -> Runner:
     accelerator = find_accelerator()
-    spec = OnnxRunner(model, provider=Provider.CPU).spec
+    spec = model_spec(model)
     most = 1 if spec.task is Task.DETECTOR else BATCHES[-1]
     profile = profile_for(spec, batch=(1, 1, most))
     return EngineRunner(model, accelerator=accelerator, profile=profile, folder=folder)

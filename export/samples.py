@@ -93,10 +93,12 @@ def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
     with Pipeline.load(attributes=False, provider=Provider.CPU) as pipeline:
         for picture in sample_pictures(4 * count, data=data):
             faces = pipeline(picture)
-            if len(faces) and len(pictures) < count:
+            if len(faces):
                 pictures.append(picture)
                 landmarks.append(faces.landmarks[0])
                 bounds.append(landmark_bounds(faces.landmarks[0]))
+            if len(pictures) == count:
+                break
     if not pictures:
         raise InputError(f"no face was found in pictures of {data}; --level picture needs some")
     return Portraits(tuple(pictures), np.stack(bounds), np.stack(landmarks))

@@ -129,17 +129,21 @@ def open_detector(
         ModelError: missing, or neither of the two.
         ProviderError: `provider` is not what would really run.
     """
-    session = open_session(path, provider=Provider.CPU, threads=threads).session
-    if METADATA_KEY in session.get_modelmeta().custom_metadata_map:
+    try:
         runner = open_model(path, provider=provider, threads=threads)
-        return OwnDetector(runner, max_side=max_side, min_score=DEFAULT_SCORE if min_score is None else min_score)
-    if {"cls_8", "obj_8", "bbox_8", "kps_8"} <= {output.name for output in session.get_outputs()}:
+    except (ModelError, ProviderError):
+        session = open_session(path, provider=Provider.CPU, threads=threads).session
+        if METADATA_KEY in session.get_modelmeta().custom_metadata_map:
+            raise
+        if not {"cls_8", "obj_8", "bbox_8", "kps_8"} <= {output.name for output in session.get_outputs()}:
+            raise ModelError(f"{path} is neither a detector of mien nor a YuNet file") from None
         if provider not in (Provider.AUTO, Provider.CPU):
-            raise ProviderError(f"a YuNet file runs in OpenCV on the CPU, not on {provider.value}; use --provider cpu")
-        return YunetDetector(
-            path, max_side=max_side, min_score=YunetDetector.usual_score if min_score is None else min_score
-        )
-    raise ModelError(f"{path} is neither a detector of mien nor a YuNet file")
+            raise ProviderError(
+                f"a YuNet file runs in OpenCV on the CPU, not on {provider.value}; use --provider cpu"
+            ) from None
+        score = YunetDetector.usual_score if min_score is None else min_score
+        return YunetDetector(path, max_side=max_side, min_score=score)
+    return OwnDetector(runner, max_side=max_side, min_score=DEFAULT_SCORE if min_score is None else min_score)
 
 
 def reduced(image: Image, max_side: int) -> tuple[Image, float]:

@@ -31,8 +31,8 @@ from .engine_build import (
     load_engine,
     profile_for,
 )
-from .errors import OutputError, ProviderError
-from .files import cache_folder, sha256_of
+from .errors import ModelError, OutputError, ProviderError
+from .files import cache_folder, sha256_of, write_whole
 from .onnx_session import model_spec, precision_of
 from .spec import ModelSpec
 
@@ -86,8 +86,14 @@ class Engine:
     reason: str
 
 
-def engine_key(model: Path, profile: Profile, accelerator: Accelerator) -> EngineKey:
-    """The key of a model's engine on this machine."""
+def engine_key(model: Path, accelerator: Accelerator) -> EngineKey:
+    """The key of a model's engines on this machine, whatever their profile: it is empty.
+
+    Raises:
+        ModelError: no such file.
+    """
+    if not model.is_file():
+        raise ModelError(f"no model {model}")
     gpu = accelerator.gpu
     return EngineKey(
         model_sha256=sha256_of(model),
@@ -95,7 +101,7 @@ def engine_key(model: Path, profile: Profile, accelerator: Accelerator) -> Engin
         gpu=gpu.name,
         compute_capability=gpu.compute_capability,
         driver=gpu.driver,
-        profile=str(profile),
+        profile="",
         flags=_FLAGS,
     )
 
@@ -118,15 +124,16 @@ def open_engine(
         ModelError: no model file of mien, or one that TensorRT cannot read.
         ProviderError: it cannot be built or does not compute in the file's precision.
     """
-    spec = model_spec(model)
     folder = folder or engine_folder()
-    profile = profile or built_profile(model, accelerator, folder=folder) or profile_for(spec)
-    key = engine_key(model, profile, accelerator)
+    any_profile = engine_key(model, accelerator)
+    profile = profile or _last_profile(model, any_profile, folder) or profile_for(model_spec(model))
+    key = replace(any_profile, profile=str(profile))
     path = _path(folder, model, key)
     with _locked(path):
         engine, reason = _kept(path, key, accelerator)
         if engine is not None and (known := _read(path.with_suffix(".json"))) is not None:
-            return Engine(engine, spec, profile, known.types, path, "")
+            return Engine(engine, known.spec, profile, known.types, path, "")
+        spec = model_spec(model)
         log.warning("building a TensorRT engine of %s for %s: %s", model.name, accelerator.gpu.name, reason)
         trt = accelerator.tensorrt
         built = build_engine(
@@ -145,11 +152,13 @@ def open_engine(
 
 def built_profile(model: Path, accelerator: Accelerator, *, folder: Path | None = None) -> Profile | None:
     """The profile of the engine of this model file that was built last on this machine as it is; None without one."""
-    folder = folder or engine_folder()
-    wanted = engine_key(model, profile_for(model_spec(model)), accelerator)
+    return _last_profile(model, engine_key(model, accelerator), folder or engine_folder())
+
+
+def _last_profile(model: Path, any_profile: EngineKey, folder: Path) -> Profile | None:
     for sidecar in _sidecars(folder, model.stem):
         found = _read(sidecar)
-        if found is None or replace(found.key, profile=wanted.profile) != wanted:
+        if found is None or replace(found.key, profile=any_profile.profile) != any_profile:
             continue
         if not _reason(_path(folder, model, found.key), found.key):
             return found.profile
@@ -218,6 +227,7 @@ class _Sidecar:
     plan_sha256: str
     profile: Profile
     types: Mapping[str, int]
+    spec: ModelSpec
 
 
 def _read(sidecar: Path) -> _Sidecar | None:
@@ -227,8 +237,9 @@ def _read(sidecar: Path) -> _Sidecar | None:
         if raw["format"] != FORMAT:
             return None
         profile = Profile(*(tuple(raw["profile"][name]) for name in ("smallest", "usual", "largest")))
-        return _Sidecar(EngineKey(**raw["key"]), str(raw["plan_sha256"]), profile, dict(raw["types"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        spec = ModelSpec.from_json(json.dumps(raw["spec"]), origin=str(sidecar))
+        return _Sidecar(EngineKey(**raw["key"]), str(raw["plan_sha256"]), profile, dict(raw["types"]), spec)
+    except (OSError, ValueError, KeyError, TypeError, ModelError):
         return None
 
 
@@ -248,23 +259,13 @@ def _save(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, built.plan)
-        _replace(_timing_path(path.parent, key), built.timing_cache)
-        _replace(path.with_suffix(".json"), (json.dumps(sidecar, indent=2) + "\n").encode())  # last: it vouches
+        write_whole(path, built.plan)
+        write_whole(_timing_path(path.parent, key), built.timing_cache)
+        write_whole(path.with_suffix(".json"), (json.dumps(sidecar, indent=2) + "\n").encode())  # last: it vouches
     except OSError as error:
         log.warning("the engine cannot be kept (%s); MIEN_CACHE=DIR chooses another place for it", error)
         return False
     return True
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _timing_path(folder: Path, key: EngineKey) -> Path:

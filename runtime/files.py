@@ -25,7 +25,7 @@ def text_of(path: Path) -> str | None:
     """A small file of the system, such as those in ``/proc``; None where it is not there or empty."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:
+    except OSError:  # some thermal zones of a Jetson answer "try again" while their part is off
         return None
 
 
@@ -44,3 +44,17 @@ def sha256_of(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: the place cannot be written; what was there before still is.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from .accelerator import Accelerator, find_accelerator
+from .engine_build import Profile
 from .engine_cache import built_profile
 from .engine_runner import EngineRunner
 from .errors import ProviderError
@@ -27,13 +28,14 @@ def open_model(path: Path, *, provider: Provider = Provider.AUTO, threads: int =
     """
     if provider is Provider.TENSORRT:
         return EngineRunner(path)
-    if provider is Provider.AUTO and (accelerator := ready_accelerator(path)) is not None:
-        return EngineRunner(path, accelerator=accelerator)
+    if provider is Provider.AUTO and (ready := ready_engine(path)) is not None:
+        accelerator, profile = ready
+        return EngineRunner(path, accelerator=accelerator, profile=profile)
     return OnnxRunner(path, provider=provider, threads=threads)
 
 
-def ready_accelerator(path: Path) -> Accelerator | None:
-    """TensorRT and a GPU, if both are here and the engine of this model is built; building it is never a surprise."""
+def ready_engine(path: Path) -> tuple[Accelerator, Profile] | None:
+    """TensorRT, a GPU and the profile of this model's engine, if all are here; building it is never a surprise."""
     if not path.is_file():
         return None  # whoever opens it says so
     try:
@@ -41,8 +43,8 @@ def ready_accelerator(path: Path) -> Accelerator | None:
     except ProviderError as error:
         log.info("auto: no TensorRT (%s)", error)
         return None
-    if built_profile(path, accelerator) is not None:
+    if (profile := built_profile(path, accelerator)) is not None:
         log.info("auto: %s runs in TensorRT", path.name)
-        return accelerator
+        return accelerator, profile
     log.info("auto: no TensorRT engine of %s is built; mien engine %s builds it", path.name, path)
     return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -40,6 +42,17 @@ def draw_face(canvas: np.ndarray, points: np.ndarray) -> None:
         cv2.fillPoly(canvas, [points[first : last + 1].round().astype(np.int32)], colour)
     for first, last in ((17, 21), (22, 26), (27, 30), (31, 35)):
         cv2.polylines(canvas, [points[first : last + 1].round().astype(np.int32)], False, (50, 60, 80), 2)
+
+
+@pytest.fixture
+def in_threads() -> Callable[..., None]:
+    """Runs work(0), work(1), … each in a thread of its own, at once; what one of them raises is raised."""
+
+    def run(work: Callable[[int], object], count: int = 4) -> None:
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(work, range(count)))
+
+    return run
 
 
 @pytest.fixture

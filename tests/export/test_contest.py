@@ -24,8 +24,8 @@ from mien.bench.processes import Loss
 from mien.bench.report import BenchReport
 from mien.export import contest, examination
 from mien.export.accuracy import accuracy_of, folder_for
-from mien.export.benchmark import BenchOptions, run_bench
-from mien.export.contest import Contest
+from mien.export.benchmark import run_bench
+from mien.export.contest import BenchOptions, Contest
 from mien.export.entries import Plan
 from mien.export.evaluation import evaluate_landmarks
 from mien.export.evaluation_attributes import evaluate_age_gender

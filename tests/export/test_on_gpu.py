@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +56,7 @@ def test_gpu_computes_what_the_cpu_computes(way, name: str) -> None:
 
 @on_gpu
 @skip_without_gpu
-def test_threads_share_a_runner_on_the_gpu(way) -> None:
+def test_threads_share_a_runner_on_the_gpu(way, in_threads) -> None:
     with way("landmarks") as runner, OnnxRunner(shipped_model("landmarks"), provider=Provider.CPU) as reference:
         batches = [sample_batch(runner.spec, count, seed=count) for count in (1, 2, 3, 4)]
         wanted = [reference(batch)["landmarks"] for batch in batches]
@@ -68,11 +67,7 @@ def test_threads_share_a_runner_on_the_gpu(way) -> None:
                 if not np.allclose(runner(batches[i])["landmarks"], wanted[i], atol=5e-4):
                     wrong.append(i)
 
-        threads = [threading.Thread(target=call, args=(i,)) for i in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(call)
         assert not wrong
 
 

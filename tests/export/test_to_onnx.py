@@ -9,8 +9,9 @@ import torch
 
 from mien.bench.tolerances import TOLERANCES, Tolerance
 from mien.export import to_onnx
-from mien.export.benchmark import BenchOptions, run_bench
+from mien.export.benchmark import run_bench
 from mien.export.checkpoint import Checkpoint, save_checkpoint
+from mien.export.contest import BenchOptions
 from mien.export.detector_net import OUTPUTS as DETECTOR_OUTPUTS
 from mien.export.detector_net import DetectorNet
 from mien.export.eager_runner import EagerRunner

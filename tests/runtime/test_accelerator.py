@@ -11,7 +11,8 @@ import pytest
 from mien.runtime.accelerator import Gpu, find_accelerator, find_tensorrt
 from mien.runtime.cuda_libraries import why_not
 from mien.runtime.errors import ProviderError
-from mien.runtime.fake_accelerator import CUDAError, Device, LegacyPinnedMemoryResource, fake_accelerator
+from mien.runtime.fake_accelerator import fake_accelerator
+from mien.runtime.fake_cuda import CUDAError, Device, LegacyPinnedMemoryResource
 
 
 class Missing(RuntimeError):

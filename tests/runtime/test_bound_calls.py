@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -56,7 +54,7 @@ def test_shapes_that_are_too_many_still_run(session) -> None:
     assert len(calls._slots) == MAX_SHAPES
 
 
-def test_threads_take_turns(session) -> None:
+def test_threads_take_turns(session, in_threads) -> None:
     calls = BoundCalls(session, device="cpu", cuda_graph=False)
     wanted = [session.run(None, {"image": batch_of(1, seed)})[0] for seed in range(4)]
     wrong = []
@@ -66,11 +64,7 @@ def test_threads_take_turns(session) -> None:
             if not np.allclose(calls("image", batch_of(1, seed))[0], wanted[seed], atol=1e-5):
                 wrong.append(seed)
 
-    threads = [threading.Thread(target=call, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(call)
     assert not wrong
 
 

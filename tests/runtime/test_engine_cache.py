@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -174,19 +173,15 @@ def test_full_disk_leaves_no_half_of_an_engine(tmp_path: Path, monkeypatch: pyte
     assert [p.suffix for p in tmp_path.iterdir()] == [".lock"]
 
 
-def test_two_threads_build_one_engine(tmp_path: Path) -> None:
+def test_two_threads_build_one_engine(tmp_path: Path, in_threads) -> None:
     reasons = []
     machine = fake_accelerator()
 
-    def build() -> None:
+    def build(_: int) -> None:
         machine.device.set_current()
         reasons.append(open_engine(LANDMARKS, machine, folder=tmp_path).reason)
 
-    threads = [threading.Thread(target=build) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(build)
     assert sorted(reasons) == ["", "", "", "there is none yet"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,9 @@ import pytest
 from mien.runtime.engine_build import Profile, profile_for
 from mien.runtime.engine_runner import MAX_SHAPES, EngineRunner
 from mien.runtime.errors import InputError, ProviderError
-from mien.runtime.fake_accelerator import CUDAError, IExecutionContext, Stream, fake_accelerator
+from mien.runtime.fake_accelerator import fake_accelerator
+from mien.runtime.fake_cuda import CUDAError, Stream
+from mien.runtime.fake_tensorrt import IExecutionContext
 from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.onnx_session import model_spec
 from mien.runtime.pipeline import Pipeline
@@ -91,7 +92,7 @@ def test_closed_runner_is_refused(runner: EngineRunner) -> None:
         runner(batch_of(1))
 
 
-def test_threads_share_a_runner(runner: EngineRunner, reference: OnnxRunner) -> None:
+def test_threads_share_a_runner(runner: EngineRunner, reference: OnnxRunner, in_threads) -> None:
     """CUDA has a current device a thread: one that never set it would fail."""
     wrong: list[int] = []
 
@@ -101,11 +102,7 @@ def test_threads_share_a_runner(runner: EngineRunner, reference: OnnxRunner) -> 
             if not np.allclose(found["landmarks"], wanted["landmarks"], atol=1e-5):
                 wrong.append(seed)
 
-    threads = [threading.Thread(target=call, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(call)
     assert not wrong
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.runtime import fake_accelerator
+from mien.runtime import fake_accelerator, fake_cuda, fake_tensorrt
 
 REAL = json.loads(Path(__file__).with_name("tensorrt_api.json").read_text())
 CUDA = ("Device", "LegacyPinnedMemoryResource", "Buffer", "Stream", "GraphBuilder", "Graph")
@@ -31,11 +31,9 @@ def names_of(thing: type) -> set[str]:
 
 
 def fakes() -> dict[str, type]:
-    found = {n: t for n, t in vars(fake_accelerator).items() if inspect.isclass(t) and not n.startswith("_")}
-    own = {name: thing for name, thing in found.items() if thing.__module__ == fake_accelerator.__name__}
-    return {
-        name: thing for name, thing in own.items() if name != "CUDAError"
-    }  # it is taken from the real one's own place
+    found = {n: t for room in (fake_cuda, fake_tensorrt) for n, t in vars(room).items() if inspect.isclass(t)}
+    own = {n: t for n, t in found.items() if t.__module__ in (fake_cuda.__name__, fake_tensorrt.__name__)}
+    return {n: t for n, t in own.items() if n not in ("CUDAError", "Machine")}  # the one has a place of its own
 
 
 @pytest.mark.parametrize("version", sorted(REAL))
@@ -55,7 +53,7 @@ def test_stand_in_has_only_what_the_real_module_has(version: str) -> None:
 def test_module_of_the_stand_in_has_only_what_the_real_one_has(version: str) -> None:
     module = fake_accelerator.fake_accelerator().tensorrt
     assert {name for name in vars(module) if name != "__version__"} <= set(REAL[version][""])
-    severities = {name for name in vars(fake_accelerator.ILogger.Severity) if name.isupper()}
+    severities = {name for name in vars(fake_tensorrt.ILogger.Severity) if name.isupper()}
     assert severities <= set(REAL[version]["ILogger.Severity"])
 
 
