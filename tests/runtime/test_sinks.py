@@ -166,7 +166,10 @@ def test_a_stuck_output_does_not_keep_a_run_that_is_to_end(monkeypatch: pytest.M
     assert sink.missed >= 1
     with pytest.raises(OutputError, match="an output is stuck"):
         sink.close()
-    stuck.set()
+    stuck.set()  # whoever reads goes on after all: the writer that was left behind then ends by itself
+    recorder.go.set()
+    sink._thread.join(5)
+    assert not sink._thread.is_alive()
 
 
 def test_a_failure_in_the_background_reaches_the_caller() -> None:
