@@ -13,7 +13,7 @@ from ..runtime.errors import InputError
 from ..runtime.runner import Provider
 from ..runtime.spec import Task
 from .accuracy import Accuracy, Metric
-from .measure import Level
+from .measurement import Level
 from .report import BenchReport, Row
 
 _BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|us|µs)\s*$")

@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 from .accuracy import Metric
-from .measure import Level
+from .measurement import Level, nearest_rank
 from .report import BenchReport, Row
 from .tables import MORE, NONE, accuracy_cell, machine, model_cell, more_cells, parity_cell, ratio_cell, ratio_heading
 
@@ -110,7 +110,7 @@ def _distributions(report: BenchReport) -> str:
         parts.append(f'<text x="{LEFT}" y="{middle - 14}">{escape(str(row.measurement.description))}</text>')
         for value, shift in zip(values, rng.uniform(-7, 7, len(values)), strict=True):
             parts.append(f'<circle class="dot" cx="{x(value):.1f}" cy="{middle + shift:.1f}" r="2"/>')
-        q1, q2, q3, p99 = (x(float(v)) for v in np.percentile(values, [25, 50, 75, 99]))
+        q1, q2, q3, p99 = (x(nearest_rank(values, percent)) for percent in (25, 50, 75, 99))
         parts.append(f'<rect class="box" x="{q1:.1f}" y="{middle - 8}" width="{max(q3 - q1, 1):.1f}" height="16"/>')
         parts.append(f'<path class="box" d="M{q2:.1f} {middle - 8}v16M{p99:.1f} {middle - 5}v10"/>')
     return _svg(height, "latency of each call, in ms", parts)
@@ -179,7 +179,7 @@ def _stages(report: BenchReport) -> str:
     for row in report.rows:
         if not row.stages_ns:
             continue
-        stages = {name: np.percentile(ns, [50, 90]) / 1e6 for name, ns in row.stages_ns.items()}
+        stages = {name: [nearest_rank(ns, p) / 1e6 for p in (50, 90)] for name, ns in row.stages_ns.items()}
         longest = max(float(p90) for _, p90 in stages.values())
         parts = []
         for lane, (name, (p50, p90)) in enumerate(stages.items()):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .measure import Level
+from .measurement import Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from enum import Enum
-from itertools import chain
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from ..runtime.errors import InputError, ProcessLost
-from ..runtime.runner import Precision
 from ..runtime.values import Image
+from .measurement import Description, Launch, Measurement
 
 log = logging.getLogger("mien")
 
@@ -24,43 +22,6 @@ WINDOW = 5
 WINDOWS = 3
 SETTLED = 1.05
 """A warm-up is over when the medians of its last `WINDOWS` windows of `WINDOW` calls lie within this factor."""
-
-
-class Level(str, Enum):
-    """How much of the way is timed."""
-
-    MODEL = "model"
-    """The model alone: a batch of crops in, its outputs back."""
-    PICTURE = "picture"
-    """A face's crop cut out of a picture, the model, and the result taken back to the picture."""
-    PIPELINE = "pipeline"
-    """A frame of a video, from the file to the tracked faces."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """What was measured. `name` is unique within a report."""
-
-    name: str
-    model: str
-    precision: Precision | None
-    """None: unknown, as of a foreign file."""
-    provider: str
-    """What really runs it: ``cpu``, ``cuda``, ``eager-cpu``, …"""
-    batch: int
-    """Images in a call."""
-    threads: int
-    """Threads of one operator, 0 for all cores."""
-    inputs_digest: str = ""
-    """Of the inputs: what was measured on others is not comparable."""
-    task: str = ""
-    """What the model is for; empty for a foreign file."""
-    level: Level = Level.MODEL
-
-    def __str__(self) -> str:
-        precision = "" if self.precision is None else f" {self.precision.value}"
-        level = "" if self.level is Level.MODEL else f" ({self.level.value})"
-        return f"{self.model}{precision} on {self.provider}, batch {self.batch}{level}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,73 +81,6 @@ class DeviceClock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """All latencies of one candidate.
-
-    latencies_ns: one tuple a round; round k of every candidate of one run was taken at about the same time.
-    device_ns: the same calls by the device's own clock, empty where there is none.
-    Percentiles are nearest-rank over all calls: each is a latency that really occurred.
-    """
-
-    description: Description
-    warm_up_ns: tuple[int, ...]
-    latencies_ns: tuple[tuple[int, ...], ...]
-    device_ns: tuple[tuple[int, ...], ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.latencies_ns or not all(self.latencies_ns):
-            raise ValueError("a measurement needs at least one round, and each round a call")
-        if min(chain(self.warm_up_ns, *self.latencies_ns)) <= 0:
-            raise ValueError("a latency must be above 0 ns")
-
-    @property
-    def calls_ns(self) -> tuple[int, ...]:
-        """The latencies of all rounds, in the order in which they were taken."""
-        return tuple(chain.from_iterable(self.latencies_ns))
-
-    def percentile_ms(self, percent: int) -> float:
-        """Smallest latency that at least `percent` of the calls did not exceed, in ms."""
-        return nearest_rank(self.calls_ns, percent) / 1e6
-
-    @property
-    def p50_ms(self) -> float:
-        """Median latency of a call in ms."""
-        return self.percentile_ms(50)
-
-    @property
-    def p90_ms(self) -> float:
-        """90th percentile in ms."""
-        return self.percentile_ms(90)
-
-    @property
-    def p99_ms(self) -> float:
-        """99th percentile in ms."""
-        return self.percentile_ms(99)
-
-    @property
-    def max_ms(self) -> float:
-        """The slowest call in ms."""
-        return self.percentile_ms(100)
-
-    @property
-    def images_per_second(self) -> float:
-        """Throughput: images over the sum of all latencies."""
-        calls = self.calls_ns
-        return self.description.batch * len(calls) / (sum(calls) / 1e9)
-
-    @property
-    def spread(self) -> float:
-        """p90 over p50: 1 for a clock-work, more on a disturbed machine."""
-        return self.p90_ms / self.p50_ms
-
-
-def nearest_rank(values: Sequence[int], percent: int) -> int:
-    """Smallest of some values that at least `percent` of them do not exceed."""
-    rank = -(-percent * len(values) // 100)  # in whole numbers: 0.99 · 100 is not always 99
-    return sorted(values)[max(rank, 1) - 1]
-
-
 def digest_of(inputs: Sequence[npt.NDArray[Any]]) -> str:
     """Digest of arrays, their order and types included."""
     digest = hashlib.sha256()
@@ -227,10 +121,7 @@ def measure_interleaved(
     finally:
         if collecting:
             gc.enable()
-    return [
-        Measurement(c.description, warm_ups[c.name], tuple(turn.calls_ns for turn in done.turns[c.name]))
-        for c in candidates
-    ]
+    return [Measurement(c.description, (launch_of(warm_ups[c.name], done.turns[c.name]),)) for c in candidates]
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +188,12 @@ def warm_up(lane: Lane, *, limit: int) -> tuple[int, ...]:
     while len(taken) < limit and not has_settled(taken):
         taken += lane.time_calls(len(taken), min(WINDOW, limit - len(taken))).calls_ns
     return taken
+
+
+def launch_of(warm_up_ns: tuple[int, ...], turns: Sequence[Turn]) -> Launch:
+    """What a lane took in its warm-up and its turns."""
+    on_device = tuple(turn.device_ns for turn in turns if turn.device_ns)
+    return Launch(warm_up_ns, tuple(turn.calls_ns for turn in turns), on_device)
 
 
 def has_settled(calls_ns: Sequence[int]) -> bool:

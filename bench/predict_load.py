@@ -36,7 +36,7 @@ from ..runtime.values import FloatArray, Image
 from ..runtime.workers import usable_cores
 from .comparison import Ratio, paired_ratio
 from .environment import describe_environment, disturbances
-from .measure import Description, Measurement
+from .measurement import Description, Launch, Measurement
 
 MODELS = ("detector", "landmarks", "age_gender")
 
@@ -272,7 +272,7 @@ def _ratio(
             name=name, model="shipped", precision=Precision.FP32, provider="cpu", batch=1, threads=threads
         )
         values = (t[name].cpu_ns if cpu else t[name].wall_ns for t in taken)
-        return Measurement(about, (), tuple((value,) for value in values))
+        return Measurement(about, (Launch((), tuple((value,) for value in values)),))
 
     ratio: Ratio = paired_ratio(measured(baseline), measured(candidate))
     return {k: round(v, 4) for k, v in asdict(ratio).items()}

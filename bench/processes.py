@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import queue
 import signal
 import subprocess
@@ -30,6 +31,13 @@ from .measure import Turn
 LEAD_IN = 1
 """Untimed calls at the beginning of a turn: that the others have emptied the caches is the instrument's doing."""
 DEFAULT_TIMEOUT_S = 300.0
+SYSTEM_ALLOCATOR = "the system's own allocator"
+GLIBC_KEEPS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+"""Environment of every candidate: memory that glibc's malloc was given back is not returned to the system.
+
+By default it is, or not, as the heap happens to lie: eager PyTorch's large tensors then cost thousands of page faults a
+call in one process and none in the next. It gains from this, ONNX Runtime has an arena of its own.
+"""
 _BEGIN = """\
 import time
 begun = time.perf_counter_ns()
@@ -285,9 +293,18 @@ class RemoteRunner:
 
 
 def _environment(threads: int) -> Mapping[str, str]:
-    """Of the child: every library's threads are as many as were asked for."""
+    """Of the child: every library's threads are as many as were asked for, and glibc keeps its memory."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**os.environ, **{name: str(threads) for name in names if threads}}
+    kept = {name: str(1 << 30) for name in GLIBC_KEEPS}
+    return {**kept, **os.environ, **{name: str(threads) for name in names if threads}}
+
+
+def allocator() -> str:
+    """How a candidate's memory is kept, in words."""
+    if platform.libc_ver()[0] != "glibc":
+        return SYSTEM_ALLOCATOR
+    own = [f"{name}={os.environ[name]}" for name in ("LD_PRELOAD", *GLIBC_KEEPS) if name in os.environ]
+    return f"glibc with {' '.join(own)}" if own else "glibc that keeps its memory"
 
 
 def _close_quietly(pipe: Any) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from ..runtime.errors import InputError
 from ..runtime.values import FloatArray
 from .accuracy import Metric
-from .comparison import log_ratios, round_medians
-from .measure import Measurement
+from .comparison import MIN_ROUNDS, blocks, log_ratios, resampled
+from .measurement import Measurement, nearest_rank
 from .report import BenchReport, Row
 
 TIMES = ("p50", "p90", "p95", "p99", "max", "mean")
@@ -84,12 +84,12 @@ def compare_reports(
 ) -> list[Change]:
     """Changes of every candidate that both reports have, a row for each of `metrics` that both know of it.
 
-    Of times the rounds of each report are resampled whole, for calls of one round are alike (a block bootstrap); of
-    accuracies the samples, which are the same in both.
+    Of times the launches of each report are resampled whole, the rounds where there is one launch (a block bootstrap);
+    of accuracies the samples, which are the same in both.
 
     Raises:
-        InputError: no candidate in common, or a metric that no candidate has in both; or, unless `anyway`, other
-            hardware, threads, inputs or labelled data.
+        InputError: no candidate in common, a metric that no candidate has in both, or fewer rounds than `MIN_ROUNDS`;
+            or, unless `anyway`, other hardware, allocator, threads, inputs or labelled data.
     """
     befores, afters = {row.name: row for row in old.rows}, {row.name: row for row in new.rows}
     pairs = [(befores[row.name], row) for row in new.rows if row.name in befores]
@@ -123,6 +123,8 @@ def differences(old: BenchReport, new: BenchReport, pairs: Sequence[tuple[Row, R
         a, b = getattr(old.environment, name), getattr(new.environment, name)
         if a != b:
             found.append(f"{name.replace('_', ' ')} was {a}, is {b}")
+    if old.course is not None and new.course is not None and old.course.allocator != new.course.allocator:
+        found.append(f"the memory allocator was {old.course.allocator}, is {new.course.allocator}")
     for a, b in pairs:
         x, y = a.measurement.description, b.measurement.description
         if x.threads != y.threads:
@@ -166,19 +168,25 @@ def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Gener
     if metric == RATIO:
         if row.ratio is None:
             return None
-        baseline = round_medians(rows[str(row.baseline)].measurement)
-        ratios: FloatArray = np.exp(log_ratios(baseline, round_medians(row.measurement), rng, RESAMPLES))
+        logs = log_ratios(rows[str(row.baseline)].measurement, row.measurement)
+        ratios: FloatArray = np.exp(resampled(logs, np.median, rng, RESAMPLES))
         return ratios
     return _times(row.measurement, metric, rng)
 
 
 def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> FloatArray:
-    """A time in ms (1 + RESAMPLES,): of all calls first, then of rounds drawn with replacement."""
-    rounds = np.array(measurement.latencies_ns, dtype=np.float64) / 1e6
-    picks = rng.integers(0, len(rounds), (RESAMPLES, len(rounds)))
-    samples = np.concatenate([rounds[None], rounds[picks]]).reshape(RESAMPLES + 1, -1)
-    if metric == "mean":
-        means: FloatArray = samples.mean(axis=1)
-        return means
-    percentiles: FloatArray = np.percentile(samples, 100.0 if metric == "max" else float(metric[1:]), axis=1)
-    return percentiles
+    """A time in ms (1 + RESAMPLES,): of all calls first, then of launches or rounds drawn with replacement."""
+
+    def statistic(calls_ns: FloatArray) -> float:
+        if metric == "mean":
+            return float(np.log(calls_ns.mean() / 1e6))
+        return float(np.log(nearest_rank(calls_ns, 100 if metric == "max" else int(metric[1:])) / 1e6))
+
+    if len(measurement.rounds_ns) < MIN_ROUNDS:
+        raise InputError(
+            f"{measurement.description.name} was measured in {len(measurement.rounds_ns)} round(s), a comparison needs "
+            f"{MIN_ROUNDS}; measure with --rounds {MIN_ROUNDS} or more"
+        )
+    launches = [np.array(launch.latencies_ns, dtype=np.float64) for launch in measurement.launches]
+    times: FloatArray = np.exp(resampled(blocks(launches), statistic, rng, RESAMPLES))
+    return times

@@ -12,14 +12,14 @@ from .accuracy import Accuracy
 from .codec import decode, encode
 from .comparison import MIN_ROUNDS, Ratio, instability, paired_ratio
 from .environment import Environment, disturbances
-from .measure import Description, Measurement
+from .measurement import Description, Measurement
 from .parity import ParityGate
-from .processes import Loss
+from .processes import SYSTEM_ALLOCATOR, Loss
 from .sensors import Reading, doubts
 
 FORMAT = "mien-bench"
-VERSION = 3
-"""2: the digest of the inputs. 3: facts, accuracy, stages, lost candidates, and how the run went; 2 is still read."""
+VERSION = 4
+"""2: digest of the inputs. 3: facts, accuracy, stages, lost candidates, how the run went. 4: launches, allocator."""
 SUMMARY = ("p50_ms", "p90_ms", "p99_ms", "max_ms", "images_per_second", "spread")
 OWN_COST_US = 50.0
 OWN_COST_SHARE = 0.05
@@ -33,7 +33,8 @@ class Facts:
     """What is known of a candidate besides its latency; None where it is not.
 
     file: as it was named, ``shipped`` for the package's own. import_ms: of mien and what runs the model, from the
-    interpreter's first line on; load_ms: of the file; first_ms: of the first call. The files lay in the system's cache.
+    interpreter's first line on; load_ms: of the file; first_ms: of the first call, each the median of the launches. The
+    files lay in the system's cache.
     peak_mib: of the process, libraries included. device_mib: by which the GPU's used memory grew when it was opened and
     called. nodes_on_provider: of the graph's `nodes`. own_cost_us: what the runner's own lines add to bare_us, the
     session called alone. power_w: while it runs without a pause, of the whole board or GPU; energy_mj: of that, for a
@@ -123,20 +124,26 @@ class Lost:
 class Course:
     """How a run went.
 
-    rounds: that were wanted. lead_in: untimed calls before each turn. others_cores: that other processes used during
-    the rounds; stolen_cores: that a hypervisor gave away. readings: before the rounds, and behind each.
+    rounds: that were wanted, of all launches together. launches: how often each candidate's process was to begin anew.
+    lead_in: untimed calls before each turn. allocator: of the candidates' memory, in words. others_cores: that other
+    processes used during the rounds; stolen_cores: that a hypervisor gave away. readings: before the rounds of each
+    launch, and behind each.
     """
 
     rounds: int
     calls_per_round: int
+    launches: int = 1
     lead_in: int = 0
+    allocator: str = SYSTEM_ALLOCATOR
     interrupted: bool = False
     others_cores: float | None = None
     stolen_cores: float | None = None
     readings: tuple[Reading, ...] = ()
 
     def __str__(self) -> str:
-        """Clock, heat and company during the rounds, as far as they are known."""
+        """What was wanted; clock, heat and company during the rounds, as far as they are known."""
+        wanted = f"{self.rounds} rounds of {self.calls_per_round} calls in {self.launches} launch(es)"
+        how = f"{wanted}; memory: {self.allocator}."
         told = []
         for name, unit in (("clock_mhz", "MHz"), ("gpu_clock_mhz", "MHz on the GPU"), ("temperature_c", "°C")):
             known = [value for value in (getattr(r, name) for r in self.readings) if value is not None]
@@ -144,7 +151,7 @@ class Course:
                 told.append(f"{min(known):.0f} to {max(known):.0f} {unit}")
         if self.others_cores is not None:
             told.append(f"{self.others_cores:.2f} core(s) used by others")
-        return f"During the rounds: {', '.join(told)}." if told else ""
+        return f"{how} During the rounds: {', '.join(told)}." if told else how
 
     def doubts(self) -> list[str]:
         """What the run itself gives to doubt, in plain words."""
@@ -187,7 +194,7 @@ class BenchReport:
 
     @classmethod
     def from_json(cls, text: str, *, origin: str) -> BenchReport:
-        """Parse what `to_json` wrote, or the version before; `origin` names the file in an error.
+        """Parse what `to_json` wrote, or the versions from 2 on; `origin` names the file in an error.
 
         Raises:
             InputError: no report of ours, one of a future version, a missing or malformed value, or a forbidden ratio.
@@ -201,10 +208,12 @@ class BenchReport:
         version = raw.get("version")
         if type(version) is int and version > VERSION:
             raise InputError(f"{origin}: report version {version}, this mien reads {VERSION}; upgrade mien")
-        if version not in (2, VERSION) or type(version) is not int:
+        if type(version) is not int or version < 2:
             raise InputError(f"{origin}: wanted report version {VERSION}, found {version!r}; measure again")
         try:
-            report: BenchReport = decode(cls, _upgraded(raw) if version == 2 else raw)
+            for upgrade in _UPGRADES[version - 2 :]:
+                raw = upgrade(raw)
+            report: BenchReport = decode(cls, raw)
             return report
         except KeyError as error:
             raise InputError(f"{origin}: its report lacks {error}; measure again") from error
@@ -283,11 +292,11 @@ def _obstacle(measurement: Measurement, parity: ParityGate | None) -> str | None
         return "its parity was not checked"
     if not parity:
         return f"its parity is false ({parity})"
-    rounds = len(measurement.latencies_ns)
+    rounds = len(measurement.rounds_ns)
     return None if rounds >= MIN_ROUNDS else f"{rounds} round(s), an interval needs {MIN_ROUNDS}"
 
 
-def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
+def _from_2(raw: dict[str, Any]) -> dict[str, Any]:
     """A report of version 2 as version 3 would have written it, knowing no more."""
     rows = []
     for row in raw["rows"]:
@@ -297,3 +306,16 @@ def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
         rows.append(more | row | {"measurement": {"device_ns": []} | measurement | {"description": description}})
     unknown = {f.name: None for f in fields(Environment) if f.default is None}
     return raw | {"rows": rows, "lost": [], "course": None, "environment": unknown | raw["environment"]}
+
+
+def _from_3(raw: dict[str, Any]) -> dict[str, Any]:
+    """A report of version 3, whose candidates were launched once, each with the system's allocator as it is."""
+    rows = []
+    for row in raw["rows"]:
+        launch = dict(row["measurement"])
+        rows.append(row | {"measurement": {"description": launch.pop("description"), "launches": [launch]}})
+    alone = {"launches": 1, "allocator": SYSTEM_ALLOCATOR}
+    return raw | {"rows": rows, "course": None if raw["course"] is None else alone | raw["course"]}
+
+
+_UPGRADES = (_from_2, _from_3)

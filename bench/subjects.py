@@ -28,7 +28,8 @@ from ..runtime.spec import ModelSpec, Task
 from ..runtime.stages import StageClock
 from ..runtime.values import FloatArray, Frame, Image
 from .job import Job
-from .measure import DeviceClock, Level, Turn, digest_of, time_calls
+from .measure import DeviceClock, Turn, digest_of, time_calls
+from .measurement import Level
 
 Material = Mapping[str, npt.NDArray[Any]]
 FRAMES_PER_TURN = 30

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from .environment import Environment
-from .measure import Description, Level, nearest_rank
+from .measurement import Description, Level, nearest_rank
 from .report import SUMMARY, BenchReport, Facts, Lost, Row
 
 NONE = "–"
@@ -127,7 +127,12 @@ MORE = (
 def more_cells(row: Row) -> list[str]:
     """Under `MORE`."""
     m, d, f = row.measurement, row.measurement.description, row.facts
-    cells = [str(d.threads or "all"), str(len(m.calls_ns)), str(len(m.warm_up_ns)), f"{m.max_ms:.3f}"]
+    cells = [
+        str(d.threads or "all"),
+        str(len(m.calls_ns)),
+        str(sum(len(launch.warm_up_ns) for launch in m.launches)),
+        f"{m.max_ms:.3f}",
+    ]
     cells += [nodes_cell(f), _number(None if f.size_bytes is None else f.size_bytes / 1e6, 2)]
     cells += [_number(value, 0) for value in (f.peak_mib, f.import_ms, f.load_ms)]
     return [*cells, _number(f.first_ms, 1), _number(f.own_cost_us, 1)]

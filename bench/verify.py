@@ -19,7 +19,8 @@ from ..runtime.pipeline import Pipeline
 from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.values import FloatArray, Image
 from .environment import Environment, describe_environment
-from .measure import Candidate, Measurement, measure_interleaved
+from .measure import Candidate, measure_interleaved
+from .measurement import Measurement
 from .metrics import normalised_mean_error
 from .parity import ParityGate, Unit, parity_of
 from .tolerances import compare_outputs
@@ -279,8 +280,7 @@ def measurement_row(measurement: Measurement) -> dict[str, Any]:
         "precision": None if precision is None else precision.value,
         **{f"p{p}_ms": round(measurement.percentile_ms(p), 4) for p in (50, 90, 99)},
         "n": len(measurement.calls_ns),
-        "warm_up_ns": measurement.warm_up_ns,
-        "latencies_ns": measurement.latencies_ns,
+        "launches": [asdict(launch) for launch in measurement.launches],
     }
 
 

@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
-from ..bench.measure import Level
+from ..bench.measurement import Level
 from ..bench.report import BenchReport
 from ..runtime.errors import CheckFailed, InputError
 from ..runtime.files import check_writable
@@ -68,6 +68,9 @@ def run(
     threads: int = typer.Option(1, "--threads", min=1, help="Threads of one operator, and of PyTorch."),
     rounds: int = typer.Option(20, "--rounds", min=1, help="Rounds in which all candidates take turns."),
     calls: int = typer.Option(10, "--calls", min=1, help="Calls of each candidate in a round."),
+    launches: int = typer.Option(
+        5, "--launches", min=1, help="Processes that each candidate has, one after the other; rounds are shared out."
+    ),
     yardstick: bool = typer.Option(False, "--yardstick", help="Also measure torchvision's mobilenet_v2 at 224 px."),
     data: list[Path] = typer.Option(
         [],
@@ -108,6 +111,7 @@ def run(
         threads=threads,
         rounds=rounds,
         calls_per_round=calls,
+        launches=launches,
         baselines=baselines_of(baseline),
         yardstick=yardstick,
         providers=tuple(several(providers, Provider, "--providers")),

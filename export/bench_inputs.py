@@ -9,7 +9,8 @@ import numpy as np
 
 from ..bench.foreign import GIVEN
 from ..bench.job import save_arrays
-from ..bench.measure import Level, check_pictures
+from ..bench.measure import check_pictures
+from ..bench.measurement import Level
 from ..runtime.errors import InputError
 from ..runtime.spec import ModelSpec, Task
 from ..runtime.values import Image

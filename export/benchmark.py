@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..bench.environment import describe_environment
-from ..bench.measure import Level
+from ..bench.measurement import Level
 from ..bench.report import BenchReport
 from ..runtime.errors import ModelError
 from ..runtime.shipped import shipped_model

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+from ..bench.company import Company
 from ..bench.environment import Environment
-from ..bench.measure import Level, Measurement, Rounds, check_counts, interleave, warm_up
-from ..bench.processes import DEFAULT_TIMEOUT_S, LEAD_IN, CandidateLost, CandidateProcess, Loss, Opened
-from ..bench.report import BenchReport, Course, Details, Lost, build_report
-from ..bench.sensors import Reading, has_nvidia_smi, read_sensors
+from ..bench.measure import Turn, check_counts, interleave, launch_of, warm_up
+from ..bench.measurement import Level, Measurement
+from ..bench.processes import DEFAULT_TIMEOUT_S, LEAD_IN, CandidateLost, CandidateProcess, Loss, Opened, allocator
+from ..bench.report import NO_FACTS, BenchReport, Course, Details, Lost, build_report
+from ..bench.sensors import has_nvidia_smi, read_sensors
 from ..runtime.errors import ProcessLost
 from ..runtime.runner import Precision, Provider
 from ..runtime.spec import Task
 from ..runtime.values import Image
+from ..runtime.workers import counter
 from .bench_inputs import BenchInputs
-from .entries import Entry, Plan, candidate_name, describe
+from .entries import Entry, Plan, candidate_name, cold_start, describe
 from .examination import Examination
 
 log = logging.getLogger("mien")
@@ -32,6 +34,7 @@ WARM_UP_CALLS = 200
 class BenchOptions:
     """What to measure.
 
+    rounds: in all, shared out to the launches: so often every candidate's process begins anew.
     baselines: how PyTorch is asked to run the same weights (`Baseline`'s values); ratios are taken to the first.
     yardstick: also mobilenet_v2 at 224 px. data: folders that inputs and labels come from; accuracy is measured where
     they hold the task's labels, held_out: only on what training keeps out. clip: a video for the whole pipeline. feed:
@@ -42,6 +45,7 @@ class BenchOptions:
     threads: int = 1
     rounds: int = 20
     calls_per_round: int = 10
+    launches: int = 5
     baselines: tuple[str, ...] = ("eager",)
     yardstick: bool = False
     providers: tuple[Provider, ...] = (Provider.CPU,)
@@ -64,6 +68,8 @@ class Contest:
         self._gpu = has_nvidia_smi()
         self._entries: dict[str, Entry] = {}
         self._lost: list[Lost] = []
+        self._launches: dict[str, list[tuple[tuple[int, ...], tuple[Turn, ...]]]] = {}
+        """Warm-up and turns of each launch, by candidate."""
         self._baseline_of: dict[str, str] = {}
         self._baselines: dict[tuple[Path, str, str, Level, int], str] = {}
 
@@ -90,7 +96,10 @@ class Contest:
             log.warning("%s is measured already: %s has become %s", described.name, plan.device, opened.provider)
             process.close()
             return None
-        self._entries[described.name] = Entry(plan, described, process, opened, bound, images, grown)
+        starts = (cold_start(opened, bound),)
+        self._entries[described.name] = Entry(
+            plan, described, process, opened, material, images, bound.note, grown, starts
+        )
         return self._entries[described.name]
 
     def _opened(self, plan: Plan) -> tuple[CandidateProcess, Opened]:
@@ -136,84 +145,109 @@ class Contest:
         return found
 
     def measure(self, environment: Environment, *, progress: Callable[[int, int], None] | None = None) -> BenchReport:
-        """Warm up, measure in turns, examine.
+        """Launch, warm up and measure in turns, as often as was asked for, and examine.
+
+        Ctrl-C ends it; what is complete by then makes a report, if it is a round.
 
         Raises:
             ProcessLost: no candidate is left.
         """
         options = self._options
-        warm_ups = self._warm_ups()
-        readings = [read_sensors(gpu=self._gpu)]
-        own_begun, begun = time.process_time(), time.perf_counter()
-
-        def after_a_round(done: int, rounds: int) -> None:
-            readings.append(read_sensors(gpu=self._gpu))
-            if progress is not None:
-                progress(done, rounds)
-
-        lanes = {name: entry.process for name, entry in self._in_turn().items()}
-        rounds = interleave(
-            lanes, rounds=options.rounds, calls_per_round=options.calls_per_round, progress=after_a_round
-        )
-        elapsed_s, own_s = time.perf_counter() - begun, time.process_time() - own_begun
-        for name, error in rounds.lost.items():
-            self._lose(name, error)
-        self._check_some_left()
+        company = Company(lambda: read_sensors(gpu=self._gpu))
         found = Examination(
             self._entries, self._baseline_of, data=options.data, held_out=options.held_out, gpu=self._gpu
         )
-        interrupted = not found.run(in_a_hurry=rounds.interrupted) or rounds.interrupted
-        course = self._course(rounds, readings, elapsed_s=elapsed_s, own_s=own_s, interrupted=interrupted)
-        return self._report(rounds, warm_ups, environment, course, found)
+        tick = counter(options.rounds, progress)
+        interrupted = False
+        done = 0
+        try:
+            for rounds in shares(options.rounds, options.launches):
+                if done:
+                    self._launch_again()
+                interrupted = self._launch(rounds, company, tick)
+                if not done:
+                    found.look()
+                if interrupted:
+                    break
+                done += rounds
+            else:
+                found.look_closely()
+        except KeyboardInterrupt:
+            if not self._launches:
+                raise
+            interrupted = True
+        course = Course(
+            rounds=options.rounds,
+            calls_per_round=options.calls_per_round,
+            launches=options.launches,
+            lead_in=LEAD_IN,
+            allocator=allocator(),
+            interrupted=interrupted,
+            others_cores=company.others_cores,
+            stolen_cores=company.stolen_cores,
+            readings=tuple(company.readings),
+        )
+        return self._report(environment, course, found)
 
-    def _report(
-        self,
-        rounds: Rounds,
-        warm_ups: Mapping[str, tuple[int, ...]],
-        environment: Environment,
-        course: Course,
-        found: Examination,
-    ) -> BenchReport:
+    def _launch_again(self) -> None:
+        """Begin every process anew: what one of them happened to get, as its place in memory, must not decide."""
+        for entry in self._entries.values():
+            entry.process.close()
+        for name, entry in list(self._entries.items()):
+            try:
+                process, opened = self._opened(entry.plan)
+                self._entries[name] = entry.launched_again(process, opened, process.bind(entry.material))
+            except CandidateLost as error:
+                self._lose(name, error)
+        self._check_some_left()
+
+    def _launch(self, rounds: int, company: Company, tick: Callable[[], None]) -> bool:
+        """Warm up and measure in turns; whether Ctrl-C ended it."""
+        warm_ups = self._warm_ups()
+
+        def after_a_round(*_: int) -> None:
+            company.look()
+            tick()
+
+        company.begin()
+        lanes = {name: entry.process for name, entry in self._in_turn().items()}
+        taken = interleave(lanes, rounds=rounds, calls_per_round=self._options.calls_per_round, progress=after_a_round)
+        complete = not taken.lost and not taken.interrupted
+        company.end(sum(turn.cpu_ns for turns in taken.turns.values() for turn in turns) / 1e9 if complete else None)
+        for name, error in taken.lost.items():
+            self._lose(name, error)
+        self._check_some_left()
+        for name, turns in taken.turns.items():
+            self._launches.setdefault(name, []).append((warm_ups[name], turns))
+        return taken.interrupted
+
+    def _report(self, environment: Environment, course: Course, found: Examination) -> BenchReport:
         measurements, details = [], {}
-        for name, turns in rounds.turns.items():
-            latencies = tuple(turn.calls_ns for turn in turns)
-            on_device = tuple(turn.device_ns for turn in turns if turn.device_ns)
-            measurements.append(Measurement(self._entries[name].description, warm_ups[name], latencies, on_device))
+        for name, entry in self._in_turn().items():
+            launches = tuple(launch_of(warm_up_ns, turns) for warm_up_ns, turns in self._launches[name])
+            measurements.append(Measurement(entry.description, launches))
+            turns = [turn for _, turns in self._launches[name] for turn in turns]
             stages: dict[str, tuple[int, ...]] = {}
             for turn in turns:
                 for stage, durations in turn.stages_ns.items():
                     stages[stage] = stages.get(stage, ()) + durations
-            facts = replace(found.facts[name], preemptions=sum(turn.preemptions for turn in turns))
+            import_ms, load_ms, first_ms = entry.cold_start_ms
+            facts = replace(
+                found.facts.get(name, NO_FACTS),
+                import_ms=import_ms,
+                load_ms=load_ms,
+                first_ms=first_ms,
+                preemptions=sum(turn.preemptions for turn in turns),
+            )
             details[name] = Details(facts, found.accuracies.get(name), stages)
         return build_report(
             measurements,
             environment,
-            baseline_of={name: base for name, base in self._baseline_of.items() if name in rounds.turns},
+            baseline_of={name: base for name, base in self._baseline_of.items() if name in self._entries},
             parities=found.parities,
             details=details,
             lost=self._lost,
             course=course,
-        )
-
-    def _course(
-        self, rounds: Rounds, readings: list[Reading], *, elapsed_s: float, own_s: float, interrupted: bool
-    ) -> Course:
-        """How the run went; what other processes used is all use but that of the candidates and of this one."""
-        candidates_s = sum(turn.cpu_ns for turns in rounds.turns.values() for turn in turns) / 1e9
-        first, last = readings[0], readings[-1]
-        others = stolen = None
-        if first.busy_s is not None and last.busy_s is not None and not rounds.lost and not rounds.interrupted:
-            others = max(0.0, last.busy_s - first.busy_s - candidates_s - own_s) / elapsed_s
-        if first.stolen_s is not None and last.stolen_s is not None:
-            stolen = (last.stolen_s - first.stolen_s) / elapsed_s
-        return Course(
-            rounds=self._options.rounds,
-            calls_per_round=self._options.calls_per_round,
-            lead_in=LEAD_IN,
-            interrupted=interrupted,
-            others_cores=others,
-            stolen_cores=stolen,
-            readings=tuple(readings),
         )
 
     def _in_turn(self) -> dict[str, Entry]:
@@ -271,3 +305,9 @@ class Contest:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def shares(rounds: int, launches: int) -> list[int]:
+    """Rounds of each launch, as even as can be; there are not more launches than rounds."""
+    count = min(rounds, launches)
+    return [rounds // count + (i < rounds % count) for i in range(count)]

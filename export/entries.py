@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 
 from ..bench.foreign import open_foreign
 from ..bench.job import Job, name_of
-from ..bench.measure import Description, Level
+from ..bench.measurement import Description, Level
 from ..bench.processes import Bound, CandidateProcess, Opened, RemoteRunner
 from ..bench.subjects import open_model, open_pipeline
 from ..runtime.runner import Precision
@@ -65,16 +66,19 @@ class Plan:
 class Entry:
     """A candidate whose process is open and has its inputs.
 
-    images: of a model of mien, for its parity (n, h, w, 3). device_mib: by which the GPU's used memory has grown.
+    material: its inputs, a file. images: of a model of mien, for its parity (n, h, w, 3). inputs: what is to be said of
+    them. device_mib: by which the GPU's used memory has grown. cold_starts_ms: import, load, first call of each launch.
     """
 
     plan: Plan
     description: Description
     process: CandidateProcess
     opened: Opened
-    bound: Bound
+    material: Path | None
     images: Image | None
+    inputs: str
     device_mib: float | None
+    cold_starts_ms: tuple[tuple[float, float, float], ...]
 
     @property
     def name(self) -> str:
@@ -82,9 +86,26 @@ class Entry:
         return self.description.name
 
     @property
+    def cold_start_ms(self) -> tuple[float, float, float]:
+        """Import, load and first call, each the median of the launches."""
+        imports, loads, firsts = (median(column) for column in zip(*self.cold_starts_ms, strict=True))
+        return imports, loads, firsts
+
+    def launched_again(self, process: CandidateProcess, opened: Opened, bound: Bound) -> Entry:
+        """The same candidate in another process."""
+        return replace(
+            self, process=process, opened=opened, cold_starts_ms=(*self.cold_starts_ms, cold_start(opened, bound))
+        )
+
+    @property
     def runner(self) -> RemoteRunner:
         """To ask the process for outputs; only for a model of mien."""
         return RemoteRunner(self.process, self.opened)
+
+
+def cold_start(opened: Opened, bound: Bound) -> tuple[float, float, float]:
+    """Import, load and first call in ms."""
+    return opened.import_ms, opened.load_ms, bound.first_ms
 
 
 def describe(plan: Plan, opened: Opened | None, bound: Bound | None, *, threads: int) -> Description:

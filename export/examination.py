@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..bench.accuracy import Accuracy
-from ..bench.measure import Level
+from ..bench.measurement import Level
 from ..bench.parity import ParityGate
 from ..bench.report import Facts
 from ..bench.sensors import board_power_w, read_sensors
@@ -52,17 +52,16 @@ class Examination:
         self._held_out = held_out
         self._gpu = gpu
 
-    def run(self, *, in_a_hurry: bool) -> bool:
-        """Everything that is not timed in turns; false when Ctrl-C ended it. Without parity there is no ratio."""
-        steps = [self._note_memory, self._check_parities]
-        if not in_a_hurry:
-            steps += [self._note_own_costs, self._note_powers, self._note_accuracies]
-        try:
-            for step in steps:
-                step()
-        except KeyboardInterrupt:
-            return False
-        return True
+    def look(self) -> None:
+        """What a report cannot do without: without parity there is no ratio."""
+        self._note_memory()
+        self._check_parities()
+
+    def look_closely(self) -> None:
+        """The rest, which takes longer."""
+        self._note_own_costs()
+        self._note_powers()
+        self._note_accuracies()
 
     def _each(self, step: Callable[[Entry], None], entries: Iterable[Entry]) -> None:
         """Examine candidates; one whose process is lost meanwhile keeps what was measured."""
@@ -74,15 +73,11 @@ class Examination:
 
     def _note_memory(self) -> None:
         for entry in self._entries.values():  # what was known before, for all, should a process be lost meanwhile
-            bound, opened = entry.bound, entry.opened
             self.facts[entry.name] = Facts(
                 file=entry.plan.file,
                 size_bytes=_size_of(entry.plan),
-                import_ms=opened.import_ms,
-                load_ms=opened.load_ms,
-                first_ms=bound.first_ms,
                 device_mib=entry.device_mib,
-                inputs=bound.note,
+                inputs=entry.inputs,
             )
 
         def note(entry: Entry) -> None:

@@ -19,7 +19,8 @@ import torch
 import typer
 
 from ..bench.environment import describe_environment
-from ..bench.measure import Candidate, Measurement, measure_interleaved
+from ..bench.measure import Candidate, measure_interleaved
+from ..bench.measurement import Measurement
 from ..bench.parity import ParityGate
 from ..bench.report import BenchReport, build_report
 from ..bench.tables import to_markdown

@@ -6,7 +6,7 @@ import pytest
 from mien.bench.accuracy import Accuracy, Metric, mean_accuracy
 from mien.bench.choice import Choice, choose, command_of, parse_budget
 from mien.bench.environment import describe_environment
-from mien.bench.measure import Description, Level, Measurement
+from mien.bench.measurement import Description, Launch, Level, Measurement
 from mien.bench.parity import ParityGate, Unit, parity_of
 from mien.bench.report import BenchReport, Facts, Row
 from mien.runtime.errors import InputError
@@ -46,7 +46,7 @@ def row(
     one_round = tuple(int(ms * 1e6) for ms in [p50_ms] * 8 + [slow] * 2)
     gate = None if parity is None else ParityGate((parity_of(np.array([parity]), unit=Unit.PX, tolerance=0.25),))
     return Row(
-        Measurement(description, (1,), (one_round,) * 20),
+        Measurement(description, (Launch((1,), (one_round,) * 20),)),
         parity=gate,
         accuracy=accuracy,
         facts=Facts(file=file or f"{name}.onnx"),

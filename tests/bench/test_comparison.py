@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mien.bench.comparison import Ratio, instability, paired_ratio
-from mien.bench.measure import Description, Level, Measurement
+from mien.bench.measurement import Description, Launch, Level, Measurement
 from mien.runtime.errors import InputError
 from mien.runtime.runner import Precision
 from mien.runtime.values import FloatArray
@@ -25,7 +25,7 @@ def measured(latencies_ms: FloatArray, *, name: str = "a", batch: int = 1, warm_
         threads=1,
     )
     rounds = tuple(tuple(int(v) for v in one_round) for one_round in latencies_ms * 1e6)
-    return Measurement(description, (1_000_000,) * warm_up, rounds)
+    return Measurement(description, (Launch((1_000_000,) * warm_up, rounds),))
 
 
 def simulated(seed: int, *, slowdown: float) -> Ratio:
@@ -52,6 +52,31 @@ def test_a_slowdown_of_ten_percent_is_detected() -> None:
 def test_no_slowdown_is_not_detected() -> None:
     found = [simulated(seed, slowdown=1.0) for seed in range(SIMULATIONS)]
     assert sum(not ratio.differs for ratio in found) >= 19
+
+
+def launched(seed: int, launches: int) -> Ratio:
+    """Equally fast candidates in 20 rounds, each launch of which is slower or faster as a whole, by some 4 %."""
+    noise = np.random.default_rng(seed)
+
+    def one(name: str) -> Measurement:
+        ways = np.exp(noise.normal(0, 0.04, launches))
+        shape = (20 // launches, 10)
+        parts = [measured(5 * way * np.exp(noise.normal(0, 0.02, shape)), name=name) for way in ways]
+        return replace(parts[0], launches=tuple(part.launches[0] for part in parts))
+
+    return paired_ratio(one("eager"), one("onnx"), resamples=400)
+
+
+@pytest.mark.parametrize("launches", [3, 5, 10])
+def test_the_interval_covers_what_differs_from_launch_to_launch(launches: int) -> None:
+    found = [launched(seed, launches) for seed in range(100)]
+    assert 90 <= sum(ratio.low <= 1 <= ratio.high for ratio in found) <= 99
+
+
+def test_rounds_of_one_launch_cannot_tell_it() -> None:
+    """Why there are several: the interval is far too narrow else."""
+    found = [launched(seed, 1) for seed in range(100)]
+    assert sum(ratio.low <= 1 <= ratio.high for ratio in found) < 50
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:

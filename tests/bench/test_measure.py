@@ -9,15 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.bench.measure import (
-    WINDOW,
-    WINDOWS,
-    Candidate,
-    Description,
-    Measurement,
-    has_settled,
-    measure_interleaved,
-)
+from mien.bench.measure import WINDOW, WINDOWS, Candidate, has_settled, measure_interleaved
+from mien.bench.measurement import Description, Launch, Measurement
 from mien.runtime.errors import InputError
 from mien.runtime.runner import Precision
 from mien.runtime.values import Image
@@ -65,7 +58,7 @@ def batches(n: int, *, batch: int = 1) -> list[Image]:
 
 def measured(latencies_ms: list[list[float]], *, batch: int = 1) -> Measurement:
     rounds = tuple(tuple(round(v * MS) for v in one_round) for one_round in latencies_ms)
-    return Measurement(make("a", lambda _: None, batch=batch).description, (MS,), rounds)
+    return Measurement(make("a", lambda _: None, batch=batch).description, (Launch((MS,), rounds),))
 
 
 def measure(candidates: Sequence[Candidate], inputs: Sequence[Image], **options: Any) -> list[Measurement]:
@@ -79,9 +72,9 @@ def test_known_delays_are_measured_exactly_and_the_warm_up_is_kept_apart() -> No
     delays = [float(v) for v in range(1, 101)]
     candidate = clock.candidate("a", iter(warm_up + delays), batch=2)
     (found,) = measure([candidate], batches(3, batch=2), rounds=10, calls_per_round=10, warm_up_calls=200, clock=clock)
-    assert found.warm_up_ns == tuple(round(v * MS) for v in warm_up)
+    assert found.launches[0].warm_up_ns == tuple(round(v * MS) for v in warm_up)
     assert found.calls_ns == tuple(round(v * MS) for v in delays)
-    assert [len(one_round) for one_round in found.latencies_ns] == [10] * 10
+    assert [len(one_round) for one_round in found.rounds_ns] == [10] * 10
     assert (found.p50_ms, found.p90_ms, found.p99_ms, found.max_ms) == (50, 90, 99, 100)
     assert found.spread == 90 / 50
     assert found.images_per_second == pytest.approx(2 * 100 / (sum(delays) / 1e3))
@@ -119,8 +112,8 @@ def test_a_warm_up_that_never_settles_is_capped() -> None:
         warm_up_calls=33,
         clock=clock,
     )
-    assert len(found.warm_up_ns) == 33
-    assert not has_settled(found.warm_up_ns)
+    assert len(found.launches[0].warm_up_ns) == 33
+    assert not has_settled(found.launches[0].warm_up_ns)
 
 
 def test_settled_means_equal_medians_of_whole_windows() -> None:
@@ -194,8 +187,8 @@ def test_ctrl_c_keeps_the_complete_rounds_of_all_candidates() -> None:
     candidates = [clock.candidate("a", cycle([1.0])), clock.candidate("b", interrupted())]
     inputs = batches(1)
     a, b = measure(candidates, inputs, rounds=9, calls_per_round=2, warm_up_calls=0, clock=clock)
-    assert a.latencies_ns == ((MS, MS),) * 2
-    assert b.latencies_ns == ((2 * MS, 2 * MS),) * 2
+    assert a.rounds_ns == ((MS, MS),) * 2
+    assert b.rounds_ns == ((2 * MS, 2 * MS),) * 2
 
 
 def test_ctrl_c_before_the_first_complete_round_goes_through() -> None:

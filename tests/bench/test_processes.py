@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mien.bench import processes
 from mien.bench.job import Job, name_of
-from mien.bench.measure import Level, interleave, warm_up
+from mien.bench.measure import interleave, warm_up
+from mien.bench.measurement import Level
 from mien.bench.processes import CandidateLost, CandidateProcess, Loss, RemoteRunner, last_words, loss_of
 from mien.bench.worker import peak_mib
 from mien.runtime.errors import ProcessLost
@@ -168,3 +170,16 @@ def test_peak_memory_is_not_the_parents(tmp_path: Path) -> None:
     if sys.platform == "linux":
         fallback = peak_mib(root=tmp_path / "nowhere")
         assert fallback is not None and fallback > 10
+
+
+def test_candidates_keep_their_memory_unless_the_user_chose_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LD_PRELOAD", *processes.GLIBC_KEEPS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(processes.platform, "libc_ver", lambda: ("glibc", "2.41"))
+    assert processes.allocator() == "glibc that keeps its memory"
+    assert processes._environment(1)["MALLOC_TRIM_THRESHOLD_"] == str(1 << 30)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert processes.allocator() == "glibc with MALLOC_TRIM_THRESHOLD_=131072"
+    assert processes._environment(1)["MALLOC_TRIM_THRESHOLD_"] == "131072"
+    monkeypatch.setattr(processes.platform, "libc_ver", lambda: ("", ""))
+    assert processes.allocator() == processes.SYSTEM_ALLOCATOR

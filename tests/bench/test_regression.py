@@ -7,11 +7,11 @@ import pytest
 
 from mien.bench.accuracy import Accuracy, Metric, mean_accuracy
 from mien.bench.environment import Environment
-from mien.bench.measure import Description, Measurement
+from mien.bench.measurement import Description, Launch, Measurement
 from mien.bench.parity import ParityGate, Unit, parity_of
 from mien.bench.processes import Loss
 from mien.bench.regression import Rule, compare_reports, parse_rule, vanished
-from mien.bench.report import BenchReport, Lost, Row, build_report
+from mien.bench.report import BenchReport, Course, Lost, Row, build_report
 from mien.runtime.errors import InputError
 from mien.runtime.runner import Precision
 
@@ -45,7 +45,7 @@ def report(seed: int, *, slower: float = 1.0, threads: int = 1, inputs: str = "a
         inputs_digest=inputs,
     )
     latencies = tuple(tuple(int(v) for v in one_round) for one_round in calls)
-    return BenchReport(MACHINE, (Row(Measurement(about, (2_000_000,), latencies)),))
+    return BenchReport(MACHINE, (Row(Measurement(about, (Launch((2_000_000,), latencies),))),))
 
 
 @pytest.mark.parametrize(("metric", "rounds"), [("p50", 20), ("mean", 20), ("p95", 80)])  # a tail needs more calls
@@ -58,6 +58,31 @@ def test_ten_percent_are_detected_and_no_change_is_not(metric: str, rounds: int)
 
     assert sum(breaks(seed, 1.1) for seed in range(20)) >= 19
     assert sum(breaks(seed, 1.0) for seed in range(20)) <= 1
+
+
+@pytest.mark.parametrize("between", [0.02, 0.04])
+def test_what_differs_from_launch_to_launch_is_no_change(between: float) -> None:
+    """Each of five processes is slower or faster as a whole; ten percent are seen where that is not more than noise."""
+    rule = parse_rule("p50>+5%")
+
+    def launched(seed: int, slower: float = 1.0) -> BenchReport:
+        ways = np.exp(np.random.default_rng(seed).normal(0, between, 5))
+        parts = [report(7 * seed + i, slower=slower * way, rounds=4).rows[0] for i, way in enumerate(ways)]
+        launches = tuple(part.measurement.launches[0] for part in parts)
+        return BenchReport(MACHINE, (replace(parts[0], measurement=replace(parts[0].measurement, launches=launches)),))
+
+    def breaks(seed: int, slower: float) -> bool:
+        old, new = launched(seed), launched(1000 + seed, slower)
+        return compare_reports(old, new, ["p50"])[0].breaks(rule)
+
+    assert sum(breaks(seed, 1.0) for seed in range(20)) <= 1
+    if between < 0.03:
+        assert sum(breaks(seed, 1.1) for seed in range(20)) >= 19
+
+
+def test_few_rounds_are_not_compared() -> None:
+    with pytest.raises(InputError, match=r"measured in 4 round\(s\), a comparison needs 5"):
+        compare_reports(report(0, rounds=4), report(1), ["p50"])
 
 
 def test_a_change_by_hand() -> None:
@@ -77,6 +102,9 @@ def test_different_things_are_not_compared_unless_told_to() -> None:
         with pytest.raises(InputError, match=reason):
             compare_reports(report(0), new, ["p50"])
         assert compare_reports(report(0), new, ["p50"], anyway=True)
+    kept, plain = (Course(rounds=20, calls_per_round=10, allocator=a) for a in ("kept", "plain"))
+    with pytest.raises(InputError, match="the memory allocator was kept, is plain"):
+        compare_reports(replace(report(0), course=kept), replace(other, course=plain), ["p50"])
     renamed = replace(other.rows[0].measurement.description, name="detector")
     nothing = BenchReport(MACHINE, (Row(replace(other.rows[0].measurement, description=renamed)),))
     with pytest.raises(InputError, match="no candidate in common"):

@@ -15,7 +15,7 @@ from mien.bench.accuracy import Metric, mean_accuracy
 from mien.bench.comparison import Ratio
 from mien.bench.environment import Environment
 from mien.bench.html_report import to_html
-from mien.bench.measure import Description, Measurement
+from mien.bench.measurement import Description, Launch, Measurement
 from mien.bench.parity import Parity, ParityGate, Unit, parity_of
 from mien.bench.processes import Loss
 from mien.bench.report import VERSION, BenchReport, Course, Details, Facts, Lost, Row, build_report
@@ -47,7 +47,7 @@ def measured(name: str, latency_ns: int, *, provider: str = "cpu", rounds: int =
     description = Description(
         name=name, model="landmarks", precision=Precision.FP16, provider=provider, batch=1, threads=0
     )
-    return Measurement(description, (latency_ns,) * 20, ((latency_ns,) * 10,) * rounds)
+    return Measurement(description, (Launch((latency_ns,) * 20, ((latency_ns,) * 10,) * rounds),))
 
 
 def report(parities: dict[str, ParityGate], *, rounds: int = 20) -> BenchReport:
@@ -163,14 +163,17 @@ def test_json_has_a_summary_for_readers() -> None:
         (broken(lambda raw: raw["environment"].update(load_average=[1.0])), "cannot be read"),
         (broken(lambda raw: raw.update(rows={})), "cannot be read"),
         (broken(lambda raw: raw.update(environment=None)), "cannot be read"),
-        (broken(lambda raw: raw["rows"][0]["measurement"].update(latencies_ns=[])), "at least one round"),
-        (broken(lambda raw: raw["rows"][0]["measurement"].update(latencies_ns=[[0]])), "above 0"),
         (
-            broken(lambda raw: raw["rows"][0]["measurement"].update(latencies_ns=[[1.5]])),
+            broken(lambda raw: raw["rows"][0]["measurement"]["launches"][0].update(latencies_ns=[])),
+            "at least one round",
+        ),
+        (broken(lambda raw: raw["rows"][0]["measurement"]["launches"][0].update(latencies_ns=[[0]])), "above 0"),
+        (
+            broken(lambda raw: raw["rows"][0]["measurement"]["launches"][0].update(latencies_ns=[[1.5]])),
             "wanted int, found '1.5'",
         ),
-        (broken(lambda raw: raw["rows"][0]["measurement"].update(latencies_ns=[["1"]])), "wanted int"),
-        (broken(lambda raw: raw["rows"][0]["measurement"].update(latencies_ns=[[True]])), "wanted int"),
+        (broken(lambda raw: raw["rows"][0]["measurement"]["launches"][0].update(latencies_ns=[["1"]])), "wanted int"),
+        (broken(lambda raw: raw["rows"][0]["measurement"]["launches"][0].update(latencies_ns=[[True]])), "wanted int"),
         (broken(lambda raw: raw["rows"][0]["measurement"]["description"].update(precision="fp8")), "fp8"),
         (
             broken(lambda raw: raw["rows"][0]["measurement"]["description"].update(name="ort")),
@@ -323,8 +326,25 @@ def test_a_lost_baseline_gives_no_ratio_and_says_so() -> None:
         replace(found, lost=(Lost(measured("ort", 1).description, Loss.CRASHED, "x"),))
 
 
-def test_the_version_before_is_read_and_knows_no_more() -> None:
-    old = json.loads(report({"ort": SAME}).to_json()) | {"version": 2}
+def version_3(found: BenchReport) -> dict[str, Any]:
+    """A report as version 3 wrote it: one launch, which it did not name, and no word of the allocator."""
+    old = json.loads(found.to_json()) | {"version": 3}
+    for row in old["rows"]:
+        (launch,) = row["measurement"].pop("launches")
+        row["measurement"] |= launch
+    if old["course"] is not None:
+        del old["course"]["launches"], old["course"]["allocator"]
+    return old
+
+
+def test_version_3_is_read() -> None:
+    course = Course(rounds=20, calls_per_round=10)
+    for found in (report({"ort": SAME}), replace(report({"ort": SAME}), course=course)):
+        assert BenchReport.from_json(json.dumps(version_3(found)), origin="a.json") == found
+
+
+def test_version_2_is_read_and_knows_no_more() -> None:
+    old = version_3(report({"ort": SAME})) | {"version": 2}
     for name in ("lost", "course"):
         del old[name]
     for name in ("gpu", "power_mode"):
@@ -338,7 +358,7 @@ def test_the_version_before_is_read_and_knows_no_more() -> None:
     assert BenchReport.from_json(json.dumps(old), origin="a.json") == report({"ort": SAME})
     with pytest.raises(InputError, match="lacks 'rows'"):
         BenchReport.from_json('{"format": "mien-bench", "version": 2}', origin="a.json")
-    with pytest.raises(InputError, match="wanted report version 3, found 1"):
+    with pytest.raises(InputError, match="wanted report version 4, found 1"):
         BenchReport.from_json('{"format": "mien-bench", "version": 1}', origin="a.json")
 
 

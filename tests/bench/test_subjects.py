@@ -13,7 +13,8 @@ import pytest
 
 from mien.bench.foreign import GIVEN, ForeignSubject, channel_axis, given_feeds, made_feeds, open_foreign
 from mien.bench.job import Job
-from mien.bench.measure import Level, time_calls
+from mien.bench.measure import time_calls
+from mien.bench.measurement import Level
 from mien.bench.subjects import ModelSubject, open_model, own_cost_us, picture_call
 from mien.runtime.demo_camera import DemoCamera
 from mien.runtime.errors import InputError, ModelError

@@ -19,13 +19,13 @@ from mien.bench import sensors
 from mien.bench.accuracy import Metric
 from mien.bench.environment import Environment, describe_environment
 from mien.bench.job import Job
-from mien.bench.measure import Level
+from mien.bench.measurement import Level
 from mien.bench.processes import Loss
 from mien.bench.report import BenchReport
 from mien.export import contest, examination
 from mien.export.accuracy import accuracy_of, folder_for
 from mien.export.benchmark import run_bench
-from mien.export.contest import BenchOptions, Contest
+from mien.export.contest import BenchOptions, Contest, shares
 from mien.export.entries import Plan
 from mien.export.evaluation import evaluate_landmarks
 from mien.export.evaluation_attributes import evaluate_age_gender
@@ -35,7 +35,7 @@ from mien.runtime.runner import Provider
 from mien.runtime.shipped import shipped_model
 from mien.runtime.spec import Task
 
-QUICK = BenchOptions(rounds=5, calls_per_round=2, baselines=(), timeout_s=120)
+QUICK = BenchOptions(rounds=5, calls_per_round=2, launches=1, baselines=(), timeout_s=120)
 ODD = Path(__file__).parents[1] / "bench"
 
 
@@ -55,7 +55,7 @@ def test_the_one_that_crashes_is_told_and_the_others_finish(monkeypatch: pytest.
             field.enter(OddPlan(model=fault, file=fault, path=tmp_path / fault, device="cpu"))
         report = field.measure(contest_environment())
     (row,) = report.rows
-    assert row.measurement.description.model == "landmarks" and len(row.measurement.latencies_ns) == 5
+    assert row.measurement.description.model == "landmarks" and len(row.measurement.rounds_ns) == 5
     assert {one.description.model: one.loss for one in report.lost} == {
         "aborts": Loss.CRASHED,
         "hangs": Loss.HUNG,
@@ -89,6 +89,43 @@ def test_a_pair_has_its_ratio(pair: Contest, caplog: pytest.LogCaptureFixture) -
     assert first.accuracy is None and "no accuracy of first" in caplog.text  # the folder holds no classes
 
 
+def test_each_launch_is_a_process_of_its_own(pair: Contest) -> None:
+    pair._options = replace(pair._options, rounds=5, launches=2)
+    pids = {entry.process.pid for entry in pair._entries.values()}
+    seen: list[tuple[int, int]] = []
+    report = pair.measure(contest_environment(), progress=lambda done, rounds: seen.append((done, rounds)))
+    assert seen == [(i, 5) for i in range(1, 6)]
+    for row in report.rows:
+        assert [len(launch.latencies_ns) for launch in row.measurement.launches] == [3, 2]
+        assert all(launch.warm_up_ns for launch in row.measurement.launches)
+    assert report.rows[1].ratio is not None and report.rows[1].ratio.rounds == 5
+    assert pids.isdisjoint(entry.process.pid for entry in pair._entries.values())
+    assert all(len(entry.cold_starts_ms) == 2 for entry in pair._entries.values())
+    assert report.course is not None and report.course.launches == 2 and len(report.course.readings) == 7
+    assert shares(20, 3) == [7, 7, 6] and shares(2, 5) == [1, 1]
+
+
+def test_ctrl_c_between_launches_keeps_the_launches_before(pair: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient() -> None:
+        raise KeyboardInterrupt
+
+    pair._options = replace(pair._options, rounds=10, launches=2)
+    monkeypatch.setattr(pair, "_launch_again", impatient)
+    report = pair.measure(contest_environment())
+    assert report.course is not None and report.course.interrupted
+    assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and report.rows[1].ratio is not None
+
+
+def test_one_that_does_not_come_up_again_is_lost(pair: Contest, tmp_path: Path) -> None:
+    pair._options = replace(pair._options, rounds=10, launches=2)
+    first, second = list(pair._entries)
+    entry = pair._entries[first]
+    pair._entries[first] = replace(entry, plan=replace(entry.plan, file="refuses"))
+    report = pair.measure(contest_environment())
+    assert [row.name for row in report.rows] == [second] and report.lost[0].loss is Loss.REFUSED
+    assert "no ratio: its baseline" in " ".join(report.rows[0].warnings)
+
+
 def test_outputs_that_cannot_be_compared_are_a_false_parity(pair: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
     def other_shapes(*_: object) -> None:
         raise CheckFailed("logits: the reference has shape (8, 1), the candidate (8, 2)")
@@ -105,7 +142,7 @@ def test_a_process_that_is_lost_behind_the_rounds_keeps_them(pair: Contest, monk
 
     monkeypatch.setattr(examination, "compare", gone)
     report = pair.measure(contest_environment())
-    assert [len(row.measurement.latencies_ns) for row in report.rows] == [5, 5] and not report.lost
+    assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and not report.lost
     assert report.rows[1].withheld == "its parity was not checked"
 
 
@@ -284,5 +321,5 @@ def test_ctrl_c_leaves_the_rounds_so_far_in_a_valid_report(tmp_path: Path) -> No
     report = BenchReport.from_json(out.read_text(encoding="utf-8"), origin="b.json")
     assert report.course is not None and report.course.interrupted and "interrupted before" in stdout
     (row,) = report.rows
-    assert 1 <= len(row.measurement.latencies_ns) < 100000 and row.facts.peak_mib is not None
+    assert 1 <= len(row.measurement.rounds_ns) < 100000 and row.facts.peak_mib is not None
     assert json.loads(out.read_text())["course"]["rounds"] == 100000 and page.read_text().startswith("<!doctype html>")

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from mien.bench.company import Company
+from mien.bench.sensors import Reading
+
+
+def readings(*busy_s: float | None, stolen_s: float | None = 0.0) -> Company:
+    given = iter(busy_s)
+    return Company(lambda: Reading(busy_s=next(given), stolen_s=stolen_s))
+
+
+def test_what_others_used_is_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 100.0, 110.0])
+    own = iter([0.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr("mien.bench.company.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("mien.bench.company.time.process_time", lambda: next(own))
+    company = readings(50.0, 62.0, 200.0, 214.0)
+    for candidates_s in (8.0, 10.0):  # 12 and 14 s were used in 10 s each, 1 s of them by this process
+        company.begin()
+        company.look()
+        company.end(candidates_s)
+    assert company.others_cores == pytest.approx((3 + 4) / 20)
+    assert company.stolen_cores == 0.0 and len(company.readings) == 4
+
+
+def test_what_is_not_known_once_is_not_known() -> None:
+    company = readings(1.0, 2.0, 3.0, 4.0, stolen_s=None)
+    company.begin()
+    company.look()
+    company.end(None)  # a candidate was lost, and its share with it
+    company.begin()
+    company.look()
+    company.end(1.0)
+    assert company.others_cores is None and company.stolen_cores is None
+    assert readings().others_cores is None
