@@ -26,7 +26,7 @@ class FrameQueue:
     kept for the consumer, who gets it after the frames that came before it. `abandon` is the consumer's way out.
     """
 
-    def __init__(self, policy: FramePolicy, *, capacity: int = 4) -> None:
+    def __init__(self, policy: FramePolicy, *, capacity: int = 2) -> None:
         self._policy = policy
         self._capacity = 1 if policy is FramePolicy.LATEST else capacity
         self._frames: deque[Frame] = deque()

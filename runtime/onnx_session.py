@@ -7,6 +7,7 @@ import io
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ def _session(path: Path, provider: Provider, options: Any, extra: Mapping[str, s
     on_gpu = provider is not Provider.CPU
     if on_gpu:
         preload()
+    else:
+        _register_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         with _quiet() if on_gpu else contextlib.nullcontext():
             session = ort.InferenceSession(str(path), options, providers=providers)
@@ -120,6 +124,14 @@ def _session(path: Path, provider: Provider, options: Any, extra: Mapping[str, s
             f"{why_not(name)}"
         )
     return session
+
+
+@cache
+def _register_arena() -> None:
+    """One arena for all sessions on the CPU: a pipeline's models run in turn, and need not each keep working memory."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    as_requested = ort.OrtArenaCfg({"arena_extend_strategy": 1})  # and not the next power of two
+    ort.create_and_register_allocator(memory, as_requested)
 
 
 @contextlib.contextmanager
