@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,26 @@ from typing import Any
 try:
     from mien.export import bundle_commands
     from mien.export.bench_commands import bench_app, numbers
+    from mien.export.cli_options import (
+        AGE_GENDER,
+        AS_JSON,
+        ATTRIBUTES,
+        BUNDLE,
+        DETECTOR,
+        MAX_SIDE,
+        MODEL,
+        PRECISION,
+        PROVIDER,
+        THREADS,
+    )
+    from mien.export.evaluate_commands import evaluate_app
     from mien.export.messages import needs_torch, say, stderr
+    from mien.export.opening import open_pipeline, open_runner
     from mien.export.train_commands import train_app
-    from mien.runtime.detector import DEFAULT_MAX_SIDE, LIVE_MAX_SIDE
+    from mien.runtime.detector import LIVE_MAX_SIDE
     from mien.runtime.engine_build import DEFAULT_BATCH, DEFAULT_WORKSPACE_MB, DETECTOR_MAX_SIDE
     from mien.runtime.errors import CheckFailed, InputError, MienError
-    from mien.runtime.runner import DEFAULT_THREADS, Precision, Provider
+    from mien.runtime.runner import Precision, Provider
     from mien.runtime.spec import Task
 except ModuleNotFoundError as missing:
     if missing.name not in ("mien", "cv2", "onnxruntime"):
@@ -39,7 +53,7 @@ import cv2
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import Progress, track
+from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -66,12 +80,6 @@ class Int8Preset(str, Enum):
     TENSORRT = "tensorrt"
 
 
-class Peer(str, Enum):
-    """Whose landmarks to measure beside mien's."""
-
-    FACE_ALIGNMENT = "face-alignment"
-
-
 app = typer.Typer(
     name="mien",
     cls=ErrorsInOneLine,
@@ -81,7 +89,6 @@ app = typer.Typer(
     help="Face landmarks at the edge: train in PyTorch, export to ONNX, run and measure on ONNX Runtime.",
     epilog="Start with: [bold]mien webcam --source demo[/bold]",
 )
-evaluate_app = typer.Typer(no_args_is_help=True, help="Measure a model's accuracy on labelled pictures.")
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
 app.add_typer(evaluate_app, name="evaluate")
@@ -100,24 +107,6 @@ def options(
     logger = logging.getLogger("mien")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
-
-
-# Options that several commands share.
-DATA = typer.Option(..., "--data", help="Folder with images and labels.", show_default=False)
-MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.pt); default: the shipped one.")
-DETECTOR = typer.Option(None, "--detector", help="Detector of mien or a YuNet file; default: the shipped one.")
-DETECTOR_MODEL = typer.Option(None, "--model", help="Detector of mien or a YuNet file; default: the shipped one.")
-AGE_GENDER = typer.Option(None, "--age-gender", help="Age and gender model; default: the shipped one.")
-BUNDLE = typer.Option(None, "--bundle", help="Take all models from a file of mien bundle.")
-PRECISION = typer.Option(Precision.FP32, "--precision", help="Which models of the bundle.")
-ATTRIBUTES = typer.Option(True, "--attributes/--no-attributes", help="Tell age and gender.")
-PROVIDER = typer.Option(Provider.AUTO, "--provider", help="What runs the models; auto takes the fastest that works.")
-THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads of one operator; 0: all cores.")
-MAX_SIDE = typer.Option(
-    DEFAULT_MAX_SIDE, "--max-side", min=64, help="Detect on pictures reduced to this longer side, px."
-)
-AS_JSON = typer.Option(False, "--json", help="Print JSON.")
-HELD_OUT = typer.Option(False, "--held-out", help="Only what mien train holds out of this folder for validation.")
 
 
 @app.command(epilog="mien export runs/landmarks/best.pt -o landmarks.onnx --data landmarks68")
@@ -224,7 +213,10 @@ def predict(
     if model is not None and task_of(model) is Task.CLASSIFY:
         if draw or view3d or age_gender or detector or bundle:
             raise InputError("--draw, --view3d, --detector, --age-gender and --bundle are for faces, not a classifier")
-        with open_runner(model, "", provider=provider, threads=share.threads) as runner, progress_bar(target) as show:
+        with (
+            open_runner(model, provider=provider, threads=share.threads) as runner,
+            progress_bar(target) as show,
+        ):
             failures = classify_pictures(runner, inputs, json_target=target, workers=share.workers, progress=show)
         report_failures(failures)
         return
@@ -266,7 +258,7 @@ def progress_bar(json_target: str) -> Iterator[Callable[[int, int], None]]:
 
 def task_of(model: Path) -> Task:
     """What a model file or checkpoint is for."""
-    with open_runner(model, "", provider=Provider.CPU, threads=1) as runner:
+    with open_runner(model, provider=Provider.CPU, threads=1) as runner:
         task: Task = runner.spec.task
         return task
 
@@ -418,140 +410,6 @@ def print_summary(summary: Any, output: Path | None) -> None:
         say(f"wrote {output}")
 
 
-@evaluate_app.command("landmarks", epilog="mien evaluate landmarks --data landmarks68 --held-out --json")
-def evaluate_landmarks(
-    data: Path = DATA,
-    model: Path | None = MODEL,
-    held_out: bool = HELD_OUT,
-    detect: bool = typer.Option(False, "--detect", help="Measure the whole pipeline instead of labelled crops."),
-    against: Peer | None = typer.Option(
-        None, "--against", help="Measure this package too, if installed; it downloads its weights."
-    ),
-    detector: Path | None = DETECTOR,
-    provider: Provider = PROVIDER,
-    threads: int = THREADS,
-    as_json: bool = AS_JSON,
-) -> None:
-    """NME, AUC@8 and FR@8 of landmarks, in all and by source."""
-    from mien.export.evaluation import evaluate_landmarks as evaluate
-    from mien.export.evaluation import evaluate_pipeline
-
-    if detect:
-        with open_pipeline(model, detector, provider=provider, threads=threads, max_side=DEFAULT_MAX_SIDE) as pipeline:
-            summary = evaluate_pipeline(pipeline, data, validation_only=held_out, progress=progress)
-    else:
-        with open_runner(model, "landmarks", provider=provider, threads=threads) as runner:
-            summary = evaluate(runner, data, validation_only=held_out, progress=progress)
-    summary = {"model": model.name if model else "shipped", **summary}
-    if against is not None:
-        from mien.export.against_face_alignment import evaluate_face_alignment
-
-        peer = evaluate_face_alignment(data, validation_only=held_out, progress=progress)
-        summary[against.value] = {k: peer[k] for k in ("count", "nme", "auc8", "fr8")}
-    print_evaluation(summary, as_json)
-
-
-@evaluate_app.command("detector", epilog="mien evaluate detector --data faces --held-out --json")
-def evaluate_detector(
-    data: Path = DATA,
-    model: Path | None = DETECTOR_MODEL,
-    held_out: bool = HELD_OUT,
-    provider: Provider = PROVIDER,
-    threads: int = THREADS,
-    max_side: int = MAX_SIDE,
-    as_json: bool = AS_JSON,
-) -> None:
-    """AP50, recall and precision of a detector, by smallest size of face."""
-    from mien.export.accuracy import LOWEST_SCORE
-    from mien.export.evaluation import evaluate_detector as evaluate
-    from mien.runtime.detector import open_detector
-    from mien.runtime.shipped import shipped_model
-
-    found = open_detector(
-        model or shipped_model("detector"),
-        provider=provider,
-        threads=threads,
-        max_side=max_side,
-        min_score=LOWEST_SCORE,
-    )
-    summary = evaluate(found, data, validation_only=held_out, progress=progress)
-    print_evaluation({"model": model.name if model else "shipped", **summary}, as_json)
-
-
-@evaluate_app.command("age-gender", epilog="mien evaluate age-gender --data age_gender --held-out --json")
-def evaluate_age_gender(
-    data: Path = DATA,
-    model: Path | None = MODEL,
-    held_out: bool = HELD_OUT,
-    detect: bool = typer.Option(False, "--detect", help="Measure the whole pipeline instead of given crops."),
-    detector: Path | None = DETECTOR,
-    provider: Provider = PROVIDER,
-    threads: int = THREADS,
-    as_json: bool = AS_JSON,
-) -> None:
-    """MAE, CS@5, gender accuracy and its calibration, in all and by decade."""
-    from mien.export.evaluation_attributes import evaluate_age_gender as evaluate
-    from mien.export.evaluation_attributes import evaluate_age_gender_pipeline
-
-    if detect:
-        with open_pipeline(
-            None, detector, model, attributes=True, provider=provider, threads=threads, max_side=DEFAULT_MAX_SIDE
-        ) as pipeline:
-            summary = evaluate_age_gender_pipeline(pipeline, data, validation_only=held_out, progress=progress)
-    else:
-        with open_runner(model, "age_gender", provider=provider, threads=threads) as runner:
-            summary = evaluate(runner, data, validation_only=held_out, progress=progress)
-    print_evaluation({"model": model.name if model else "shipped", **summary}, as_json)
-
-
-@evaluate_app.command("classify", epilog="mien evaluate classify --model pets.onnx --data cats_dogs --held-out")
-def evaluate_classify(
-    data: Path = typer.Option(..., "--data", help="Folder of a folder a class.", show_default=False),
-    model: Path = typer.Option(..., "--model", help="Model file (.onnx) or checkpoint (.pt).", show_default=False),
-    held_out: bool = HELD_OUT,
-    provider: Provider = PROVIDER,
-    threads: int = THREADS,
-    as_json: bool = AS_JSON,
-) -> None:
-    """Accuracy of a classifier, in all and by class."""
-    from mien.export.evaluation_attributes import evaluate_classes
-
-    with open_runner(model, "", provider=provider, threads=threads) as runner:
-        summary = evaluate_classes(runner, data, validation_only=held_out, progress=progress)
-    print_evaluation({"model": model.name, **summary}, as_json)
-
-
-def print_evaluation(summary: dict[str, Any], as_json: bool) -> None:
-    """Print a summary for people or for programs; pictures that could not be read end with exit code 2."""
-    for message in summary["unreadable"]:
-        say(f"skipped: {message}", style="red")
-    if as_json:
-        print(json.dumps(summary))
-    else:
-        print_tables({k: v for k, v in summary.items() if k != "unreadable"})
-    if summary["unreadable"]:
-        raise typer.Exit(2)
-
-
-def print_tables(summary: dict[str, Any]) -> None:
-    """Print single figures on one line, and groups of them as tables."""
-    groups = {k: v if _nested(v) else {"": v} for k, v in summary.items() if isinstance(v, dict)}
-    flat = {k: v for k, v in summary.items() if not isinstance(v, dict)}
-    print("  ".join(f"{k}: {v}" for k, v in flat.items()))
-    for title, rows in groups.items():
-        table = Table(title=title)
-        first = next(iter(rows.values()))
-        for heading in ("", *first):
-            table.add_column(heading, justify="right")
-        for name, row in rows.items():
-            table.add_row(name, *(str(v) for v in row.values()))
-        Console().print(table)
-
-
-def _nested(rows: dict[str, Any]) -> bool:
-    return isinstance(next(iter(rows.values())), dict)
-
-
 @app.command(epilog="mien info landmarks.onnx")
 def info(
     model: Path = typer.Argument(..., help="Model file (.onnx) or checkpoint (.pt)."),
@@ -559,7 +417,7 @@ def info(
     as_json: bool = AS_JSON,
 ) -> None:
     """What a model file says of itself, and what runs it here, node by node."""
-    with open_runner(model, "", provider=provider, threads=1) as runner:
+    with open_runner(model, provider=provider, threads=1) as runner:
         row = json.loads(runner.spec.to_json()) | {
             "provider": runner.provider,
             "precision": runner.precision.value,
@@ -616,60 +474,6 @@ def doctor(as_json: bool = AS_JSON) -> None:
 
 app.command(epilog="mien bundle -o face.mien")(bundle_commands.bundle)
 app.command(epilog="mien verify face.mien --json")(bundle_commands.verify)
-
-
-def open_pipeline(
-    model: Path | None,
-    detector: Path | None,
-    age_gender: Path | None = None,
-    *,
-    bundle: Path | None = None,
-    precision: Precision = Precision.FP32,
-    attributes: bool = False,
-    provider: Provider,
-    threads: int,
-    max_side: int,
-) -> Any:
-    """Open the models of a pipeline; but for the detector they may be checkpoints, which run in eager PyTorch."""
-    from mien.runtime.detector import open_detector
-    from mien.runtime.pipeline import Pipeline
-    from mien.runtime.shipped import shipped_model
-
-    if bundle is not None or precision is not Precision.FP32:
-        return Pipeline.load(
-            model=model,
-            detector=detector,
-            age_gender=age_gender,
-            bundle=bundle,
-            precision=precision,
-            attributes=attributes,
-            provider=provider,
-            threads=threads,
-            max_side=max_side,
-        )
-    found = open_detector(detector or shipped_model("detector"), provider=provider, threads=threads, max_side=max_side)
-    points = open_runner(model, "landmarks", provider=provider, threads=threads)
-    attributes = attributes or age_gender is not None
-    known = open_runner(age_gender, "age_gender", provider=provider, threads=threads) if attributes else None
-    return Pipeline(found, points, known)
-
-
-def open_runner(model: Path | None, shipped: str, *, provider: Provider, threads: int) -> Any:
-    """Open a model file on ONNX Runtime, or a checkpoint in eager PyTorch."""
-    from mien.runtime.open_model import open_model
-    from mien.runtime.shipped import shipped_model
-
-    path = model or shipped_model(shipped)
-    if path.suffix == ".pt":
-        with needs_torch():
-            from mien.export.eager_runner import EagerRunner
-        return EagerRunner(path, threads=threads)
-    return open_model(path, provider=provider, threads=threads)
-
-
-def progress(items: Sequence[Any], title: str) -> Iterable[Any]:
-    """A progress bar on standard error."""
-    return track(items, description=title, console=stderr, transient=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -58,9 +58,11 @@ class Pipeline:
         threads: int = DEFAULT_THREADS,
         max_side: int = DEFAULT_MAX_SIDE,
         min_score: float | None = None,
+        open_runner: Callable[..., Runner] = open_model,
     ) -> Pipeline:
         """Open the shipped models, or others. attributes: tell age and gender too.
 
+        open_runner: opens all but the detector, as `open_model` does; a program with runners of its own gives another.
         bundle: file of ``mien bundle`` to take all models from, those of `precision`; one without a model of age and
         gender leaves them unknown.
 
@@ -84,6 +86,7 @@ class Pipeline:
                     threads=threads,
                     max_side=max_side,
                     min_score=min_score,
+                    open_runner=open_runner,
                 )
         found = open_detector(
             detector or shipped_model("detector"),
@@ -92,10 +95,10 @@ class Pipeline:
             max_side=max_side,
             min_score=min_score,
         )
-        points = open_model(model or shipped_model("landmarks"), provider=provider, threads=threads)
+        points = open_runner(model or shipped_model("landmarks"), provider=provider, threads=threads)
         if not attributes:
             return cls(found, points)
-        known = open_model(age_gender or shipped_model("age_gender"), provider=provider, threads=threads)
+        known = open_runner(age_gender or shipped_model("age_gender"), provider=provider, threads=threads)
         return cls(found, points, known)
 
     def __call__(self, image: Image) -> Faces:
