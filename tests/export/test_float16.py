@@ -47,16 +47,17 @@ def weight(name: str, *shape: int, scale: float = 0.2) -> onnx.TensorProto:
 
 def model_with_if() -> onnx.ModelProto:
     """image → Conv → If, whose branches take the convolution's output and a weight of the graph around → Conv."""
-    then = helper.make_graph(
-        [helper.make_node("Conv", ["x", "c"], ["t"], pads=[1, 1, 1, 1])], "then", [], [value("t", None)]
-    )
-    other = helper.make_graph([helper.make_node("Mul", ["x", "a_mean"], ["e"])], "else", [], [value("e", None)])
+    branches = [
+        helper.make_graph(
+            [helper.make_node("Conv", ["x", kernel], [out], pads=[1, 1, 1, 1])], out, [], [value(out, None)]
+        )
+        for kernel, out in (("c", "then"), ("a", "else"))
+    ]
     nodes = [
-        helper.make_node("ReduceMean", ["a"], ["a_mean"], keepdims=0),
         helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
         helper.make_node("Greater", ["mean", "half"], ["bright"]),
         helper.make_node("Conv", ["image", "a"], ["x"], pads=[1, 1, 1, 1]),
-        helper.make_node("If", ["bright"], ["y"], then_branch=then, else_branch=other),
+        helper.make_node("If", ["bright"], ["y"], then_branch=branches[0], else_branch=branches[1]),
         helper.make_node("Conv", ["y", "bb"], ["out"], pads=[1, 1, 1, 1]),
     ]
     half = numpy_helper.from_array(np.float32(0.5), "half")
