@@ -109,23 +109,43 @@ def options(
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
 
 
-@app.command(epilog="mien export runs/landmarks/best.pt -o landmarks.onnx --data landmarks68")
+@app.command(
+    epilog="mien export runs/landmarks/best.pt -o landmarks.onnx --data landmarks68; "
+    "mien export anybody.onnx -o anybody16.onnx --precision fp16"
+)
 def export(
-    source: Path = typer.Argument(..., help="Checkpoint (.pt) of mien train, or a float32 model file (.onnx) of mien."),
+    source: Path = typer.Argument(..., help="Checkpoint (.pt) of mien train, or a float32 model file (.onnx)."),
     output: Path = typer.Option(..., "--output", "-o", help="Model file to write.", show_default=False),
     precision: Precision = typer.Option(Precision.FP32, "--precision", help="In what numbers the file computes."),
     calibrate: Path | None = typer.Option(None, "--calibrate", help="int8: folder of pictures to calibrate on."),
     preset: Int8Preset = typer.Option(Int8Preset.CPU, "--preset", help="int8: for which runtime."),
     allow_slow: bool = typer.Option(False, "--allow-slow", help="int8: keep the file also if it gains little here."),
     data: Path | None = typer.Option(None, "--data", help="Folder to compare on; default: the demo picture."),
+    feed: Path | None = typer.Option(
+        None, "--input", help="Arrays (.npz, by input name) to compare a foreign file on.", show_default=False
+    ),
 ) -> None:
-    """Export a checkpoint to ONNX. The file is only kept if it computes what PyTorch computes."""
+    """Export a checkpoint to ONNX. The file is only kept if it computes what PyTorch computes.
+
+    A file without mien's metadata can be converted to fp16; it is kept if every output stays what it was.
+    """
     with needs_torch():
+        from mien.export.foreign_float16 import convert_foreign, is_foreign
         from mien.export.parity_gate import describe
         from mien.export.quantise import Preset
         from mien.export.to_onnx import Int8Options, export_onnx
-    if precision is not Precision.INT8 and (allow_slow or preset is not Int8Preset.CPU):
-        raise InputError("--allow-slow and --preset are for --precision int8")
+    if precision is not Precision.INT8 and (allow_slow or calibrate is not None or preset is not Int8Preset.CPU):
+        raise InputError("--calibrate, --allow-slow and --preset are for --precision int8")
+    if source.suffix == ".onnx" and is_foreign(source):
+        foreign = convert_foreign(source, output, precision=precision, data=data, feed=feed)
+        say(f"parity holds: {foreign.parity}; compared on {foreign.compared_on}")
+        sizes = f"{foreign.size_bytes / 1e6:.2f} MB, from {foreign.source_bytes / 1e6:.2f}"
+        say(f"{foreign.path}: {sizes}; next: mien bench {foreign.path}")
+        return
+    if feed is not None:
+        raise InputError(
+            f"--input is for a file without mien's metadata; {source} is compared on pictures (--data DIR)"
+        )
     int8 = Int8Options(calibrate, Preset(preset.value), allow_slow) if calibrate is not None else None
     done = export_onnx(source, output, data=data, precision=precision, int8=int8)
     say(f"parity holds: {describe(done.parities)}")

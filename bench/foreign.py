@@ -54,21 +54,8 @@ class ForeignSubject:
 
     def bind(self, material: Material) -> tuple[str, str]:
         """See `Subject`: ``picture_0`` … to make images from, and ``given_NAME`` for what the user gave."""
-        wanted = {i.name: (list(i.shape), i.type) for i in self._session.get_inputs()}
-        given = {name[len(GIVEN) :]: a for name, a in material.items() if name.startswith(GIVEN)}
-        if given:
-            self._feeds = given_feeds(given, {name: len(shape) for name, (shape, _) in wanted.items()})
-            note = "inputs from the given file"
-        else:
-            pictures = [a for name, a in sorted(material.items()) if name.startswith("picture_")]
-            self._feeds, note = made_feeds(wanted, pictures, batch=self._job.batch)
-        try:
-            self._session.run(None, self._feeds[0])
-        except (Fail, InvalidArgument, OrtRuntimeException) as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise InputError(
-                f"{self._job.path} does not take these inputs ({reason}); give others with --input FILE.npz"
-            ) from error
+        self._feeds, note = feeds_for(self._session, material, batch=self._job.batch)
+        answers(self._session, self._feeds[0], origin=self._job.path)
         return digest_of([a for feed in self._feeds for a in feed.values()]), note
 
     def time_calls(self, first: int, count: int) -> Turn:
@@ -101,6 +88,37 @@ def open_foreign(job: Job) -> Subject:
     if METADATA_KEY in opened.session.get_modelmeta().custom_metadata_map:
         raise ModelError(f"{job.path} is mien's own")
     return ForeignSubject(opened.session, opened.provider, job)
+
+
+def feeds_for(session: Any, material: Material, *, batch: int) -> tuple[list[Feed], str]:
+    """Feeds of a session's inputs, and a line on where they come from. material: see `ForeignSubject.bind`.
+
+    Raises:
+        InputError: what was given does not fit the inputs, or one of them cannot be made.
+    """
+    wanted = {i.name: (list(i.shape), i.type) for i in session.get_inputs()}
+    given = {name[len(GIVEN) :]: a for name, a in material.items() if name.startswith(GIVEN)}
+    if given:
+        return given_feeds(
+            given, {name: len(shape) for name, (shape, _) in wanted.items()}
+        ), "inputs from the given file"
+    pictures = [a for name, a in sorted(material.items()) if name.startswith("picture_")]
+    return made_feeds(wanted, pictures, batch=batch)
+
+
+def answers(session: Any, feed: Feed, *, origin: str | Path) -> list[Any]:
+    """What a session answers to a feed: its outputs in their order.
+
+    Raises:
+        InputError: it does not take it.
+    """
+    try:
+        return list(session.run(None, feed))
+    except (Fail, InvalidArgument, OrtRuntimeException) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(
+            f"{origin} does not take these inputs ({reason}); give others with --input FILE.npz"
+        ) from error
 
 
 def made_feeds(

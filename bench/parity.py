@@ -29,6 +29,8 @@ class Unit(str, Enum):
     SCORE = "score"
     NME = "NME %"
     YEARS = "years"
+    SCALE = "% of its largest value"
+    UNEQUAL = "% of a call's values unequal"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from ..bench.foreign import GIVEN
 from ..bench.job import save_arrays
 from ..bench.measure import check_pictures
 from ..bench.measurement import Level
+from ..bench.subjects import Material
 from ..runtime.errors import InputError
 from ..runtime.spec import ModelSpec, Task
 from ..runtime.values import Image
@@ -66,11 +67,7 @@ class BenchInputs:
         """
         path = self._folder / "foreign.npz"
         if not path.is_file():
-            if self._feed is not None:
-                save_arrays(path, {f"{GIVEN}{name}": array for name, array in _read_feed(self._feed).items()})
-            else:
-                pictures = sample_pictures(INPUTS, data=next(iter(self._data), None))
-                save_arrays(path, {f"picture_{i}": picture for i, picture in enumerate(pictures)})
+            save_arrays(path, foreign_material(INPUTS, feed=self._feed, data=next(iter(self._data), None)))
         return path
 
     def folder_of(self, spec: ModelSpec) -> Path | None:
@@ -84,6 +81,17 @@ class BenchInputs:
             return sample_portraits(INPUTS, data=data)
         pictures = tuple(sample_pictures(INPUTS, data=data))  # which need not show a face
         return Portraits(pictures, np.zeros((INPUTS, 4)), np.zeros((INPUTS, 68, 3)))
+
+
+def foreign_material(count: int, *, feed: Path | None, data: Path | None) -> Material:
+    """The arrays in the user's file, else `count` pictures of a folder or the demo; see `bench.foreign.feeds_for`.
+
+    Raises:
+        InputError: the given file holds no arrays, or the folder no pictures.
+    """
+    if feed is not None:
+        return {f"{GIVEN}{name}": array for name, array in _read_feed(feed).items()}
+    return {f"picture_{i}": picture for i, picture in enumerate(sample_pictures(count, data=data))}
 
 
 def _key(spec: ModelSpec) -> str:

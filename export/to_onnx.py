@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,7 @@ import torch
 from ..bench.comparison import Ratio, paired_ratio
 from ..bench.measure import Candidate, measure_interleaved
 from ..bench.parity import ParityGate
-from ..runtime.errors import CheckFailed, InputError, ModelError, OutputError
-from ..runtime.files import check_writable
+from ..runtime.errors import CheckFailed, InputError, ModelError
 from ..runtime.onnx_runner import INPUT, OnnxRunner
 from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.spec import METADATA_KEY, ModelSpec, Task
@@ -23,7 +21,7 @@ from .checkpoint import load_checkpoint
 from .eager_runner import EagerRunner
 from .float16 import float16_model
 from .networks import build_network
-from .parity_gate import gate
+from .parity_gate import check_target, gate, kept_if_passed
 from .quantise import CALIBRATION_IMAGES, Preset, by_sensitivity, quantise
 from .reduce_precision import halved
 from .samples import sample_batch
@@ -80,20 +78,13 @@ def export_onnx(
         raise InputError("int8 needs a folder of pictures: --precision int8 --calibrate DIR")
     if precision is not Precision.INT8 and int8 is not None:
         raise InputError(f"--calibrate is for int8, not for {precision.value}")
-    if target.suffix != ".onnx" or target.resolve() == source.resolve():
-        raise OutputError(f"wanted another file, NAME.onnx, to write to; found {target}")
-    check_writable(target)
-    with reference_runner(source) as reference:
-        partial = target.with_name(f"{target.stem}.partial.onnx")
-        try:
-            if int8 is None:
-                _write_float(source, partial, reference.spec, precision)
-                made = Exported(target, reference.spec, 0, gate(partial, reference, data=data))
-            else:
-                made = _write_int8(source, partial, reference, int8, data)
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+    check_target(source, target)
+    with reference_runner(source) as reference, kept_if_passed(target) as partial:
+        if int8 is None:
+            _write_float(source, partial, reference.spec, precision)
+            made = Exported(target, reference.spec, 0, gate(partial, reference, data=data))
+        else:
+            made = _write_int8(source, partial, reference, int8, data)
     return replace(made, path=target, size_bytes=target.stat().st_size)
 
 
@@ -117,6 +108,7 @@ def _write_float(source: Path, target: Path, spec: ModelSpec, precision: Precisi
         model = onnx.load(source)
         if precision is Precision.FP16:
             model = float16_model(model)
+            onnx.checker.check_model(model)
         onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
         onnx.save(model, str(target))
         return

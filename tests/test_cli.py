@@ -236,6 +236,27 @@ def test_foreign_models_are_told_apart(tmp_path: Path) -> None:
     assert "not a model that ONNX Runtime can load" in one_line(mien("info", path, code=2))
 
 
+def test_a_foreign_file_is_converted_to_fp16_alone(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", 64]) for n in "xy")
+    weights = onnx.numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
+    foreign = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "g", [x], [y], [weights]),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    path, half, feed = tmp_path / "any.onnx", tmp_path / "half.onnx", tmp_path / "feed.npz"
+    onnx.save(foreign, path)
+    np.savez(feed, x=np.random.default_rng(0).normal(size=(3, 2, 64)).astype(np.float32))
+    told = mien("export", path, "-o", half, "--precision", "fp16", "--input", feed).stderr
+    assert "parity holds: y 0.0" in told and "% of its largest value (tolerance 2); compared on 3 calls" in told
+    assert "half.onnx: 0.01 MB, from 0.02; next: mien bench" in told and half.is_file()
+    assert "nothing says how that is" in one_line(mien("export", path, "-o", half, "--precision", "int8", code=2))
+    assert "is for a file without mien's metadata" in one_line(
+        mien("export", shipped_model("landmarks"), "-o", half, "--input", feed, code=2)
+    )
+
+
 def test_no_window_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

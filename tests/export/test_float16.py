@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mien.export.float16 import float16_model, sort_nodes
+from mien.export.float16 import float16_model, sort_nodes, stored_in_half, weights_as_initializers
 from mien.runtime.shipped import shipped_model
 
 
@@ -34,6 +34,37 @@ def model_with_tail() -> onnx.ModelProto:
         [*weights, far, tiny],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def value(name: str, shape: list[int | str] | None, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def weight(name: str, *shape: int, scale: float = 0.2) -> onnx.TensorProto:
+    rng = np.random.default_rng(len(name))
+    return numpy_helper.from_array(rng.normal(0, scale, shape).astype(np.float32), name)
+
+
+def model_with_if() -> onnx.ModelProto:
+    """image → Conv → If, whose branches take the convolution's output and a weight of the graph around → Conv."""
+    branches = [
+        helper.make_graph(
+            [helper.make_node("Conv", ["x", kernel], [out], pads=[1, 1, 1, 1])], out, [], [value(out, None)]
+        )
+        for kernel, out in (("c", "then"), ("a", "else"))
+    ]
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["mean"], keepdims=0),
+        helper.make_node("Greater", ["mean", "half"], ["bright"]),
+        helper.make_node("Conv", ["image", "a"], ["x"], pads=[1, 1, 1, 1]),
+        helper.make_node("If", ["bright"], ["y"], then_branch=branches[0], else_branch=branches[1]),
+        helper.make_node("Conv", ["y", "bb"], ["out"], pads=[1, 1, 1, 1]),
+    ]
+    half = numpy_helper.from_array(np.float32(0.5), "half")
+    weights = [weight("a", 3, 3, 3, 3), weight("bb", 3, 3, 3, 3), weight("c", 3, 3, 3, 3), half]
+    shape: list[int | str] = [1, 3, 8, 8]
+    graph = helper.make_graph(nodes, "if", [value("image", shape)], [value("out", shape)], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
 def run(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
@@ -82,3 +113,61 @@ def test_nodes_are_sorted_and_a_cycle_is_refused() -> None:
     model.graph.node[0].input[0] = "out"
     with pytest.raises(ValueError, match="cycle"):
         sort_nodes(model.graph)
+
+
+def test_subgraphs_take_float_from_around_them() -> None:
+    half = float16_model(model_with_if())
+    onnx.checker.check_model(half)
+    kinds = {t.name: t.data_type for t in half.graph.initializer}
+    assert kinds["bb"] == TensorProto.FLOAT16 and kinds["c"] == TensorProto.FLOAT
+    for level in (0.2, 0.8):  # both branches
+        image = np.full((1, 3, 8, 8), level, np.float32)
+        np.testing.assert_allclose(run(half, image), run(model_with_if(), image), atol=5e-3)
+
+
+def test_constants_and_inputs_with_a_default_become_weights() -> None:
+    model = model_with_tail()
+    model.ir_version = 3
+    model.graph.input.append(value("a", [3, 3, 3, 3]))
+    moved = next(t for t in model.graph.initializer if t.name == "b")
+    constant = helper.make_node("Constant", [], ["b"], value=moved)
+    model.graph.node.insert(0, constant)
+    model.graph.initializer.remove(moved)
+    weights_as_initializers(model)
+    assert [i.name for i in model.graph.input] == ["image"] and model.ir_version == 4
+    kinds = {t.name: t.data_type for t in float16_model(model).graph.initializer}
+    assert kinds["a"] == kinds["b"] == TensorProto.FLOAT16
+
+
+def test_a_constant_that_is_an_output_stays() -> None:
+    model = model_with_tail()
+    model.graph.node.append(helper.make_node("Constant", [], ["k"], value=weight("k", 2)))
+    model.graph.output.append(value("k", [2]))
+    onnx.checker.check_model(float16_model(model))
+
+
+def test_functions_are_looked_into() -> None:
+    body = [helper.make_node("MatMul", ["p", "q"], ["m"]), helper.make_node("Relu", ["m"], ["r"])]
+    block = helper.make_function("local", "Block", ["p", "q"], ["r"], body, [helper.make_opsetid("", 17)])
+    nodes = [helper.make_node("Block", ["image", "a"], ["out"], domain="local")]
+    graph = helper.make_graph(nodes, "f", [value("image", ["n", 8])], [value("out", ["n", 8])], [weight("a", 8, 8)])
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    model = helper.make_model(graph, opset_imports=domains, functions=[block], ir_version=9)
+    half = float16_model(model)
+    assert [t.data_type for t in half.graph.initializer] == [TensorProto.FLOAT16]
+
+
+def test_a_copy_that_stores_halves_rounds_and_overflows() -> None:
+    """What a GPU would do, and ONNX Runtime's CPU does not: 64 · 3000 is more than a half holds."""
+    nodes = [helper.make_node("MatMul", ["image", "a"], ["x"]), helper.make_node("MatMul", ["x", "b"], ["out"])]
+    large = numpy_helper.from_array(np.full((64, 4), 3000, np.float32), "a")
+    small = numpy_helper.from_array(np.full((4, 4), 1e-4, np.float32), "b")
+    graph = helper.make_graph(nodes, "g", [value("image", ["n", 64])], [value("out", ["n", 4])], [large, small])
+    half = float16_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    storing = ort.InferenceSession(stored_in_half(half).SerializeToString(), options, ["CPUExecutionProvider"])
+    assert np.isinf(storing.run(None, {"image": np.ones((1, 64), np.float32)})[0]).all()
+    (few,) = storing.run(None, {"image": np.full((1, 64), 1e-3, np.float32)})
+    np.testing.assert_allclose(few, 0.0768, rtol=2e-3)

@@ -22,7 +22,7 @@ from mien.runtime.errors import CheckFailed, InputError, ModelError
 from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.runner import Precision
 from mien.runtime.shipped import shipped_model
-from mien.runtime.spec import ModelSpec, Task
+from mien.runtime.spec import METADATA_KEY, ModelSpec, Task
 
 SHIPPED = shipped_model("landmarks")
 
@@ -95,6 +95,34 @@ def test_fp16_is_half_the_size_and_keeps_its_word(checkpoint: Path, tmp_path: Pa
     assert weights == {onnx.TensorProto.FLOAT16}
     with pytest.raises(ModelError, match="is fp16; convert from the float32 file"):
         export_onnx(done.path, tmp_path / "again.onnx")
+
+
+def test_what_overflows_on_a_gpu_alone_is_refused(tmp_path: Path) -> None:
+    """ONNX Runtime's CPU computes halves in float32, where 1e6 between two layers does no harm."""
+    helper, kinds = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], to=kinds.FLOAT),
+        helper.make_node("Transpose", ["x"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "large"], ["y"]),
+        helper.make_node("Conv", ["y", "small"], ["z"]),
+        helper.make_node("GlobalAveragePool", ["z"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["logits"]),
+    ]
+    large, small = np.full((4, 3, 1, 1), 2.0**13, np.float32), np.full((2, 4, 1, 1), 2.0**-20, np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("image", kinds.UINT8, ["batch", 16, 16, 3])],
+        [helper.make_tensor_value_info("logits", kinds.FLOAT, ["batch", 2])],
+        [onnx.numpy_helper.from_array(large, "large"), onnx.numpy_helper.from_array(small, "small")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    spec = ModelSpec(Task.CLASSIFY, (16, 16), ("logits",), classes=("a", "b"))
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    onnx.save(model, str(tmp_path / "whole.onnx"))
+    with pytest.raises(CheckFailed, match=r"parity at batch 1 does not hold: max (nan|inf)"):
+        export_onnx(tmp_path / "whole.onnx", tmp_path / "half.onnx", precision=Precision.FP16)
+    assert [p.name for p in tmp_path.iterdir()] == ["whole.onnx"]
 
 
 def test_int8_of_the_shipped_model(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
