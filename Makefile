@@ -47,7 +47,7 @@ $(VENV)/.demo: pyproject.toml $(VENV)/bin/python
 # torch and torchvision are named together with a floor: alone, an older torch may be picked that breaks torchvision.
 $(VENV)/.test: pyproject.toml $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet 'torch>=2.14' 'torchvision>=0.29'
-	$(BIN)/python -m pip install --quiet -e '.[cpu,demo,train,serve,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[cpu,demo,train,serve,ray,dev]'
 	touch $@
 
 clean:

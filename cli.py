@@ -39,6 +39,7 @@ try:
     from mien.runtime.detector import LIVE_MAX_SIDE
     from mien.runtime.engine_build import DEFAULT_BATCH, DEFAULT_WORKSPACE_MB, DETECTOR_MAX_SIDE
     from mien.runtime.errors import CheckFailed, InputError, MienError
+    from mien.runtime.recipe import Recipe
     from mien.runtime.runner import Precision, Provider
     from mien.runtime.spec import Task
 except ModuleNotFoundError as missing:
@@ -200,10 +201,14 @@ def engine(
         print(done.path)
 
 
-@app.command(epilog="mien predict photo.jpg --json - --draw out/")
+@app.command(
+    epilog="mien predict photo.jpg --json - --draw out/; mien predict s3://b/photos --ray auto --json s3://b/rows"
+)
 def predict(
-    inputs: list[Path] = typer.Argument(..., help="Images, folders of images, or videos."),
-    json_out: str | None = typer.Option(None, "--json", help="File for the rows; - is standard output (the default)."),
+    inputs: list[str] = typer.Argument(..., help="Images, folders of images, or videos; with --ray URIs too."),
+    json_out: str | None = typer.Option(
+        None, "--json", help="File for the rows; - is standard output (the default). With --ray a folder or URI."
+    ),
     draw: Path | None = typer.Option(None, "--draw", help="Folder for the pictures with the faces drawn."),
     view3d: Path | None = typer.Option(None, "--view3d", help="Page (.html) with the pictures' faces, to be turned."),
     model: Path | None = MODEL,
@@ -217,19 +222,44 @@ def predict(
         None, "--threads", min=0, help="Threads in all, a picture each; 0: all cores (default; one picture, video: 2)."
     ),
     max_side: int = MAX_SIDE,
+    ray: str | None = typer.Option(
+        None, "--ray", help="Run on a Ray cluster: local (one here, for this run), auto or HOST:PORT."
+    ),
+    shard_size: int | None = typer.Option(None, "--shard-size", min=1, help="With --ray: pictures a file of rows."),
 ) -> None:
     """Find faces in pictures and videos: a JSON row for each image or frame."""
     from mien.runtime.classify import classify_pictures
     from mien.runtime.files import check_writable
     from mien.runtime.predict import Predictor, several_pictures
+    from mien.runtime.recipe import make_recipe
     from mien.runtime.workers import share_threads
 
+    if ray is not None:
+        if draw is not None or view3d is not None:
+            raise InputError("--draw and --view3d are for runs without --ray, which writes rows only")
+        recipe = make_recipe(
+            model=model,
+            detector=detector,
+            age_gender=age_gender,
+            bundle=bundle,
+            precision=precision,
+            attributes=attributes,
+            provider=provider,
+            max_side=max_side,
+        )
+        predict_on_ray(inputs, recipe, address=ray, out=json_out, actors=threads or 0, shard_size=shard_size)
+        return
+    if shard_size is not None:
+        raise InputError("--shard-size is for runs with --ray")
+    if (uri := next((i for i in inputs if "://" in i), None)) is not None:
+        raise InputError(f"{uri} is read by runs with --ray; without it, give files and folders of this machine")
+    paths = [Path(i) for i in inputs]
     if view3d is not None:
         check_writable(view3d)
         with needs_torch():
             import plotly  # type: ignore[import-untyped]  # noqa: F401 - told before the work, not after
     target = json_out or "-"
-    share = share_threads(threads, several=several_pictures(inputs))
+    share = share_threads(threads, several=several_pictures(paths))
     if model is not None and task_of(model) is Task.CLASSIFY:
         if draw or view3d or age_gender or detector or bundle:
             raise InputError("--draw, --view3d, --detector, --age-gender and --bundle are for faces, not a classifier")
@@ -237,7 +267,7 @@ def predict(
             open_runner(model, provider=provider, threads=share.threads) as runner,
             progress_bar(target) as show,
         ):
-            failures = classify_pictures(runner, inputs, json_target=target, workers=share.workers, progress=show)
+            failures = classify_pictures(runner, paths, json_target=target, workers=share.workers, progress=show)
         report_failures(failures)
         return
     found: list[tuple[str, Any]] = []
@@ -257,7 +287,7 @@ def predict(
         Predictor(pipeline, json_target=target, draw_folder=draw, workers=share.workers, found=collect) as predictor,
         progress_bar(target) as show,
     ):
-        predictor.run(inputs, progress=show)
+        predictor.run(paths, progress=show)
     if view3d is not None and any(len(faces) for _, faces in found):
         from mien.export.view3d import write_view
 
@@ -265,6 +295,37 @@ def predict(
     elif view3d is not None:
         predictor.failures.append(f"{view3d}: no face was found in a picture (videos are not shown in 3D)")
     report_failures(predictor.failures)
+
+
+def predict_on_ray(
+    inputs: Sequence[str], recipe: Recipe, *, address: str, out: str | None, actors: int, shard_size: int | None
+) -> None:
+    """Write the rows of pictures into a folder, a file a shard, by the processes of a Ray cluster."""
+    if out is None or out == "-":
+        raise InputError("--ray writes many files at once; give a folder or URI for them with --json")
+    from mien.runtime.ray_settings import settle_ray
+
+    settle_ray(address)
+    try:
+        from mien.runtime.ray_cluster import do_on_ray
+        from mien.runtime.shard_run import DEFAULT_SHARD_SIZE, predict_shards
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("ray", "pyarrow", "pandas"):
+            raise
+        raise InputError(f"--ray needs {missing.name}, which is not installed; run: pip install 'mien[ray]'") from None
+
+    with progress_bar(out) as show:
+        done = predict_shards(
+            inputs,
+            recipe,
+            partial(do_on_ray, address=address, actors=actors),
+            out=out,
+            shard_size=shard_size or DEFAULT_SHARD_SIZE,
+            progress=show,
+        )
+    if done.resumed:
+        say(f"{done.resumed} of {done.shards} shards were done before")
+    report_failures(done.failures)
 
 
 @contextlib.contextmanager

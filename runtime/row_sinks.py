@@ -35,6 +35,11 @@ CSV_HEADER = (
 )
 
 
+def row_line(row: dict[str, Any]) -> str:
+    """A row as a line of JSON."""
+    return json.dumps(row) + "\n"
+
+
 class RowFile:
     """JSON rows, each whole before the next; ``-`` is standard output. An existing file is kept until the first row."""
 
@@ -50,7 +55,7 @@ class RowFile:
             if self._handle is None:
                 assert self._path is not None
                 self._handle = self._path.open("w", encoding="utf-8")
-            self._handle.write(json.dumps(row) + "\n")
+            self._handle.write(row_line(row))
             self._handle.flush()
         except BrokenPipeError:
             sys.stdout = open(os.devnull, "w")  # noqa: PTH123 - or Python complains once more when it exits

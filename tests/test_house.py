@@ -49,6 +49,8 @@ def test_imports_run_one_way(room: str) -> None:
                 assert top not in ONLY_IN_EXPORT, f"{path.name} imports {name}"
             if top in ("starlette", "uvicorn"):
                 assert path.stem in ("live_page", "page_app", "page_guard"), f"{path.name} imports {name}"
+            assert top != "ray" or path.stem == "ray_cluster", f"{path.name} imports {name}"
+            assert top != "pyarrow" or path.stem == "storage", f"{path.name} imports {name}"
 
 
 def test_tensorrt_and_cuda_are_imported_in_one_place() -> None:
@@ -59,7 +61,7 @@ def test_tensorrt_and_cuda_are_imported_in_one_place() -> None:
 
 
 def test_import_loads_no_torch() -> None:
-    heavy = ("torch", "onnx", "matplotlib", "starlette", "uvicorn", "tensorrt", "cuda", "mien.export")
+    heavy = ("torch", "onnx", "matplotlib", "starlette", "uvicorn", "tensorrt", "cuda", "ray", "pyarrow", "mien.export")
     code = f"import sys, mien; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
