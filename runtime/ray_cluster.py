@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import ray
 import ray.data
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from .errors import InputError, ProcessLost, ProviderError
 from .runner import Provider
@@ -39,6 +39,8 @@ def do_on_ray(job: Job, shards: Sequence[Shard], *, address: str, actors: int) -
     try:
         with _cluster(address, cpus=actors or usable_cores()):
             yield from _do(job, shards, actors=actors or _whole_cluster(job.recipe.provider))
+    except RayTaskError:
+        raise  # a fault of mien's own, and what a process said of it
     except RayError as error:
         last = str(error).strip().rpartition("\n")[2]
         raise ProcessLost(f"Ray gave up ({last}); the same command goes on with what is left") from error
@@ -101,7 +103,9 @@ def _whole_cluster(provider: Provider) -> int:
 
 
 def _do(job: Job, shards: Sequence[Shard], *, actors: int) -> Iterator[Outcome]:
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = -1  # a shard takes as long as it takes
     most = min(actors, len(shards))
     todo = ray.data.from_items([{"shard": pickle.dumps(s)} for s in shards], override_num_blocks=len(shards))
     done = todo.map(
