@@ -22,14 +22,12 @@ from .runner import Provider
 from .shards import Job, Outcome, Shard, ShardWorker
 from .workers import usable_cores
 
-ON_GPU = frozenset({Provider.CUDA, Provider.TENSORRT})
-
 
 def do_on_ray(job: Job, shards: Sequence[Shard], *, address: str, actors: int) -> Generator[Outcome, None, None]:
     """Do shards on a cluster, in any order; one whose process or machine is lost is done again by another.
 
     address: ``local`` starts a cluster here that ends with the generator; ``auto`` or HOST:PORT is a running one.
-    actors: processes, each of one CPU and, for CUDA and TensorRT, one GPU; 0: as many as the cluster has.
+    actors: processes, each of one CPU and, unless the models run on that, one GPU; 0: as many as the cluster has.
 
     Raises:
         InputError: no cluster there.
@@ -95,7 +93,7 @@ def _no_stderr() -> Iterator[None]:
 
 
 def _whole_cluster(provider: Provider) -> int:
-    kind = "GPU" if provider in ON_GPU else "CPU"
+    kind = "CPU" if provider is Provider.CPU else "GPU"
     count = int(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call]
     if not count:
         raise ProviderError(f"the Ray cluster has no {kind}; if it adds them on demand, say how many with --threads")
@@ -112,7 +110,7 @@ def _do(job: Job, shards: Sequence[Shard], *, actors: int) -> Iterator[Outcome]:
         cast(Any, Actor),  # a class is welcome there, its annotation knows functions only
         fn_constructor_args=[job],
         num_cpus=1,
-        num_gpus=1 if job.recipe.provider in ON_GPU else None,
+        num_gpus=None if job.recipe.provider is Provider.CPU else 1,
         compute=ray.data.ActorPoolStrategy(
             min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=1
         ),

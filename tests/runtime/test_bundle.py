@@ -29,6 +29,7 @@ from mien.runtime.bundle import (
 from mien.runtime.errors import InputError, ModelError
 from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.pipeline import Pipeline
+from mien.runtime.recipe import make_recipe, open_recipe
 from mien.runtime.runner import Precision, Provider
 from mien.runtime.shipped import shipped_model
 from mien.runtime.spec import ModelSpec, Task
@@ -385,6 +386,10 @@ def test_a_pipeline_loads_from_a_bundle(tmp_path: Path) -> None:
     with Pipeline.load(bundle=path, provider=Provider.CPU) as pipeline:
         assert pipeline.age_gender is None and pipeline.landmarks.spec.task is Task.LANDMARKS
         pipeline(picture)
+    recipe = make_recipe(bundle=path, max_side=320)
+    assert recipe.models == {name: shipped_model(name).read_bytes() for name in SPECS}
+    with open_recipe(recipe) as pipeline:
+        assert pipeline.age_gender is None
     with pytest.raises(InputError, match="give either"):
         Pipeline.load(bundle=path, model=shipped_model("landmarks"))
     with pytest.raises(InputError, match="no fp16 models"):

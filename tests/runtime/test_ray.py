@@ -24,7 +24,7 @@ needs_ray = pytest.mark.skipif(
 )
 CODE_OF_A_CLUSTER = """
 import sys, ray
-ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 """
@@ -139,6 +139,12 @@ def test_shards_of_lost_processes_are_done_by_others(
     assert len(workers) == 2 and process.returncode == 2, stderr
     assert rows_in(out) == local[0] and not list(out.glob("*.begun"))
     assert "1 process(es) were lost over shard 0" in stderr and "1 process(es) were lost over shard 1" in stderr
+
+
+@needs_ray
+def test_gpus_that_the_cluster_has_not_are_told(cluster: tuple[str, int], photos: Path, tmp_path: Path) -> None:
+    said = mien(photos, "--ray", cluster[0], "--provider", "cuda", "--json", tmp_path / "out", code=2)
+    assert "the Ray cluster has no GPU" in said and not list((tmp_path / "out").glob("*.jsonl"))
 
 
 @needs_ray
