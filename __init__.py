@@ -5,6 +5,12 @@
 ...     faces = pipeline(picture)
 """
 
+import os
+
+# From its import on ONNX Runtime (1.32) keeps a device number in the home folder and reports its use to its maker. Who
+# looks at faces wants to be asked first: the user's own setting stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from .runtime.capture import open_capture
 from .runtime.errors import MienError
 from .runtime.onnx_runner import OnnxRunner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import site
 import subprocess
@@ -65,6 +66,14 @@ def test_import_loads_no_torch() -> None:
     code = f"import sys, mien; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_nothing_is_reported_and_the_home_folder_stays_empty(tmp_path: Path) -> None:
+    code = "import mien; mien.Pipeline.load().close()"
+    environment = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+    environment |= {"HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_help_needs_no_heavy_import() -> None:
