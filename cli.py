@@ -69,6 +69,9 @@ class ErrorsInOneLine(TyperGroup):
         except MienError as error:
             say(f"error: {error}", style="red")
             raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from error
+        except MemoryError as error:
+            say(f"error: not enough memory {error}".rstrip(), style="red")
+            raise typer.Exit(2) from error
         except KeyboardInterrupt:
             say("interrupted")
             raise typer.Exit(130) from None

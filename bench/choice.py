@@ -22,11 +22,13 @@ _OPTION = {Task.LANDMARKS.value: "--model", Task.DETECTOR.value: "--detector", T
 _PROVIDERS = {provider.value for provider in Provider}
 """What mien's commands take; PyTorch's rows are called eager-cpu, compile-cuda, …"""
 SHIPPED_FILE = "shipped"
+YARDSTICK_FILE = "torchvision"
+"""A network to measure by, and nothing to ship."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The artifact of one task that fits, and why it and not another; None: nothing fits."""
+    """The artifact of one task, or foreign model, that fits, and why it and not another; None: nothing fits."""
 
     task: str
     row: Row | None
@@ -49,16 +51,16 @@ def choose(report: BenchReport, budget_ms: float, *, max_nme_loss: float | None 
     """One choice for each task that was measured.
 
     What fits: p90 within the budget, for a median breaks its promise every other frame, and p99 of some hundred calls
-    is one of two of them. A candidate whose parity is false does not fit; baselines, which need PyTorch, are no
-    candidates. Of those that fit the most accurate is taken, and the fastest of those that cannot be told from it;
-    with `max_nme_loss` (points of NME of a landmark model, to the most accurate measured) the fastest that loses no
-    more. Where accuracy was not measured, the fastest.
+    is one of two of them. A candidate whose parity is false or was not checked does not fit; baselines, which need
+    PyTorch, are no candidates. Of those that fit the most accurate is taken, and the fastest of those that cannot be
+    told from it; with `max_nme_loss` (points of NME of a landmark model, to the most accurate measured) the fastest
+    that loses no more. Where accuracy was not measured, the fastest.
 
     Raises:
         InputError: `max_nme_loss` without a landmark model whose NME was measured.
     """
     rows = _candidates(report)
-    tasks = list(dict.fromkeys(row.measurement.description.task for row in rows))
+    tasks = list(dict.fromkeys(map(_task_of, rows)))
     if max_nme_loss is not None and not any(_has(row, Metric.NME) for row in rows):
         raise InputError("--max-nme-loss needs the NME of a landmark model; give --data a folder of labelled landmarks")
     return [_choice(task, report, rows, budget_ms, max_nme_loss) for task in tasks]
@@ -91,22 +93,29 @@ def _candidates(report: BenchReport) -> list[Row]:
         if row.name not in bases
         and row.measurement.description.level is not Level.PIPELINE
         and row.measurement.description.provider in _PROVIDERS
+        and row.facts.file != YARDSTICK_FILE
     ]
     kept = []
     for row in shippable:
         d = row.measurement.description
-        of_task = [r.measurement.description for r in shippable if r.measurement.description.task == d.task]
+        of_task = [r.measurement.description for r in shippable if _task_of(r) == _task_of(row)]
         level = Level.PICTURE if any(o.level is Level.PICTURE for o in of_task) else Level.MODEL
         if d.level is level and d.batch == min(o.batch for o in of_task if o.level is level):
             kept.append(row)
     return kept
 
 
+def _task_of(row: Row) -> str:
+    """A task; of foreign files nobody knows it, and each model is one of its own."""
+    return row.measurement.description.task or row.measurement.description.model
+
+
 def _choice(
     task: str, report: BenchReport, candidates: Sequence[Row], budget_ms: float, max_nme_loss: float | None
 ) -> Choice:
-    rows = [row for row in candidates if row.measurement.description.task == task]
-    sound = [row for row in rows if row.parity is None or row.parity]
+    rows = [row for row in candidates if _task_of(row) == task]
+    held = [row for row in rows if row.parity or (row.parity is None and row.baseline is None)]
+    sound = [row for row in held if not row.facts.lost]
     fitting = sorted((r for r in sound if r.measurement.p90_ms <= budget_ms), key=lambda r: r.measurement.p90_ms)
     if not fitting:
         fastest = min((r.measurement.p90_ms for r in sound), default=None)

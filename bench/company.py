@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .sensors import Reading
 
@@ -16,9 +16,9 @@ class Company:
         self._read = read
         self._begun = (0.0, 0.0)
         self._first = Reading()
-        self._elapsed_s = 0.0
-        self._others_s: float | None = 0.0
-        self._stolen_s: float | None = 0.0
+        self._others: list[tuple[float, float]] = []
+        self._stolen: list[tuple[float, float]] = []
+        """Processor time that was used in a launch, and how long its rounds took, s; launches where it is known."""
 
     def begin(self) -> None:
         """The rounds of a launch begin."""
@@ -33,23 +33,22 @@ class Company:
     def end(self, candidates_s: float | None) -> None:
         """The rounds of a launch are over. candidates_s: processor time of all turns, None if it is not known."""
         first, last = self._first, self.readings[-1]
-        own_s = time.process_time() - self._begun[1]
-        self._elapsed_s += time.perf_counter() - self._begun[0]
-        if first.busy_s is None or last.busy_s is None or candidates_s is None or self._others_s is None:
-            self._others_s = None
-        else:
-            self._others_s += max(0.0, last.busy_s - first.busy_s - candidates_s - own_s)
-        if first.stolen_s is None or last.stolen_s is None or self._stolen_s is None:
-            self._stolen_s = None
-        else:
-            self._stolen_s += last.stolen_s - first.stolen_s
+        elapsed_s, own_s = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]
+        if first.busy_s is not None and last.busy_s is not None and candidates_s is not None:
+            self._others.append((max(0.0, last.busy_s - first.busy_s - candidates_s - own_s), elapsed_s))
+        if first.stolen_s is not None and last.stolen_s is not None:
+            self._stolen.append((last.stolen_s - first.stolen_s, elapsed_s))
 
     @property
     def others_cores(self) -> float | None:
         """Cores that other processes used during the rounds; None where that is not known."""
-        return None if self._others_s is None or not self._elapsed_s else self._others_s / self._elapsed_s
+        return _share(self._others)
 
     @property
     def stolen_cores(self) -> float | None:
         """Cores that a hypervisor gave to others during the rounds; None where that is not known."""
-        return None if self._stolen_s is None or not self._elapsed_s else self._stolen_s / self._elapsed_s
+        return _share(self._stolen)
+
+
+def _share(parts: Sequence[tuple[float, float]]) -> float | None:
+    return sum(used for used, _ in parts) / sum(elapsed for _, elapsed in parts) if parts else None

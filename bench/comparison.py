@@ -22,9 +22,7 @@ MAX_SPREAD = 1.25
 MAX_DRIFT = 0.05
 MAX_BETWEEN_LAUNCHES = 1.1
 """The slowest launch's median over the fastest's, from which it is told."""
-T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
-"""Student's t at 97.5 % for 1 degree of freedom, 2, …"""
-Z_975 = 1.96
+ONE_LAUNCH = "one launch: the intervals do not cover what differs from process to process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ def paired_ratio(
     seed: int = 0,
     resamples: int = 2000,
 ) -> Ratio:
-    """Median over rounds of the ratio of the two medians of a round, with a bootstrap interval; see `resampled`.
+    """Median over rounds of the ratio of the two medians of a round, with an interval; see `median_ratio`.
 
     Both must come from one run: only then does round k of one belong to round k of the other.
 
@@ -77,8 +75,8 @@ def paired_ratio(
 
 
 def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 2000) -> Ratio:
-    """Median of ratios, one a round, given as logarithms by block (n,); see `blocks` and `resampled`."""
-    middle, *draws = resampled(logs, np.median, np.random.default_rng(seed), resamples)
+    """Median over rounds of ratios, given as logarithms (rounds,) by launch, with an interval; see `replicates`."""
+    middle, *draws = replicates(logs, np.median, np.random.default_rng(seed), resamples)
     low, high = np.quantile(draws, [0.025, 0.975])
     return Ratio(
         value=float(np.exp(middle)),
@@ -89,39 +87,33 @@ def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 
 
 
 def log_ratios(baseline: Measurement, candidate: Measurement) -> list[FloatArray]:
-    """Logarithm of the ratio of each round's two medians (n,), by block; see `blocks`.
+    """Logarithm of the ratio of each round's two medians (rounds,), by launch.
 
     In logarithms, so that swapping the two gives the reciprocal also for an even number of rounds.
     """
     medians = [[np.log(_round_medians(launch)) for launch in m.launches] for m in (baseline, candidate)]
-    return blocks([a - b for a, b in zip(*medians, strict=True)])
+    return [a - b for a, b in zip(*medians, strict=True)]
 
 
-def blocks(launches: Sequence[FloatArray]) -> list[FloatArray]:
-    """Values of rounds (rounds, …), by launch, as what is drawn anew: whole launches, or the rounds of the only one.
-
-    What is of one launch is alike, as are the calls of one round.
-    """
-    return list(launches) if len(launches) > 1 else [row[None] for row in launches[0]]
-
-
-def resampled(
-    parts: Sequence[FloatArray], statistic: Callable[[FloatArray], Any], rng: np.random.Generator, resamples: int
+def replicates(
+    launches: Sequence[FloatArray], statistic: Callable[[FloatArray], Any], rng: np.random.Generator, count: int
 ) -> FloatArray:
-    """A statistic on a logarithmic scale (1 + resamples,): of all values first, then of blocks drawn with replacement.
+    """A statistic on a logarithmic scale (1 + count,): as it is first, then as it might have been.
 
-    The bootstrap of few blocks is too sure of itself: its draws scatter less than they should by √(n/(n−1)) and have a
-    normal tail instead of Student's. Both are made up for, as for an expanded percentile interval (Hesterberg, The
-    American Statistician 69, 2015, section 4.1).
+    launches: values of rounds (rounds, …), by launch. What is of one launch is alike: the statistic is taken of each,
+    and averaged; Student's t tells how far off the mean may be (Georges et al., OOPSLA 2007). With one launch rounds
+    are drawn with replacement, for the calls of one round are alike (a block bootstrap).
     """
-    count = len(parts)
-    whole = float(statistic(np.concatenate([part.ravel() for part in parts])))
-    picks = rng.integers(0, count, (resamples, count))
-    draws = np.array([statistic(np.concatenate([parts[i].ravel() for i in pick])) for pick in picks])
-    freedom = count - 1
-    student = T_975[freedom - 1] if freedom <= len(T_975) else Z_975 + 2.7 / freedom
-    expanded: FloatArray = np.append(whole, whole + (count / freedom) ** 0.5 * student / Z_975 * (draws - whole))
-    return expanded
+    if len(launches) > 1:
+        each = np.array([float(statistic(launch)) for launch in launches])
+        error = each.std(ddof=1) / np.sqrt(len(each))
+        off = rng.standard_t(len(each) - 1, count) * error
+        spread: FloatArray = each.mean() + np.append(0.0, off)
+        return spread
+    (rounds,) = launches
+    picks = rng.integers(0, len(rounds), (count, len(rounds)))
+    draws: FloatArray = np.array([float(statistic(rounds)), *(float(statistic(rounds[pick])) for pick in picks)])
+    return draws
 
 
 def instability(measurement: Measurement) -> list[str]:

@@ -19,7 +19,8 @@ from ..runtime.spec import METADATA_KEY, ModelSpec
 from ..runtime.values import FloatArray, Image
 from .job import Job
 from .measure import Turn, digest_of, time_calls
-from .subjects import Material, Subject, nodes_on_provider
+from .processes import ran_out_of_memory
+from .subjects import LEAD_IN, Material, Subject, nodes_on_provider
 
 GIVEN = "given_"
 """Before the names of arrays that come from the user's file, beside our pictures."""
@@ -55,8 +56,13 @@ class ForeignSubject:
     def bind(self, material: Material) -> tuple[str, str]:
         """See `Subject`: ``picture_0`` … to make images from, and ``given_NAME`` for what the user gave."""
         self._feeds, note = feeds_for(self._session, material, batch=self._job.batch)
+        self.batch = batch_of(self._feeds[0])
         answers(self._session, self._feeds[0], origin=self._job.path)
         return digest_of([a for feed in self._feeds for a in feed.values()]), note
+
+    def lead_in(self, first: int, count: int) -> None:
+        """See `Subject`."""
+        self.time_calls(first, LEAD_IN)
 
     def time_calls(self, first: int, count: int) -> Turn:
         """See `Lane`."""
@@ -111,10 +117,13 @@ def answers(session: Any, feed: Feed, *, origin: str | Path) -> list[Any]:
 
     Raises:
         InputError: it does not take it.
+        MemoryError: there is not enough for it.
     """
     try:
         return list(session.run(None, feed))
     except (Fail, InvalidArgument, OrtRuntimeException) as error:
+        if ran_out_of_memory(str(error)):
+            raise MemoryError(f"for {origin} (Failed to allocate memory)") from error
         reason = str(error).strip().splitlines()[0][:200]
         raise InputError(
             f"{origin} does not take these inputs ({reason}); give others with --input FILE.npz"
@@ -166,6 +175,12 @@ def given_feeds(given: Mapping[str, npt.NDArray[Any]], dimensions: Mapping[str, 
     return [
         {name: np.ascontiguousarray(a[i] if several[name] else a) for name, a in given.items()} for i in range(*counts)
     ]
+
+
+def batch_of(feed: Feed) -> int:
+    """How many a call takes: the first side of its first input, whatever was asked for."""
+    first = next(iter(feed.values()))
+    return len(first) if first.ndim > 1 else 1
 
 
 def channel_axis(shape: Sequence[Any]) -> int | None:

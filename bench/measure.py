@@ -149,10 +149,12 @@ def interleave(
     *,
     rounds: int,
     calls_per_round: int,
+    before: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rounds:
     """Let lanes take turns; only one runs at a time. A lane that is lost is left out from then on, the others go on.
 
+    before: rounds of earlier launches, behind whose inputs these go on.
     Ctrl-C ends the rounds; the complete ones are returned if there is one, else it goes through.
     """
     done: list[dict[str, Turn]] = []
@@ -165,7 +167,7 @@ def interleave(
             for name, lane in lanes.items():
                 if name not in lost:
                     try:
-                        taken[name] = lane.time_calls(i * calls_per_round, calls_per_round)
+                        taken[name] = lane.time_calls((before + i) * calls_per_round, calls_per_round)
                     except ProcessLost as error:
                         lost[name] = error
             if len(lost) == len(lanes):

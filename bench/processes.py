@@ -28,8 +28,6 @@ from ..runtime.values import FloatArray, Image
 from .job import Job
 from .measure import Turn
 
-LEAD_IN = 1
-"""Untimed calls at the beginning of a turn: that the others have emptied the caches is the instrument's doing."""
 DEFAULT_TIMEOUT_S = 300.0
 SYSTEM_ALLOCATOR = "the system's own allocator"
 GLIBC_KEEPS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
@@ -79,9 +77,10 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """What a process says of its inputs, and how long its first call took."""
+    """What a process says of its inputs, how many a call really takes, and how long its first call took."""
 
     digest: str
+    batch: int
     note: str
     first_ms: float
 
@@ -127,11 +126,11 @@ class CandidateProcess:
     def bind(self, material: Path | None) -> Bound:
         """Give it its inputs, an .npz file, and let it make its first call."""
         row = self._ask(do="bind", material=None if material is None else str(material))
-        return Bound(row["digest"], row["note"], row["first_ns"] / 1e6)
+        return Bound(row["digest"], row["batch"], row["note"], row["first_ns"] / 1e6)
 
     def time_calls(self, first: int, count: int) -> Turn:
         """See `Lane`."""
-        row = self._ask(do="turn", first=first, count=count, lead_in=LEAD_IN)
+        row = self._ask(do="turn", first=first, count=count)
         stages = {name: tuple(values) for name, values in row.pop("stages_ns").items()}
         calls, device = tuple(row.pop("calls_ns")), tuple(row.pop("device_ns"))
         return Turn(calls_ns=calls, device_ns=device, stages_ns=stages, **row)
@@ -163,6 +162,11 @@ class CandidateProcess:
         """How many calls `start_running` made, and in how many seconds."""
         row = self._receive()
         return row["calls"], row["seconds"]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -257,12 +261,17 @@ def loss_of(code: int, said: str) -> CandidateLost:
     """What became of a process, by its exit code and the last line that it said."""
     if code < 0 and hasattr(signal, "SIGKILL") and -code == signal.SIGKILL:
         return CandidateLost(Loss.OUT_OF_MEMORY, "killed (SIGKILL), as the kernel does when memory runs out")
+    if ran_out_of_memory(said):
+        return CandidateLost(Loss.OUT_OF_MEMORY, said[:300])
     said = said[:300]
-    if any(sign in said for sign in ("MemoryError", "bad_alloc", "out of memory", "Failed to allocate memory")):
-        return CandidateLost(Loss.OUT_OF_MEMORY, said)
     if code < 0:
         return CandidateLost(Loss.CRASHED, f"ended by {signal.Signals(-code).name}" + (f" ({said})" if said else ""))
     return CandidateLost(Loss.CRASHED, said or f"exit code {code}")
+
+
+def ran_out_of_memory(said: str) -> bool:
+    """Whether an error says so: Python's, C++'s, PyTorch's or ONNX Runtime's."""
+    return any(sign in said for sign in ("MemoryError", "bad_alloc", "out of memory", "Failed to allocate memory"))
 
 
 class RemoteRunner:

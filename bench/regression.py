@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..runtime.errors import InputError
+from ..runtime.runner import Provider
 from ..runtime.values import FloatArray
 from .accuracy import Metric
-from .comparison import MIN_ROUNDS, blocks, log_ratios, resampled
-from .measurement import Measurement, nearest_rank
+from .comparison import MIN_ROUNDS, log_ratios, replicates
+from .measurement import Description, Measurement, nearest_rank
 from .report import BenchReport, Row
 
 TIMES = ("p50", "p90", "p95", "p99", "max", "mean")
@@ -84,8 +85,7 @@ def compare_reports(
 ) -> list[Change]:
     """Changes of every candidate that both reports have, a row for each of `metrics` that both know of it.
 
-    Of times the launches of each report are resampled whole, the rounds where there is one launch (a block bootstrap);
-    of accuracies the samples, which are the same in both.
+    Of times see `replicates`; of accuracies the samples are drawn anew, which are the same in both.
 
     Raises:
         InputError: no candidate in common, a metric that no candidate has in both, or fewer rounds than `MIN_ROUNDS`;
@@ -108,12 +108,45 @@ def compare_reports(
     return sorted(changes, key=lambda change: [b.name for _, b in pairs].index(change.name))
 
 
-def vanished(old: BenchReport, new: BenchReport) -> list[str]:
-    """Candidates that were measured before and are lost now, each with its reason."""
-    before = {row.name for row in old.rows}
-    return [
-        f"{one.description.name} {one.loss.value} ({one.reason})" for one in new.lost if one.description.name in before
-    ]
+def vanished(old: BenchReport, new: BenchReport, metrics: Sequence[str] = ()) -> list[str]:
+    """What was there before and is not now, each with its reason: candidates, parities that held, `metrics`."""
+    found = []
+    for one in new.lost:
+        if any(_same_candidate(one.description, row.measurement.description) for row in old.rows):
+            found.append(f"{one.description.name} {one.loss.value} ({one.reason})")
+    afters = {row.name: row for row in new.rows}
+    for before in old.rows:
+        after = afters.get(before.name)
+        if after is None:
+            continue
+        if after.facts.lost and not before.facts.lost:
+            found.append(f"{after.name}: its process was lost ({after.facts.lost})")
+        if before.parity and not after.parity:
+            found.append(f"{after.name}: its parity held and {_parity_now(after)}")
+        for metric in metrics:
+            if _has_metric(before, metric) and not _has_metric(after, metric):
+                why = f" ({after.withheld})" if metric == RATIO and after.withheld else ""
+                found.append(f"{after.name}: {metric} is not known any more{why}")
+    return found
+
+
+def _same_candidate(lost: Description, measured: Description) -> bool:
+    """One that was never opened bears what was asked for: no precision, and `auto` for whatever it would have been."""
+    if lost.precision is not None:
+        return lost.name == measured.name
+    asked = (lost.model, lost.batch, lost.level)
+    of_kind = lost.provider in (measured.provider, Provider.AUTO.value)
+    return of_kind and asked == (measured.model, measured.batch, measured.level)
+
+
+def _parity_now(row: Row) -> str:
+    return "was not checked" if row.parity is None else f"is false ({row.parity})"
+
+
+def _has_metric(row: Row, metric: str) -> bool:
+    if metric in ACCURACIES:
+        return row.accuracy is not None and row.accuracy.metric.value == metric
+    return metric != RATIO or row.ratio is not None
 
 
 def differences(old: BenchReport, new: BenchReport, pairs: Sequence[tuple[Row, Row]]) -> list[str]:
@@ -129,6 +162,8 @@ def differences(old: BenchReport, new: BenchReport, pairs: Sequence[tuple[Row, R
         x, y = a.measurement.description, b.measurement.description
         if x.threads != y.threads:
             found.append(f"{x.name} had {x.threads} thread(s), has {y.threads}")
+        if a.baseline is not None and b.baseline is not None and a.baseline != b.baseline:
+            found.append(f"{x.name} was compared with {a.baseline}, is with {b.baseline}")
         if x.inputs_digest != y.inputs_digest:
             found.append(f"{x.name} had other inputs")
         if a.accuracy is not None and b.accuracy is not None and a.accuracy.data_digest != b.accuracy.data_digest:
@@ -169,18 +204,18 @@ def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Gener
         if row.ratio is None:
             return None
         logs = log_ratios(rows[str(row.baseline)].measurement, row.measurement)
-        ratios: FloatArray = np.exp(resampled(logs, np.median, rng, RESAMPLES))
+        ratios: FloatArray = np.exp(replicates(logs, np.median, rng, RESAMPLES))
         return ratios
     return _times(row.measurement, metric, rng)
 
 
 def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> FloatArray:
-    """A time in ms (1 + RESAMPLES,): of all calls first, then of launches or rounds drawn with replacement."""
+    """A time in ms (1 + RESAMPLES,), the geometric mean of that of each launch; see `replicates`."""
 
     def statistic(calls_ns: FloatArray) -> float:
         if metric == "mean":
             return float(np.log(calls_ns.mean() / 1e6))
-        return float(np.log(nearest_rank(calls_ns, 100 if metric == "max" else int(metric[1:])) / 1e6))
+        return float(np.log(nearest_rank(calls_ns.ravel(), 100 if metric == "max" else int(metric[1:])) / 1e6))
 
     if len(measurement.rounds_ns) < MIN_ROUNDS:
         raise InputError(
@@ -188,5 +223,5 @@ def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> F
             f"{MIN_ROUNDS}; measure with --rounds {MIN_ROUNDS} or more"
         )
     launches = [np.array(launch.latencies_ns, dtype=np.float64) for launch in measurement.launches]
-    times: FloatArray = np.exp(resampled(blocks(launches), statistic, rng, RESAMPLES))
+    times: FloatArray = np.exp(replicates(launches, statistic, rng, RESAMPLES))
     return times

@@ -10,7 +10,7 @@ from typing import Any
 from ..runtime.errors import InputError
 from .accuracy import Accuracy
 from .codec import decode, encode
-from .comparison import MIN_ROUNDS, Ratio, instability, paired_ratio
+from .comparison import MIN_ROUNDS, ONE_LAUNCH, Ratio, instability, paired_ratio
 from .environment import Environment, disturbances
 from .measurement import Description, Measurement
 from .parity import ParityGate
@@ -39,7 +39,7 @@ class Facts:
     called. nodes_on_provider: of the graph's `nodes`. own_cost_us: what the runner's own lines add to bare_us, the
     session called alone. power_w: while it runs without a pause, of the whole board or GPU; energy_mj: of that, for a
     call. inputs: where they come from, if not from where a model of mien takes them. preemptions: how often the system
-    took a core away from it in its turns.
+    took a core away from it in its turns. lost: how its process was lost when all had been measured; empty: it was not.
     """
 
     file: str = ""
@@ -57,6 +57,7 @@ class Facts:
     energy_mj: float | None = None
     inputs: str = ""
     preemptions: int | None = None
+    lost: str = ""
 
     @property
     def own_cost_is_small(self) -> bool | None:
@@ -67,7 +68,7 @@ class Facts:
 
     def doubts(self) -> list[str]:
         """What is to be said of a candidate, in plain words."""
-        found = []
+        found = [f"its process was lost behind the rounds: {self.lost}"] if self.lost else []
         if self.nodes is not None and self.nodes_on_provider is not None and self.nodes_on_provider < self.nodes:
             found.append(f"{self.nodes - self.nodes_on_provider} of its {self.nodes} nodes run elsewhere")
         if self.own_cost_is_small is False:
@@ -156,8 +157,10 @@ class Course:
     def doubts(self) -> list[str]:
         """What the run itself gives to doubt, in plain words."""
         found = doubts(self.readings)
+        if self.launches == 1:
+            found.append(ONE_LAUNCH)
         if self.interrupted:
-            found.append(f"the run was interrupted before its {self.rounds} rounds were complete")
+            found.append("the run was interrupted: rounds, accuracy or other figures may be missing")
         if self.others_cores is not None and self.others_cores > OTHERS_CORES:
             found.append(f"other processes used {self.others_cores:.2f} core(s) during the rounds")
         if self.stolen_cores is not None and self.stolen_cores > OTHERS_CORES:
@@ -201,7 +204,7 @@ class BenchReport:
         """
         try:
             raw = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{origin} is not JSON ({error}); wanted one from mien bench --json") from error
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             raise InputError(f"{origin} is not a benchmark report; wanted a file from mien bench --json")
@@ -314,6 +317,7 @@ def _from_3(raw: dict[str, Any]) -> dict[str, Any]:
     for row in raw["rows"]:
         launch = dict(row["measurement"])
         rows.append(row | {"measurement": {"description": launch.pop("description"), "launches": [launch]}})
+        rows[-1]["facts"] = {"lost": ""} | row["facts"]
     alone = {"launches": 1, "allocator": SYSTEM_ALLOCATOR}
     return raw | {"rows": rows, "course": None if raw["course"] is None else alone | raw["course"]}
 

@@ -35,7 +35,7 @@ from ..runtime.smoothing import OneEuro
 from ..runtime.sources import OpenedSource, RawFrame, SourceInfo, as_live
 from ..runtime.stages import StageClock
 from ..runtime.values import Faces, Frame, Image
-from .comparison import MIN_ROUNDS, blocks, median_ratio
+from .comparison import MIN_ROUNDS, median_ratio
 
 SETTLE_S = 0.4
 """After clients came or went, before a turn counts."""
@@ -212,7 +212,7 @@ def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Names
         "threads": options.threads,
         "fps_alone": round(float(np.median(1 / alone)), 2),
         "fps_watched": round(float(np.median(1 / watched)), 2),
-        "watched_over_alone": str(median_ratio(blocks([np.log(alone) - np.log(watched)]))),
+        "watched_over_alone": str(median_ratio([np.log(alone) - np.log(watched)])),
         "cpu_ms_per_s_alone": round(float(np.median([t.cpu_ms / t.seconds for t in all_turns if not t.watched]))),
         "cpu_ms_per_s_watched": round(float(np.median([t.cpu_ms / t.seconds for t in all_turns if t.watched]))),
         "cpu_ms_per_s_of_clients": round(float(np.median([t["cpu_ms_per_s"] for t in told]))),

@@ -26,12 +26,14 @@ from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.smoothing import OneEuro
 from ..runtime.spec import ModelSpec, Task
 from ..runtime.stages import StageClock
-from ..runtime.values import FloatArray, Frame, Image
+from ..runtime.values import Faces, FloatArray, Frame, Image
 from .job import Job
 from .measure import DeviceClock, Turn, digest_of, time_calls
 from .measurement import Level
 
 Material = Mapping[str, npt.NDArray[Any]]
+LEAD_IN = 1
+"""Untimed calls, or frames, before a turn: that the others have emptied the caches is the instrument's doing."""
 FRAMES_PER_TURN = 30
 """Two rounds of a tracker's detections: turns of fewer frames would differ by whether the detector ran."""
 OWN_COST_CALLS = 300
@@ -53,6 +55,10 @@ class Subject(Protocol):
         Raises:
             InputError: inputs that this candidate cannot take.
         """
+        ...
+
+    def lead_in(self, first: int, count: int) -> None:
+        """Get ready for `time_calls` of the same arguments with a call that is not timed."""
         ...
 
     def time_calls(self, first: int, count: int) -> Turn:
@@ -97,6 +103,10 @@ class ModelSubject:
         self._inputs = inputs
         self._call = lambda i: runner(inputs[i % len(inputs)])
         return digest_of(inputs), ""
+
+    def lead_in(self, first: int, count: int) -> None:
+        """See `Subject`."""
+        self.time_calls(first, LEAD_IN)
 
     def time_calls(self, first: int, count: int) -> Turn:
         """See `Lane`."""
@@ -207,15 +217,20 @@ class PipelineSubject:
         self.provider = self._pipeline.landmarks.provider
         self._clip = Path(job.path)
         self._clock = TurnClock()
-        self._results = self._pipeline.track(self._frames(), smoothing=OneEuro(), clock=self._clock)
+        self._results = self._follow(0)
 
     def bind(self, material: Material) -> tuple[str, str]:
         """See `Subject`: the clip is all that it needs."""
         digest = hashlib.sha256(self._clip.read_bytes()).hexdigest()[:16]
         return digest, f"frames of {self._clip.name}, decoded within the timed part"
 
+    def lead_in(self, first: int, count: int) -> None:
+        """Begin anew at the frame before the turn's first: each turn's frames are the same in every run."""
+        self._results = self._follow(first // count * FRAMES_PER_TURN - LEAD_IN)
+        self.time_calls(first, LEAD_IN)
+
     def time_calls(self, first: int, count: int) -> Turn:
-        """Time the next frame, or if several are asked for the next `FRAMES_PER_TURN`; a clip is not begun anew."""
+        """Time the next frame, or if several are asked for the next `FRAMES_PER_TURN`."""
         self._clock.taken.clear()
         frames = 1 if count == 1 else FRAMES_PER_TURN
         turn = time_calls(lambda _: next(self._results), first=first, count=frames)
@@ -233,11 +248,18 @@ class PipelineSubject:
         """See `Subject`."""
         return None
 
-    def _frames(self) -> Iterator[Frame]:
+    def _follow(self, start: int) -> Iterator[tuple[Frame, Faces]]:
+        """Results from a frame on, of a clip that is played again and again."""
+        return self._pipeline.track(self._frames(start), smoothing=OneEuro(), clock=self._clock)
+
+    def _frames(self, start: int) -> Iterator[Frame]:
         index = 0
         while True:
             video = cv2.VideoCapture(str(self._clip))
             fps = video.get(cv2.CAP_PROP_FPS) or 30.0
+            length = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            if index == 0 and length > 0:
+                video.set(cv2.CAP_PROP_POS_FRAMES, start % length)
             begun = index
             try:
                 while True:

@@ -6,10 +6,12 @@ was standard output; arrays go through files. Whatever else is printed goes to s
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -32,11 +34,16 @@ except ModuleNotFoundError:  # on Windows
     resource = None
 
 
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
+
+
 def main(begun_ns: int) -> None:
     """Serve until standard input ends. begun_ns: when this interpreter began to import."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     be_the_first_to_go()
+    end_with_the_parent()
 
     def answer(row: dict[str, Any]) -> None:
         answers.write(json.dumps(row) + "\n")
@@ -76,16 +83,15 @@ def bind(subject: Subject, material: str | None) -> dict[str, Any]:
     arrays = {} if material is None else dict(np.load(material))
     digest, note = subject.bind(arrays)
     (first_ns, *_) = subject.time_calls(0, 1).calls_ns
-    return {"digest": digest, "note": note, "first_ns": first_ns}
+    return {"digest": digest, "batch": subject.batch, "note": note, "first_ns": first_ns}
 
 
-def turn(subject: Subject, first: int, count: int, lead_in: int) -> dict[str, Any]:
-    """Time some calls, with nothing collected meanwhile, behind `lead_in` calls that are not timed."""
+def turn(subject: Subject, first: int, count: int) -> dict[str, Any]:
+    """Time some calls, with nothing collected meanwhile, behind the lead-in."""
     cpu_ns = time.process_time_ns()  # the lead-in is this candidate's work too, not other processes'
     gc.disable()
     try:
-        if lead_in:
-            subject.time_calls(first, lead_in)
+        subject.lead_in(first, count)
         preemptions = _preemptions()
         taken = subject.time_calls(first, count)
         used = {"cpu_ns": time.process_time_ns() - cpu_ns, "preemptions": _preemptions() - preemptions}
@@ -153,6 +159,13 @@ def be_the_first_to_go() -> None:
     """Ask the kernel to kill this process, and not the one that writes the report, when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def end_with_the_parent() -> None:
+    """Ask the kernel to kill this process when the one that reads its answers is gone, however busy it is then."""
+    if sys.platform == "linux":
+        set_option = ctypes.CDLL(None).prctl
+        set_option(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _preemptions() -> int:

@@ -103,6 +103,10 @@ def run(
         raise InputError("--max-nme-loss goes with --budget")
     if max_nme_loss is not None and not data:
         raise InputError("--max-nme-loss needs --data with a folder of labelled landmarks")
+    if held_out and not data:
+        raise InputError("--held-out goes with --data")
+    if feed is not None and not feed.is_file():
+        raise InputError(f"no file {feed}")
     for path in (json_out, html_out, csv_out):
         if path is not None:
             check_writable(path)
@@ -129,11 +133,13 @@ def run(
         report = run_bench(
             models or [], options, progress=lambda done, _: bar.update(task, completed=done, refresh=True)
         )
-    for path, text in ((json_out, report.to_json()), (html_out, to_html(report)), (csv_out, to_csv(report))):
+    for path, told in ((json_out, BenchReport.to_json), (html_out, to_html), (csv_out, to_csv)):
         if path is not None:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(told(report), encoding="utf-8")
     print(to_markdown(report), end="")
-    if budget_ms is not None:
+    if budget_ms is not None and report.course is not None and report.course.interrupted:
+        say("interrupted: not everything is known that a choice is made by, and none is made")
+    elif budget_ms is not None:
         print_choices(choose(report, budget_ms, max_nme_loss=max_nme_loss), budget_ms)
     end_with(report)
 
@@ -144,9 +150,10 @@ def end_with(report: BenchReport) -> None:
         raise typer.Exit(INTERRUPTED)
     if any(row.parity is not None and not row.parity for row in report.rows):
         raise CheckFailed("a candidate does not compute what its reference computes; see the table")
-    if report.lost:
-        told = "; ".join(f"{one.description.name} {one.loss.value} ({one.reason})" for one in report.lost)
-        raise CheckFailed(f"not everything could be measured: {told}")
+    told = [f"{one.description.name} {one.loss.value} ({one.reason})" for one in report.lost]
+    told += [f"{row.name} behind the rounds ({row.facts.lost})" for row in report.rows if row.facts.lost]
+    if told:
+        raise CheckFailed(f"not everything could be measured: {'; '.join(told)}")
 
 
 def print_choices(choices: Any, budget_ms: float) -> None:
@@ -155,15 +162,14 @@ def print_choices(choices: Any, budget_ms: float) -> None:
 
     print(f"\nWithin {budget_ms:g} ms at p90:\n")
     for choice in choices:
-        task = choice.task or "foreign file"
         if choice.row is None:
-            print(f"- {task}: {choice.reason}")
+            print(f"- {choice.task}: {choice.reason}")
             continue
         m, accuracy = choice.row.measurement, choice.row.accuracy
         told = "" if accuracy is None else f", {accuracy.metric.value} {accuracy}"
-        print(f"- {task}: {m.description}, p90 {m.p90_ms:.2f} ms{told}: {choice.reason}\n")
+        print(f"- {choice.task}: {m.description}, p90 {m.p90_ms:.2f} ms{told}: {choice.reason}\n")
         print(f"      {command_of(choice.row)}\n")
-    missing = [choice.task or "a foreign file" for choice in choices if choice.row is None]
+    missing = [choice.task for choice in choices if choice.row is None]
     if missing:
         raise CheckFailed(f"nothing fits the budget for {', '.join(missing)}")
 
@@ -179,6 +185,7 @@ def compare(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Tell what became worse, with 95 % intervals; exit code 1 where it is too much and no chance."""
+    from ..bench.comparison import ONE_LAUNCH
     from ..bench.regression import compare_reports, parse_rule, vanished
 
     rules = [parse_rule(text) for text in fail_if]
@@ -198,7 +205,11 @@ def compare(
         Console(width=None if sys.stdout.isatty() else 120).print(table)
     for name in sorted({row.name for row in after.rows} ^ {row.name for row in before.rows}):
         say(f"only in one of them: {name}")
-    broken += vanished(before, after)
+    for path, report in ((old, before), (new, after)):
+        of_old_version = [ONE_LAUNCH] if any(len(row.measurement.launches) == 1 for row in report.rows) else []
+        for warning in dict.fromkeys([*report.warnings, *of_old_version]):
+            say(f"{path}: {warning}", style="yellow")
+    broken += vanished(before, after, [rule.metric for rule in rules])
     if broken:
         raise CheckFailed(f"worse: {'; '.join(broken)}")
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..bench.choice import YARDSTICK_FILE
 from ..bench.environment import describe_environment
 from ..bench.measurement import Level
 from ..bench.report import BenchReport
@@ -80,7 +81,7 @@ def _chosen(models: Sequence[Path], options: BenchOptions, folder: Path) -> list
 
         path = folder / "mobilenet_v2_224.onnx"
         write_graph(seeded_yardstick(), SPEC, path)
-        found.append(_Model("mobilenet_v2 at 224 px", "torchvision", path, YARDSTICK))
+        found.append(_Model("mobilenet_v2 at 224 px", YARDSTICK_FILE, path, YARDSTICK))
     return found
 
 

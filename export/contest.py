@@ -12,13 +12,15 @@ from types import TracebackType
 from ..bench.company import Company
 from ..bench.environment import Environment
 from ..bench.measure import Turn, check_counts, interleave, launch_of, warm_up
-from ..bench.measurement import Level, Measurement
-from ..bench.processes import DEFAULT_TIMEOUT_S, LEAD_IN, CandidateLost, CandidateProcess, Loss, Opened, allocator
+from ..bench.measurement import Description, Level, Measurement
+from ..bench.processes import DEFAULT_TIMEOUT_S, CandidateLost, CandidateProcess, Loss, Opened, allocator
 from ..bench.report import NO_FACTS, BenchReport, Course, Details, Lost, build_report
 from ..bench.sensors import has_nvidia_smi, read_sensors
+from ..bench.subjects import LEAD_IN
 from ..runtime.errors import ProcessLost
 from ..runtime.runner import Precision, Provider
 from ..runtime.spec import Task
+from ..runtime.stages import STAGES
 from ..runtime.values import Image
 from ..runtime.workers import counter
 from .bench_inputs import BenchInputs
@@ -67,7 +69,7 @@ class Contest:
         self._stack = ExitStack()
         self._gpu = has_nvidia_smi()
         self._entries: dict[str, Entry] = {}
-        self._lost: list[Lost] = []
+        self._lost: dict[str, Lost] = {}
         self._launches: dict[str, list[tuple[tuple[int, ...], tuple[Turn, ...]]]] = {}
         """Warm-up and turns of each launch, by candidate."""
         self._baseline_of: dict[str, str] = {}
@@ -77,17 +79,17 @@ class Contest:
         """Open a candidate; None if it could not be, which is noted, or is there already under its name."""
         used_before = self._gpu_memory_mib()
         threads = self._options.threads
-        opened = None
+        process = opened = None
         try:
             process, opened = self._opened(plan)
             if opened.spec is None and plan.level is Level.PICTURE:
-                process.close()  # nobody knows what a foreign file wants of a picture
-                return None
+                raise CandidateLost(Loss.REFUSED, "nobody knows what a foreign file wants of a picture")
             material, images = self._material(plan, opened)
             bound = process.bind(material)
         except CandidateLost as error:
-            log.warning("%s on %s is lost: %s", plan.model, plan.device, error)
-            self._lost.append(Lost(describe(plan, opened, None, threads=threads), error.loss, error.reason))
+            self._note_loss(describe(plan, opened, None, threads=threads), error)
+            if process is not None:
+                process.close()
             return None
         used = self._gpu_memory_mib()
         grown = None if used is None or used_before is None else used - used_before
@@ -96,6 +98,7 @@ class Contest:
             log.warning("%s is measured already: %s has become %s", described.name, plan.device, opened.provider)
             process.close()
             return None
+        self._lost.pop(described.name, None)  # by another way to the same name
         starts = (cold_start(opened, bound),)
         self._entries[described.name] = Entry(
             plan, described, process, opened, material, images, bound.note, grown, starts
@@ -158,13 +161,14 @@ class Contest:
             self._entries, self._baseline_of, data=options.data, held_out=options.held_out, gpu=self._gpu
         )
         tick = counter(options.rounds, progress)
+        launches = shares(options.rounds, options.launches)
         interrupted = False
         done = 0
         try:
-            for rounds in shares(options.rounds, options.launches):
+            for rounds in launches:
                 if done:
                     self._launch_again()
-                interrupted = self._launch(rounds, company, tick)
+                interrupted = self._launch(rounds, done, company, tick)
                 if not done:
                     found.look()
                 if interrupted:
@@ -179,7 +183,7 @@ class Contest:
         course = Course(
             rounds=options.rounds,
             calls_per_round=options.calls_per_round,
-            launches=options.launches,
+            launches=len(launches),
             lead_in=LEAD_IN,
             allocator=allocator(),
             interrupted=interrupted,
@@ -201,8 +205,8 @@ class Contest:
                 self._lose(name, error)
         self._check_some_left()
 
-    def _launch(self, rounds: int, company: Company, tick: Callable[[], None]) -> bool:
-        """Warm up and measure in turns; whether Ctrl-C ended it."""
+    def _launch(self, rounds: int, before: int, company: Company, tick: Callable[[], None]) -> bool:
+        """Warm up and measure in turns, behind the rounds of earlier launches; whether Ctrl-C ended it."""
         warm_ups = self._warm_ups()
 
         def after_a_round(*_: int) -> None:
@@ -211,7 +215,9 @@ class Contest:
 
         company.begin()
         lanes = {name: entry.process for name, entry in self._in_turn().items()}
-        taken = interleave(lanes, rounds=rounds, calls_per_round=self._options.calls_per_round, progress=after_a_round)
+        taken = interleave(
+            lanes, rounds=rounds, calls_per_round=self._options.calls_per_round, before=before, progress=after_a_round
+        )
         complete = not taken.lost and not taken.interrupted
         company.end(sum(turn.cpu_ns for turns in taken.turns.values() for turn in turns) / 1e9 if complete else None)
         for name, error in taken.lost.items():
@@ -227,10 +233,8 @@ class Contest:
             launches = tuple(launch_of(warm_up_ns, turns) for warm_up_ns, turns in self._launches[name])
             measurements.append(Measurement(entry.description, launches))
             turns = [turn for _, turns in self._launches[name] for turn in turns]
-            stages: dict[str, tuple[int, ...]] = {}
-            for turn in turns:
-                for stage, durations in turn.stages_ns.items():
-                    stages[stage] = stages.get(stage, ()) + durations
+            taken = {stage: tuple(ns for turn in turns for ns in turn.stages_ns.get(stage, ())) for stage in STAGES}
+            stages = {stage: durations for stage, durations in taken.items() if durations}
             import_ms, load_ms, first_ms = entry.cold_start_ms
             facts = replace(
                 found.facts.get(name, NO_FACTS),
@@ -246,7 +250,7 @@ class Contest:
             baseline_of={name: base for name, base in self._baseline_of.items() if name in self._entries},
             parities=found.parities,
             details=details,
-            lost=self._lost,
+            lost=list(self._lost.values()),
             course=course,
         )
 
@@ -272,15 +276,20 @@ class Contest:
 
     def _lose(self, name: str, error: ProcessLost) -> None:
         entry = self._entries.pop(name)
+        self._note_loss(entry.description, error)
+        entry.process.close()
+
+    def _note_loss(self, described: Description, error: ProcessLost) -> None:
+        """Note a candidate as lost, unless another way to its name, as `auto`, is measured or lost already."""
+        log.warning("%s is lost: %s", described, error)
         loss = error.loss if isinstance(error, CandidateLost) else Loss.CRASHED
         reason = error.reason if isinstance(error, CandidateLost) else str(error)
-        log.warning("%s is lost: %s", name, error)
-        self._lost.append(Lost(entry.description, loss, reason))
-        entry.process.close()
+        if described.name not in self._entries:
+            self._lost.setdefault(described.name, Lost(described, loss, reason))
 
     def _check_some_left(self) -> None:
         if not self._entries:
-            told = "; ".join(f"{one.description}: {one.loss.value} ({one.reason})" for one in self._lost)
+            told = "; ".join(f"{one.description}: {one.loss.value} ({one.reason})" for one in self._lost.values())
             raise ProcessLost(f"no candidate could be measured: {told}")
 
     def _gpu_memory_mib(self) -> float | None:

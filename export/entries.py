@@ -113,6 +113,8 @@ def describe(plan: Plan, opened: Opened | None, bound: Bound | None, *, threads:
     asked = f"{plan.baseline}-{plan.device}" if plan.baseline else plan.device
     provider = asked if opened is None else opened.provider
     precision = Precision.FP32 if plan.baseline else None if opened is None else opened.precision
+    if bound is not None:
+        plan = replace(plan, batch=bound.batch)  # a foreign file's may be fixed
     task = "pipeline" if plan.level is Level.PIPELINE else ""
     if opened is not None and opened.spec is not None:
         task = opened.spec.task.value

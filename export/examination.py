@@ -66,10 +66,14 @@ class Examination:
     def _each(self, step: Callable[[Entry], None], entries: Iterable[Entry]) -> None:
         """Examine candidates; one whose process is lost meanwhile keeps what was measured."""
         for entry in entries:
+            if self.facts[entry.name].lost:
+                continue
             try:
                 step(entry)
             except ProcessLost as error:
-                log.warning("%s was measured, but is lost since: %s", entry.name, error)
+                gone = entry if not entry.process.is_running else self._entries[self._baseline_of[entry.name]]
+                log.warning("%s was measured, but is lost since: %s", gone.name, error)
+                self.facts[gone.name] = replace(self.facts[gone.name], lost=str(error))
 
     def _note_memory(self) -> None:
         for entry in self._entries.values():  # what was known before, for all, should a process be lost meanwhile

@@ -93,6 +93,22 @@ def test_a_candidate_that_was_measured_and_is_lost_now_fails_the_comparison(repo
     assert "only in one of them" in mien("bench", "compare", both, report).stderr
 
 
+def test_a_file_that_cannot_be_opened_any_more_fails_the_comparison(tmp_path: Path) -> None:
+    model, old, new = tmp_path / "w.onnx", tmp_path / "old.json", tmp_path / "new.json"
+    model.write_bytes(shipped_model("detector").read_bytes())
+    options = [shipped_model("landmarks"), model, "--baseline", "none", "--rounds", 5, "--calls", 2, "--launches", 1]
+    mien("bench", *options, "--json", old)
+    model.write_bytes(model.read_bytes()[:500_000])
+    mien("bench", *options, "--json", new, code=1)
+    told = mien("bench", "compare", old, new, "--fail-if", "p50>+900%", code=1)
+    assert "worse: w/cpu/unknown/1 refused" in told.stderr and "one launch: the intervals do not cover" in told.stderr
+
+
+def test_options_without_effect_are_refused() -> None:
+    assert "--held-out goes with --data" in mien("bench", "--held-out", code=2).stderr
+    assert "no file nowhere.npz" in mien("bench", "--input", "nowhere.npz", code=2).stderr
+
+
 def test_accuracy_that_was_not_measured_cannot_be_compared(report: Path) -> None:
     assert "measure both with --data" in mien("bench", "compare", report, report, "--fail-if", "nme>+1%", code=2).stderr
 

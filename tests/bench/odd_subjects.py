@@ -35,6 +35,9 @@ class Sleeper:
         time.sleep(self.seconds)
         return i
 
+    def lead_in(self, first: int, count: int) -> None:
+        self.call(first)
+
     def time_calls(self, first: int, count: int) -> Turn:
         return time_calls(self.call, first=first, count=count)
 
@@ -78,6 +81,17 @@ def devours(job: Job) -> Sleeper:
     resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
     np.ones(1 << 32)
     raise AssertionError
+
+
+class Fussy(Sleeper):
+    """Refuses whatever it is given."""
+
+    def bind(self, material: Mapping[str, Any]) -> tuple[str, str]:
+        raise InputError("not this")
+
+
+def wants_nothing(job: Job) -> Sleeper:
+    return Fussy(job)
 
 
 class Aborter(Sleeper):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mien.bench.accuracy import Accuracy, Metric, mean_accuracy
-from mien.bench.choice import Choice, choose, command_of, parse_budget
+from mien.bench.choice import YARDSTICK_FILE, Choice, choose, command_of, parse_budget
 from mien.bench.environment import describe_environment
 from mien.bench.measurement import Description, Launch, Level, Measurement
 from mien.bench.parity import ParityGate, Unit, parity_of
@@ -113,6 +115,20 @@ def test_what_cannot_be_shipped_is_not_chosen() -> None:
     batched = row("good", 1, batch=8, parity=0.1)
     assert name_of(chosen(wrong, eager, clip, batched, row("good", 5, parity=0.1))) == "good"
     assert chosen(wrong).reason == "nothing within 8 ms: no parity holds"
+
+
+def test_the_yardstick_and_what_was_not_proven_are_not_chosen() -> None:
+    unproven = replace(row("unproven", 1), baseline="eager", withheld="its parity was not checked")
+    eager = row("eager", 3, provider="eager-cpu")
+    unproven = replace(unproven, baseline=eager.name)
+    died = replace(row("died", 1), facts=Facts(file="died.onnx", lost="ended by SIGSEGV"))
+    yardstick = row("mobilenet", 1, file=YARDSTICK_FILE, task="classify")
+    assert name_of(chosen(unproven, eager, died, yardstick, row("good", 5, parity=0.1))) == "good"
+
+
+def test_each_foreign_file_is_a_task_of_its_own() -> None:
+    rows = (row("x", 2, task="", file="x.onnx"), row("y", 1, task="", file="y.onnx"))
+    assert [c.task for c in choose(BenchReport(describe_environment(), rows), 8.0)] == ["x", "y"]
 
 
 def test_the_most_whole_level_counts() -> None:

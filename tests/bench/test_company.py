@@ -25,13 +25,14 @@ def test_what_others_used_is_what_is_left(monkeypatch: pytest.MonkeyPatch) -> No
     assert company.stolen_cores == 0.0 and len(company.readings) == 4
 
 
-def test_what_is_not_known_once_is_not_known() -> None:
-    company = readings(1.0, 2.0, 3.0, 4.0, stolen_s=None)
-    company.begin()
-    company.look()
-    company.end(None)  # a candidate was lost, and its share with it
-    company.begin()
-    company.look()
-    company.end(1.0)
-    assert company.others_cores is None and company.stolen_cores is None
+def test_a_launch_in_which_a_candidate_was_lost_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 100.0, 110.0])
+    monkeypatch.setattr("mien.bench.company.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("mien.bench.company.time.process_time", lambda: 0.0)
+    company = readings(1.0, 9.0, 20.0, 26.0, stolen_s=None)
+    for candidates_s in (None, 1.0):
+        company.begin()
+        company.look()
+        company.end(candidates_s)
+    assert company.others_cores == pytest.approx(0.5) and company.stolen_cores is None
     assert readings().others_cores is None

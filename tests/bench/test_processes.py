@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -143,6 +144,30 @@ def test_the_end_of_the_parent_is_the_end_of_the_process(sleeper: CandidateProce
     while sleeper._process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     assert sleeper._process.poll() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a busy process notices when its turn is over")
+def test_a_busy_process_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    code = f"""
+import os, sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from mien.bench.job import Job
+from mien.bench.processes import CandidateProcess
+process = CandidateProcess(Job(opener="odd_subjects:sleeps", path="100000", device="cpu", threads=1))
+process.open()
+process.start_running(1000)
+print(process.pid, flush=True)
+time.sleep(1000)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc") / parent.stdout.readline().strip()
+        assert child.exists()
+        parent.kill()
+    until = time.monotonic() + 10
+    while child.exists() and "Z" not in (child / "stat").read_text().split()[2] and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not child.exists() or "Z" in (child / "stat").read_text().split()[2]
 
 
 def test_losses_are_told_apart() -> None:

@@ -11,7 +11,7 @@ from mien.bench.measurement import Description, Launch, Measurement
 from mien.bench.parity import ParityGate, Unit, parity_of
 from mien.bench.processes import Loss
 from mien.bench.regression import Rule, compare_reports, parse_rule, vanished
-from mien.bench.report import BenchReport, Course, Lost, Row, build_report
+from mien.bench.report import BenchReport, Course, Facts, Lost, Row, build_report
 from mien.runtime.errors import InputError
 from mien.runtime.runner import Precision
 
@@ -202,6 +202,46 @@ def test_a_candidate_that_is_lost_now_is_told() -> None:
     lost = Lost(old.rows[0].measurement.description, Loss.CRASHED, "ended by SIGSEGV")
     assert vanished(old, BenchReport(MACHINE, (), lost=(lost,))) == ["landmarks/cpu/fp32/1 crashed (ended by SIGSEGV)"]
     assert vanished(BenchReport(MACHINE, ()), BenchReport(MACHINE, (), lost=(lost,))) == []
+
+
+def test_one_that_cannot_be_opened_any_more_is_told_under_the_name_it_was_asked_for() -> None:
+    """It has no precision then, and perhaps no provider."""
+    old = report(0)
+    about = old.rows[0].measurement.description
+    for provider, known in (("cpu", True), ("auto", True), ("cuda", False)):
+        lost = Lost(replace(about, name="x", precision=None, provider=provider), Loss.REFUSED, "no model")
+        assert bool(vanished(old, BenchReport(MACHINE, (), lost=(lost,)))) is known
+
+
+def test_what_is_not_known_any_more_is_told() -> None:
+    good, bad = (ParityGate((parity_of(np.array([v]), unit=Unit.PX, tolerance=0.25),)) for v in (0.1, 3.0))
+    row = report(0).rows[0]
+
+    def told(before: Row, after: Row, *metrics: str) -> list[str]:
+        return vanished(BenchReport(MACHINE, (before,)), BenchReport(MACHINE, (after,)), metrics)
+
+    held = replace(row, parity=good)
+    assert "its parity held and is false" in told(held, replace(row, parity=bad))[0]
+    assert "its parity held and was not checked" in told(held, row)[0]
+    assert "its process was lost (SIGSEGV)" in told(row, replace(row, facts=Facts(lost="SIGSEGV")))[0]
+    measured = replace(row, accuracy=nme(0))
+    assert told(measured, row, "nme") == ["landmarks/cpu/fp32/1: nme is not known any more"]
+    assert told(measured, row) == told(held, held) == told(measured, measured, "nme", "p50") == []
+    old = against_eager(0)
+    new = replace(old, rows=tuple(replace(r, ratio=None, withheld=r.baseline and "noise") for r in old.rows))
+    assert [line for line in vanished(old, new, ["ratio"]) if "ratio is not known any more (noise)" in line]
+
+
+def test_ratios_to_different_baselines_are_not_compared() -> None:
+    old = against_eager(0)
+    compiled = [
+        replace(r, measurement=replace(r.measurement, description=replace(r.measurement.description, name="compile")))
+        if r.baseline is None
+        else replace(r, baseline="compile")
+        for r in old.rows
+    ]
+    with pytest.raises(InputError, match="was compared with eager, is with compile"):
+        compare_reports(old, replace(old, rows=tuple(compiled)), ["ratio"])
 
 
 def test_another_gpu_is_other_hardware() -> None:

@@ -104,7 +104,9 @@ def test_the_pipeline_is_timed_by_stage_over_an_endless_clip(tmp_path: Path) -> 
     writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 30, (320, 240))
     camera = DemoCamera()
     for i in range(8):
-        writer.write(cv2.resize(camera.frame(i), (320, 240)))
+        picture = cv2.resize(camera.frame(i), (320, 240))
+        picture[:32, :32] = 30 * i  # its number
+        writer.write(picture)
     writer.release()
     subject = open_pipeline(job(clip, level=Level.PIPELINE))
     digest, note = subject.bind({})
@@ -117,6 +119,24 @@ def test_the_pipeline_is_timed_by_stage_over_an_endless_clip(tmp_path: Path) -> 
     assert subject.nodes() is None and subject.own_cost_us() is None
     with pytest.raises(InputError, match="no outputs"):
         subject.outputs(np.zeros((1, 1, 1, 3), np.uint8))
+    seen: list[int] = []
+    follow = subject._pipeline.track  # type: ignore[attr-defined]
+
+    def track(frames: Any, **options: Any) -> Any:
+        return follow((seen.append(frame.pixels[0, 0, 0]) or frame for frame in frames), **options)
+
+    subject._pipeline.track = track  # type: ignore[attr-defined]
+    taken = []
+    for warm_up in (0, 35):  # however long that was, a turn begins at its own frame
+        for _ in range(warm_up):
+            subject.time_calls(0, 1)
+        seen.clear()
+        subject.lead_in(20, 10)  # the third turn of ten calls
+        subject.time_calls(20, 10)
+        taken.append(list(seen))
+    video = cv2.VideoCapture(str(clip))
+    first = [video.read()[1][0, 0, 0] for _ in range(8)]
+    assert taken[0] == taken[1] == [first[(2 * FRAMES_PER_TURN - 1 + i) % 8] for i in range(FRAMES_PER_TURN + 1)]
     noise = tmp_path / "noise.mp4"
     noise.write_bytes(b"nothing")
     with pytest.raises(InputError, match="not a video"):

@@ -24,6 +24,7 @@ from mien.bench.processes import Loss
 from mien.bench.report import BenchReport
 from mien.export import contest, examination
 from mien.export.accuracy import accuracy_of, folder_for
+from mien.export.bench_commands import end_with
 from mien.export.benchmark import run_bench
 from mien.export.contest import BenchOptions, Contest, shares
 from mien.export.entries import Plan
@@ -137,13 +138,37 @@ def test_outputs_that_cannot_be_compared_are_a_false_parity(pair: Contest, monke
 
 
 def test_a_process_that_is_lost_behind_the_rounds_keeps_them(pair: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = list(pair._entries.values())[1]
+
     def gone(*_: object) -> None:
+        second.process._kill()
+        second.process._process.wait()
         raise ProcessLost("crashed: ended by SIGSEGV")
 
     monkeypatch.setattr(examination, "compare", gone)
     report = pair.measure(contest_environment())
     assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and not report.lost
     assert report.rows[1].withheld == "its parity was not checked"
+    assert [row.facts.lost for row in report.rows] == ["", "crashed: ended by SIGSEGV"]
+    assert "behind the rounds: crashed: ended by SIGSEGV" in report.rows[1].warnings[-1]
+    with pytest.raises(CheckFailed, match="behind the rounds"):
+        end_with(report)
+
+
+def test_two_ways_to_one_name_are_lost_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(ODD)
+    with Contest(QUICK, tmp_path) as field:
+        good = field.enter(Plan(model="landmarks", file="shipped", path=shipped_model("landmarks"), device="cpu"))
+        assert good is not None
+        for _ in range(2):
+            field.enter(OddPlan(model="x", file="refuses", path=tmp_path / "x", device="cpu"))
+        assert len(field.measure(contest_environment()).lost) == 1
+    with Contest(QUICK, tmp_path) as field:
+        field.enter(OddPlan(model="x", file="wants_nothing", path=tmp_path / "x", device="cpu"))
+        assert field._lost
+        field.enter(OddPlan(model="x", file="sleeps", path=tmp_path / "x", device="cpu"))
+        report = field.measure(contest_environment())
+        assert not report.lost and len(report.rows) == 1
 
 
 def test_ctrl_c_behind_the_rounds_leaves_a_report(pair: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,12 +318,15 @@ def test_a_given_file_feeds_a_foreign_model(tmp_path: Path) -> None:
     )
     model = tmp_path / "softmax.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(model))
-    (row,) = run_bench([model], replace(QUICK, levels=(Level.MODEL, Level.PICTURE))).rows
+    report = run_bench([model], replace(QUICK, levels=(Level.MODEL, Level.PICTURE)))
+    (row,) = report.rows
     assert "x 1×7: noise" in row.facts.inputs and row.measurement.description.precision is None
+    assert "nobody knows what a foreign file wants of a picture" in report.lost[0].reason
     feed = tmp_path / "feed.npz"
     np.savez(feed, x=np.ones((3, 2, 7), np.float32))
     (row,) = run_bench([model], replace(QUICK, feed=feed)).rows
     assert row.facts.inputs == "inputs from the given file"
+    assert row.measurement.description.batch == 2  # whatever was asked for
     feed.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"is no \.npz file"):
         run_bench([model], replace(QUICK, feed=feed))
@@ -319,7 +347,7 @@ def test_ctrl_c_leaves_the_rounds_so_far_in_a_valid_report(tmp_path: Path) -> No
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     report = BenchReport.from_json(out.read_text(encoding="utf-8"), origin="b.json")
-    assert report.course is not None and report.course.interrupted and "interrupted before" in stdout
+    assert report.course is not None and report.course.interrupted and "the run was interrupted" in stdout
     (row,) = report.rows
     assert 1 <= len(row.measurement.rounds_ns) < 100000 and row.facts.peak_mib is not None
     assert json.loads(out.read_text())["course"]["rounds"] == 100000 and page.read_text().startswith("<!doctype html>")
