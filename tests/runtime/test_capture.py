@@ -766,6 +766,17 @@ def test_misuse_is_told(tmp_path: Path) -> None:
             open_capture("demo", **wrong)  # type: ignore[arg-type]
 
 
+def test_sources_by_path_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    with open_capture(tmp_path) as capture:
+        assert [frame.pixels.shape for frame in capture] == [(4, 4, 3)]
+    fake = FakeVideo([])
+    monkeypatch.setattr(fake, "isOpened", lambda: False)
+    monkeypatch.setattr(cv2, "VideoCapture", fake)
+    with pytest.raises(InputError, match="camera 99 cannot be opened"):
+        open_capture(99)
+
+
 @pytest.mark.skipif(platform.system() != "Linux" or any(Path("/dev").glob("video*")), reason="a camera is here")
 def test_where_no_camera_is_the_demo_is_offered() -> None:
     with pytest.raises(InputError, match="camera 0 cannot be opened: no camera found here; --source demo"):
