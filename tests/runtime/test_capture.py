@@ -628,7 +628,9 @@ def test_a_gstreamer_source_is_live_when_its_length_is_unknown(monkeypatch: pyte
 @pytest.mark.parametrize("source", ["csi://0", "gst:videotestsrc"])
 def test_without_gstreamer_the_way_out_is_named(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  Video I/O:\n    GStreamer:                   NO\n")
-    with pytest.raises(InputError, match=f"{source} needs an OpenCV with GStreamer.*--system-site-packages"):
+    with pytest.raises(
+        InputError, match=f"{source} needs an OpenCV with GStreamer.* 4.8 or later .*--system-site-packages"
+    ):
         open_capture(source)
 
 
