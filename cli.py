@@ -233,7 +233,7 @@ def predict(
     """Find faces in pictures and videos: a JSON row for each image or frame."""
     from mien.runtime.classify import classify_pictures
     from mien.runtime.files import check_writable
-    from mien.runtime.predict import Predictor, several_pictures
+    from mien.runtime.predict import Predictor, check_draw_folder, several_pictures
     from mien.runtime.recipe import make_recipe
     from mien.runtime.workers import share_threads
 
@@ -257,6 +257,8 @@ def predict(
     if (uri := next((i for i in inputs if "://" in i), None)) is not None:
         raise InputError(f"{uri} is read by runs with --ray; without it, give files and folders of this machine")
     paths = [Path(i) for i in inputs]
+    if draw is not None:
+        check_draw_folder(draw, paths)
     if view3d is not None:
         check_writable(view3d)
         with needs_torch():

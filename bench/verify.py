@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +19,7 @@ from ..runtime.open_model import open_model
 from ..runtime.pipeline import Pipeline
 from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.values import FloatArray, Image
+from .codec import encode
 from .environment import Environment, describe_environment
 from .measure import Candidate, measure_interleaved
 from .measurement import Measurement
@@ -113,7 +115,7 @@ class Verdict:
                     "precision": check.precision.value,
                     "provider": check.provider.value,
                     "holds": bool(check),
-                    "parity": [asdict(part) for part in check.parity.parts] if check.parity is not None else [],
+                    "parity": encode(check.parity.parts) if check.parity is not None else [],
                     "failure": check.failure,
                     "latency": measurement_row(check.measurement) if check.measurement is not None else None,
                     "bundled_p50_ms": self.bundled_p50_ms(check),
@@ -288,6 +290,7 @@ def _bundled(bundle: Bundle) -> tuple[Mapping[str, Any], ...]:
     """The measurements of `BENCH`, none where it has none that can be read: they decide nothing."""
     try:
         rows: Sequence[Any] = json.loads(bundle.files.get(BENCH, b"{}")).get("measurements", [])
-        return tuple({"name": str(row["name"]), "p50_ms": float(row["p50_ms"])} for row in rows)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        found = [(str(row["name"]), float(row["p50_ms"])) for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return ()
+    return tuple({"name": name, "p50_ms": p50_ms} for name, p50_ms in found if math.isfinite(p50_ms))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..runtime.errors import InputError
-from ..runtime.images import find_images
+from ..runtime.images import find_images, read_file
 from .splits import HELD_OUT_PICTURES, held_out
 
 log = logging.getLogger("mien")
@@ -62,7 +62,7 @@ def read_classes(folder: Path) -> ClassTable:
     for label, name in enumerate(names):
         before = len(files)
         for file in find_images(folder / name):
-            first, other = seen.setdefault(hashlib.sha256(file.read_bytes()).digest(), (file, label))
+            first, other = seen.setdefault(hashlib.sha256(read_file(file)).digest(), (file, label))
             if other != label:
                 raise InputError(f"{file} and {first} are the same picture in two classes")
             if first != file:

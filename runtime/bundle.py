@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import re
 import stat
 import struct
@@ -45,6 +44,12 @@ TASKS = {"landmarks": Task.LANDMARKS, "detector": Task.DETECTOR, "age_gender": T
 
 _PART = r"[a-z0-9_-][a-z0-9_.-]*"  # no part begins with a dot, so none is ..
 _NAME = re.compile(rf"(?:{_PART}/)*{_PART}")
+_ARRAY = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[<|][fu][1248])', 'fortran_order': False, "
+    rb"'shape': \((?P<shape>\d{1,9}(?:,|(?:, \d{1,9})+))\), \} *\n",
+    re.DOTALL,
+)
+"""What NumPy writes before the numbers of an array. Its own parser evaluates whatever stands there."""
 _BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, struct.error)
 
 
@@ -101,17 +106,14 @@ class Bundle:
         return image, faces
 
     def _array(self, name: str) -> Any:
-        stream = io.BytesIO(self.files[name])
+        data = self.files[name]
+        start = 10 + int.from_bytes(data[8:10], "little")
         try:
-            if np.lib.format.read_magic(stream) != (1, 0):
-                raise ValueError("not version 1.0")
-            shape, columns_first, dtype = np.lib.format.read_array_header_1_0(stream)
-            values = stream.read()
-            # Before anything is allocated: a header may claim any size.
-            if columns_first or dtype.hasobject or math.prod(shape) * dtype.itemsize != len(values):
-                raise ValueError(f"{len(values)} bytes for {shape} of {dtype}")
-            return np.frombuffer(values, dtype).reshape(shape).copy()
-        except ValueError as error:
+            if (header := _ARRAY.fullmatch(data, 0, start)) is None:
+                raise ValueError("wanted a file of numpy.save, version 1.0")
+            shape = [int(side) for side in header["shape"].split(b",") if side]
+            return np.frombuffer(data, header["dtype"].decode(), offset=start).reshape(shape).copy()
+        except (ValueError, TypeError) as error:  # TypeError: no such dtype
             raise ModelError(f"{name} of the bundle is no array ({error})") from error
 
     def find(self, name: str, precision: Precision) -> BundledModel | None:
@@ -129,23 +131,27 @@ def read_bundle(path: Path) -> Bundle:
 
     Raises:
         InputError: no such file.
-        ModelError: damaged, changed, of a later version, or not what `pack_bundle` makes.
+        ModelError: damaged, changed, of a later version, or not to the byte what `pack_bundle` makes.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ModelError(f"{path}: {size} bytes; a bundle has at most {MAX_BYTES}")
-        packed = path.read_bytes()
+        with path.open("rb") as file:
+            packed = file.read(MAX_BYTES + 1)  # a device or a pipe has no size that could be asked for first
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); mien bundle -o {path.name} makes one") from error
     origin = str(path)
+    if len(packed) > MAX_BYTES:
+        raise ModelError(f"{origin} is larger than {MAX_BYTES} bytes, the most that a bundle has")
     files = _members(packed, origin)
     manifest = _manifest(files, origin)
     _check_sums(files, manifest["files"], origin)
     models = _models(files, manifest["models"], origin)
     if missing := [name for name in (PICTURE, FACES) if name not in files]:
         raise ModelError(f"{origin}: {', '.join(missing)} is missing")
-    return Bundle(hashlib.sha256(packed).hexdigest(), str(manifest.get("mien", "unknown")), models, files)
+    made_by = str(manifest["mien"])
+    # The sums cover the members; what stands between, before and around them is only ever what packing again gives.
+    if pack_bundle(models, files, made_by=made_by) != packed:
+        raise ModelError(f"{origin} is not to the byte what mien bundle wrote; copy it again")
+    return Bundle(hashlib.sha256(packed).hexdigest(), made_by, models, files)
 
 
 def pack_bundle(models: Sequence[BundledModel], files: Mapping[str, bytes], *, made_by: str) -> bytes:
@@ -241,17 +247,20 @@ def _manifest(files: dict[str, bytes], origin: str) -> dict[str, Any]:
         manifest = json.loads(text)
         if manifest["format"] != FORMAT:
             raise ValueError(f"format {manifest['format']!r}")
-        version = int(manifest["version"])
-        listed = {str(name): (int(row["bytes"]), str(row["sha256"])) for name, row in manifest["files"].items()}
+        version = manifest["version"]
+        if type(version) is not int or version < 1:
+            raise ValueError(f"version {version!r}")
+        listed = {name: (row["bytes"], row["sha256"]) for name, row in manifest["files"].items()}
         models = [dict(row) for row in manifest["models"]]
+        made_by = manifest["mien"]
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{origin}: no {MANIFEST} of a bundle ({error!r}); make one with mien bundle") from error
     if version > BUNDLE_VERSION:
         raise ModelError(f"{origin}: bundle version {version}, this mien reads up to {BUNDLE_VERSION}; upgrade mien")
-    return manifest | {"files": listed, "models": models}
+    return {"files": listed, "models": models, "mien": made_by}
 
 
-def _check_sums(files: Mapping[str, bytes], listed: Mapping[str, tuple[int, str]], origin: str) -> None:
+def _check_sums(files: Mapping[str, bytes], listed: Mapping[str, tuple[object, object]], origin: str) -> None:
     if missing := sorted(listed.keys() - files.keys()):
         raise ModelError(f"{origin}: {', '.join(missing)} is missing")
     if unlisted := sorted(files.keys() - listed.keys()):

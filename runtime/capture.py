@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -267,7 +268,7 @@ class Capture:
 
 
 def open_capture(
-    source: str,
+    source: str | os.PathLike[str] | int,
     *,
     policy: FramePolicy | None = None,
     size: tuple[int, int] | None = None,
@@ -288,6 +289,7 @@ def open_capture(
     Raises:
         InputError: not there, cannot be read, or an option that it needs is missing.
     """
+    source = str(source) if isinstance(source, int) else os.fspath(source)
     options = SourceOptions(size, fps, open_timeout_s, read_timeout_s, clock)
     kind = source_kind(source)
     _warn_unused(source, kind, options)

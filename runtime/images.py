@@ -20,13 +20,21 @@ def read_image(path: Path) -> Image:
     Raises:
         InputError: missing, empty, truncated beyond reading, or no picture.
     """
+    return decode_image(read_file(path), name=str(path))
+
+
+def read_file(path: Path) -> bytes:
+    """Read a picture's file; pipes and devices, which may have no end, are left unopened.
+
+    Raises:
+        InputError: no such file, or it cannot be read.
+    """
     if not path.is_file():
         raise InputError(f"no image {path}")
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error})") from error
-    return decode_image(data, name=str(path))
 
 
 def decode_image(data: bytes, *, name: str) -> Image:
@@ -38,7 +46,7 @@ def decode_image(data: bytes, *, name: str) -> Image:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error as error:
-        raise InputError(f"{name} cannot be read ({error})") from error
+        raise InputError(f"{name} cannot be read (OpenCV: {error.err})") from error
     if pixels is None:
         raise InputError(f"{name} is not an image that OpenCV can read")
     return np.asarray(pixels, dtype=np.uint8)
@@ -62,7 +70,7 @@ def encode_image(pixels: Image, *, suffix: str) -> bytes:
     try:
         done, data = cv2.imencode(suffix, pixels)
     except cv2.error as error:
-        raise OutputError(f"OpenCV cannot encode {suffix!r} ({error})") from error
+        raise OutputError(f"OpenCV cannot encode {suffix!r} ({error.err})") from error
     if not done:
         raise OutputError(f"OpenCV cannot encode {suffix!r}")
     return data.tobytes()
@@ -81,8 +89,8 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """List the pictures below a folder, sorted."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    """List what is named as a picture below a folder, sorted; who reads a broken link among it is told."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
 
 
 def expand(inputs: Sequence[Path], failures: list[str]) -> Iterator[Path]:

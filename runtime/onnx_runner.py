@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from .bound_calls import BoundCalls
 from .errors import InputError, ModelError
 from .onnx_session import open_session, precision_of, read_spec
-from .runner import DEFAULT_THREADS, Precision, Provider
+from .runner import DEFAULT_THREADS, Precision, Provider, as_choice
 from .spec import ModelSpec
 from .values import FloatArray, Image
 
@@ -27,9 +28,9 @@ class OnnxRunner:
 
     def __init__(
         self,
-        path: Path,
+        path: str | os.PathLike[str],
         *,
-        provider: Provider = Provider.AUTO,
+        provider: Provider | str = Provider.AUTO,
         threads: int = DEFAULT_THREADS,
         io_binding: bool = True,
         cuda_graph: bool = True,
@@ -39,7 +40,9 @@ class OnnxRunner:
         Raises:
             ModelError: missing, no ONNX file, or without mien's metadata.
             ProviderError: `provider` is not what would really run.
+            InputError: no such provider.
         """
+        path, provider = Path(path), as_choice(Provider, provider)
         opened = open_session(path, provider=provider, threads=threads, cuda_graph=cuda_graph and io_binding)
         self._session: Any = opened.session
         self._provider = opened.provider
@@ -101,7 +104,9 @@ class OnnxRunner:
         self.close()
 
 
-def check_batch(batch: Image) -> None:
+def check_batch(batch: object) -> None:
     """Raise InputError unless `batch` is (b, h, w, 3) uint8."""
+    if not isinstance(batch, np.ndarray):
+        raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {type(batch).__name__}")
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
         raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")

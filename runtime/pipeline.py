@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -10,18 +12,21 @@ import numpy as np
 
 from .attributes import TrackedAttributes, estimate
 from .bundle import read_bundle, unpacked_models
+from .calls import CallsUnderWay
 from .crop import cut_crop
 from .detector import DEFAULT_MAX_SIDE, Detector, open_detector
 from .errors import InputError, ModelError
 from .geometry import bounds_from_box, crop_matrix, landmark_bounds, roll_of
 from .open_model import open_model
-from .runner import DEFAULT_THREADS, Precision, Provider, Runner
+from .runner import DEFAULT_THREADS, Precision, Provider, Runner, as_choice
 from .shipped import shipped_model
 from .smoothing import OneEuro, Smoother
 from .spec import Task
 from .stages import StageClock
 from .tracker import Tracker
 from .values import Faces, FloatArray, Frame, Image
+
+ModelPath = str | os.PathLike[str]
 
 TILTED = 0.3
 """Rolls up to here, in radians, are what the landmark model was trained on most; a crop is turned only beyond."""
@@ -43,18 +48,19 @@ class Pipeline:
         self.detector = detector
         self.landmarks = landmarks
         self.age_gender = age_gender
+        self._calls = CallsUnderWay(self._release, name="pipeline")
 
     @classmethod
     def load(
         cls,
         *,
-        model: Path | None = None,
-        detector: Path | None = None,
-        age_gender: Path | None = None,
-        bundle: Path | None = None,
-        precision: Precision = Precision.FP32,
+        model: ModelPath | None = None,
+        detector: ModelPath | None = None,
+        age_gender: ModelPath | None = None,
+        bundle: ModelPath | None = None,
+        precision: Precision | str = Precision.FP32,
         attributes: bool = True,
-        provider: Provider = Provider.AUTO,
+        provider: Provider | str = Provider.AUTO,
         threads: int = DEFAULT_THREADS,
         max_side: int = DEFAULT_MAX_SIDE,
         min_score: float | None = None,
@@ -68,15 +74,16 @@ class Pipeline:
 
         Raises:
             ModelError: a file that is no model of the right kind, or a bundle that is damaged.
-            InputError: a bundle beside other models, or without any of that precision.
+            InputError: a bundle beside other models, or without any of that precision; no such provider or precision.
             ProviderError: `provider` is not what would really run.
         """
+        provider, precision = as_choice(Provider, provider), as_choice(Precision, precision)
         if bundle is None and precision is not Precision.FP32:
             raise InputError(f"{precision.value} is chosen within a bundle; other model files have their own precision")
         if bundle is not None:
             if not (model is detector is age_gender is None):
                 raise InputError("a bundle brings its own models; give either the bundle or model files")
-            with unpacked_models(read_bundle(bundle), precision) as files:
+            with unpacked_models(read_bundle(Path(bundle)), precision) as files:
                 return cls.load(
                     model=files["landmarks"],
                     detector=files["detector"],
@@ -88,18 +95,28 @@ class Pipeline:
                     min_score=min_score,
                     open_runner=open_runner,
                 )
-        found = open_detector(
-            detector or shipped_model("detector"),
-            provider=provider,
-            threads=threads,
-            max_side=max_side,
-            min_score=min_score,
-        )
-        points = open_runner(model or shipped_model("landmarks"), provider=provider, threads=threads)
-        if not attributes:
-            return cls(found, points)
-        known = open_runner(age_gender or shipped_model("age_gender"), provider=provider, threads=threads)
-        return cls(found, points, known)
+
+        def path_of(given: ModelPath | None, name: str) -> Path:
+            return shipped_model(name) if given is None else Path(given)
+
+        with ExitStack() as opened:  # closed again where a later one is no model
+            found = open_detector(
+                path_of(detector, "detector"),
+                provider=provider,
+                threads=threads,
+                max_side=max_side,
+                min_score=min_score,
+            )
+            opened.callback(found.close)
+            points = open_runner(path_of(model, "landmarks"), provider=provider, threads=threads)
+            opened.callback(points.close)
+            known = None
+            if attributes:
+                known = open_runner(path_of(age_gender, "age_gender"), provider=provider, threads=threads)
+                opened.callback(known.close)
+            pipeline = cls(found, points, known)
+            opened.pop_all()
+            return pipeline
 
     def __call__(self, image: Image) -> Faces:
         """Find every face of a picture (h, w, 3) uint8 BGR, best score first.
@@ -108,9 +125,13 @@ class Pipeline:
         upright where the face is tilted. On held-out faces the second look took 0.14 % off the NME.
 
         Raises:
-            InputError: not such a picture.
+            InputError: not such a picture, or the pipeline is closed.
         """
         check_image(image)
+        with self._calls:
+            return self._look(image)
+
+    def _look(self, image: Image) -> Faces:
         boxes, scores = self.detector(image)
         faces = Faces.from_boxes(boxes, scores)
         faces = self.locate(image, faces, bounds_from_box(boxes))
@@ -154,13 +175,16 @@ class Pipeline:
 
         Every face carries a `track_id` that stays while it is followed. Landmarks are smoothed only if `smoothing`
         is given (tracking itself goes on from the raw ones). `clock` notes what each stage takes.
+
+        Raises:
+            InputError: the pipeline is closed, told at the next frame.
         """
         clock = clock if clock is not None else StageClock()
         tracker = Tracker(self, detect_every=detect_every, clock=clock)
         smoother = Smoother(smoothing) if smoothing is not None else None
         attributes = TrackedAttributes(self.age_gender) if self.age_gender is not None else None
         for frame in frames:
-            with clock.stage("process"):
+            with self._calls, clock.stage("process"):
                 faces = tracker.update(frame)
                 if attributes is not None and len(faces):
                     with clock.stage("attributes"):
@@ -171,11 +195,14 @@ class Pipeline:
             yield frame, faces
 
     def close(self) -> None:
-        """Close the models."""
-        self.detector.close()
-        self.landmarks.close()
-        if self.age_gender is not None:
-            self.age_gender.close()
+        """Close the models, behind the calls that are under way; later ones are refused."""
+        self._calls.close()
+
+    def _release(self) -> None:
+        with ExitStack() as models:  # each of them, also if another fails
+            for model in (self.detector, self.landmarks, self.age_gender):
+                if model is not None:
+                    models.callback(model.close)
 
     def __enter__(self) -> Pipeline:
         return self
@@ -186,7 +213,11 @@ class Pipeline:
         self.close()
 
 
-def check_image(image: Image) -> None:
+def check_image(image: object) -> None:
     """Raise InputError unless `image` is (h, w, 3) uint8 with pixels in it."""
+    if not isinstance(image, np.ndarray):
+        hint = "; did cv2.imread find the file?" if image is None else ""
+        found = "None" if image is None else type(image).__name__
+        raise InputError(f"wanted a picture (h, w, 3) uint8 BGR, found {found}{hint}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise InputError(f"wanted a picture (h, w, 3) uint8 BGR, found {image.dtype} {image.shape}")

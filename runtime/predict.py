@@ -140,6 +140,16 @@ class Predictor:
         self._rows.close()
 
 
+def check_draw_folder(folder: Path, inputs: Sequence[Path]) -> None:
+    """Raise InputError if pictures drawn into `folder` would lie among the inputs, for the next run to find."""
+    for place in inputs:
+        if place.is_dir() and folder.resolve().is_relative_to(place.resolve()):
+            raise InputError(
+                f"--draw {folder} lies within the input {place}: the next run would take drawn pictures for new ones; "
+                "give a folder beside it"
+            )
+
+
 def is_picture(path: Path) -> bool:
     """Whether a file is taken for a picture; a missing one is, whose error then says so."""
     return path.suffix.lower() in IMAGE_SUFFIXES or not path.is_file()

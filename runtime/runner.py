@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from enum import Enum
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from .errors import InputError
 from .spec import ModelSpec
 from .values import FloatArray, Image
 
@@ -32,6 +33,22 @@ class Precision(str, Enum):
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
+
+
+_Choice = TypeVar("_Choice", Provider, Precision)
+
+
+def as_choice(kind: type[_Choice], given: _Choice | str) -> _Choice:
+    """Take a member or its value.
+
+    Raises:
+        InputError: neither of the two.
+    """
+    try:
+        return kind(given)
+    except ValueError:
+        known = ", ".join(member.value for member in kind)
+        raise InputError(f"wanted a {kind.__name__.lower()} ({known}), found {given!r}") from None
 
 
 class Runner(Protocol):

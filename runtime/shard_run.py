@@ -81,13 +81,13 @@ def cut(pictures: Sequence[Picture], size: int) -> list[Shard]:
 
 def make_plan(pictures: Sequence[Picture], recipe: Recipe, shard_size: int) -> dict[str, Any]:
     """What two runs must agree in for their shards to be the same."""
-    names = hashlib.sha256()
+    listed = hashlib.sha256()
     for picture in pictures:
-        names.update(f"{picture.name}\0{picture.path}\n".encode(errors="surrogatepass"))
+        listed.update(f"{picture.name}\0{picture.path}\0{picture.stamp}\n".encode(errors="surrogatepass"))
     return {
         "mien": version("mien"),
         "pictures": len(pictures),
-        "pictures_sha256": names.hexdigest(),
+        "pictures_sha256": listed.hexdigest(),
         "shard_size": shard_size,
         "provider": recipe.provider.value,
         "max_side": recipe.max_side,
@@ -104,7 +104,7 @@ def begin(folder: Folder, plan: bytes, shards: Sequence[Shard]) -> dict[int, tup
     """Write the plan into an empty folder, or see what is done of the same one: failures by number of shard.
 
     Raises:
-        InputError: the folder holds another run, or anything else.
+        InputError: the folder holds another run, or anything else, or a damaged file.
     """
     names = folder.names()
     if names and PLAN not in names:
@@ -139,4 +139,14 @@ def _short(value: object) -> str:
 
 
 def _failures(folder: Folder, shard: Shard) -> tuple[str, ...]:
-    return tuple(json.loads(folder.read(shard.file(FAILURES)) or b"[]"))
+    name = shard.file(FAILURES)
+    try:
+        lines = json.loads(folder.read(name) or b"[]")
+        if not isinstance(lines, list):
+            raise ValueError("no list")
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{name} of the folder of --json is damaged ({error}); remove it and {shard.file(ROWS)}, and the same "
+            "command does the shard again"
+        ) from error
+    return tuple(map(str, lines))

@@ -62,7 +62,9 @@ class ModelSpec:
         """
         try:
             raw = json.loads(text)
-            version = int(raw["version"])
+            version = raw["version"]
+            if type(version) is not int or version < 1:
+                raise ValueError(f"version {version!r}")
             if version > SPEC_VERSION:
                 raise ModelError(
                     f"{origin}: model spec version {version}, this mien reads up to {SPEC_VERSION}; upgrade mien"
@@ -75,5 +77,5 @@ class ModelSpec:
             values["outputs"] = tuple(values["outputs"])
             values["classes"] = tuple(values.get("classes", ()))
             return cls(**values)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ModelError(f"{origin}: its model spec cannot be read ({error}); export it again") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,16 @@ FAILED = (OSError, ValueError, ImportError, ArrowException)
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Where a picture lies. name: as its row and errors call it. place: the input that leads to its file system."""
+    """Where a picture lies.
+
+    name: as its row and errors call it. place: the input that leads to its file system. stamp: size and time of the
+    last change, as far as the file system tells them: another one is another picture.
+    """
 
     name: str
     place: str
     path: str
+    stamp: str = ""
 
 
 def is_uri(place: str) -> bool:
@@ -68,10 +74,14 @@ def find_pictures(inputs: Sequence[str], failures: list[str]) -> list[Picture]:
 
 def _on_this_machine(place: str, failures: list[str]) -> Iterator[Picture]:
     for path in expand([Path(place)], failures):
-        if path.is_file():
-            yield Picture(str(path), "", str(path.absolute()))
-        else:
+        try:
+            status = path.stat()
+        except OSError:
+            status = None
+        if status is None or not stat.S_ISREG(status.st_mode):
             failures.append(f"no image {path}")
+        else:
+            yield Picture(str(path), "", str(path.absolute()), f"{status.st_size} {status.st_mtime_ns}")
 
 
 def _in_storage(place: str, failures: list[str]) -> Iterator[Picture]:
@@ -85,19 +95,24 @@ def _in_storage(place: str, failures: list[str]) -> Iterator[Picture]:
         failures.append(f"no image {scheme}://{path}")
     elif not infos:
         failures.append(f"{scheme}://{path} holds no pictures")
-    # Named by what the file system calls it: a URI may hold keys and options, and rows are for others to read.
-    yield from (Picture(f"{scheme}://{info.path}", place, info.path) for info in infos or ())
+    for info in infos or ():
+        # Named by what the file system calls it: a URI may hold keys and options, and rows are for others to read.
+        name = f"{scheme}://{info.path}"
+        if info.type == FileType.File:
+            yield Picture(name, place, info.path, f"{info.size} {info.mtime_ns}")
+        else:
+            failures.append(f"no image {name}")
 
 
 def _listed(system: FileSystem, path: str) -> list[FileInfo] | None:
-    """The file itself, or the pictures below a folder; None where nothing is."""
+    """The file itself, or what is named as a picture below a folder; None where nothing is."""
     info = system.get_file_info(path)
     if info.type == FileType.NotFound:
         return None
     if info.type == FileType.File:
         return [info]
     below = system.get_file_info(FileSelector(path, recursive=True))
-    pictures = [i for i in below if i.type == FileType.File and _suffix(i.path) in IMAGE_SUFFIXES]
+    pictures = [i for i in below if i.type != FileType.Directory and _suffix(i.path) in IMAGE_SUFFIXES]
     return sorted(pictures, key=lambda i: PurePosixPath(i.path))
 
 

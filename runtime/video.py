@@ -200,7 +200,7 @@ def open_pipeline(pipeline: str, options: SourceOptions, *, name: str, advice: s
     if not has_gstreamer(cv2.getBuildInformation()):
         raise InputError(
             f"{name} needs an OpenCV with GStreamer, and OpenCV {cv2.__version__} here has none (no wheel on PyPI "
-            "has). Use the system's OpenCV (JetPack brings it; elsewhere: apt install python3-opencv): "
+            "has). Use the system's OpenCV, 4.8 or later (JetPack brings it; elsewhere: apt install python3-opencv): "
             "pip uninstall opencv-python opencv-python-headless, in an environment made with "
             "python3 -m venv --system-site-packages"
         )

@@ -56,11 +56,15 @@ def test_an_address_that_cannot_be_used(address: str, reason: str) -> None:
 def test_other_machines_need_a_token_that_cannot_be_guessed() -> None:
     for weak in ("short", "fifteen-letters", "with spaces in between", "müde-und-lang-genug-x"):
         message = error_of("0.0.0.0:0", "--token", weak)
-        assert "at least 16 printable ASCII characters" in message and weak not in message
+        assert "at least 16 characters, and only letters" in message and weak not in message
+    for other in "+&#%?\\\"'":  # would not reach the page from an address as it is printed
+        assert f"17 characters, {other!r} among them" in error_of("0.0.0.0:0", "--token", f"a-long-to{other}ken-xyz")
     assert "wants a token" in error_of("0.0.0.0:0", MIEN_TOKEN="")
     assert "cannot listen there" in error_of("203.0.113.7:8080", MIEN_TOKEN=TOKEN)
     with open_listener("0.0.0.0:0", token=TOKEN) as found:
         assert not found.local and found.token == TOKEN
+    with open_listener("127.0.0.1:0", token="Aa0._~/=-" * 2) as found:
+        assert found.token == "Aa0._~/=-" * 2
 
 
 def test_a_port_in_use_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:

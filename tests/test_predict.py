@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import cv2
@@ -16,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from mien.cli import app
 from mien.runtime.demo_camera import DemoCamera, find_photo
-from mien.runtime.errors import OutputError
+from mien.runtime.errors import InputError, OutputError
 from mien.runtime.images import read_image
 from mien.runtime.pipeline import Pipeline
 from mien.runtime.predict import Predictor
@@ -87,6 +89,35 @@ def test_drawn_pictures_have_the_same_names_and_pixels(folder: Path, tmp_path: P
     one, three = (sorted((tmp_path / n).iterdir()) for n in "13")
     assert [p.name for p in one] == [p.name for p in three] and len(one) == 12 and one[1].name == "0.png"
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, three, strict=True))
+
+
+def test_pictures_are_not_drawn_among_the_inputs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(folder.rglob("*"))
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    for draw in (folder / "drawn", folder, Path("link") / "a" / "b", Path("photos/first/../drawn")):
+        told = " ".join(mien("predict", tmp_path / "none.jpg", folder, "--draw", draw, code=2).stderr.split())
+        assert "lies within the input" in told and "--draw" in told
+    assert sorted(folder.rglob("*")) == before
+    mien("predict", folder / "first" / "0.jpg", "--draw", folder / "drawn")  # a file's neighbours are no inputs
+    mien("predict", folder / "first", "--draw", tmp_path / "photos" / "first drawn", code=2)
+
+
+def test_a_broken_link_in_a_folder_is_told(folder: Path) -> None:
+    (folder / "first" / "9.jpg").symlink_to("nowhere")
+    assert f"no image {folder}/first/9.jpg" in mien("predict", folder / "first", code=2).stderr.replace("\n", "")
+
+
+def test_a_picture_beyond_what_opencv_reads_is_told_in_one_line(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    with pytest.raises(InputError, match=r"huge\.png cannot be read \(OpenCV: ") as told:
+        read_image(tmp_path / "huge.png")
+    assert "\n" not in str(told.value) and ".cpp" not in str(told.value)
 
 
 def test_videos_stand_between_the_pictures(folder: Path, tmp_path: Path) -> None:

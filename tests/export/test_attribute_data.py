@@ -114,6 +114,9 @@ def test_bad_class_folders_are_told(class_folder: Path, tmp_path: Path, caplog: 
     shutil.copy(class_folder / "disc" / "00.png", class_folder / "square" / "other.png")
     with pytest.raises(InputError, match="the same picture in two classes"):
         read_classes(class_folder)
+    (class_folder / "disc" / "000.png").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"no image .*000\.png"):
+        read_classes(class_folder)
 
 
 def test_each_side_of_a_split_has_something() -> None:

@@ -207,9 +207,21 @@ def test_engines_are_built_and_checked_where_tensorrt_is(
 
 
 def test_a_baseline_that_cannot_be_read_decides_nothing(made: Bundled, tmp_path: Path) -> None:
-    for text in (b"no json", b"[]", b'{"measurements": [{"name": 1}]}'):
+    endless = [b'{"measurements": [{"name": "x", "p50_ms": %s}]}' % number for number in (b"1e999", b"NaN", b"9" * 400)]
+    for text in (b"no json", b"[]", b"[" * 100_000, b'{"measurements": [{"name": 1}]}', *endless):
         verdict = verify_file(repacked(made, tmp_path / "a.mien", {BENCH: text}), UNMEASURED)
         assert verdict and verdict.bundled == ()
+
+
+def test_golden_samples_that_are_no_numbers_fail_in_plain_json(made: Bundled, tmp_path: Path) -> None:
+    nothing = npy(np.full(4, np.nan, np.float32))
+    path = tmp_path / "a.mien"
+    verdict = verify_file(repacked(made, path, {golden_file("landmarks", "presence"): nothing}), UNMEASURED)
+    assert not verdict
+    row = json.loads(json.dumps(verdict.to_row(), allow_nan=False))
+    check = next(check for check in row["checks"] if check["model"] == "landmarks")
+    parts = {part["unit"]: part for part in check["parity"]}
+    assert parts["score"]["max"] is None and parts["px"]["max"] < 0.05
 
 
 def test_verify_needs_no_torch(made: Bundled) -> None:

@@ -628,7 +628,9 @@ def test_a_gstreamer_source_is_live_when_its_length_is_unknown(monkeypatch: pyte
 @pytest.mark.parametrize("source", ["csi://0", "gst:videotestsrc"])
 def test_without_gstreamer_the_way_out_is_named(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  Video I/O:\n    GStreamer:                   NO\n")
-    with pytest.raises(InputError, match=f"{source} needs an OpenCV with GStreamer.*--system-site-packages"):
+    with pytest.raises(
+        InputError, match=f"{source} needs an OpenCV with GStreamer.* 4.8 or later .*--system-site-packages"
+    ):
         open_capture(source)
 
 
@@ -764,6 +766,17 @@ def test_misuse_is_told(tmp_path: Path) -> None:
     for wrong in ({"size": (0, 5)}, {"fps": 0.0}, {"open_timeout_s": 0.0}, {"read_timeout_s": -1.0}):
         with pytest.raises(InputError, match="above 0"):
             open_capture("demo", **wrong)  # type: ignore[arg-type]
+
+
+def test_sources_by_path_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    with open_capture(tmp_path) as capture:
+        assert [frame.pixels.shape for frame in capture] == [(4, 4, 3)]
+    fake = FakeVideo([])
+    monkeypatch.setattr(fake, "isOpened", lambda: False)
+    monkeypatch.setattr(cv2, "VideoCapture", fake)
+    with pytest.raises(InputError, match="camera 99 cannot be opened"):
+        open_capture(99)
 
 
 @pytest.mark.skipif(platform.system() != "Linux" or any(Path("/dev").glob("video*")), reason="a camera is here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,6 +80,50 @@ def test_no_face_in_plain_pictures(pipeline: Pipeline) -> None:
 def test_what_is_no_picture(pipeline: Pipeline, picture: Image) -> None:
     with pytest.raises(InputError, match="wanted a picture"):
         pipeline(picture)
+
+
+def test_what_is_no_array(pipeline: Pipeline) -> None:
+    with pytest.raises(InputError, match=r"found None; did cv2\.imread find the file\?"):
+        pipeline(cv2.imread("none.jpg"))
+    with pytest.raises(InputError, match=r"wanted a picture .* found list"):
+        pipeline([[0, 0, 0]])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"wanted a uint8 batch .* found NoneType"):
+        pipeline.landmarks(None)  # type: ignore[arg-type]
+
+
+def test_files_and_providers_by_their_names(photo: Image) -> None:
+    model = str(shipped_model("landmarks"))
+    with Pipeline.load(model=model, attributes=False, provider="cpu", threads=1) as pipeline:
+        assert len(pipeline(photo)) == 1 and pipeline.landmarks.provider == "cpu"
+    with OnnxRunner(model, provider="cpu") as runner:
+        assert runner.provider == "cpu"
+    for provider in ("gpu", "CPU"):
+        with pytest.raises(InputError, match=rf"wanted a provider \(auto, cpu, .*\), found '{provider}'"):
+            Pipeline.load(provider=provider)
+        with pytest.raises(InputError, match="wanted a provider"):
+            OnnxRunner(model, provider=provider)
+    with pytest.raises(InputError, match=r"wanted a precision \(fp32, fp16, int8\), found 'half'"):
+        Pipeline.load(precision="half")
+    for missing in ({"model": "none.onnx"}, {"detector": "none.onnx"}, {"age_gender": "none.onnx"}):
+        with pytest.raises(ModelError, match=r"none\.onnx"):
+            Pipeline.load(provider="cpu", **missing)
+    with pytest.raises(InputError, match=r"none\.mien cannot be read"):
+        Pipeline.load(bundle="none.mien")
+    for provider in ("tensorrt", "ort-tensorrt"):
+        with contextlib.suppress(ProviderError):  # the one or the other, and no KeyError
+            Pipeline.load(provider=provider).close()
+
+
+def test_models_that_were_opened_before_a_bad_one_are_closed() -> None:
+    opened: list[OnnxRunner] = []
+
+    def note(path: Path, *, provider: Provider, threads: int) -> OnnxRunner:
+        opened.append(OnnxRunner(path, provider=provider, threads=threads))
+        return opened[-1]
+
+    with pytest.raises(ModelError, match="wanted an age and gender model"):
+        Pipeline.load(age_gender=shipped_model("landmarks"), provider=Provider.CPU, open_runner=note)
+    assert len(opened) == 2 and all(runner.session is None for runner in opened)
 
 
 def test_one_pipeline_serves_several_threads(pipeline: Pipeline) -> None:

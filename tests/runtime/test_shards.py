@@ -156,6 +156,51 @@ def test_another_run_is_refused(photos: Path, tmp_path: Path, recipe: Recipe) ->
         predict([photos], out, recipe)
 
 
+@pytest.mark.parametrize("scheme", ["", "fsspec+file://"])
+def test_replaced_pictures_are_another_run(photos: Path, tmp_path: Path, recipe: Recipe, scheme: str) -> None:
+    out, picture = tmp_path / "out", photos / "b" / "face_05.png"
+    predict([f"{scheme}{photos}"], out, recipe)
+    assert predict([f"{scheme}{photos}"], out, recipe).resumed == 4
+    status = picture.stat()
+    os.utime(picture, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
+    with pytest.raises(InputError, match="pictures_sha256"):
+        predict([f"{scheme}{photos}"], out, recipe)
+    picture.write_bytes(picture.read_bytes() + b"x")
+    os.utime(picture, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(InputError, match="pictures_sha256"):
+        predict([f"{scheme}{photos}"], out, recipe)
+
+
+@pytest.mark.parametrize("scheme", ["", "fsspec+file://"])
+def test_what_is_no_file_is_told_unopened(photos: Path, tmp_path: Path, recipe: Recipe, scheme: str) -> None:
+    odd = ["b/broken.jpg", "b/loop.jpg", "b/pipe.jpg"]
+    (photos / odd[0]).symlink_to("nowhere")
+    (photos / odd[1]).symlink_to("loop.jpg")
+    os.mkfifo(photos / odd[2])
+    (photos / "b" / "folder.jpg").mkdir()
+    rows, failures = local_run([photos], tmp_path / "local.jsonl")
+    assert [line for line in failures if "no image" in line] == [f"no image {photos / name}" for name in odd]
+    run = predict([f"{scheme}{photos}"], tmp_path / "out", recipe)
+    assert rows_in(tmp_path / "out").replace(scheme.encode(), b"") == rows
+    assert sorted(line.replace(scheme, "") for line in run.failures) == sorted(failures)
+
+
+@pytest.mark.parametrize("damage", ["[", "3"])
+def test_damaged_failures_are_named_with_the_way_on(photos: Path, tmp_path: Path, recipe: Recipe, damage: str) -> None:
+    out = tmp_path / "out"
+    predict([photos], out, recipe)
+    rows, (broken, *_) = rows_in(out), sorted(out.glob("*.failures.json"))
+    broken.write_text(damage)
+    with pytest.raises(InputError, match=rf"{broken.name} .* remove it and {broken.name[:8]}\.jsonl") as told:
+        predict([photos], out, recipe)
+    for name in (broken.name, f"{broken.name[:8]}.jsonl"):
+        assert name in str(told.value)
+        (out / name).unlink()
+    again = Here()
+    predict([photos], out, recipe, again)
+    assert again.done == [int(broken.name[:8])] and rows_in(out) == rows
+
+
 def test_a_folder_of_something_else_is_refused(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "rows.jsonl").touch()

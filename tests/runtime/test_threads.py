@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -121,6 +122,69 @@ def test_closing_in_the_middle_of_a_call(pictures: list[Image]) -> None:
             return 4
 
     assert runner(pictures[0][None, :112, :112].view(Closing))["landmarks"].shape == (1, 68, 3)
+
+
+class Gate:
+    """A model in whose call the caller waits; `inside` is set when it does, `go_on` lets it through."""
+
+    def __init__(self, model: OnnxRunner) -> None:
+        self._model = model
+        self.spec, self.provider, self.precision, self.close = model.spec, model.provider, model.precision, model.close
+        self.inside, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, batch: Image) -> dict[str, np.ndarray]:
+        self.inside.set()
+        assert self.go_on.wait(20)
+        return self._model(batch)
+
+
+@pytest.fixture
+def gated() -> Iterator[tuple[Pipeline, Gate]]:
+    """A pipeline that waits at its landmark model, which the detector comes before and the attributes behind."""
+    pipeline = Pipeline.load(provider=Provider.CPU, threads=1)
+    gate = Gate(pipeline.landmarks)
+    pipeline.landmarks = gate
+    yield pipeline, gate
+    pipeline.close()
+
+
+@pytest.mark.parametrize("tracking", [False, True])
+def test_closing_a_pipeline_lets_its_calls_end_well(
+    tracking: bool, gated: tuple[Pipeline, Gate], pictures: list[Image]
+) -> None:
+    pipeline, gate = gated
+    frames = (Frame(picture, timestamp_ns=i * 33_000_000, index=i) for i, picture in enumerate(pictures))
+    results = pipeline.track(frames, detect_every=1)
+
+    def call() -> Faces:
+        return next(results)[1] if tracking else pipeline(pictures[0])
+
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(call)
+        assert gate.inside.wait(20)
+        pipeline.close()  # waits for nobody
+        with pytest.raises(InputError, match="the pipeline is closed"):
+            pipeline(pictures[1])
+        pipeline.close()
+        assert pipeline.age_gender.session is not None  # the call still needs it
+        gate.go_on.set()
+        assert np.isfinite(under_way.result(20).age).all()
+    assert pipeline.age_gender.session is None
+    with pytest.raises(InputError, match="the pipeline is closed"):
+        call()
+
+
+def test_every_model_is_closed_though_one_fails_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Pipeline.load(provider=Provider.CPU, threads=1)
+
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    for model in (pipeline.detector, pipeline.age_gender):
+        monkeypatch.setattr(model, "close", fail)
+    with pytest.raises(RuntimeError):
+        pipeline.close()
+    assert pipeline.landmarks.session is None
 
 
 def test_a_closed_pipeline_says_so(pictures: list[Image]) -> None:
