@@ -137,7 +137,7 @@ def export(
         from mien.export.to_onnx import Int8Options, export_onnx
     if precision is not Precision.INT8 and (allow_slow or calibrate is not None or preset is not Int8Preset.CPU):
         raise InputError("--calibrate, --allow-slow and --preset are for --precision int8")
-    if source.suffix == ".onnx" and is_foreign(source):
+    if source.suffix.lower() == ".onnx" and is_foreign(source):
         foreign = convert_foreign(source, output, precision=precision, data=data, feed=feed)
         say(f"parity holds: {foreign.parity}; compared on {foreign.compared_on}")
         sizes = f"{foreign.size_bytes / 1e6:.2f} MB, from {foreign.source_bytes / 1e6:.2f}"
@@ -519,7 +519,7 @@ def nodes_of(model: Path, runner: Any) -> dict[str, int] | None:
 
     if isinstance(runner, EngineRunner):
         return {f"TensorRT, {kind.lower()}": count for kind, count in runner.layer_types.items()}
-    if model.suffix == ".pt":
+    if model.suffix.lower() == ".pt":
         return None
     wanted = Provider(runner.provider)
     placed = placement(model, provider=wanted)

@@ -27,7 +27,7 @@ GATE_BATCHES = (1, 2, 5)
 
 def check_target(source: Path, target: Path) -> None:
     """Raise OutputError unless `target` is another file than `source`, ends in .onnx and can be written."""
-    if target.suffix != ".onnx" or target.resolve() == source.resolve():
+    if target.suffix.lower() != ".onnx" or target.resolve() == source.resolve():
         raise OutputError(f"wanted another file, NAME.onnx, to write to; found {target}")
     check_writable(target)
 

@@ -94,7 +94,7 @@ def reference_runner(source: Path) -> Runner:
     Raises:
         ModelError: neither of the two.
     """
-    if source.suffix != ".onnx":
+    if source.suffix.lower() != ".onnx":
         return EagerRunner(load_checkpoint(source))
     runner = OnnxRunner(source, provider=Provider.CPU, threads=1)
     if runner.precision is not Precision.FP32:
@@ -104,7 +104,7 @@ def reference_runner(source: Path) -> Runner:
 
 def _write_float(source: Path, target: Path, spec: ModelSpec, precision: Precision) -> None:
     spec = in_precision(spec, precision)
-    if source.suffix == ".onnx":
+    if source.suffix.lower() == ".onnx":
         model = onnx.load(source)
         if precision is Precision.FP16:
             model = float16_model(model)
