@@ -38,7 +38,7 @@ try:
     from mien.export.train_commands import train_app
     from mien.runtime.detector import LIVE_MAX_SIDE
     from mien.runtime.engine_build import DEFAULT_BATCH, DEFAULT_WORKSPACE_MB, DETECTOR_MAX_SIDE
-    from mien.runtime.errors import CheckFailed, InputError, MienError
+    from mien.runtime.errors import CheckFailed, InputError, MienError, OutputError
     from mien.runtime.recipe import Recipe
     from mien.runtime.runner import Precision, Provider
     from mien.runtime.spec import Task
@@ -175,7 +175,8 @@ def engine(
     """
     from mien.runtime.accelerator import find_accelerator
     from mien.runtime.engine_build import profile_for
-    from mien.runtime.engine_cache import check_engine_folder, engine_folder, open_engine
+    from mien.runtime.engine_cache import open_engine
+    from mien.runtime.engine_files import check_engine_folder, engine_folder
     from mien.runtime.onnx_session import model_spec
     from mien.runtime.shipped import shipped_models
 
@@ -195,6 +196,11 @@ def engine(
                 profile=profile,
                 workspace_mb=workspace,
                 progress=lambda what, fraction, show=show: show(completed=fraction, description=what),  # type: ignore[misc]
+            )
+        if done.path is None:
+            raise OutputError(
+                f"the engine of {model.name} was built, but could not be kept in {engine_folder()}; make room there, "
+                "or choose another place with MIEN_CACHE=DIR"
             )
         layers = ", ".join(f"{count} in {kind}" for kind, count in sorted(done.types.items()))
         say(f"{model.name}: {'built' if done.reason else 'was built already'}; {profile}; layers: {layers}")

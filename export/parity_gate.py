@@ -14,7 +14,7 @@ import onnxruntime as ort
 from ..bench.parity import ParityGate
 from ..bench.tolerances import compare_outputs
 from ..runtime.errors import CheckFailed, OutputError
-from ..runtime.files import check_writable
+from ..runtime.files import check_writable, partial_of
 from ..runtime.onnx_runner import INPUT, OnnxRunner
 from ..runtime.onnx_session import NAMES
 from ..runtime.runner import Precision, Provider, Runner
@@ -35,7 +35,7 @@ def check_target(source: Path, target: Path) -> None:
 @contextlib.contextmanager
 def kept_if_passed(target: Path) -> Iterator[Path]:
     """Where to write a model file for its gate: it becomes `target`, or vanishes if anything is raised."""
-    partial = target.with_name(f"{target.stem}.partial.onnx")
+    partial = partial_of(target)
     try:
         yield partial
         os.replace(partial, target)

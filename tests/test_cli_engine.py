@@ -77,6 +77,16 @@ def test_folder_that_cannot_be_written_is_told_before_the_build(cache: Path, mon
     assert "building" not in done.stderr
 
 
+def test_engine_that_cannot_be_kept_is_an_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    done = CliRunner().invoke(app, ["engine", LANDMARKS])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "could not be kept in" in done.stderr.replace("\n", " ")
+
+
 def test_no_tensorrt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     if pytest.importorskip("importlib.util").find_spec("tensorrt") is not None:
         pytest.skip("TensorRT is here")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -9,15 +10,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from mien.runtime.accelerator import Gpu
 from mien.runtime.engine_build import Profile, profile_for
-from mien.runtime.engine_cache import built_profile, check_engine_folder, open_engine
+from mien.runtime.engine_cache import engine_key, open_engine
+from mien.runtime.engine_files import check_engine_folder, last_profile
 from mien.runtime.errors import InputError, ModelError, OutputError, ProviderError
 from mien.runtime.fake_accelerator import ORIN, fake_accelerator
+from mien.runtime.files import write_whole
 from mien.runtime.onnx_session import model_spec
 from mien.runtime.shipped import shipped_model
 
@@ -234,13 +238,14 @@ def test_interrupt_ends_a_build(tmp_path: Path) -> None:
 
 def test_profile_of_the_last_build_is_used(tmp_path: Path) -> None:
     machine = fake_accelerator()
-    assert built_profile(LANDMARKS, machine, folder=tmp_path) is None
+    assert last_profile(tmp_path, LANDMARKS, engine_key(LANDMARKS, machine)) is None
     own = profile_for(model_spec(LANDMARKS), batch=(1, 4, 32))
     open_engine(LANDMARKS, machine, folder=tmp_path, profile=own)
-    assert built_profile(LANDMARKS, machine, folder=tmp_path) == own
+    assert last_profile(tmp_path, LANDMARKS, engine_key(LANDMARKS, machine)) == own
     engine = open_engine(LANDMARKS, machine, folder=tmp_path)
     assert (engine.profile, engine.reason) == (own, "")
-    assert built_profile(LANDMARKS, fake_accelerator(version="11.4.0"), folder=tmp_path) is None
+    other = engine_key(LANDMARKS, fake_accelerator(version="11.4.0"))
+    assert last_profile(tmp_path, LANDMARKS, other) is None
 
 
 def test_other_files_in_the_folder_do_not_disturb(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -262,3 +267,91 @@ def test_profile_of_a_detector_takes_every_size() -> None:
     with pytest.raises(InputError, match="320 px and more"):
         profile_for(spec, max_side=160)
     assert ORIN.name == "Orin"
+
+
+# What cannot be read or locked is built anew, and never an error.
+
+
+def test_plan_that_cannot_be_read_is_built_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path
+    real = Path.read_bytes
+
+    def denied(file: Path) -> bytes:
+        if file.suffix == ".plan":
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return real(file)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    wanted = f"{path.name} cannot be read (Permission denied)"
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == wanted
+    with pytest.raises(ProviderError, match=r"can be loaded \(landmarks-.*Permission denied\)\); mien engine"):
+        open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, build=False)
+
+
+OTHER_USER = """
+import os, sys
+from pathlib import Path
+from mien.runtime.engine_cache import open_engine
+from mien.runtime.fake_accelerator import fake_accelerator
+if os.getuid() == 0:  # who may read everything
+    os.setgid(65534)
+    os.setuid(65534)
+engine = open_engine(Path(sys.argv[1]), fake_accelerator(), folder=Path(sys.argv[2]))
+print(engine.path, engine.reason)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="needs users as Linux has them")
+@pytest.mark.parametrize("closed", ["cache", "cache/engines", "plan"])
+def test_engines_that_another_user_closed_leave_the_engine_in_memory(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        base.chmod(0o755)
+        model = Path(shutil.copy(LANDMARKS, base))
+        engines = base / "cache" / "engines"
+        plan = open_engine(model, fake_accelerator(), folder=engines).path
+        engines.chmod(0o555)
+        (plan if closed == "plan" else base / closed).chmod(0)
+        done = subprocess.run(
+            [sys.executable, "-c", OTHER_USER, str(model), str(engines)], capture_output=True, text=True, timeout=60
+        )
+        for folder in (base / "cache", engines):
+            folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"None {plan.name} cannot be read (Permission denied)\n"
+
+
+def test_sidecar_that_vanishes_meanwhile_does_no_harm(tmp_path: Path) -> None:
+    own = profile_for(model_spec(LANDMARKS), batch=(1, 4, 32))
+    open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, profile=own)
+    (tmp_path / "landmarks-0123456789abcdef.json").symlink_to(tmp_path / "gone")
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).profile == own
+
+
+@pytest.mark.parametrize("first", [OSError(errno.ENOLCK, "No locks available"), BlockingIOError(errno.EAGAIN, "held")])
+def test_folder_without_locks_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: OSError
+) -> None:
+    answers = iter([first, OSError(errno.ENOLCK, "No locks available")])
+
+    def flock(*_: object) -> None:
+        raise next(answers)
+
+    monkeypatch.setattr("mien.runtime.engine_files.fcntl.flock", flock)
+    with caplog.at_level(logging.INFO, logger="mien"):
+        assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path is not None
+    assert "without a lock ([Errno 37] No locks available)" in caplog.text
+    assert ("another process" in caplog.text) == isinstance(first, BlockingIOError)
+
+
+def test_timings_that_cannot_be_kept_do_not_cost_the_engine(tmp_path: Path) -> None:
+    (tmp_path / "timings-7970ccc4f28bbe27.cache").mkdir()
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path is not None
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == ""
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path: Path, in_threads) -> None:
+    """As threads that keep different engines do, whose timings are one file."""
+    in_threads(lambda i: [write_whole(tmp_path / "timings.cache", bytes([i]) * 1000) for _ in range(100)])
+    assert len((tmp_path / "timings.cache").read_bytes()) == 1000
+    assert [p.name for p in tmp_path.iterdir()] == ["timings.cache"]
