@@ -15,25 +15,25 @@ from typing import Any
 from .accelerator import Accelerator
 from .engine_build import (
     DEFAULT_WORKSPACE_MB,
+    Built,
     Profile,
     Progress,
     build_engine,
-    check_types,
     engine_logger,
-    engine_types,
     load_engine,
     profile_for,
 )
 from .engine_files import EngineKey, engine_folder, keep, last_profile, locked, plan_path, read_plan, timings
 from .errors import ModelError, ProviderError
 from .files import sha256_of
+from .layer_types import check_types, engine_types
 from .onnx_session import model_spec, precision_of
 from .runner import Precision
 from .spec import ModelSpec
 
 log = logging.getLogger("mien")
 
-_FLAGS = "strongly typed"
+_FLAGS = "strongly typed, without TF32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def open_engine(
         built = build_engine(
             trt, model, profile, workspace_mb=workspace_mb, timing_cache=timings(folder, key), progress=progress
         )
-        engine, types = _checked(trt, built.plan, precision_of(spec, origin=str(model)), name=model.name)
+        engine, types = _checked(trt, built, precision_of(spec, origin=str(model)), name=model.name)
         saved = keep(path, key, built, types, spec, profile)
         return Engine(engine, spec, profile, types, path if saved else None, found)
 
@@ -127,17 +127,17 @@ def _kept(path: Path, key: EngineKey, accelerator: Accelerator) -> Engine | str:
     return Engine(engine, known.spec, known.profile, known.types, path, "")
 
 
-def _checked(trt: Any, plan: bytes, precision: Precision, *, name: str) -> tuple[Any, dict[str, int]]:
+def _checked(trt: Any, built: Built, precision: Precision, *, name: str) -> tuple[Any, dict[str, int]]:
     """Load an engine that was just built, and tell in what its heavy layers compute: it must be the file's precision.
 
     Raises:
         ProviderError: TensorRT does not load it, or it computes in something else.
     """
     logger = engine_logger(trt)
-    engine = load_engine(trt, plan, logger)
+    engine = load_engine(trt, built.plan, logger)
     if engine is None:
         why = "; ".join(logger.errors[-1:]) or "it does not say why"
         raise ProviderError(f"TensorRT does not load the engine that it built of {name} ({why})")
     types = engine_types(trt, engine)
-    check_types(types, precision, name=name)
+    check_types(types, precision, quantised=built.types.get("INT8", 0), name=name)
     return engine, types

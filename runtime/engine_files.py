@@ -203,15 +203,11 @@ def locked(path: Path) -> Iterator[None]:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = stack.enter_context(path.with_suffix(".lock").open("a"))
             if fcntl is not None:
-                _wait_for(file.fileno(), path.name)
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    log.warning("another process builds %s; waiting for it", path.name)
+                    fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             log.info("%s is built without a lock (%s)", path.name, error)
         yield
-
-
-def _wait_for(descriptor: int, name: str) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        log.warning("another process builds %s; waiting for it", name)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)

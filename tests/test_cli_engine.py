@@ -57,7 +57,10 @@ def test_info_tells_where_nodes_run(cache: Path) -> None:
         (["--batch", "1,4"], "--batch wants three numbers"),
         (["--batch", "4,1,8"], "smallest, usual and largest"),
         (["--batch", "a,b,c"], "--batch wants whole numbers"),
+        (["--batch", "1,1,3000000000"], "at most 2147483647 values"),
         (["--workspace", "100000"], "OutOfMemory"),
+        (["--workspace", "100000000000000"], "wanted a workspace of 1 to 1048576 MB"),
+        (["--max-side", "10000000000"], "at most 2147483647 values"),
         (["none.onnx"], "no model"),
     ],
 )

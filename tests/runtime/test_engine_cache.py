@@ -21,6 +21,8 @@ from mien.runtime.engine_cache import engine_key, open_engine
 from mien.runtime.engine_files import check_engine_folder, last_profile
 from mien.runtime.errors import InputError, ModelError, OutputError, ProviderError
 from mien.runtime.fake_accelerator import ORIN, fake_accelerator
+from mien.runtime.fake_engine import ILogger
+from mien.runtime.fake_tensorrt import Builder, BuilderFlag, IBuilderConfig
 from mien.runtime.files import write_whole
 from mien.runtime.onnx_session import model_spec
 from mien.runtime.shipped import shipped_model
@@ -54,7 +56,7 @@ def test_sidecar_tells_all_that_the_engine_depends_on(tmp_path: Path) -> None:
         "compute_capability": "8.7",
         "driver": "CUDA 12.6",
         "profile": "1×112×112×3–1×112×112×3–16×112×112×3",
-        "flags": "strongly typed",
+        "flags": "strongly typed, without TF32",
     }
     assert len(told["key"]["model_sha256"]) == len(told["plan_sha256"]) == 64
     assert told["spec"]["task"] == "landmarks"
@@ -139,9 +141,44 @@ def test_engine_in_another_precision_than_the_file_is_an_error(tmp_path: Path, m
 
 
 def test_build_without_memory_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ProviderError, match=r"OutOfMemory.*--workspace 256"):
+    with pytest.raises(ProviderError, match=r"OutOfMemory.*--workspace 256$"):
         open_engine(LANDMARKS, fake_accelerator(memory_mb=512), folder=tmp_path)
     assert open_engine(LANDMARKS, fake_accelerator(memory_mb=512), folder=tmp_path, workspace_mb=256).path is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("Error Code 2: OutOfMemory (Requested size was not available)", "; close other programs, or take less: "),
+        ("no tactics within workspace limit. Consider increase the workspace", "; take more than --workspace 1024"),
+        ("Dimension mismatch", ""),
+    ],
+)
+def test_build_that_fails_has_a_hint_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, hint: str
+) -> None:
+    def fails(builder: Builder, *_: object) -> None:
+        builder._logger.log(ILogger.Severity.ERROR, said)
+
+    monkeypatch.setattr(Builder, "build_serialized_network", fails)
+    with pytest.raises(ProviderError) as told:
+        open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path)
+    assert f"({said}){hint}" in str(told.value) and ("--workspace" in str(told.value)) == bool(hint)
+
+
+def test_float_is_never_rounded_to_tf32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared: list[BuilderFlag] = []
+    monkeypatch.setattr(IBuilderConfig, "clear_flag", lambda _, flag: cleared.append(flag))
+    open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path)
+    assert cleared == [BuilderFlag.TF32]
+
+
+def test_engine_from_before_the_flags_changed_is_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mien.runtime.engine_cache._FLAGS", "strongly typed")
+    open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path)
+    monkeypatch.undo()
+    wanted = "flags was strongly typed, is strongly typed, without TF32"
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == wanted
 
 
 def test_no_gpu_is_told(tmp_path: Path) -> None:
@@ -259,6 +296,20 @@ def test_other_files_in_the_folder_do_not_disturb(tmp_path: Path, caplog: pytest
 def test_batches_out_of_order_are_refused(batch: tuple[int, int, int]) -> None:
     with pytest.raises(InputError, match="smallest, usual and largest"):
         profile_for(model_spec(LANDMARKS), batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("landmarks", {"batch": (1, 1, 60_000)}), ("detector", {"max_side": 30_000})]
+)
+def test_inputs_that_no_tensor_holds_are_refused(name: str, size: dict) -> None:
+    with pytest.raises(InputError, match="at most 2147483647 values, found"):
+        profile_for(model_spec(shipped_model(name)), **size)
+
+
+@pytest.mark.parametrize("workspace_mb", [0, 10**14])
+def test_workspace_that_no_gpu_has_is_refused(tmp_path: Path, workspace_mb: int) -> None:
+    with pytest.raises(InputError, match="wanted a workspace of 1 to 1048576 MB, found"):
+        open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, workspace_mb=workspace_mb)
 
 
 def test_profile_of_a_detector_takes_every_size() -> None:

@@ -12,7 +12,7 @@ from mien.runtime.engine_runner import MAX_SHAPES, EngineRunner
 from mien.runtime.errors import InputError, ProviderError
 from mien.runtime.fake_accelerator import fake_accelerator
 from mien.runtime.fake_cuda import CUDAError, Stream
-from mien.runtime.fake_tensorrt import IExecutionContext
+from mien.runtime.fake_engine import IExecutionContext
 from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.onnx_session import model_spec
 from mien.runtime.pipeline import Pipeline
