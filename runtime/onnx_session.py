@@ -117,7 +117,7 @@ def _session(path: Path, provider: Provider, options: Any, extra: Mapping[str, s
     if not compiled_in(provider):
         raise ProviderError(
             f"this onnxruntime has no {name} (it has {', '.join(ort.get_available_providers())}); "
-            "install mien[cuda] in a fresh environment"
+            f"install mien[cuda]{' and TensorRT 10' * (provider is Provider.ORT_TENSORRT)} in a fresh environment"
         )
     providers = _providers(path, provider, extra)
     on_gpu = provider is not Provider.CPU
@@ -173,7 +173,7 @@ def _providers(path: Path, provider: Provider, extra: Mapping[str, str]) -> list
 
 
 def _tensorrt_options(path: Path) -> dict[str, str]:
-    """Engines are cached, and built once for all shapes; half precision only for files that are in half precision."""
+    """Engines are cached, and built once for all shapes; smaller numbers only for files that are in them."""
     options = {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(cache_folder() / "onnxruntime"),
@@ -181,7 +181,9 @@ def _tensorrt_options(path: Path) -> dict[str, str]:
         "trt_timing_cache_path": str(cache_folder() / "onnxruntime"),
     }
     spec = model_spec(path)
-    options["trt_fp16_enable"] = str(int(precision_of(spec, origin=str(path)) is Precision.FP16))
+    precision = precision_of(spec, origin=str(path))
+    options["trt_fp16_enable"] = str(int(precision is Precision.FP16))
+    options["trt_int8_enable"] = str(int(precision is Precision.INT8))
     profile = profile_for(spec)
     for key, shape in (("min", profile.smallest), ("opt", profile.usual), ("max", profile.largest)):
         options[f"trt_profile_{key}_shapes"] = f"image:{'x'.join(map(str, shape))}"

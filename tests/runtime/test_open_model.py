@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,14 @@ def test_file_that_is_no_model_is_blamed_on_a_gpu_too(cuda, provider: Provider, 
 def test_auto_is_chosen_by_open_model_alone() -> None:
     with pytest.raises(ProviderError, match="open the model with open_model"):
         OnnxRunner(LANDMARKS, provider=Provider.AUTO)
+
+
+@pytest.mark.parametrize(("precision", "fp16", "int8"), [("fp32", "0", "0"), ("fp16", "1", "0"), ("int8", "0", "1")])
+def test_tensorrt_within_onnx_runtime_computes_in_the_file_s_numbers(
+    monkeypatch: pytest.MonkeyPatch, precision: str, fp16: str, int8: str
+) -> None:
+    spec = onnx_session.model_spec(LANDMARKS)
+    changed = replace(spec, provenance=dict(spec.provenance) | {"precision": precision})
+    monkeypatch.setattr(onnx_session, "model_spec", lambda _: changed)
+    options = onnx_session._tensorrt_options(LANDMARKS)
+    assert (options["trt_fp16_enable"], options["trt_int8_enable"]) == (fp16, int8)

@@ -106,7 +106,7 @@ def test_int8_file_for_tensorrt_is_read_and_one_for_the_cpu_is_not(trt: Any, tmp
     rng = np.random.default_rng(0)
     (tmp_path / "pictures").mkdir()
     face = cv2.imread(str(Path(__file__).parents[2] / "docs" / "overlay.jpg"))
-    for i in range(4):
+    for i in range(32):
         shifted = np.roll(face, int(rng.integers(-20, 20)), axis=1)
         cv2.imwrite(str(tmp_path / "pictures" / f"{i}.png"), shifted)
     for preset in Preset:
