@@ -150,8 +150,13 @@ def export(
     int8 = Int8Options(calibrate, Preset(preset.value), allow_slow) if calibrate is not None else None
     done = export_onnx(source, output, data=data, precision=precision, int8=int8)
     say(f"parity holds: {describe(done.parities)}")
+    if done.accuracy is not None:
+        say(f"accuracy holds: {done.accuracy}")
+    elif precision is not Precision.FP32:
+        say("accuracy was not measured: no folder with held-out labels for this model (--data DIR)", style="yellow")
     if done.in_float:
-        say(f"left in float, as they lose most: {', '.join(done.in_float)}")
+        count = f"{len(done.in_float)} of {done.layers} layers left in float, as they lose most"
+        say(f"{count}: {', '.join(done.in_float)}")
     if done.speed_up is not None:
         slow = done.speed_up.value < 1
         say(f"{done.speed_up} as fast as float32 on this machine, one thread", style="yellow" if slow else "")

@@ -20,7 +20,7 @@ from ..runtime.onnx_session import NAMES
 from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.values import Image
 from .float16 import stored_in_half
-from .samples import sample_batch
+from .samples import Share, sample_batch
 
 GATE_BATCHES = (1, 2, 5)
 
@@ -44,7 +44,12 @@ def kept_if_passed(target: Path) -> Iterator[Path]:
 
 
 def gate(
-    path: Path, reference: Runner, *, data: Path | None, batches: Sequence[int] = GATE_BATCHES
+    path: Path,
+    reference: Runner,
+    *,
+    data: Path | None,
+    share: Share = Share.ALL,
+    batches: Sequence[int] = GATE_BATCHES,
 ) -> tuple[ParityGate, ...]:
     """Compare a model file with its reference at several batch sizes; a half one also as a GPU would compute it.
 
@@ -55,7 +60,7 @@ def gate(
     with OnnxRunner(path, provider=Provider.CPU, threads=1) as candidate:
         storing = session_storing_halves(path) if candidate.precision is Precision.FP16 else None
         for size in batches:
-            batch = sample_batch(reference.spec, size, data=data, seed=size)
+            batch = sample_batch(reference.spec, size, data=data, seed=size, share=share)
             wanted, found = reference(batch), [candidate(batch)]
             if storing is not None:
                 found.append(dict(zip(reference.spec.outputs, storing.run(None, {INPUT: batch}), strict=True)))
