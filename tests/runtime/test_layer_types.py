@@ -10,7 +10,8 @@ import pytest
 
 from mien.runtime.errors import ProviderError
 from mien.runtime.fake_accelerator import fake_accelerator
-from mien.runtime.layer_types import check_types, engine_types
+from mien.runtime.fake_tensorrt import INetworkDefinition, _convolutions
+from mien.runtime.layer_types import check_types, engine_types, network_types
 from mien.runtime.runner import Precision
 
 TRT = fake_accelerator().tensorrt
@@ -35,6 +36,12 @@ def layer(taken: str, given: str, *, kind: str = "CaskConvolution", name: str = 
 def test_a_layer_that_takes_bytes_computes_in_bytes() -> None:
     engine = engine_of(layer("Int8", "Half"), layer("Int8", "Int8"), layer("Float", "Half"))
     assert engine_types(TRT, engine) == {"INT8": 2, "HALF": 1}
+
+
+def test_a_layer_whose_input_was_dequantised_is_int8_in_a_network() -> None:
+    network = INetworkDefinition()
+    network._layers = [*_convolutions("INT8")[:2], *_convolutions("HALF")[1:3]]
+    assert network_types(TRT, network) == {"INT8": 1, "HALF": 2}
 
 
 @pytest.mark.parametrize("kind", ["Reformat", "Quantize", "cast", "Constant"])
