@@ -95,7 +95,7 @@ def gpu_failures_told(provider: Provider, *, doing: str) -> Iterator[None]:
         if provider is Provider.CPU:
             raise
         raise ProviderError(
-            f"{provider.value} failed {doing} ({_first_line(error)}); look at mien doctor, or take --provider cpu"
+            f"{provider.value} failed {doing} ({_first_line(error)}); look at nvidia-smi, or take --provider cpu"
         ) from error
 
 

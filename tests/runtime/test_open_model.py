@@ -170,7 +170,7 @@ def test_auto_goes_on_where_cuda_fails(cuda, way, told: str, caplog: pytest.LogC
 
 def test_cuda_that_cannot_open_a_model_does_not_blame_the_file(cuda) -> None:
     cuda(refuses)
-    with pytest.raises(ProviderError, match=r"cuda failed to open landmarks\.onnx .*out of memory.*mien doctor"):
+    with pytest.raises(ProviderError, match=r"cuda failed to open landmarks\.onnx .*out of memory.*nvidia-smi"):
         open_model.open_model(LANDMARKS, provider=Provider.CUDA)
 
 
