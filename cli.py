@@ -38,7 +38,7 @@ try:
     from mien.export.train_commands import train_app
     from mien.runtime.detector import LIVE_MAX_SIDE
     from mien.runtime.engine_build import DEFAULT_BATCH, DEFAULT_WORKSPACE_MB, DETECTOR_MAX_SIDE
-    from mien.runtime.errors import CheckFailed, InputError, MienError
+    from mien.runtime.errors import CheckFailed, InputError, MienError, OutputError
     from mien.runtime.recipe import Recipe
     from mien.runtime.runner import Precision, Provider
     from mien.runtime.spec import Task
@@ -140,7 +140,7 @@ def export(
         from mien.export.to_onnx import Int8Options, export_onnx
     if precision is not Precision.INT8 and (allow_slow or calibrate is not None or preset is not Int8Preset.CPU):
         raise InputError("--calibrate, --allow-slow and --preset are for --precision int8")
-    if source.suffix == ".onnx" and is_foreign(source):
+    if source.suffix.lower() == ".onnx" and is_foreign(source):
         foreign = convert_foreign(source, output, precision=precision, data=data, feed=feed)
         say(f"parity holds: {foreign.parity}; compared on {foreign.compared_on}")
         sizes = f"{foreign.size_bytes / 1e6:.2f} MB, from {foreign.source_bytes / 1e6:.2f}"
@@ -153,8 +153,13 @@ def export(
     int8 = Int8Options(calibrate, Preset(preset.value), allow_slow) if calibrate is not None else None
     done = export_onnx(source, output, data=data, precision=precision, int8=int8)
     say(f"parity holds: {describe(done.parities)}")
+    if done.accuracy is not None:
+        say(f"accuracy holds: {done.accuracy}")
+    elif precision is not Precision.FP32:
+        say("accuracy was not measured: no folder with held-out labels for this model (--data DIR)", style="yellow")
     if done.in_float:
-        say(f"left in float, as they lose most: {', '.join(done.in_float)}")
+        count = f"{len(done.in_float)} of {done.layers} layers left in float, as they lose most"
+        say(f"{count}: {', '.join(done.in_float)}")
     if done.speed_up is not None:
         slow = done.speed_up.value < 1
         say(f"{done.speed_up} as fast as float32 on this machine, one thread", style="yellow" if slow else "")
@@ -178,7 +183,8 @@ def engine(
     """
     from mien.runtime.accelerator import find_accelerator
     from mien.runtime.engine_build import profile_for
-    from mien.runtime.engine_cache import check_engine_folder, engine_folder, open_engine
+    from mien.runtime.engine_cache import open_engine
+    from mien.runtime.engine_files import check_engine_folder, engine_folder
     from mien.runtime.onnx_session import model_spec
     from mien.runtime.shipped import shipped_models
 
@@ -198,6 +204,11 @@ def engine(
                 profile=profile,
                 workspace_mb=workspace,
                 progress=lambda what, fraction, show=show: show(completed=fraction, description=what),  # type: ignore[misc]
+            )
+        if done.path is None:
+            raise OutputError(
+                f"the engine of {model.name} was built, but could not be kept in {engine_folder()}; make room there, "
+                "or choose another place with MIEN_CACHE=DIR"
             )
         layers = ", ".join(f"{count} in {kind}" for kind, count in sorted(done.types.items()))
         say(f"{model.name}: {'built' if done.reason else 'was built already'}; {profile}; layers: {layers}")
@@ -524,7 +535,7 @@ def nodes_of(model: Path, runner: Any) -> dict[str, int] | None:
 
     if isinstance(runner, EngineRunner):
         return {f"TensorRT, {kind.lower()}": count for kind, count in runner.layer_types.items()}
-    if model.suffix == ".pt":
+    if model.suffix.lower() == ".pt":
         return None
     wanted = Provider(runner.provider)
     placed = placement(model, provider=wanted)

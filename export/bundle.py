@@ -144,7 +144,7 @@ def _add_model(
 
 def _as_float32(name: str, source: Path, folder: Path, data: Path | None) -> Path:
     """A float32 model file of `source`: a model file is taken as it is, to the byte."""
-    path = source if source.suffix == ".onnx" else export_onnx(source, folder / f"{name}.onnx", data=data).path
+    path = source if source.suffix.lower() == ".onnx" else export_onnx(source, folder / f"{name}.onnx", data=data).path
     spec = model_spec(path)
     precision = precision_of(spec, origin=str(path))
     if precision is not Precision.FP32:

@@ -19,12 +19,18 @@ def float16_model(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Normalisation, decoding, inputs and outputs stay float32: box coordinates beyond 512 px have steps of half a pixel
     in float16, and TensorRT does not take a Range of halves. So does what stands within an If, a Loop or a Scan.
+
+    Raises:
+        ValueError: an output is a weight, or the graph has a cycle.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     if model.functions:  # which the converter does not look into
         model = onnx.inliner.inline_local_functions(model)
     weights_as_initializers(model)
+    given = {value.name for value in model.graph.output}
+    if (weight := next((t.name for t in model.graph.initializer if t.name in given), None)) is not None:
+        raise ValueError(f"its output {weight} is a weight, which no layer computes; cut that output off")
     named_nodes(model)
     converted: onnx.ModelProto = convert_float_to_float16(
         model, keep_io_types=True, node_block_list=sorted(_outside(model.graph))

@@ -27,13 +27,15 @@ from ..bench.tables import to_markdown
 from ..runtime.accelerator import find_accelerator
 from ..runtime.engine_build import profile_for
 from ..runtime.engine_runner import EngineRunner
-from ..runtime.errors import InputError, ProviderError
+from ..runtime.errors import InputError, MienError, ProviderError
+from ..runtime.files import check_writable
 from ..runtime.onnx_runner import OnnxRunner
 from ..runtime.onnx_session import model_spec
 from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.shipped import shipped_models
 from ..runtime.spec import Task
 from ..runtime.values import Image
+from .bench_commands import numbers
 from .benchmark import CHECKPOINTS
 from .checkpoint import load_checkpoint
 from .eager_runner import EagerRunner, NetworkRunner
@@ -191,8 +193,13 @@ def main(
 ) -> None:
     """Measure every way to run the shipped models on this GPU."""
     logging.basicConfig(level=logging.WARNING)
-    sizes = [int(part) for part in batches.split(",")]
-    report = report_on_gpu(shipped_models(), batches=sizes, rounds=rounds, calls=calls, device=device)
+    try:
+        check_writable(json_out)
+        sizes = numbers(batches, "--batch")
+        report = report_on_gpu(shipped_models(), batches=sizes, rounds=rounds, calls=calls, device=device)
+    except MienError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
     json_out.write_text(report.to_json(), encoding="utf-8")
     print(to_markdown(report), end="")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..runtime.errors import ProviderError
 from ..runtime.open_model import open_model
 from ..runtime.pipeline import Pipeline
 from ..runtime.runner import Precision, Provider, Runner
@@ -11,9 +12,19 @@ from .messages import needs_torch
 
 
 def open_runner(path: Path, *, provider: Provider, threads: int) -> Runner:
-    """Open a model file, or a checkpoint in eager PyTorch."""
-    if path.suffix != ".pt":
+    """Open a model file, or a checkpoint in eager PyTorch on the CPU.
+
+    Raises:
+        ModelError: neither of the two.
+        ProviderError: `provider` is not what would really run.
+    """
+    if path.suffix.lower() != ".pt":
         return open_model(path, provider=provider, threads=threads)
+    if provider not in (Provider.AUTO, Provider.CPU):
+        raise ProviderError(
+            f"{provider.value} was asked for, but {path} is a checkpoint, which runs in PyTorch on the CPU; run: "
+            f"mien export {path} -o {path.stem}.onnx, and take that file"
+        )
     with needs_torch():
         from .eager_runner import EagerRunner
     return EagerRunner(path, threads=threads)

@@ -14,20 +14,20 @@ import onnxruntime as ort
 from ..bench.parity import ParityGate
 from ..bench.tolerances import compare_outputs
 from ..runtime.errors import CheckFailed, OutputError
-from ..runtime.files import check_writable
+from ..runtime.files import check_writable, partial_of
 from ..runtime.onnx_runner import INPUT, OnnxRunner
 from ..runtime.onnx_session import NAMES
 from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.values import Image
 from .float16 import stored_in_half
-from .samples import sample_batch
+from .samples import Share, sample_batch
 
 GATE_BATCHES = (1, 2, 5)
 
 
 def check_target(source: Path, target: Path) -> None:
     """Raise OutputError unless `target` is another file than `source`, ends in .onnx and can be written."""
-    if target.suffix != ".onnx" or target.resolve() == source.resolve():
+    if target.suffix.lower() != ".onnx" or target.resolve() == source.resolve():
         raise OutputError(f"wanted another file, NAME.onnx, to write to; found {target}")
     check_writable(target)
 
@@ -35,7 +35,7 @@ def check_target(source: Path, target: Path) -> None:
 @contextlib.contextmanager
 def kept_if_passed(target: Path) -> Iterator[Path]:
     """Where to write a model file for its gate: it becomes `target`, or vanishes if anything is raised."""
-    partial = target.with_name(f"{target.stem}.partial.onnx")
+    partial = partial_of(target)
     try:
         yield partial
         os.replace(partial, target)
@@ -44,7 +44,12 @@ def kept_if_passed(target: Path) -> Iterator[Path]:
 
 
 def gate(
-    path: Path, reference: Runner, *, data: Path | None, batches: Sequence[int] = GATE_BATCHES
+    path: Path,
+    reference: Runner,
+    *,
+    data: Path | None,
+    share: Share = Share.ALL,
+    batches: Sequence[int] = GATE_BATCHES,
 ) -> tuple[ParityGate, ...]:
     """Compare a model file with its reference at several batch sizes; a half one also as a GPU would compute it.
 
@@ -55,7 +60,7 @@ def gate(
     with OnnxRunner(path, provider=Provider.CPU, threads=1) as candidate:
         storing = session_storing_halves(path) if candidate.precision is Precision.FP16 else None
         for size in batches:
-            batch = sample_batch(reference.spec, size, data=data, seed=size)
+            batch = sample_batch(reference.spec, size, data=data, seed=size, share=share)
             wanted, found = reference(batch), [candidate(batch)]
             if storing is not None:
                 found.append(dict(zip(reference.spec.outputs, storing.run(None, {INPUT: batch}), strict=True)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ..runtime.crop import cut_crop
 from ..runtime.demo_camera import DemoCamera, find_photo
@@ -26,7 +28,36 @@ SPACING = 20
 """Frames of the demo camera between two pictures, that they differ."""
 
 
-def sample_batch(spec: ModelSpec, count: int, *, data: Path | None = None, seed: int = 0) -> Image:
+class Share(Enum):
+    """Which pictures of a folder are drawn: a file is not judged on those that made it."""
+
+    ALL = "all"
+    CALIBRATION = "calibration"
+    GATE = "gate"
+
+    def rows(self, count: int) -> npt.NDArray[np.int64]:
+        """Which of `count` rows are of this share: every fourth is the gate's."""
+        rows = np.arange(count)
+        return {Share.ALL: rows, Share.CALIBRATION: rows[rows % 4 != 3], Share.GATE: rows[rows % 4 == 3]}[self]
+
+    def draw(self, total: int, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Draw `count` of `total` rows; none twice, as long as there are enough."""
+        rows = self.rows(total)
+        return rows[rng.choice(len(rows), size=count, replace=len(rows) < count)]
+
+
+def pictures_of(data: Path) -> int:
+    """How many pictures `sample_batch` can draw from a folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    return len(read_landmarks(data)) if _has_labels(data) else len(pictures_in(data))
+
+
+def sample_batch(
+    spec: ModelSpec, count: int, *, data: Path | None = None, seed: int = 0, share: Share = Share.ALL
+) -> Image:
     """Inputs (count, h, w, 3) uint8 for a model: face crops, scenes for a detector, whole pictures for a classifier.
 
     data: a folder of labelled landmarks or of pictures; without it the demo photograph serves.
@@ -38,9 +69,9 @@ def sample_batch(spec: ModelSpec, count: int, *, data: Path | None = None, seed:
     if data is None:
         pictures = [_demo_face()] * count
     elif _has_labels(data):
-        pictures = _labelled_faces(data, count, rng)
+        pictures = _labelled_faces(data, count, rng, share)
     else:
-        pictures = _pictures(data, count, rng, faces=spec.task in (Task.LANDMARKS, Task.AGE_GENDER))
+        pictures = _pictures(data, count, rng, share, faces=spec.task in (Task.LANDMARKS, Task.AGE_GENDER))
     height, width = spec.input_size
     if spec.task is Task.DETECTOR:
         return np.stack([_scene(image, height, width, rng) for image, _ in pictures])
@@ -117,11 +148,10 @@ def _has_labels(data: Path) -> bool:
     return (data / LABELS).is_file() or (data / SEED_LABELS).is_file()
 
 
-def _labelled_faces(data: Path, count: int, rng: np.random.Generator) -> list[tuple[Image, FloatArray]]:
+def _labelled_faces(data: Path, count: int, rng: np.random.Generator, share: Share) -> list[tuple[Image, FloatArray]]:
     table = read_landmarks(data)
-    rows = rng.choice(len(table), size=count, replace=len(table) < count)
     bounds = landmark_bounds(table.points)
-    return [(read_image(table.files[i]), bounds[i]) for i in rows]
+    return [(read_image(table.files[i]), bounds[i]) for i in share.draw(len(table), count, rng)]
 
 
 def _demo_face() -> tuple[Image, FloatArray]:
@@ -129,10 +159,12 @@ def _demo_face() -> tuple[Image, FloatArray]:
     return read_image(path), bounds_from_box(np.array(photo.face))
 
 
-def _pictures(data: Path, count: int, rng: np.random.Generator, *, faces: bool) -> list[tuple[Image, FloatArray]]:
+def _pictures(
+    data: Path, count: int, rng: np.random.Generator, share: Share, *, faces: bool
+) -> list[tuple[Image, FloatArray]]:
     """Pictures of a folder, with the bounds of a face that the shipped detector finds, else of the middle."""
     files = pictures_in(data)
-    images = [read_image(files[i]) for i in rng.choice(len(files), size=count, replace=len(files) < count)]
+    images = [read_image(files[i]) for i in share.draw(len(files), count, rng)]
     if not faces:
         return [(image, _middle(image)) for image in images]
     detector = open_detector(shipped_model("detector"), provider=Provider.CPU)

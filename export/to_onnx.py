@@ -17,6 +17,7 @@ from ..runtime.onnx_runner import INPUT, OnnxRunner
 from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.spec import METADATA_KEY, ModelSpec, Task
 from ..runtime.values import Image
+from .accuracy_gate import AccuracyLoss, Yardstick, check_accuracy, yardstick
 from .checkpoint import load_checkpoint
 from .eager_runner import EagerRunner
 from .float16 import float16_model
@@ -24,32 +25,40 @@ from .networks import build_network
 from .parity_gate import check_target, gate, kept_if_passed
 from .quantise import CALIBRATION_IMAGES, Preset, by_sensitivity, quantise
 from .reduce_precision import halved
-from .samples import sample_batch
+from .samples import Share, pictures_of, sample_batch
 
 OPSET = 18
 """TensorRT 10.3 and later, and ONNX Runtime 1.20 and later, read it."""
+MIN_CALIBRATION_PICTURES = 32
+"""Of one picture the activations of others are cut off."""
 MIN_INT8_GAIN = 1.3
 """An int8 file must be so many times as fast as float32 on this machine to be kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A model file that has passed its gate. parities: one for each of `GATE_BATCHES`.
+    """A model file that has passed its gates. parities: one for each of `GATE_BATCHES`.
 
-    in_float: layers that an int8 file keeps in float. speed_up: of an int8 file over float32, where it was measured.
+    accuracy: of a file in smaller numbers, where there were labels. in_float: those of the `layers` that could be int8
+    which an int8 file keeps in float. speed_up: of an int8 file over float32, where it was measured.
     """
 
     path: Path
     spec: ModelSpec
     size_bytes: int
     parities: tuple[ParityGate, ...]
+    accuracy: AccuracyLoss | None = None
     in_float: tuple[str, ...] = ()
+    layers: int = 0
     speed_up: Ratio | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Int8Options:
-    """How to make an int8 file. calibrate: folder of pictures. allow_slow: keep it also where it gains too little."""
+    """How to make an int8 file. calibrate: folder of pictures. allow_slow: keep it also where it gains too little.
+
+    Every fourth picture is kept for the gate.
+    """
 
     calibrate: Path
     preset: Preset = Preset.CPU
@@ -66,12 +75,13 @@ def export_onnx(
 ) -> Exported:
     """Export a checkpoint, or convert a float32 model file of mien, and compare the result on real pictures.
 
-    data: a folder of labelled faces or pictures for the comparison; without it the demo photograph serves.
+    data: a folder of labelled faces or pictures for the comparison; without it the demo photograph serves. Where it, or
+    the folder to calibrate on, has labels of the model's task, files in smaller numbers must also be as accurate.
 
     Raises:
         ModelError: no checkpoint or model file, or one that is not float32.
-        InputError: int8 without pictures to calibrate on.
-        CheckFailed: the file's outputs differ, or int8 gains too little here; nothing is left behind.
+        InputError: int8 without enough pictures to calibrate on.
+        CheckFailed: the file's outputs or its accuracy differ, or int8 gains too little here; nothing is left behind.
         OutputError: `target` cannot be written.
     """
     if precision is Precision.INT8 and int8 is None:
@@ -82,7 +92,10 @@ def export_onnx(
     with reference_runner(source) as reference, kept_if_passed(target) as partial:
         if int8 is None:
             _write_float(source, partial, reference.spec, precision)
-            made = Exported(target, reference.spec, 0, gate(partial, reference, data=data))
+            parities = gate(partial, reference, data=data)
+            wanted = yardstick(reference, [data]) if data is not None and precision is not Precision.FP32 else None
+            accuracy = check_accuracy(partial, precision, wanted) if wanted is not None else None
+            made = Exported(target, reference.spec, 0, parities, accuracy)
         else:
             made = _write_int8(source, partial, reference, int8, data)
     return replace(made, path=target, size_bytes=target.stat().st_size)
@@ -94,7 +107,7 @@ def reference_runner(source: Path) -> Runner:
     Raises:
         ModelError: neither of the two.
     """
-    if source.suffix != ".onnx":
+    if source.suffix.lower() != ".onnx":
         return EagerRunner(load_checkpoint(source))
     runner = OnnxRunner(source, provider=Provider.CPU, threads=1)
     if runner.precision is not Precision.FP32:
@@ -104,7 +117,7 @@ def reference_runner(source: Path) -> Runner:
 
 def _write_float(source: Path, target: Path, spec: ModelSpec, precision: Precision) -> None:
     spec = in_precision(spec, precision)
-    if source.suffix == ".onnx":
+    if source.suffix.lower() == ".onnx":
         model = onnx.load(source)
         if precision is Precision.FP16:
             model = float16_model(model)
@@ -117,8 +130,14 @@ def _write_float(source: Path, target: Path, spec: ModelSpec, precision: Precisi
 
 
 def _write_int8(source: Path, target: Path, reference: Runner, options: Int8Options, data: Path | None) -> Exported:
-    """Quantise; as long as the gate does not hold, leave twice as many of the most sensitive layers in float."""
-    images = sample_batch(reference.spec, CALIBRATION_IMAGES, data=options.calibrate, seed=0)
+    """Quantise; as long as a gate does not hold, leave twice as many of the most sensitive layers in float."""
+    if (count := pictures_of(options.calibrate)) < MIN_CALIBRATION_PICTURES:
+        raise InputError(
+            f"wanted {MIN_CALIBRATION_PICTURES} different pictures and more to calibrate on, found {count} in "
+            f"{options.calibrate}"
+        )
+    images = sample_batch(reference.spec, CALIBRATION_IMAGES, data=options.calibrate, seed=0, share=Share.CALIBRATION)
+    wanted = yardstick(reference, [folder for folder in (data, options.calibrate) if folder is not None])
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "float32.onnx"
         _write_float(source, whole, reference.spec, Precision.FP32)
@@ -128,20 +147,36 @@ def _write_int8(source: Path, target: Path, reference: Runner, options: Int8Opti
             quantise(whole, target, images, preset=options.preset, in_float=frozenset(sensitive[:kept]))
             _set_spec(target, in_precision(reference.spec, Precision.INT8))
             try:
-                parities = gate(target, reference, data=data or options.calibrate)
+                parities, accuracy = _judge_int8(target, reference, options.calibrate, data, wanted)
                 break
-            except CheckFailed:
+            except CheckFailed as error:
                 sensitive = sensitive or by_sensitivity(whole, target, images)
-                if kept >= len(sensitive) // 2:
-                    raise
-                kept = max(1, 2 * kept)
+                most = len(sensitive) // 2
+                if kept >= most:
+                    raise CheckFailed(f"{error} (with {kept} of {len(sensitive)} layers left in float)") from error
+                kept = min(max(1, 2 * kept), most)
         speed_up = _speed_up(whole, target, images[:8]) if options.preset is Preset.CPU else None
     if speed_up is not None and speed_up.value < MIN_INT8_GAIN and not options.allow_slow:
         raise CheckFailed(
             f"int8 is {speed_up} as fast as float32 on this machine, less than the {MIN_INT8_GAIN:g}× that would be "
             "worth its error; the file was not written (--allow-slow keeps it)"
         )
-    return Exported(target, reference.spec, 0, parities, tuple(sensitive[:kept]), speed_up)
+    return Exported(target, reference.spec, 0, parities, accuracy, tuple(sensitive[:kept]), len(sensitive), speed_up)
+
+
+def _judge_int8(
+    path: Path, reference: Runner, calibrate: Path, data: Path | None, wanted: Yardstick | None
+) -> tuple[tuple[ParityGate, ...], AccuracyLoss | None]:
+    """Both gates, on other pictures than those that calibrated the file.
+
+    Raises:
+        CheckFailed: one of them does not hold.
+    """
+    if data is None or data.resolve() == calibrate.resolve():
+        parities = gate(path, reference, data=calibrate, share=Share.GATE)
+    else:
+        parities = gate(path, reference, data=data)
+    return parities, check_accuracy(path, Precision.INT8, wanted) if wanted is not None else None
 
 
 def _speed_up(whole: Path, quantised: Path, images: Image) -> Ratio:

@@ -48,7 +48,7 @@ def find_accelerator(*, load: Callable[[str], Any] = importlib.import_module, ro
     load: imports a module by name. root: where ``proc`` is looked for.
 
     Raises:
-        ProviderError: no TensorRT, one that is too old or too new, no cuda-python, no driver, or no GPU.
+        ProviderError: no TensorRT, one that is too old or too new, no cuda-core, no driver, or no GPU.
     """
     trt = find_tensorrt(load=load)
     try:
@@ -56,7 +56,10 @@ def find_accelerator(*, load: Callable[[str], Any] = importlib.import_module, ro
         core = _cuda_core(load)
         failed = load(f"{core.__name__}._utils.cuda_utils").CUDAError
     except (ImportError, OSError, AttributeError) as error:
-        raise ProviderError(f"TensorRT needs cuda-python ({error}); run: pip install 'cuda-python>=12.6'") from error
+        raise ProviderError(
+            f"TensorRT needs cuda-core and cuda-bindings ({error}); "
+            "run: pip install -U cuda-core 'cuda-bindings==12.*' (13.* where nvidia-smi shows CUDA 13)"
+        ) from error
     try:
         status, count = runtime.cudaGetDeviceCount()  # the one probe that answers quietly without a driver
         if int(status) or not count:
@@ -88,7 +91,7 @@ def find_tensorrt(*, load: Callable[[str], Any] = importlib.import_module) -> An
         raise ProviderError(f"TensorRT's libraries are missing ({error}); install those of its bindings") from error
     version = tuple(int(part) for part in re.findall(r"\d+", str(trt.__version__))[:2])
     if version < OLDEST or version[0] > NEWEST:
-        raise ProviderError(f"wanted TensorRT 10.3 to {NEWEST}.x, found {trt.__version__}")
+        raise ProviderError(f"wanted TensorRT 10.3 to {NEWEST}.x, found {trt.__version__}; install one of these")
     return trt
 
 

@@ -22,12 +22,13 @@ PROVIDER_LIBRARIES = {
     "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
 }
 _MISSING = re.compile(r"^(\S+?\.so[.\d]*): cannot open shared object file")
-_FIXES = (
-    ("libcuda.so", "the NVIDIA driver: install it, or run where there is a GPU"),
-    ("libnvinfer", "TensorRT: install the version that this onnxruntime was built with"),
-    ("libnvonnxparser", "TensorRT: install the version that this onnxruntime was built with"),
-    ("libcudnn", "cuDNN: pip install 'onnxruntime-gpu[cuda,cudnn]'"),
-    ("lib", "the CUDA libraries: pip install 'onnxruntime-gpu[cuda,cudnn]'"),
+_WITH_LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+_OWNERS = (
+    ("libcuda.so", "the NVIDIA driver", "install it, or run where there is a GPU"),
+    ("libnvinfer", "TensorRT", "install the version that this onnxruntime was built with"),
+    ("libnvonnxparser", "TensorRT", "install the version that this onnxruntime was built with"),
+    ("libcudnn", "cuDNN", _WITH_LIBRARIES),
+    ("lib", "the CUDA libraries", _WITH_LIBRARIES),
 )
 
 
@@ -59,6 +60,6 @@ def why_not(provider: str, *, folder: Path | None = None, load: Callable[..., ob
         found = _MISSING.match(str(error))
         if found is None:
             return f"{library.name} does not load ({error})"
-        fix = next(text for start, text in _FIXES if found.group(1).startswith(start))
-        return f"{found.group(1)} is missing, which belongs to {fix}"
+        owner, fix = next((owner, fix) for start, owner, fix in _OWNERS if found.group(1).startswith(start))
+        return f"{found.group(1)} is missing, which belongs to {owner}; {fix}"
     return "its libraries load, but no GPU answers; look at nvidia-smi"

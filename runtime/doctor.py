@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
@@ -23,15 +23,17 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 
-from .errors import MienError
+from .errors import MienError, next_step
 from .files import text_of
 from .findings import Finding, Status
 from .jetson import examine_jetson
+from .onnx_session import compiled_in
 from .open_model import open_model
 from .runner import Provider
 from .shipped import shipped_model
 from .sinks import has_display, has_windows
 from .video import has_gstreamer
+from .wheels import clash
 
 LOW_MEMORY_GB = 0.5
 LOW_DISK_GB = 1.0
@@ -81,7 +83,12 @@ def _memory() -> Iterator[Finding]:
         )
     disk_gb = shutil.disk_usage(Path.cwd()).free / 1e9
     low = disk_gb < LOW_DISK_GB
-    yield Finding("free disk here", Status.PROBLEM if low else Status.OK, f"{disk_gb:.1f} GB", "df -h ." if low else "")
+    yield Finding(
+        "free disk here",
+        Status.PROBLEM if low else Status.OK,
+        f"{disk_gb:.1f} GB",
+        "delete what is not needed (du -sh * | sort -h), or pip cache purge" if low else "",
+    )
 
 
 def free_memory_gb(meminfo: Path = Path("/proc/meminfo")) -> float | None:
@@ -95,20 +102,15 @@ def free_memory_gb(meminfo: Path = Path("/proc/meminfo")) -> float | None:
 
 def _wheels() -> Iterator[Finding]:
     owners = packages_distributions()
-    for module, package in (("onnxruntime", "onnxruntime"), ("cv2", "opencv-python")):
-        yield clash(module, sorted(set(owners.get(module, []))), package)
-
-
-def clash(module: str, owners: Sequence[str], package: str) -> Finding:
-    """Whether more than one wheel owns a module's folder: the one installed last has overwritten the others."""
-    if len(owners) > 1:
-        return Finding(
-            f"wheels of {module}",
-            Status.PROBLEM,
-            f"{' and '.join(owners)} overwrite each other",
-            f"pip uninstall -y {' '.join(owners)} && pip install {package}",
+    jetson = Path("/etc/nv_tegra_release").is_file()
+    for module in ("onnxruntime", "cv2"):
+        yield clash(
+            module,
+            sorted(set(owners.get(module, []))),
+            gpu=shutil.which("nvidia-smi") is not None and not jetson,
+            display=has_display(),
+            jetson=jetson,
         )
-    return Finding(f"wheels of {module}", Status.OK, owners[0] if owners else "the system's own")
 
 
 def _nvidia() -> Iterator[Finding]:
@@ -124,7 +126,8 @@ def _nvidia() -> Iterator[Finding]:
     done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     if done.returncode:
         what = (done.stderr or done.stdout).strip().splitlines()
-        yield Finding("NVIDIA GPU", Status.PROBLEM, what[0] if what else "nvidia-smi fails", "reinstall the driver")
+        fix = "sudo reboot, as after each update of the driver; if that does not help: sudo ubuntu-drivers install"
+        yield Finding("NVIDIA GPU", Status.PROBLEM, what[0] if what else "nvidia-smi fails", fix)
     for line in done.stdout.splitlines() if not done.returncode else ():
         yield Finding("NVIDIA GPU", Status.OK, line.strip())
 
@@ -193,9 +196,19 @@ def try_provider(provider: Provider) -> Finding:
             height, width = runner.spec.input_size
             runner(np.full((1, height, width, 3), 127, np.uint8))
             return Finding(name, Status.OK, f"yes, really on {runner.provider}")
-    except MienError as error:
-        needed = provider is Provider.CPU
-        return Finding(name, Status.PROBLEM if needed else Status.NOTE, str(error))
+    except (MienError, RuntimeError, OSError) as error:
+        found, fix = next_step(error)
+        status = Status.PROBLEM if _is_installed(provider) else Status.NOTE
+        return Finding(name, status, found, fix or f"mien --verbose info MODEL.onnx --provider {provider.value}")
+
+
+def _is_installed(provider: Provider) -> bool:
+    """Whether somebody who has what is here wants this provider to run."""
+    if provider is Provider.TENSORRT:
+        return importlib.util.find_spec("tensorrt") is not None
+    if provider is Provider.ORT_TENSORRT:  # is compiled into every onnxruntime-gpu, with which TensorRT does not come
+        return compiled_in(provider) and ctypes.util.find_library("nvinfer") is not None
+    return compiled_in(provider)
 
 
 @contextlib.contextmanager

@@ -7,20 +7,18 @@ The network is strongly typed: the file says in which numbers each layer compute
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import re
+import math
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError, ModelError, ProviderError
-from .runner import Precision
+from .layer_types import network_types
 from .spec import ModelSpec, Task
 
 log = logging.getLogger("mien")
@@ -35,8 +33,9 @@ DETECTOR_STEP = 32
 DETECTOR_MAX_SIDE = 640
 DEFAULT_BATCH = (1, 1, 16)
 DEFAULT_WORKSPACE_MB = 1024
-_MOST = 0.5
-"""Of the heavy layers of an fp16 engine, more than this share computes in half."""
+MAX_WORKSPACE_MB = 1 << 20
+MAX_VALUES = 2**31 - 1
+"""So many values a tensor of TensorRT can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,8 @@ def profile_for(
     A detector takes one picture at a time, of any size up to `max_side` px.
 
     Raises:
-        InputError: the three are not in order, or `max_side` is smaller than the size that the model was trained at.
+        InputError: the three are not in order, `max_side` is smaller than the size that the model was trained at, or
+            either is larger than TensorRT can take.
     """
     if not 1 <= batch[0] <= batch[1] <= batch[2]:
         raise InputError(
@@ -71,11 +71,18 @@ def profile_for(
         )
     height, width = spec.input_size
     if spec.task is not Task.DETECTOR:
-        return Profile(*((n, height, width, 3) for n in batch))
+        return _within_limit(Profile(*((n, height, width, 3) for n in batch)))
     if max_side < max(height, width):
         raise InputError(f"wanted a side of {max(height, width)} px and more for this detector, found {max_side}")
     side = -(-max_side // DETECTOR_STEP) * DETECTOR_STEP
-    return Profile((1, DETECTOR_STEP, DETECTOR_STEP, 3), (1, height, width, 3), (1, side, side, 3))
+    return _within_limit(Profile((1, DETECTOR_STEP, DETECTOR_STEP, 3), (1, height, width, 3), (1, side, side, 3)))
+
+
+def _within_limit(profile: Profile) -> Profile:
+    if math.prod(profile.largest) > MAX_VALUES:
+        shape = "×".join(map(str, profile.largest))
+        raise InputError(f"wanted inputs of at most {MAX_VALUES} values, found {shape}; take fewer or smaller pictures")
+    return profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +110,17 @@ def build_engine(
 
     Raises:
         ModelError: TensorRT cannot read the file.
+        InputError: shapes that the model does not take, or a workspace that no GPU has.
         ProviderError: there is no GPU, or the build fails, for instance for lack of memory.
     """
+    if not 1 <= workspace_mb <= MAX_WORKSPACE_MB:
+        raise InputError(f"wanted a workspace of 1 to {MAX_WORKSPACE_MB} MB, found {workspace_mb}")
     started = time.monotonic()
     logger = engine_logger(trt)
     builder, network = parse(trt, model, logger)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; whoever wants less than float32 takes an fp16 file
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     shapes = builder.create_optimization_profile()
     shapes.set_shape(INPUT, profile.smallest, profile.usual, profile.largest)
@@ -126,16 +137,23 @@ def build_engine(
         raise KeyboardInterrupt
     if plan is None:
         why = "; ".join(map(_first_line, logger.errors[-2:])) or "TensorRT does not say why"
-        raise ProviderError(
-            f"TensorRT could not build {model.name} ({why}); if memory is short, close other programs or use "
-            f"--workspace {max(64, workspace_mb // 4)}"
-        )
+        raise ProviderError(f"TensorRT could not build {model.name} ({why}){_hint(logger.errors, workspace_mb)}")
     return Built(
         plan=bytes(plan),
         timing_cache=bytes(config.get_timing_cache().serialize()),
         types=network_types(trt, network),
         seconds=time.monotonic() - started,
     )
+
+
+def _hint(errors: Sequence[str], workspace_mb: int) -> str:
+    """What to do about a build that failed, where its errors tell."""
+    told = " ".join(errors).lower().replace(" ", "")
+    if "workspacelimit" in told:
+        return f"; take more than --workspace {workspace_mb}"
+    if "outofmemory" in told:
+        return f"; close other programs, or take less: --workspace {max(1, workspace_mb // 4)}"
+    return ""
 
 
 def parse(trt: Any, model: Path, logger: Any) -> tuple[Any, Any]:
@@ -174,55 +192,6 @@ def load_engine(trt: Any, plan: bytes, logger: Any) -> Any | None:
     except TypeError as error:
         raise ProviderError("TensorRT cannot start: no GPU answers; look at nvidia-smi") from error
     return runtime.deserialize_cuda_engine(plan)
-
-
-def network_types(trt: Any, network: Any) -> dict[str, int]:
-    """How many heavy layers of a parsed network compute in what, by TensorRT's names such as ``HALF``."""
-    heavy = (trt.LayerType.CONVOLUTION, trt.LayerType.DECONVOLUTION, trt.LayerType.MATRIX_MULTIPLY)
-    layers = [network.get_layer(i) for i in range(network.num_layers)]
-    return dict(Counter(layer.get_output(0).dtype.name for layer in layers if layer.type in heavy))
-
-
-def engine_types(trt: Any, engine: Any) -> dict[str, int]:
-    """How many heavy layers of an engine give what type, as its inspector tells.
-
-    Layers are fused in an engine; those count whose kind or name speaks of a convolution or a matrix product.
-    """
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    found: Counter[str] = Counter()
-    for layer in json.loads(text).get("Layers", []):
-        if not isinstance(layer, dict) or not layer.get("Outputs"):
-            continue  # a bare name: the engine was built without details
-        if _HEAVY.search(f"{layer.get('LayerType', '')} {layer.get('Name', '')}"):
-            found[_type_name(str(layer["Outputs"][0].get("Format/Datatype", "")))] += 1
-    return dict(found)
-
-
-_HEAVY = re.compile("conv|gemm|matmul|matrix|linear", re.IGNORECASE)
-_TYPES = {"HALF": "HALF|FP16", "INT8": "INT8", "BF16": "BF16", "FLOAT": "FLOAT|FP32"}
-
-
-def _type_name(text: str) -> str:
-    """TensorRT's name of a type: versions say ``Half`` or ``Channel major FP16 format where channel % 8 == 0``."""
-    upper = text.upper()
-    return next((name for name, words in _TYPES.items() if re.search(rf"\b(?:{words})\b", upper)), "OTHER")
-
-
-def check_types(types: Mapping[str, int], precision: Precision, *, name: str) -> None:
-    """Whether the heavy layers compute in what the model file asks for.
-
-    Raises:
-        ProviderError: they do not.
-    """
-    floats, halves, bytes8 = (types.get(key, 0) for key in ("FLOAT", "HALF", "INT8"))
-    holds = {
-        Precision.FP32: not halves and not bytes8 and floats > 0,
-        Precision.FP16: halves > _MOST * (halves + floats),
-        Precision.INT8: bytes8 > 0,
-    }[precision]
-    if not holds:
-        told = ", ".join(f"{count} in {kind}" for kind, count in sorted(types.items())) or "none that it tells of"
-        raise ProviderError(f"{name} is {precision.value}, but TensorRT's engine has layers: {told}")
 
 
 def _first_line(text: str) -> str:

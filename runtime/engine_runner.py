@@ -53,8 +53,8 @@ class _Slot:
 class EngineRunner:
     """A model file as a TensorRT engine on the first GPU.
 
-    The engine is loaded from the cache or built. Batches beyond its largest are run in parts. Safe to call from several
-    threads, which take turns.
+    The engine is loaded from the cache or built. Batches beyond its largest are run in parts, those below its smallest
+    are filled up. Safe to call from several threads, which take turns.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class EngineRunner:
         accelerator: Accelerator | None = None,
         profile: Profile | None = None,
         folder: Path | None = None,
+        build: bool = True,
         cuda_graph: bool = True,
         progress: Progress | None = None,
     ) -> None:
@@ -75,7 +76,7 @@ class EngineRunner:
         """
         self._accelerator = accelerator or find_accelerator()
         self._engine: Engine | None = open_engine(
-            path, self._accelerator, profile=profile, folder=folder, progress=progress
+            path, self._accelerator, profile=profile, folder=folder, build=build, progress=progress
         )
         self._spec = self._engine.spec
         self._profile = self._engine.profile
@@ -109,12 +110,12 @@ class EngineRunner:
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
-        if self._engine is None:
-            raise InputError("the runner is closed")
         check_batch(batch)
         most = self._profile.largest[0]
         parts = [batch[i : i + most] for i in range(0, max(1, len(batch)), most)]
         with self._lock:
+            if self._engine is None:  # another thread may have closed it meanwhile
+                raise InputError("the runner is closed")
             if not hasattr(self._entered, "device"):  # CUDA has a current device a thread
                 self._accelerator.device.set_current()
                 self._entered.device = True
@@ -122,6 +123,9 @@ class EngineRunner:
         return found[0] if len(found) == 1 else {n: np.concatenate([f[n] for f in found]) for n in found[0]}
 
     def _run(self, engine: Engine, batch: Image) -> dict[str, FloatArray]:
+        count = len(batch)
+        if 0 < count < (smallest := self._profile.smallest[0]):
+            batch = np.pad(batch, ((0, smallest - count), (0, 0), (0, 0), (0, 0)), mode="edge")
         if not self._profile.takes(batch.shape):
             raise InputError(
                 f"the engine takes batches of {self._profile}, found {batch.shape}; see mien engine --help"
@@ -140,7 +144,7 @@ class EngineRunner:
         except self._accelerator.errors as error:
             raise ProviderError(f"CUDA failed while {self._spec.task.value} ran ({error})") from error
         # The buffers are written again by the next call.
-        return {name: slot.outputs[name].copy() for name in self._spec.outputs}
+        return {name: slot.outputs[name][:count].copy() for name in self._spec.outputs}
 
     def _make_slot(self, engine: Engine, shape: tuple[int, ...]) -> _Slot:
         """A context of its own for each shape: a captured graph is only valid while its context stays as it is."""

@@ -36,3 +36,12 @@ class ProcessLost(MienError):
 
 class CheckFailed(MienError):
     """A parity gate or another check that did not hold."""
+
+
+def next_step(error: Exception) -> tuple[str, str]:
+    """What an error tells, and what it says to do: its last part behind a semicolon; empty where there is none."""
+    text = str(error)
+    told, _, step = text.rpartition("; ")
+    if not told or step.count("(") != step.count(")"):  # a semicolon of something that is quoted
+        return text, ""
+    return told, step

@@ -1,8 +1,7 @@
-"""The part of ``tensorrt`` that engines use, over ONNX Runtime: see `fake_accelerator`."""
+"""The part of ``tensorrt`` that builds engines, over ONNX Runtime: see `fake_accelerator`."""
 
 from __future__ import annotations
 
-import ctypes
 import enum
 import hashlib
 import json
@@ -11,37 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 
 from .fake_cuda import Machine
-
-MAGIC = b"fake TensorRT plan\n"
-
-
-class DataType(enum.Enum):
-    """Types of tensors."""
-
-    FLOAT = np.float32
-    HALF = np.float16
-    UINT8 = np.uint8
-
-
-class ILogger:
-    """Base of loggers."""
-
-    class Severity(enum.Enum):
-        """How bad it is."""
-
-        INTERNAL_ERROR = 0
-        ERROR = 1
-        WARNING = 2
-
-    def __init__(self) -> None:
-        pass
-
-    def log(self, severity: ILogger.Severity, text: str) -> None:
-        """Take a message."""
+from .fake_engine import MAGIC, DataType, ILogger, LayerInformationFormat, Runtime
 
 
 class IProgressMonitor:
@@ -63,16 +35,16 @@ class MemoryPoolType(enum.Enum):
     WORKSPACE = 0
 
 
+class BuilderFlag(enum.Enum):
+    """What a build may do."""
+
+    TF32 = 7
+
+
 class ProfilingVerbosity(enum.Enum):
     """What an engine can tell."""
 
     DETAILED = 2
-
-
-class LayerInformationFormat(enum.Enum):
-    """How it tells it."""
-
-    JSON = 1
 
 
 class IOptimizationProfile:
@@ -105,12 +77,17 @@ class IBuilderConfig:
         self._pool = 0
         self._profile = IOptimizationProfile()
         self._timings = ITimingCache(b"")
+        self._flags = {BuilderFlag.TF32}  # as TensorRT has it
         self.profiling_verbosity: ProfilingVerbosity | None = None
         self.progress_monitor: Any = None
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, size: int) -> None:
         """Bytes of workspace."""
         self._pool = size
+
+    def clear_flag(self, flag: BuilderFlag) -> None:
+        """Forbid something."""
+        self._flags.discard(flag)
 
     def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
         """Its number."""
@@ -137,26 +114,42 @@ class LayerType(enum.Enum):
     CONVOLUTION = 0
     DECONVOLUTION = 7
     MATRIX_MULTIPLY = 13
+    DEQUANTIZE = 40
 
 
 class ITensor:
-    """An output of a layer."""
+    """What flows between layers."""
 
-    def __init__(self, dtype: DataType) -> None:
-        self.dtype = dtype
+    def __init__(self, name: str, dtype: DataType) -> None:
+        self.name, self.dtype = name, dtype
 
 
 class ILayer:
-    """A convolution, of which only the type is known."""
+    """A layer of one input, of which only the types are known."""
 
-    type = LayerType.CONVOLUTION
+    def __init__(self, kind: LayerType, taken: ITensor, given: ITensor) -> None:
+        self.type = kind
+        self._taken, self._given = taken, given
 
-    def __init__(self, dtype: DataType) -> None:
-        self._output = ITensor(dtype)
+    def get_input(self, index: int) -> ITensor:
+        """Its input."""
+        return self._taken
 
     def get_output(self, index: int) -> ITensor:
         """Its output."""
-        return self._output
+        return self._given
+
+
+def _convolutions(kind: str) -> list[ILayer]:
+    """Four convolutions that compute in a type; those of int8 stand behind layers that dequantise."""
+    dtype = DataType.FLOAT if kind == "INT8" else DataType[kind]
+    layers = []
+    for i in range(4):
+        taken = ITensor(f"input{i}", dtype)
+        if kind == "INT8":
+            layers.append(ILayer(LayerType.DEQUANTIZE, ITensor(f"bytes{i}", DataType.INT8), taken))
+        layers.append(ILayer(LayerType.CONVOLUTION, taken, ITensor(f"output{i}", dtype)))
+    return layers
 
 
 class INetworkDefinition:
@@ -164,6 +157,7 @@ class INetworkDefinition:
 
     def __init__(self) -> None:
         self._model = b""
+        self._kind = "FLOAT"
         self._layers: list[ILayer] = []
 
     @property
@@ -216,7 +210,7 @@ class Builder:
             "version": self._machine.version,
             "gpu": self._machine.gpu.name,
             "profile": config._profile._shapes,
-            "types": [layer.get_output(0).dtype.name for layer in network._layers],
+            "types": [network._kind] * 4,
             "sha256": hashlib.sha256(network._model).hexdigest(),
         }
         return MAGIC + json.dumps(about).encode() + b"\n" + network._model
@@ -248,126 +242,11 @@ class OnnxParser:
             self._errors.append(SimpleNamespace(code=lambda: 1, node_name=lambda: "", desc=lambda: text))
             return False
         spec = json.loads(session.get_modelmeta().custom_metadata_map.get("mien", "{}"))
-        half = spec.get("provenance", {}).get("precision") == "fp16"
         self._network._model = content
-        self._network._layers = [ILayer(DataType.HALF if half else DataType.FLOAT) for _ in range(4)]
+        precision = spec.get("provenance", {}).get("precision")
+        self._network._kind = {"fp16": "HALF", "int8": "INT8"}.get(precision, "FLOAT")
+        self._network._layers = _convolutions(self._network._kind)
         return True
-
-
-class Runtime:
-    """Loads engines."""
-
-    def __init__(self, machine: Machine, logger: ILogger) -> None:
-        if not machine.present:
-            raise TypeError("pybind11::init(): factory function returned nullptr")
-        self._machine, self._logger = machine, logger
-
-    def deserialize_cuda_engine(self, plan: bytes) -> ICudaEngine | None:
-        """The engine, or None."""
-        head, _, model = bytes(plan).removeprefix(MAGIC).partition(b"\n")
-        try:
-            about = json.loads(head)
-        except ValueError:
-            about = {}
-        digest = hashlib.sha256(model).hexdigest()
-        wanted = {"version": self._machine.version, "gpu": self._machine.gpu.name, "sha256": digest}
-        if not plan.startswith(MAGIC) or any(about.get(name) != value for name, value in wanted.items()):
-            self._logger.log(ILogger.Severity.ERROR, "the plan is of another TensorRT or GPU, or damaged")
-            return None
-        return ICudaEngine(self._machine, about, model)
-
-
-class EngineInspector:
-    """Tells of an engine's layers."""
-
-    def __init__(self, types: Sequence[str]) -> None:
-        self._types = types
-
-    def get_engine_information(self, form: LayerInformationFormat) -> str:
-        """As JSON."""
-        layers = [
-            {"Name": f"conv{i}", "Outputs": [{"Format/Datatype": t.capitalize()}]} for i, t in enumerate(self._types)
-        ]
-        return json.dumps({"Layers": layers})
-
-
-class ICudaEngine:
-    """A loaded engine."""
-
-    def __init__(self, machine: Machine, about: dict[str, Any], model: bytes) -> None:
-        self._machine, self._about = machine, about
-        self._session: Any = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-        self._inputs = [value.name for value in self._session.get_inputs()]
-        self._outputs = [value.name for value in self._session.get_outputs()]
-
-    @property
-    def num_io_tensors(self) -> int:
-        """Inputs and outputs."""
-        return len(self._inputs) + len(self._outputs)
-
-    def get_tensor_name(self, index: int) -> str:
-        """One of them."""
-        return [*self._inputs, *self._outputs][index]
-
-    def get_tensor_dtype(self, name: str) -> DataType:
-        """Its type."""
-        return DataType.UINT8 if name in self._inputs else DataType.FLOAT
-
-    def create_engine_inspector(self) -> EngineInspector:
-        """What tells of its layers."""
-        return EngineInspector(self._about["types"])
-
-    def create_execution_context(self) -> IExecutionContext:
-        """A place to run."""
-        return IExecutionContext(self)
-
-
-class IExecutionContext:
-    """Runs an engine with buffers of one shape."""
-
-    def __init__(self, engine: ICudaEngine) -> None:
-        self._engine = engine
-        self._shape: tuple[int, ...] = ()
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self._addresses: dict[str, int] = {}
-
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        """Whether the profile has it."""
-        smallest, _, largest = self._engine._about["profile"][name]
-        if not all(a <= n <= b for a, n, b in zip(smallest, shape, largest, strict=True)):
-            return False
-        self._shape = shape
-        noise = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
-        outputs = self._engine._session.run(None, {name: noise})
-        self._shapes = {name: shape} | {n: value.shape for n, value in zip(self._engine._outputs, outputs, strict=True)}
-        return True
-
-    def infer_shapes(self) -> list[str]:
-        """Inputs that have no shape yet."""
-        return [] if self._shape else list(self._engine._inputs)
-
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        """Of an input or output."""
-        return self._shapes[name]
-
-    def set_tensor_address(self, name: str, address: int) -> bool:
-        """Where it lies."""
-        self._addresses[name] = address
-        return True
-
-    def execute_async_v3(self, stream_handle: int) -> bool:
-        """Queue a run."""
-        if set(self._addresses) != set(self._shapes):
-            return False
-        self._engine._machine.streams[stream_handle]._queue(self._run)
-        return True
-
-    def _run(self) -> None:
-        (name,) = self._engine._inputs
-        image = np.empty(self._shape, np.uint8)
-        ctypes.memmove(image.ctypes.data, self._addresses[name], image.nbytes)
-        for output, value in zip(self._engine._outputs, self._engine._session.run(None, {name: image}), strict=True):
-            ctypes.memmove(self._addresses[output], np.ascontiguousarray(value).ctypes.data, value.nbytes)
 
 
 def nptype(dtype: DataType) -> Any:
@@ -383,6 +262,7 @@ def fake_tensorrt(machine: Machine) -> Any:
         IProgressMonitor=IProgressMonitor,
         NetworkDefinitionCreationFlag=NetworkDefinitionCreationFlag,
         MemoryPoolType=MemoryPoolType,
+        BuilderFlag=BuilderFlag,
         ProfilingVerbosity=ProfilingVerbosity,
         LayerInformationFormat=LayerInformationFormat,
         LayerType=LayerType,

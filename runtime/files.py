@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from pathlib import Path
 
 from .errors import OutputError
@@ -46,13 +47,18 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def partial_of(path: Path) -> Path:
+    """A name beside `path` for what is not whole yet: no other writer, and nobody's file, has it."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises:
         OSError: the place cannot be written; what was there before still is.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = partial_of(path)
     try:
         partial.write_bytes(content)
         os.replace(partial, path)

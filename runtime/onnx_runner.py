@@ -12,7 +12,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from .bound_calls import BoundCalls
 from .errors import InputError, ModelError
-from .onnx_session import open_session, precision_of, read_spec
+from .onnx_session import gpu_failures_told, open_session, precision_of, read_spec
 from .runner import DEFAULT_THREADS, Precision, Provider, as_choice
 from .spec import ModelSpec
 from .values import FloatArray, Image
@@ -30,7 +30,7 @@ class OnnxRunner:
         self,
         path: str | os.PathLike[str],
         *,
-        provider: Provider | str = Provider.AUTO,
+        provider: Provider | str = Provider.CPU,
         threads: int = DEFAULT_THREADS,
         io_binding: bool = True,
         cuda_graph: bool = True,
@@ -78,13 +78,19 @@ class OnnxRunner:
         return self._precision
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
-        """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
+        """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`.
+
+        Raises:
+            InputError: a batch of another shape or dtype, or the runner is closed.
+            ProviderError: the GPU fails.
+        """
         session, bound = self._session, self._bound  # another thread may close the runner meanwhile
         if session is None:
             raise InputError("the runner is closed")
         check_batch(batch)
         try:
-            values = session.run(None, {INPUT: batch}) if bound is None else bound(INPUT, batch)
+            with gpu_failures_told(self._provider, doing=f"while {self._spec.task.value} ran"):
+                values = session.run(None, {INPUT: batch}) if bound is None else bound(INPUT, batch)
         except InvalidArgument as error:
             height, width = self._spec.input_size
             raise InputError(f"wanted crops of {height} × {width}, found a batch {batch.shape}") from error

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import EngineError, EPFail, Fail
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
 from .cuda_libraries import preload, why_not
 from .engine_build import profile_for
@@ -38,6 +40,9 @@ CUDA_OPTIONS = {
     "arena_extend_strategy": "kSameAsRequested",
 }
 
+_GPU_FAILURES = (EPFail, EngineError, Fail, OrtRuntimeException, RuntimeError)
+"""What ONNX Runtime raises when a GPU fails, lacks memory or has no kernels; its classes have no common base."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
@@ -53,8 +58,7 @@ def open_session(
 ) -> OpenSession:
     """Open a session and make sure of what runs it.
 
-    provider: `Provider.AUTO` takes CUDA if it works, the CPU else, and says why. cuda_graph: capture calls on CUDA,
-    where every node of the model runs there.
+    cuda_graph: capture calls on CUDA, where every node of the model runs there.
 
     Raises:
         ModelError: missing or no ONNX file.
@@ -62,28 +66,37 @@ def open_session(
     """
     if not path.is_file():
         raise ModelError(f"no model {path}")
-    if provider is Provider.TENSORRT:
-        raise ProviderError("TensorRT runs engines, not ONNX Runtime's sessions; open the model with open_model")
-    if provider is Provider.AUTO:
-        return _fastest(path, threads=threads, cuda_graph=cuda_graph)
+    if provider not in NAMES:
+        raise ProviderError(f"{provider.value} is none of ONNX Runtime's providers; open the model with open_model")
     options = _session_options(threads, record_placement=record_placement)
     if provider is Provider.CUDA and cuda_graph:
         try:
             return OpenSession(_session(path, provider, options, {"enable_cuda_graph": "1"}), provider, True)
-        except ModelError as error:  # not every node runs on CUDA
+        except ProviderError as error:  # such as a node that does not run on CUDA
             log.info("%s: no CUDA graph (%s)", path.name, error)
     return OpenSession(_session(path, provider, options, {}), provider)
 
 
-def _fastest(path: Path, *, threads: int, cuda_graph: bool) -> OpenSession:
-    """On CUDA if it really runs this file, else on the CPU."""
-    if NAMES[Provider.CUDA] in ort.get_available_providers():  # compiled in, which does not say that it works
-        try:
-            return open_session(path, provider=Provider.CUDA, threads=threads, cuda_graph=cuda_graph)
-        except ProviderError as error:
-            log.warning("auto: %s", error)
-    log.info("auto: %s runs on the CPU", path.name)
-    return open_session(path, provider=Provider.CPU, threads=threads)
+def compiled_in(provider: Provider) -> bool:
+    """Whether this onnxruntime has a provider, which does not say that it works."""
+    return NAMES[provider] in ort.get_available_providers()
+
+
+@contextlib.contextmanager
+def gpu_failures_told(provider: Provider, *, doing: str) -> Iterator[None]:
+    """Turn what ONNX Runtime raises when a GPU fails into an error that says so; on the CPU all passes as it is.
+
+    Raises:
+        ProviderError: the GPU failed.
+    """
+    try:
+        yield
+    except _GPU_FAILURES as error:
+        if provider is Provider.CPU:
+            raise
+        raise ProviderError(
+            f"{provider.value} failed {doing} ({_first_line(error)}); look at nvidia-smi, or take --provider cpu"
+        ) from error
 
 
 def _session_options(threads: int, *, record_placement: bool = False) -> Any:
@@ -101,10 +114,10 @@ def _session_options(threads: int, *, record_placement: bool = False) -> Any:
 
 def _session(path: Path, provider: Provider, options: Any, extra: Mapping[str, str]) -> Any:
     name = NAMES[provider]
-    if name not in ort.get_available_providers():
+    if not compiled_in(provider):
         raise ProviderError(
             f"this onnxruntime has no {name} (it has {', '.join(ort.get_available_providers())}); "
-            "install mien[cuda] in a fresh environment"
+            f"install mien[cuda]{' and TensorRT 10' * (provider is Provider.ORT_TENSORRT)} in a fresh environment"
         )
     providers = _providers(path, provider, extra)
     on_gpu = provider is not Provider.CPU
@@ -114,8 +127,13 @@ def _session(path: Path, provider: Provider, options: Any, extra: Mapping[str, s
         _register_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
     try:
-        with _quiet() if on_gpu else contextlib.nullcontext():
+        with (
+            gpu_failures_told(provider, doing=f"to open {path.name}"),
+            _quiet() if on_gpu else contextlib.nullcontext(),
+        ):
             session = ort.InferenceSession(str(path), options, providers=providers)
+    except ProviderError:
+        raise
     except Exception as error:  # ONNX Runtime has a class an error code, with no common base
         raise ModelError(f"{path} is not a model that ONNX Runtime can load ({_first_line(error)})") from error
     if session.get_providers()[0] != name:  # it falls back in silence
@@ -155,7 +173,7 @@ def _providers(path: Path, provider: Provider, extra: Mapping[str, str]) -> list
 
 
 def _tensorrt_options(path: Path) -> dict[str, str]:
-    """Engines are cached, and built once for all shapes; half precision only for files that are in half precision."""
+    """Engines are cached, and built once for all shapes; smaller numbers only for files that are in them."""
     options = {
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": str(cache_folder() / "onnxruntime"),
@@ -163,7 +181,9 @@ def _tensorrt_options(path: Path) -> dict[str, str]:
         "trt_timing_cache_path": str(cache_folder() / "onnxruntime"),
     }
     spec = model_spec(path)
-    options["trt_fp16_enable"] = str(int(precision_of(spec, origin=str(path)) is Precision.FP16))
+    precision = precision_of(spec, origin=str(path))
+    options["trt_fp16_enable"] = str(int(precision is Precision.FP16))
+    options["trt_int8_enable"] = str(int(precision is Precision.INT8))
     profile = profile_for(spec)
     for key, shape in (("min", profile.smallest), ("opt", profile.usual), ("max", profile.largest)):
         options[f"trt_profile_{key}_shapes"] = f"image:{'x'.join(map(str, shape))}"

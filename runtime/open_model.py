@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-from .accelerator import Accelerator, find_accelerator
-from .engine_build import Profile
-from .engine_cache import built_profile
+import numpy as np
+
+from .accelerator import find_accelerator
 from .engine_runner import EngineRunner
-from .errors import ProviderError
+from .errors import ModelError, ProviderError
 from .onnx_runner import OnnxRunner
+from .onnx_session import compiled_in
 from .runner import DEFAULT_THREADS, Provider, Runner
 
 log = logging.getLogger("mien")
@@ -19,7 +22,7 @@ log = logging.getLogger("mien")
 def open_model(path: Path, *, provider: Provider = Provider.AUTO, threads: int = DEFAULT_THREADS) -> Runner:
     """Open a model file.
 
-    `Provider.AUTO` takes an engine that is built already, else CUDA if it works, else the CPU, and logs why.
+    `Provider.AUTO` takes an engine that is built already, else CUDA, else the CPU: the first that works, and logs why.
     `Provider.TENSORRT` builds the engine if it must. threads: of one operator on the CPU, 0 for all cores.
 
     Raises:
@@ -28,23 +31,47 @@ def open_model(path: Path, *, provider: Provider = Provider.AUTO, threads: int =
     """
     if provider is Provider.TENSORRT:
         return EngineRunner(path)
-    if provider is Provider.AUTO and (ready := ready_engine(path)) is not None:
-        accelerator, profile = ready
-        return EngineRunner(path, accelerator=accelerator, profile=profile)
+    if provider is Provider.AUTO:
+        return _fastest(path, threads=threads)
     return OnnxRunner(path, provider=provider, threads=threads)
 
 
-def ready_engine(path: Path) -> tuple[Accelerator, Profile] | None:
-    """TensorRT, a GPU and the profile of this model's engine, if all are here; building it is never a surprise."""
+def _fastest(path: Path, *, threads: int) -> Runner:
+    """The fastest runner that works; each one that is here and does not is named."""
     if not path.is_file():
-        return None  # whoever opens it says so
+        raise ModelError(f"no model {path}")
+    for open_it in _on_gpu(path, threads=threads):
+        try:
+            return _tried(open_it())
+        except ProviderError as error:
+            log.warning("auto: %s", error)
+    log.info("auto: %s runs on the CPU", path.name)
+    return OnnxRunner(path, provider=Provider.CPU, threads=threads)
+
+
+def _on_gpu(path: Path, *, threads: int) -> Iterator[Callable[[], Runner]]:
+    """Openers for what is installed, the fastest first. None of them builds an engine: that is never a surprise."""
     try:
         accelerator = find_accelerator()
     except ProviderError as error:
         log.info("auto: no TensorRT (%s)", error)
-        return None
-    if (profile := built_profile(path, accelerator)) is not None:
-        log.info("auto: %s runs in TensorRT", path.name)
-        return accelerator, profile
-    log.info("auto: no TensorRT engine of %s is built; mien engine %s builds it", path.name, path)
-    return None
+    else:
+        yield partial(EngineRunner, path, accelerator=accelerator, build=False)
+    if compiled_in(Provider.CUDA):  # which does not say that it works
+        yield partial(OnnxRunner, path, provider=Provider.CUDA, threads=threads)
+
+
+def _tried(runner: Runner) -> Runner:
+    """The same runner once it has run: a GPU that lacks kernels or memory opens a model, and fails in the calls.
+
+    Raises:
+        ProviderError: it fails.
+    """
+    height, width = runner.spec.input_size
+    try:
+        for _ in range(2):  # what CUDA captures, it runs from the second call on
+            runner(np.zeros((1, height, width, 3), np.uint8))
+    except ProviderError:
+        runner.close()
+        raise
+    return runner

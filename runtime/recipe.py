@@ -42,7 +42,9 @@ def make_recipe(
     Raises:
         InputError, ModelError: as of `Pipeline.load`, and for a checkpoint.
     """
-    if (checkpoint := next((p for p in (model, age_gender) if p is not None and p.suffix == ".pt"), None)) is not None:
+    if (
+        checkpoint := next((p for p in (model, age_gender) if p is not None and p.suffix.lower() == ".pt"), None)
+    ) is not None:
         raise InputError(f"--ray wants model files; first: mien export {checkpoint} -o {checkpoint.stem}.onnx")
     Pipeline.load(
         model=model,

@@ -57,7 +57,10 @@ def test_info_tells_where_nodes_run(cache: Path) -> None:
         (["--batch", "1,4"], "--batch wants three numbers"),
         (["--batch", "4,1,8"], "smallest, usual and largest"),
         (["--batch", "a,b,c"], "--batch wants whole numbers"),
+        (["--batch", "1,1,3000000000"], "at most 2147483647 values"),
         (["--workspace", "100000"], "OutOfMemory"),
+        (["--workspace", "100000000000000"], "wanted a workspace of 1 to 1048576 MB"),
+        (["--max-side", "10000000000"], "at most 2147483647 values"),
         (["none.onnx"], "no model"),
     ],
 )
@@ -75,6 +78,16 @@ def test_folder_that_cannot_be_written_is_told_before_the_build(cache: Path, mon
     assert done.exit_code == 2
     assert "MIEN_CACHE" in done.stderr
     assert "building" not in done.stderr
+
+
+def test_engine_that_cannot_be_kept_is_an_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    done = CliRunner().invoke(app, ["engine", LANDMARKS])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "could not be kept in" in done.stderr.replace("\n", " ")
 
 
 def test_no_tensorrt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,3 +112,17 @@ def test_the_package_is_small_enough_for_a_device() -> None:
     files = (f for room in ("runtime", "bench", "export") for f in (ROOT / room).rglob("*"))
     sizes = [f.stat().st_size for f in files if f.is_file() and "__pycache__" not in f.parts]
     assert 5e6 < sum(sizes) < DEVICE_MB * 1e6
+
+
+def test_the_profile_of_a_jetson_brings_what_feeds_tensorrt() -> None:
+    """cuda-python brings cuda.core in some versions only, and bindings newer than the CUDA of JetPack 6."""
+    tomllib = pytest.importorskip("tomllib")
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for profile in ("jetson", "tensorrt"):
+        assert any(need.startswith("cuda-core") for need in extras[profile])
+        assert not any(need.startswith("cuda-python") for need in extras[profile])
+    bindings = [need for need in extras["jetson"] if need.startswith("cuda-bindings")]
+    assert bindings == [
+        "cuda-bindings>=12.8,<13; python_version < '3.12'",
+        "cuda-bindings>=13,<14; python_version >= '3.12'",
+    ]

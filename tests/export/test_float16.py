@@ -115,6 +115,20 @@ def test_nodes_are_sorted_and_a_cycle_is_refused() -> None:
         sort_nodes(model.graph)
 
 
+def test_a_weight_that_is_an_output_is_refused() -> None:
+    helper, kinds = onnx.helper, onnx.TensorProto
+    weight = onnx.numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", kinds.FLOAT, ["b", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", kinds.FLOAT, None), helper.make_tensor_value_info("w", kinds.FLOAT, None)],
+        [weight],
+    )
+    with pytest.raises(ValueError, match="its output w is a weight"):
+        float16_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+
+
 def test_subgraphs_take_float_from_around_them() -> None:
     half = float16_model(model_with_if())
     onnx.checker.check_model(half)

@@ -98,3 +98,29 @@ def test_eager_in_half_says_so() -> None:
         half = HalfEagerRunner(CHECKPOINTS / "landmarks.pt", device="cpu")
         assert half.precision is Precision.FP16
         assert compare(whole, half, sample_batch(whole.spec, 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--json", "none/gpu.json"], "no folder none to write gpu.json into"),
+        (["--json", "gpu.json", "--batch", "1,x"], "--batch wants whole numbers"),
+        (["--json", "gpu.json"], "PyTorch finds no CUDA device here"),
+    ],
+)
+def test_report_that_cannot_be_made_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    import typer
+    from typer.testing import CliRunner
+
+    from mien.export import gpu_report
+
+    app = typer.Typer()
+    app.command()(gpu_report.main)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = CliRunner().invoke(app, arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from mien.export.landmark_net import OUTPUTS, LandmarkNet
 from mien.export.prologue import Normalisation, Prologue
 from mien.export.quantise import Preset
 from mien.export.reduce_precision import fold_batch_norms, halved
-from mien.export.samples import sample_batch
+from mien.export.samples import Share, sample_batch
 from mien.export.to_onnx import Int8Options, export_onnx
 from mien.runtime.errors import CheckFailed, InputError, ModelError
 from mien.runtime.onnx_runner import OnnxRunner
@@ -40,7 +40,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("pictures")
     camera = DemoCamera()
-    for i in range(0, 60, 5):
+    for i in range(0, 120, 3):
         write_image(folder / f"{i}.png", camera.frame(i))
     return folder
 
@@ -177,6 +177,59 @@ def test_layers_that_break_parity_stay_in_float(
     for name in done.in_float:
         weights = by_name[name].input[1]
         assert not weights.endswith("DequantizeLinear_Output"), name
+
+
+def test_no_more_than_half_of_the_layers_stay_in_float(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    real = to_onnx.quantise
+
+    def watched(*arguments: object, in_float: frozenset[str], **options: object) -> None:
+        tried.append(len(in_float))
+        real(*arguments, in_float=in_float, **options)  # type: ignore[arg-type]
+
+    def never(*_: object, **__: object) -> None:
+        raise CheckFailed("not yet")
+
+    monkeypatch.setattr(to_onnx, "quantise", watched)
+    monkeypatch.setattr(to_onnx, "gate", never)
+    monkeypatch.setattr(to_onnx, "by_sensitivity", lambda *_: ["node_conv2d", *(f"layer{i}" for i in range(10))])
+    with pytest.raises(CheckFailed, match=r"not yet \(with 5 of 11 layers left in float\)"):
+        export_onnx(SHIPPED, tmp_path / "i.onnx", precision=Precision.INT8, int8=Int8Options(photographs))
+    assert tried == [0, 1, 2, 4, 5] and not list(tmp_path.iterdir())
+
+
+def test_few_pictures_calibrate_nothing(photographs: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(photographs.iterdir())[:31]:
+        (few / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match="wanted 32 different pictures and more to calibrate on, found 31"):
+        export_onnx(SHIPPED, tmp_path / "i.onnx", precision=Precision.INT8, int8=Int8Options(few))
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_int8_is_judged_on_other_pictures_than_those_that_made_it(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool
+) -> None:
+    drawn: list[tuple[Path | None, Share]] = []
+
+    def watched(*_: object, data: Path | None, share: Share, **__: object) -> None:
+        drawn.append((data, share))
+        raise InputError("seen")
+
+    monkeypatch.setattr("mien.export.parity_gate.sample_batch", watched)
+    data = tmp_path if other else None
+    with pytest.raises(InputError, match="seen"):
+        export_onnx(SHIPPED, tmp_path / "i.onnx", data=data, precision=Precision.INT8, int8=Int8Options(photographs))
+    assert drawn == [(tmp_path, Share.ALL) if other else (photographs, Share.GATE)]
+
+
+def test_shares_have_no_picture_in_common() -> None:
+    rng = np.random.default_rng(0)
+    made, judged = (set(share.draw(40, 200, rng).tolist()) for share in (Share.CALIBRATION, Share.GATE))
+    assert len(made) == 30 and len(judged) == 10 and not made & judged
 
 
 def test_int8_needs_pictures_and_only_int8_does(checkpoint: Path, photographs: Path, tmp_path: Path) -> None:

@@ -155,3 +155,11 @@ def test_runner_refuses_other_batches(model: Path) -> None:
             runner(np.zeros((1, 32, 64, 3), np.uint8))
     with pytest.raises(InputError, match="closed"):
         runner(np.zeros((1, 64, 64, 3), np.uint8))
+
+
+def test_files_beside_the_target_are_left_alone(checkpoint: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "keep.partial.onnx"
+    mine.write_bytes(b"mine")
+    export_onnx(checkpoint, tmp_path / "keep.onnx")
+    assert mine.read_bytes() == b"mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["keep.onnx", "keep.partial.onnx"]

@@ -32,6 +32,7 @@ FUNCTIONS = (
 CLASSES = {
     "tensorrt": [
         "Builder",
+        "BuilderFlag",
         "DataType",
         "IBuilderConfig",
         "ICudaEngine",

@@ -81,11 +81,11 @@ def test_bindings_without_libraries_are_told() -> None:
         find_tensorrt(load=load)
 
 
-def test_missing_cuda_python_is_told() -> None:
+def test_missing_cuda_core_is_told() -> None:
     def load(name: str):
         return loader()(name if name == "tensorrt" else "nothing")
 
-    with pytest.raises(ProviderError, match="needs cuda-python"):
+    with pytest.raises(ProviderError, match=r"needs cuda-core and .* 'cuda-bindings==12\.\*'"):
         find_accelerator(load=load)
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from mien.runtime import doctor
-from mien.runtime.doctor import clash, cpu_features, examine, free_memory_gb, to_row, try_provider
-from mien.runtime.errors import ProviderError
+from mien.runtime.doctor import cpu_features, examine, free_memory_gb, to_row, try_provider
+from mien.runtime.errors import ProviderError, next_step
 from mien.runtime.findings import Finding, Status
 from mien.runtime.runner import Provider
+from mien.runtime.wheels import clash
 
 
 def test_everything_is_looked_at_and_the_cpu_really_runs() -> None:
@@ -20,21 +21,98 @@ def test_everything_is_looked_at_and_the_cpu_really_runs() -> None:
     assert all(f.status is not Status.PROBLEM or f.fix for f in findings.values())
 
 
-def test_two_wheels_of_one_folder_are_a_problem_with_a_way_out() -> None:
-    found = clash("onnxruntime", ["onnxruntime", "onnxruntime-gpu"], "onnxruntime-gpu")
+SERVER = {"gpu": False, "display": False, "jetson": False}
+
+
+@pytest.mark.parametrize(
+    ("module", "owners", "machine", "fix"),
+    [
+        ("onnxruntime", ["onnxruntime", "onnxruntime-gpu"], {"gpu": True}, " && pip install onnxruntime-gpu"),
+        ("onnxruntime", ["onnxruntime", "onnxruntime-gpu"], {}, " && pip install onnxruntime"),
+        ("onnxruntime", ["onnxruntime", "onnxruntime-qnn"], {"gpu": True}, " && pip install onnxruntime"),
+        ("cv2", ["opencv-python", "opencv-python-headless"], {"display": True}, " && pip install opencv-python"),
+        ("cv2", ["opencv-python", "opencv-python-headless"], {}, " && pip install opencv-python-headless"),
+        ("cv2", ["opencv-contrib-python", "opencv-python"], {"display": True}, " && pip install opencv-contrib-python"),
+        ("cv2", ["opencv-contrib-python", "opencv-python"], {}, " && pip install opencv-contrib-python-headless"),
+        ("cv2", ["opencv-python", "opencv-python-headless"], {"jetson": True, "display": True}, ""),
+    ],
+)
+def test_two_wheels_of_one_folder_leave_the_one_that_fits(
+    module: str, owners: list[str], machine: dict[str, bool], fix: str
+) -> None:
+    found = clash(module, owners, **SERVER | machine)
     assert found.status is Status.PROBLEM
-    assert found.fix == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
-    assert clash("cv2", ["opencv-python"], "opencv-python").status is Status.OK
-    assert clash("cv2", [], "opencv-python").found == "the system's own"
+    assert found.fix == f"pip uninstall -y {' '.join(owners)}{fix}"
 
 
-def test_a_provider_that_does_not_run_is_told_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_wheel_is_no_clash() -> None:
+    assert clash("cv2", ["opencv-python"], **SERVER).status is Status.OK
+    assert clash("cv2", [], **SERVER).found == "the system's own"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProviderError("libcublasLt.so.13 is missing; install it"),
+        RuntimeError("CUDA failure 209; install it"),
+        OSError("libcuda; install it"),
+    ],
+)
+def test_a_provider_that_does_not_run_is_told_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def refuses(*_: object, **__: object) -> None:
-        raise ProviderError("libcublasLt.so.13 is missing")
+        raise error
 
     monkeypatch.setattr(doctor, "open_model", refuses)
-    assert try_provider(Provider.CUDA) == Finding("runs on cuda", Status.NOTE, "libcublasLt.so.13 is missing")
+    monkeypatch.setattr(doctor, "compiled_in", lambda provider: provider is Provider.CPU)
+    told = str(error).removesuffix("; install it")
+    assert try_provider(Provider.CUDA) == Finding("runs on cuda", Status.NOTE, told, "install it")
     assert try_provider(Provider.CPU).status is Status.PROBLEM
+    monkeypatch.setattr(doctor, "compiled_in", lambda _: True)  # whoever installed it wants it to run
+    assert try_provider(Provider.CUDA).status is Status.PROBLEM
+
+
+def test_a_provider_that_fails_in_its_first_call_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+    from mien.runtime import onnx_runner, onnx_session
+
+    class FailsInCalls:
+        def __init__(self, session: object) -> None:
+            self._session = session
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._session, name)
+
+        def run(self, *_: object) -> None:
+            raise Fail("CUDA failure 209: no kernel image")
+
+    def on_cuda(path: Path, **_: object) -> onnx_session.OpenSession:
+        session = onnx_session.open_session(path, provider=Provider.CPU, threads=1).session
+        return onnx_session.OpenSession(FailsInCalls(session), Provider.CUDA)
+
+    monkeypatch.setattr(onnx_runner, "open_session", on_cuda)
+    found = try_provider(Provider.CUDA)
+    assert "cuda failed while landmarks ran (CUDA failure 209" in found.found and "--provider cpu" in found.fix
+
+
+def test_every_finding_about_a_provider_says_what_to_do() -> None:
+    findings = [try_provider(provider) for provider in (Provider.CUDA, Provider.TENSORRT, Provider.ORT_TENSORRT)]
+    assert all(finding.status is Status.OK or finding.fix for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "step"),
+    [
+        ("wanted a, found b; take c", "wanted a, found b", "take c"),
+        ("a; b; c (d)", "a; b", "c (d)"),
+        ("could not build it (no memory; canceled)", "could not build it (no memory; canceled)", ""),
+        ("nothing to do", "nothing to do", ""),
+    ],
+)
+def test_next_step_of_an_error(text: str, told: str, step: str) -> None:
+    assert next_step(ProviderError(text)) == (told, step)
 
 
 def test_a_check_that_fails_unforeseen_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -9,15 +10,20 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from mien.runtime.accelerator import Gpu
 from mien.runtime.engine_build import Profile, profile_for
-from mien.runtime.engine_cache import built_profile, check_engine_folder, open_engine
+from mien.runtime.engine_cache import engine_key, open_engine
+from mien.runtime.engine_files import check_engine_folder, last_profile
 from mien.runtime.errors import InputError, ModelError, OutputError, ProviderError
 from mien.runtime.fake_accelerator import ORIN, fake_accelerator
+from mien.runtime.fake_engine import ILogger
+from mien.runtime.fake_tensorrt import Builder, BuilderFlag, IBuilderConfig
+from mien.runtime.files import write_whole
 from mien.runtime.onnx_session import model_spec
 from mien.runtime.shipped import shipped_model
 
@@ -50,7 +56,7 @@ def test_sidecar_tells_all_that_the_engine_depends_on(tmp_path: Path) -> None:
         "compute_capability": "8.7",
         "driver": "CUDA 12.6",
         "profile": "1×112×112×3–1×112×112×3–16×112×112×3",
-        "flags": "strongly typed",
+        "flags": "strongly typed, without TF32",
     }
     assert len(told["key"]["model_sha256"]) == len(told["plan_sha256"]) == 64
     assert told["spec"]["task"] == "landmarks"
@@ -135,9 +141,44 @@ def test_engine_in_another_precision_than_the_file_is_an_error(tmp_path: Path, m
 
 
 def test_build_without_memory_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ProviderError, match=r"OutOfMemory.*--workspace 256"):
+    with pytest.raises(ProviderError, match=r"OutOfMemory.*--workspace 256$"):
         open_engine(LANDMARKS, fake_accelerator(memory_mb=512), folder=tmp_path)
     assert open_engine(LANDMARKS, fake_accelerator(memory_mb=512), folder=tmp_path, workspace_mb=256).path is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("Error Code 2: OutOfMemory (Requested size was not available)", "; close other programs, or take less: "),
+        ("no tactics within workspace limit. Consider increase the workspace", "; take more than --workspace 1024"),
+        ("Dimension mismatch", ""),
+    ],
+)
+def test_build_that_fails_has_a_hint_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, hint: str
+) -> None:
+    def fails(builder: Builder, *_: object) -> None:
+        builder._logger.log(ILogger.Severity.ERROR, said)
+
+    monkeypatch.setattr(Builder, "build_serialized_network", fails)
+    with pytest.raises(ProviderError) as told:
+        open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path)
+    assert f"({said}){hint}" in str(told.value) and ("--workspace" in str(told.value)) == bool(hint)
+
+
+def test_float_is_never_rounded_to_tf32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared: list[BuilderFlag] = []
+    monkeypatch.setattr(IBuilderConfig, "clear_flag", lambda _, flag: cleared.append(flag))
+    open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path)
+    assert cleared == [BuilderFlag.TF32]
+
+
+def test_engine_from_before_the_flags_changed_is_rebuilt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mien.runtime.engine_cache._FLAGS", "strongly typed")
+    open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path)
+    monkeypatch.undo()
+    wanted = "flags was strongly typed, is strongly typed, without TF32"
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == wanted
 
 
 def test_no_gpu_is_told(tmp_path: Path) -> None:
@@ -234,13 +275,14 @@ def test_interrupt_ends_a_build(tmp_path: Path) -> None:
 
 def test_profile_of_the_last_build_is_used(tmp_path: Path) -> None:
     machine = fake_accelerator()
-    assert built_profile(LANDMARKS, machine, folder=tmp_path) is None
+    assert last_profile(tmp_path, LANDMARKS, engine_key(LANDMARKS, machine)) is None
     own = profile_for(model_spec(LANDMARKS), batch=(1, 4, 32))
     open_engine(LANDMARKS, machine, folder=tmp_path, profile=own)
-    assert built_profile(LANDMARKS, machine, folder=tmp_path) == own
+    assert last_profile(tmp_path, LANDMARKS, engine_key(LANDMARKS, machine)) == own
     engine = open_engine(LANDMARKS, machine, folder=tmp_path)
     assert (engine.profile, engine.reason) == (own, "")
-    assert built_profile(LANDMARKS, fake_accelerator(version="11.4.0"), folder=tmp_path) is None
+    other = engine_key(LANDMARKS, fake_accelerator(version="11.4.0"))
+    assert last_profile(tmp_path, LANDMARKS, other) is None
 
 
 def test_other_files_in_the_folder_do_not_disturb(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -256,9 +298,111 @@ def test_batches_out_of_order_are_refused(batch: tuple[int, int, int]) -> None:
         profile_for(model_spec(LANDMARKS), batch=batch)
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("landmarks", {"batch": (1, 1, 60_000)}), ("detector", {"max_side": 30_000})]
+)
+def test_inputs_that_no_tensor_holds_are_refused(name: str, size: dict) -> None:
+    with pytest.raises(InputError, match="at most 2147483647 values, found"):
+        profile_for(model_spec(shipped_model(name)), **size)
+
+
+@pytest.mark.parametrize("workspace_mb", [0, 10**14])
+def test_workspace_that_no_gpu_has_is_refused(tmp_path: Path, workspace_mb: int) -> None:
+    with pytest.raises(InputError, match="wanted a workspace of 1 to 1048576 MB, found"):
+        open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, workspace_mb=workspace_mb)
+
+
 def test_profile_of_a_detector_takes_every_size() -> None:
     spec = model_spec(shipped_model("detector"))
     assert profile_for(spec, max_side=700) == Profile((1, 32, 32, 3), (1, 320, 320, 3), (1, 704, 704, 3))
     with pytest.raises(InputError, match="320 px and more"):
         profile_for(spec, max_side=160)
     assert ORIN.name == "Orin"
+
+
+# What cannot be read or locked is built anew, and never an error.
+
+
+def test_plan_that_cannot_be_read_is_built_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path
+    real = Path.read_bytes
+
+    def denied(file: Path) -> bytes:
+        if file.suffix == ".plan":
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return real(file)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    wanted = f"{path.name} cannot be read (Permission denied)"
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == wanted
+    with pytest.raises(ProviderError, match=r"can be loaded \(landmarks-.*Permission denied\)\); mien engine"):
+        open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, build=False)
+
+
+OTHER_USER = """
+import os, sys
+from pathlib import Path
+from mien.runtime.engine_cache import open_engine
+from mien.runtime.fake_accelerator import fake_accelerator
+if os.getuid() == 0:  # who may read everything
+    os.setgid(65534)
+    os.setuid(65534)
+engine = open_engine(Path(sys.argv[1]), fake_accelerator(), folder=Path(sys.argv[2]))
+print(engine.path, engine.reason)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="needs users as Linux has them")
+@pytest.mark.parametrize("closed", ["cache", "cache/engines", "plan"])
+def test_engines_that_another_user_closed_leave_the_engine_in_memory(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        base = Path(name)
+        base.chmod(0o755)
+        model = Path(shutil.copy(LANDMARKS, base))
+        engines = base / "cache" / "engines"
+        plan = open_engine(model, fake_accelerator(), folder=engines).path
+        engines.chmod(0o555)
+        (plan if closed == "plan" else base / closed).chmod(0)
+        done = subprocess.run(
+            [sys.executable, "-c", OTHER_USER, str(model), str(engines)], capture_output=True, text=True, timeout=60
+        )
+        for folder in (base / "cache", engines):
+            folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"None {plan.name} cannot be read (Permission denied)\n"
+
+
+def test_sidecar_that_vanishes_meanwhile_does_no_harm(tmp_path: Path) -> None:
+    own = profile_for(model_spec(LANDMARKS), batch=(1, 4, 32))
+    open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, profile=own)
+    (tmp_path / "landmarks-0123456789abcdef.json").symlink_to(tmp_path / "gone")
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).profile == own
+
+
+@pytest.mark.parametrize("first", [OSError(errno.ENOLCK, "No locks available"), BlockingIOError(errno.EAGAIN, "held")])
+def test_folder_without_locks_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, first: OSError
+) -> None:
+    answers = iter([first, OSError(errno.ENOLCK, "No locks available")])
+
+    def flock(*_: object) -> None:
+        raise next(answers)
+
+    monkeypatch.setattr("mien.runtime.engine_files.fcntl.flock", flock)
+    with caplog.at_level(logging.INFO, logger="mien"):
+        assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path is not None
+    assert "without a lock ([Errno 37] No locks available)" in caplog.text
+    assert ("another process" in caplog.text) == isinstance(first, BlockingIOError)
+
+
+def test_timings_that_cannot_be_kept_do_not_cost_the_engine(tmp_path: Path) -> None:
+    (tmp_path / "timings-7970ccc4f28bbe27.cache").mkdir()
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path is not None
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == ""
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path: Path, in_threads) -> None:
+    """As threads that keep different engines do, whose timings are one file."""
+    in_threads(lambda i: [write_whole(tmp_path / "timings.cache", bytes([i]) * 1000) for _ in range(100)])
+    assert len((tmp_path / "timings.cache").read_bytes()) == 1000
+    assert [p.name for p in tmp_path.iterdir()] == ["timings.cache"]

@@ -12,7 +12,7 @@ from mien.runtime.engine_runner import MAX_SHAPES, EngineRunner
 from mien.runtime.errors import InputError, ProviderError
 from mien.runtime.fake_accelerator import fake_accelerator
 from mien.runtime.fake_cuda import CUDAError, Stream
-from mien.runtime.fake_tensorrt import IExecutionContext
+from mien.runtime.fake_engine import IExecutionContext
 from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.onnx_session import model_spec
 from mien.runtime.pipeline import Pipeline
@@ -77,17 +77,33 @@ def test_other_shapes_are_refused(runner: EngineRunner, shape: tuple[int, ...]) 
         runner(np.zeros((1, 112, 112, 3), np.float32))
 
 
-def test_smallest_batch_of_a_profile_holds(tmp_path: Path) -> None:
-    profile = profile_for(model_spec(LANDMARKS), batch=(2, 4, 8))
+@pytest.mark.parametrize("count", [1, 3, 4, 15, 17, 33])
+def test_batches_beside_a_profile_are_run_in_parts_and_filled_up(
+    tmp_path: Path, reference: OnnxRunner, count: int
+) -> None:
+    profile = profile_for(model_spec(LANDMARKS), batch=(4, 8, 16))
     with EngineRunner(LANDMARKS, accelerator=fake_accelerator(), folder=tmp_path, profile=profile) as runner:
-        assert runner(batch_of(2))["presence"].shape == (2,)
-        with pytest.raises(InputError, match="found"):
-            runner(batch_of(1))
+        found, wanted = runner(batch_of(count)), reference(batch_of(count))
+        for name, value in wanted.items():
+            np.testing.assert_allclose(found[name], value, atol=1e-5)
 
 
 def test_closed_runner_is_refused(runner: EngineRunner) -> None:
     runner.close()
     runner.close()
+    with pytest.raises(InputError, match="closed"):
+        runner(batch_of(1))
+
+
+def test_runner_that_is_closed_while_a_call_waits_says_so(runner: EngineRunner) -> None:
+    class ClosedMeanwhile:
+        def __enter__(self) -> None:
+            runner._engine = None
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    runner._lock = ClosedMeanwhile()
     with pytest.raises(InputError, match="closed"):
         runner(batch_of(1))
 

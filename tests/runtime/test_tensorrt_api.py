@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.runtime import fake_accelerator, fake_cuda, fake_tensorrt
+from mien.runtime import fake_accelerator, fake_cuda, fake_engine, fake_tensorrt
 
 REAL = json.loads(Path(__file__).with_name("tensorrt_api.json").read_text())
 CUDA = ("Device", "LegacyPinnedMemoryResource", "Buffer", "Stream", "GraphBuilder", "Graph")
@@ -31,8 +31,9 @@ def names_of(thing: type) -> set[str]:
 
 
 def fakes() -> dict[str, type]:
-    found = {n: t for room in (fake_cuda, fake_tensorrt) for n, t in vars(room).items() if inspect.isclass(t)}
-    own = {n: t for n, t in found.items() if t.__module__ in (fake_cuda.__name__, fake_tensorrt.__name__)}
+    rooms = (fake_cuda, fake_engine, fake_tensorrt)
+    found = {n: t for room in rooms for n, t in vars(room).items() if inspect.isclass(t)}
+    own = {n: t for n, t in found.items() if t.__module__ in {room.__name__ for room in rooms}}
     return {n: t for n, t in own.items() if n not in ("CUDAError", "Machine")}  # the one has a place of its own
 
 
