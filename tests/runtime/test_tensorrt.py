@@ -109,16 +109,17 @@ def test_int8_file_for_tensorrt_is_read_and_one_for_the_cpu_is_not(trt: Any, tmp
     for i in range(32):
         shifted = np.roll(face, int(rng.integers(-20, 20)), axis=1)
         cv2.imwrite(str(tmp_path / "pictures" / f"{i}.png"), shifted)
-    for preset in Preset:
+    for preset in (Preset.CPU, Preset.TENSORRT):
         options = Int8Options(tmp_path / "pictures", preset, allow_slow=True)
         target = tmp_path / f"{preset.value}.onnx"
-        export_onnx(shipped_model("age_gender"), target, precision=Precision.INT8, int8=options)
+        done = export_onnx(shipped_model("age_gender"), target, precision=Precision.INT8, int8=options)
     model = tmp_path / "tensorrt.onnx"
     _, network = parse(trt, model, engine_logger(trt))
     kinds = [network.get_layer(i).type for i in range(network.num_layers)]
-    assert kinds.count(trt.LayerType.QUANTIZE) > 40
     built = build_engine(trt, model, profile_for(model_spec(model)))
-    assert built.types["INT8"] > 40 and built.types.get("FLOAT", 0) <= 1
+    assert kinds.count(trt.LayerType.QUANTIZE) >= built.types["INT8"] > 20
+    # The one Gemm takes its bytes through a layer that shapes them, and is not known as int8.
+    assert 46 - len(done.in_float) - built.types["INT8"] in (0, 1)
     with pytest.raises(ModelError, match=r"TensorRT cannot read .*--preset tensorrt"):
         parse(trt, tmp_path / "cpu.onnx", engine_logger(trt))
 
