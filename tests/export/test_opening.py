@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,8 @@ def test_a_checkpoint_runs_on_nothing_else(provider: Provider) -> None:
 )
 def test_no_command_falls_back_in_silence(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
-    monkeypatch.setattr("mien.runtime.pipeline.open_detector", lambda *_, **__: None)  # which has no GPU to run on
+    detector = contextlib.ExitStack()  # can be closed, and that is all; the real one wants a GPU here
+    monkeypatch.setattr("mien.runtime.pipeline.open_detector", lambda *_, **__: detector)
     done = CliRunner().invoke(app, [*arguments, "--provider", "cuda"])
     assert done.exit_code == 2 and not done.stdout
     assert "is a checkpoint" in done.stderr.replace("\n", " ")
