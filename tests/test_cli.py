@@ -121,12 +121,13 @@ def test_predict_reports_bad_files_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(photo.read_bytes())
     (tmp_path / "bad.jpg").write_bytes(photo.read_bytes()[:60])
     (tmp_path / "empty.png").touch()
-    result = mien("predict", tmp_path, tmp_path / "missing.jpg", "--draw", tmp_path / "drawn", code=2)
+    drawn = tmp_path.with_name(f"{tmp_path.name}-drawn")
+    result = mien("predict", tmp_path, tmp_path / "missing.jpg", "--draw", drawn, code=2)
     (row,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert row["image"].endswith("a.jpg") and len(row["faces"]) == 1
     for name in ("bad.jpg", "empty.png", "missing.jpg"):
         assert name in result.stderr
-    assert cv2.imread(str(tmp_path / "drawn" / "a.png")) is not None
+    assert cv2.imread(str(drawn / "a.png")) is not None
 
 
 def test_predict_reads_videos(clip: Path) -> None:
@@ -355,7 +356,7 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
             launch["latencies_ns"] = [[int(1.5 * ns) for ns in r] for r in launch["latencies_ns"]]
     new.write_text(json.dumps(slower))
     assert "+0.0%" in mien("bench", "compare", old, old).stdout
-    told = one_line(mien("bench", "compare", old, new, "--fail-if", "p50>+20%", code=1))
+    told = mien("bench", "compare", old, new, "--fail-if", "p50>+20%", code=1).stderr
     assert "p50 +50.0%" in told and "breaks p50>+20%" in told
     changes = json.loads(mien("bench", "compare", old, new, "--fail-if", "p50>+90%", "--json").stdout)
     assert changes[0]["value"] == pytest.approx(1.5, abs=1e-3)

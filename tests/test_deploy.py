@@ -90,15 +90,15 @@ def test_systemd_knows_every_setting_of_the_service() -> None:
 @pytest.mark.parametrize("name", ["Dockerfile.cpu", "Dockerfile.l4t"])
 def test_a_dockerfile_installs_what_pyproject_names(name: str) -> None:
     text = (DEPLOY / name).read_text()
-    project = (ROOT / "pyproject.toml").read_text()
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (extras,) = re.findall(r"'\.\[([\w,]+)\]'", text)
-    wanted = set()
-    for extra in ("dependencies", *extras.split(",")):
-        (requirements,) = re.findall(rf"^{extra} = \[(.*?)\]", project, re.MULTILINE)
-        wanted |= set(re.findall(r'"(.*?)"', requirements))
+    named = [*project["dependencies"], *(n for e in extras.split(",") for n in project["optional-dependencies"][e])]
+    # JetPack 6 brings Python 3.10; nothing in the other image depends on it.
+    wanted = {need.partition(";")[0] for need in named if "python_version >=" not in need}
     # What changes seldom comes first: a layer of the image is made again when one before it is.
     before, after = text.split("COPY . .")
-    assert set(re.findall(r"'([a-z-]+[<>=]+[\d.]+)'", before)) == wanted
+    assert set(re.findall(r"'([a-z-]+[<>=]+[\d.,<>=]+)'", before)) == wanted
     assert "apt-get" not in after and "serve" in extras
     lines = text.splitlines()
     assert any(line.startswith("USER mien") for line in lines) and 'ENTRYPOINT ["mien"]' in lines
