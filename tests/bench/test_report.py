@@ -368,6 +368,8 @@ def test_the_committed_report_is_read() -> None:
     path = Path(__file__).parents[2] / "docs" / "results" / "bench.json"
     committed = BenchReport.from_json(path.read_text(encoding="utf-8"), origin=str(path))
     assert committed.rows and all(row.measurement.p50_ms > 0 for row in committed.rows)
+    assert json.loads(path.read_text(encoding="utf-8"))["version"] == VERSION, "make results makes a new one"
+    assert all(len(row.measurement.launches) > 1 for row in committed.rows)
 
 
 def test_columns_stand_below_each_other() -> None:
