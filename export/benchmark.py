@@ -67,7 +67,7 @@ def _chosen(models: Sequence[Path], options: BenchOptions, folder: Path) -> list
     if models:
         found = []
         for number, (model, name) in enumerate(zip(models, _names(models), strict=True)):
-            if model.suffix == ".pt":
+            if model.suffix.lower() == ".pt":
                 target = folder / f"{number}" / f"{model.stem}.onnx"
                 target.parent.mkdir()
                 found.append(_Model(name, str(model), _exported(model, target), model))
