@@ -72,7 +72,7 @@ def command_of(row: Row) -> str:
     threads = f" --threads {d.threads}" if d.threads else ""
     run = f"--provider {d.provider}{threads}"
     made = ""
-    if file.endswith(".pt"):
+    if file.lower().endswith(".pt"):
         exported = f"{file[: -len('.pt')]}.onnx"
         made = f"mien export {shlex.quote(file)} -o {shlex.quote(exported)} && "
         file = exported
