@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..runtime.runner import Precision
+from ..runtime.runner import Precision, Runner
 from ..runtime.spec import ModelSpec, Task
+from ..runtime.values import Image
 from .parity import (
     Outputs,
     ParityGate,
@@ -70,3 +71,8 @@ def compare_outputs(spec: ModelSpec, precision: Precision, wanted: Outputs, foun
     return compare_landmarks(
         wanted, found, size_px=spec.input_size[0], tolerance_px=tolerance.px, tolerance_score=tolerance.score
     )
+
+
+def compare_runners(reference: Runner, candidate: Runner, batch: Image) -> ParityGate:
+    """Parity of two runners of the same model on one batch, within what the candidate's precision may lose."""
+    return compare_outputs(reference.spec, candidate.precision, reference(batch), candidate(batch))

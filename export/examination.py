@@ -15,10 +15,10 @@ from ..bench.measurement import Level
 from ..bench.parity import ParityGate
 from ..bench.report import Facts
 from ..bench.sensors import board_power_w, read_sensors
+from ..bench.tolerances import compare_runners
 from ..runtime.errors import CheckFailed, InputError, ProcessLost
 from .accuracy import accuracy_of, folder_for
 from .entries import Entry, Plan
-from .parity_gate import compare
 
 log = logging.getLogger("mien")
 
@@ -94,7 +94,7 @@ class Examination:
             base = self._entries.get(self._baseline_of.get(entry.name, ""))
             if base is not None and entry.images is not None:
                 try:
-                    self.parities[entry.name] = compare(base.runner, entry.runner, entry.images)
+                    self.parities[entry.name] = compare_runners(base.runner, entry.runner, entry.images)
                 except CheckFailed as error:  # an output that is missing or has another shape
                     log.warning("%s: %s", entry.name, error)
                     self.parities[entry.name] = ParityGate(())

@@ -24,6 +24,7 @@ from ..bench.measurement import Measurement
 from ..bench.parity import ParityGate
 from ..bench.report import BenchReport, build_report
 from ..bench.tables import to_markdown
+from ..bench.tolerances import compare_runners
 from ..runtime.accelerator import find_accelerator
 from ..runtime.engine_build import profile_for
 from ..runtime.engine_runner import EngineRunner
@@ -40,7 +41,6 @@ from .benchmark import CHECKPOINTS
 from .checkpoint import load_checkpoint
 from .eager_runner import EagerRunner, NetworkRunner
 from .networks import build_network
-from .parity_gate import compare
 from .reduce_precision import halved
 from .samples import sample_batch
 from .to_onnx import export_onnx
@@ -131,7 +131,7 @@ def _measure(
         for way in ways(model, checkpoint, folder, device):
             try:
                 runner = stack.enter_context(way.open())
-                parity = compare(reference, runner, inputs[0])
+                parity = compare_runners(reference, runner, inputs[0])
             except (ProviderError, InputError) as error:
                 missing.append(f"{model.stem}, {way.what} {way.precision.value}, batch {batch}: {error}")
                 continue

@@ -18,7 +18,6 @@ from ..runtime.files import check_writable, partial_of
 from ..runtime.onnx_runner import INPUT, OnnxRunner
 from ..runtime.onnx_session import NAMES
 from ..runtime.runner import Precision, Provider, Runner
-from ..runtime.values import Image
 from .float16 import stored_in_half
 from .samples import Share, sample_batch
 
@@ -80,11 +79,6 @@ def session_storing_halves(path: Path) -> Any:
     options.log_severity_level = 3
     model = stored_in_half(onnx.load(path))
     return ort.InferenceSession(model.SerializeToString(), options, providers=[NAMES[Provider.CPU]])
-
-
-def compare(reference: Runner, candidate: Runner, batch: Image) -> ParityGate:
-    """Parity of two runners of the same model on one batch, within what the candidate's precision may lose."""
-    return compare_outputs(reference.spec, candidate.precision, reference(batch), candidate(batch))
 
 
 def describe(parities: Sequence[ParityGate]) -> str:

@@ -82,6 +82,20 @@ def test_help_needs_no_heavy_import() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_bench_needs_no_torch_and_no_onnx() -> None:
+    """A device measures, and tells parity and accuracy, with what it runs on."""
+    code = """
+import sys
+for name in ("torch", "torchvision", "onnx", "onnxscript"):
+    sys.modules[name] = None
+from mien.cli import app
+app(["bench", "--baseline", "none", "--rounds", "1", "--calls", "1"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "landmarks" in done.stdout
+
+
 def test_public_names() -> None:
     assert sorted(mien.__all__) == [
         "Faces",

@@ -131,7 +131,7 @@ def test_outputs_that_cannot_be_compared_are_a_false_parity(pair: Contest, monke
     def other_shapes(*_: object) -> None:
         raise CheckFailed("logits: the reference has shape (8, 1), the candidate (8, 2)")
 
-    monkeypatch.setattr(examination, "compare", other_shapes)
+    monkeypatch.setattr(examination, "compare_runners", other_shapes)
     row = pair.measure(contest_environment()).rows[1]
     assert row.parity is not None and not row.parity and row.ratio is None
     assert row.withheld == "its parity is false (nothing compared)"
@@ -145,7 +145,7 @@ def test_a_process_that_is_lost_behind_the_rounds_keeps_them(pair: Contest, monk
         second.process._process.wait()
         raise ProcessLost("crashed: ended by SIGSEGV")
 
-    monkeypatch.setattr(examination, "compare", gone)
+    monkeypatch.setattr(examination, "compare_runners", gone)
     report = pair.measure(contest_environment())
     assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and not report.lost
     assert report.rows[1].withheld == "its parity was not checked"

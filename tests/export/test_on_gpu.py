@@ -9,10 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from mien.bench.tolerances import compare_runners  # noqa: E402
 from mien.export.benchmark import CHECKPOINTS  # noqa: E402
 from mien.export.eager_runner import EagerRunner  # noqa: E402
 from mien.export.gpu_report import HalfEagerRunner, report_on_gpu  # noqa: E402
-from mien.export.parity_gate import compare  # noqa: E402
 from mien.export.samples import sample_batch  # noqa: E402
 from mien.runtime.engine_runner import EngineRunner  # noqa: E402
 from mien.runtime.errors import ProviderError  # noqa: E402
@@ -50,7 +50,7 @@ def test_gpu_computes_what_the_cpu_computes(way, name: str) -> None:
     with way(name) as runner, OnnxRunner(shipped_model(name), provider=Provider.CPU) as reference:
         for count in (1,) if name == "detector" else (1, 5, 1):
             for seed in range(3):
-                parity = compare(reference, runner, sample_batch(runner.spec, count, seed=seed))
+                parity = compare_runners(reference, runner, sample_batch(runner.spec, count, seed=seed))
                 assert parity, str(parity)
 
 
@@ -97,7 +97,7 @@ def test_eager_in_half_says_so() -> None:
     with EagerRunner(CHECKPOINTS / "landmarks.pt") as whole:
         half = HalfEagerRunner(CHECKPOINTS / "landmarks.pt", device="cpu")
         assert half.precision is Precision.FP16
-        assert compare(whole, half, sample_batch(whole.spec, 2))
+        assert compare_runners(whole, half, sample_batch(whole.spec, 2))
 
 
 @pytest.mark.parametrize(
