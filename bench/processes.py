@@ -164,11 +164,6 @@ class CandidateProcess:
         return row["calls"], row["seconds"]
 
     @property
-    def is_running(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.poll() is None
-
-    @property
     def pid(self) -> int:
         """Number of the process."""
         return self._process.pid

@@ -195,14 +195,11 @@ def _change(
 
 def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Generator) -> FloatArray | None:
     """A metric (1 + resamples,): as it is first, then resampled; None where the row does not have it."""
-    if metric in ACCURACIES:
-        known = row.accuracy
-        if known is None or known.metric.value != metric:
-            return None
-        return np.array([known.value, *known.replicates])
+    if not _has_metric(row, metric):
+        return None
+    if row.accuracy is not None and metric in ACCURACIES:
+        return np.array([row.accuracy.value, *row.accuracy.replicates])
     if metric == RATIO:
-        if row.ratio is None:
-            return None
         logs = log_ratios(rows[str(row.baseline)].measurement, row.measurement)
         ratios: FloatArray = np.exp(replicates(logs, np.median, rng, RESAMPLES))
         return ratios

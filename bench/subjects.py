@@ -258,9 +258,10 @@ class PipelineSubject:
             video = cv2.VideoCapture(str(self._clip))
             fps = video.get(cv2.CAP_PROP_FPS) or 30.0
             length = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-            if index == 0 and length > 0:
-                video.set(cv2.CAP_PROP_POS_FRAMES, start % length)
-            begun = index
+            first = start % length if length > 0 else 0
+            if first:
+                video.set(cv2.CAP_PROP_POS_FRAMES, first)
+            begun, start = index, 0
             try:
                 while True:
                     with self._clock.stage("capture"):
@@ -271,7 +272,7 @@ class PipelineSubject:
                     index += 1
             finally:
                 video.release()
-            if index == begun:
+            if index == begun and not first:  # a header may promise more frames than there are
                 raise InputError(f"{self._clip} is not a video that OpenCV can read")
 
 

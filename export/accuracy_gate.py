@@ -48,20 +48,20 @@ class AccuracyLoss:
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class Standard:
     """How accurate a reference is on a labelled folder."""
 
     folder: Path
     accuracy: Accuracy
 
 
-def yardstick(reference: Runner, folders: Sequence[Path]) -> Yardstick | None:
+def standard_of(reference: Runner, folders: Sequence[Path]) -> Standard | None:
     """Measure a reference on what training keeps out of the first folder with labels for it; None without one."""
     folder = _labelled(reference.spec, folders)
     if folder is None:
         return None
     try:
-        return Yardstick(folder, accuracy_of(reference, folder, held_out=True))
+        return Standard(folder, accuracy_of(reference, folder, held_out=True))
     except InputError as error:  # too few samples for any to be held out
         log.warning("accuracy cannot be measured: %s", error)
         return None
@@ -73,7 +73,7 @@ def _labelled(spec: ModelSpec, folders: Sequence[Path]) -> Path | None:
     return folder_for(spec.task, folders)
 
 
-def check_accuracy(path: Path, precision: Precision, wanted: Yardstick) -> AccuracyLoss:
+def check_accuracy(path: Path, precision: Precision, wanted: Standard) -> AccuracyLoss:
     """Measure a model file as its reference was.
 
     Raises:

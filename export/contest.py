@@ -11,6 +11,7 @@ from types import TracebackType
 
 from ..bench.company import Company
 from ..bench.environment import Environment
+from ..bench.job import Job
 from ..bench.measure import Turn, check_counts, interleave, launch_of, warm_up
 from ..bench.measurement import Description, Level, Measurement
 from ..bench.processes import DEFAULT_TIMEOUT_S, CandidateLost, CandidateProcess, Loss, Opened, allocator
@@ -107,8 +108,7 @@ class Contest:
 
     def _opened(self, plan: Plan) -> tuple[CandidateProcess, Opened]:
         """Open a candidate in a new process; a file that is refused as one of mien's may be somebody else's."""
-        process = CandidateProcess(plan.job(self._options.threads), timeout_s=self._options.timeout_s)
-        self._stack.callback(process.close)
+        process = self._started(plan.job(self._options.threads))
         try:
             return process, process.open()
         except CandidateLost as error:
@@ -119,6 +119,11 @@ class Contest:
                 return self._opened(replace(plan, foreign=True))
             except CandidateLost:
                 raise error from None
+
+    def _started(self, job: Job) -> CandidateProcess:
+        process = CandidateProcess(job, timeout_s=self._options.timeout_s)
+        self._stack.callback(process.close)
+        return process
 
     def add_baselines(self, entry: Entry, checkpoint: Path) -> None:
         """Open the baselines of a candidate on its kind of device; the first is what ratios are to.
@@ -198,10 +203,11 @@ class Contest:
         for entry in self._entries.values():
             entry.process.close()
         for name, entry in list(self._entries.items()):
+            process = self._started(entry.process.job)
             try:
-                process, opened = self._opened(entry.plan)
-                self._entries[name] = entry.launched_again(process, opened, process.bind(entry.material))
+                self._entries[name] = entry.launched_again(process, process.open(), process.bind(entry.material))
             except CandidateLost as error:
+                process.close()
                 self._lose(name, error)
         self._check_some_left()
 

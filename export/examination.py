@@ -15,7 +15,7 @@ from ..bench.measurement import Level
 from ..bench.parity import ParityGate
 from ..bench.report import Facts
 from ..bench.sensors import board_power_w, read_sensors
-from ..bench.tolerances import compare_runners
+from ..bench.tolerances import compare_outputs
 from ..runtime.errors import CheckFailed, InputError, ProcessLost
 from .accuracy import accuracy_of, folder_for
 from .entries import Entry, Plan
@@ -71,9 +71,11 @@ class Examination:
             try:
                 step(entry)
             except ProcessLost as error:
-                gone = entry if not entry.process.is_running else self._entries[self._baseline_of[entry.name]]
-                log.warning("%s was measured, but is lost since: %s", gone.name, error)
-                self.facts[gone.name] = replace(self.facts[gone.name], lost=str(error))
+                self._note_loss(entry, error)
+
+    def _note_loss(self, entry: Entry, error: ProcessLost) -> None:
+        log.warning("%s was measured, but is lost since: %s", entry.name, error)
+        self.facts[entry.name] = replace(self.facts[entry.name], lost=str(error))
 
     def _note_memory(self) -> None:
         for entry in self._entries.values():  # what was known before, for all, should a process be lost meanwhile
@@ -92,12 +94,20 @@ class Examination:
     def _check_parities(self) -> None:
         def check(entry: Entry) -> None:
             base = self._entries.get(self._baseline_of.get(entry.name, ""))
-            if base is not None and entry.images is not None:
-                try:
-                    self.parities[entry.name] = compare_runners(base.runner, entry.runner, entry.images)
-                except CheckFailed as error:  # an output that is missing or has another shape
-                    log.warning("%s: %s", entry.name, error)
-                    self.parities[entry.name] = ParityGate(())
+            if base is None or entry.images is None:
+                return
+            try:
+                wanted = base.runner(entry.images)
+            except ProcessLost as error:
+                self._note_loss(base, error)
+                return
+            found = entry.runner(entry.images)
+            try:
+                parity = compare_outputs(base.runner.spec, entry.runner.precision, wanted, found)
+            except CheckFailed as error:  # an output that is missing or has another shape
+                log.warning("%s: %s", entry.name, error)
+                parity = ParityGate(())
+            self.parities[entry.name] = parity
 
         self._each(check, self._entries.values())
 

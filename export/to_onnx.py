@@ -17,7 +17,7 @@ from ..runtime.onnx_runner import INPUT, OnnxRunner
 from ..runtime.runner import Precision, Provider, Runner
 from ..runtime.spec import METADATA_KEY, ModelSpec, Task
 from ..runtime.values import Image
-from .accuracy_gate import AccuracyLoss, Yardstick, check_accuracy, yardstick
+from .accuracy_gate import AccuracyLoss, Standard, check_accuracy, standard_of
 from .checkpoint import load_checkpoint
 from .eager_runner import EagerRunner
 from .float16 import float16_model
@@ -93,7 +93,7 @@ def export_onnx(
         if int8 is None:
             _write_float(source, partial, reference.spec, precision)
             parities = gate(partial, reference, data=data)
-            wanted = yardstick(reference, [data]) if data is not None and precision is not Precision.FP32 else None
+            wanted = standard_of(reference, [data]) if data is not None and precision is not Precision.FP32 else None
             accuracy = check_accuracy(partial, precision, wanted) if wanted is not None else None
             made = Exported(target, reference.spec, 0, parities, accuracy)
         else:
@@ -137,7 +137,7 @@ def _write_int8(source: Path, target: Path, reference: Runner, options: Int8Opti
             f"{options.calibrate}"
         )
     images = sample_batch(reference.spec, CALIBRATION_IMAGES, data=options.calibrate, seed=0, share=Share.CALIBRATION)
-    wanted = yardstick(reference, [folder for folder in (data, options.calibrate) if folder is not None])
+    wanted = standard_of(reference, [folder for folder in (data, options.calibrate) if folder is not None])
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "float32.onnx"
         _write_float(source, whole, reference.spec, Precision.FP32)
@@ -165,7 +165,7 @@ def _write_int8(source: Path, target: Path, reference: Runner, options: Int8Opti
 
 
 def _judge_int8(
-    path: Path, reference: Runner, calibrate: Path, data: Path | None, wanted: Yardstick | None
+    path: Path, reference: Runner, calibrate: Path, data: Path | None, wanted: Standard | None
 ) -> tuple[tuple[ParityGate, ...], AccuracyLoss | None]:
     """Both gates, on other pictures than those that calibrated the file.
 

@@ -62,7 +62,8 @@ class Predictor:
         self._pipeline = pipeline
         self._workers = workers
         self._draw = draw_folder
-        self._drawn: set[Path] = set()
+        self._taken: set[Path] = set()
+        """Files that nothing may be drawn over: the inputs, and what this run has drawn."""
         if draw_folder is not None:
             try:
                 draw_folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,8 @@ class Predictor:
     def run(self, inputs: Sequence[Path], *, progress: Progress | None = None) -> None:
         """Process pictures, folders of pictures, and videos, until all are done or nobody reads the rows."""
         paths = list(expand(inputs, self.failures))
+        if self._draw is not None:
+            self._taken |= {path.resolve() for path in paths}
         tick = counter(len(paths), progress)
         for are_pictures, group in groupby(paths, key=is_picture):
             some = list(group)
@@ -123,12 +126,12 @@ class Predictor:
         return True
 
     def _free_name(self, folder: Path, source: Path, suffix: str) -> Path:
-        """Name a drawn file after its source; a second source of that name in this run gets a number."""
+        """Name a drawn file after its source; where that is an input or another's drawing, it gets a number."""
         path, number = folder / f"{source.stem}{suffix}", 1
-        while path in self._drawn:
+        while path.resolve() in self._taken:
             number += 1
             path = folder / f"{source.stem}-{number}{suffix}"
-        self._drawn.add(path)
+        self._taken.add(path.resolve())
         return path
 
     def __enter__(self) -> Predictor:

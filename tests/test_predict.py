@@ -103,6 +103,20 @@ def test_pictures_are_not_drawn_among_the_inputs(folder: Path, tmp_path: Path, m
     mien("predict", folder / "first", "--draw", tmp_path / "photos" / "first drawn", code=2)
 
 
+def test_an_input_is_not_drawn_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture, clip = tmp_path / "a.png", tmp_path / "c.mp4"
+    cv2.imwrite(str(picture), DemoCamera().frame(0))
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
+    for i in range(3):
+        writer.write(DemoCamera().frame(i))
+    writer.release()
+    before = picture.read_bytes(), clip.read_bytes()
+    mien("predict", "a.png", clip, "--draw", tmp_path / "." / "x" / "..")
+    assert (picture.read_bytes(), clip.read_bytes()) == before
+    assert (tmp_path / "a-2.png").is_file() and (tmp_path / "c-2.mp4").is_file()
+
+
 def test_a_broken_link_in_a_folder_is_told(folder: Path) -> None:
     (folder / "first" / "9.jpg").symlink_to("nowhere")
     assert f"no image {folder}/first/9.jpg" in mien("predict", folder / "first", code=2).stderr.replace("\n", "")

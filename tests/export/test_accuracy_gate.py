@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from mien.bench.accuracy import Accuracy, Metric
 from mien.cli import app
 from mien.export import accuracy_gate
-from mien.export.accuracy_gate import MAY_LOSE, AccuracyLoss, yardstick
+from mien.export.accuracy_gate import MAY_LOSE, AccuracyLoss, standard_of
 from mien.export.to_onnx import export_onnx
 from mien.runtime.errors import CheckFailed
 from mien.runtime.onnx_runner import OnnxRunner
@@ -80,8 +80,8 @@ def test_a_file_that_loses_more_is_not_written(
 
 def test_labels_of_another_task_are_none(age_gender_folder: Path, class_folder: Path, landmark_folder: Path) -> None:
     with OnnxRunner(SHIPPED) as runner:
-        assert yardstick(runner, [age_gender_folder, class_folder]) is None
-        found = yardstick(runner, [class_folder, landmark_folder])
+        assert standard_of(runner, [age_gender_folder, class_folder]) is None
+        found = standard_of(runner, [class_folder, landmark_folder])
         assert found is not None and found.folder == landmark_folder
 
 

@@ -30,6 +30,7 @@ from mien.export.contest import BenchOptions, Contest, shares
 from mien.export.entries import Plan
 from mien.export.evaluation import evaluate_landmarks
 from mien.export.evaluation_attributes import evaluate_age_gender
+from mien.export.examination import Examination
 from mien.runtime.errors import CheckFailed, InputError, ModelError, ProcessLost
 from mien.runtime.onnx_runner import OnnxRunner
 from mien.runtime.runner import Provider
@@ -120,8 +121,8 @@ def test_ctrl_c_between_launches_keeps_the_launches_before(pair: Contest, monkey
 def test_one_that_does_not_come_up_again_is_lost(pair: Contest, tmp_path: Path) -> None:
     pair._options = replace(pair._options, rounds=10, launches=2)
     first, second = list(pair._entries)
-    entry = pair._entries[first]
-    pair._entries[first] = replace(entry, plan=replace(entry.plan, file="refuses"))
+    process = pair._entries[first].process
+    process.job = replace(process.job, opener="odd_subjects:refuses")
     report = pair.measure(contest_environment())
     assert [row.name for row in report.rows] == [second] and report.lost[0].loss is Loss.REFUSED
     assert "no ratio: its baseline" in " ".join(report.rows[0].warnings)
@@ -131,7 +132,7 @@ def test_outputs_that_cannot_be_compared_are_a_false_parity(pair: Contest, monke
     def other_shapes(*_: object) -> None:
         raise CheckFailed("logits: the reference has shape (8, 1), the candidate (8, 2)")
 
-    monkeypatch.setattr(examination, "compare_runners", other_shapes)
+    monkeypatch.setattr(examination, "compare_outputs", other_shapes)
     row = pair.measure(contest_environment()).rows[1]
     assert row.parity is not None and not row.parity and row.ratio is None
     assert row.withheld == "its parity is false (nothing compared)"
@@ -145,7 +146,7 @@ def test_a_process_that_is_lost_behind_the_rounds_keeps_them(pair: Contest, monk
         second.process._process.wait()
         raise ProcessLost("crashed: ended by SIGSEGV")
 
-    monkeypatch.setattr(examination, "compare_runners", gone)
+    monkeypatch.setattr(examination, "compare_outputs", gone)
     report = pair.measure(contest_environment())
     assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and not report.lost
     assert report.rows[1].withheld == "its parity was not checked"
@@ -153,6 +154,21 @@ def test_a_process_that_is_lost_behind_the_rounds_keeps_them(pair: Contest, monk
     assert "behind the rounds: crashed: ended by SIGSEGV" in report.rows[1].warnings[-1]
     with pytest.raises(CheckFailed, match="behind the rounds"):
         end_with(report)
+
+
+def test_the_baseline_is_lost_where_it_was_the_baseline(pair: Contest) -> None:
+    first = next(iter(pair._entries.values()))
+    look = Examination._note_memory
+
+    def lose_it(found: Examination) -> None:
+        look(found)
+        first.process._kill()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Examination, "_note_memory", lose_it)
+        report = pair.measure(contest_environment())
+    assert [bool(row.facts.lost) for row in report.rows] == [True, False]
+    assert report.rows[1].withheld == "its parity was not checked"
 
 
 def test_two_ways_to_one_name_are_lost_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
