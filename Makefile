@@ -26,7 +26,7 @@ test-trt: $(VENV)/.test $(TENSORRT)
 	PYTHONPATH=$(TENSORRT)/site LD_LIBRARY_PATH=$(TENSORRT)/lib $(BIN)/python -m pytest -m trt
 
 $(TENSORRT): $(VENV)/bin/python
-	$(BIN)/python tests/runtime/set_up_tensorrt.py $@
+	$(BIN)/python tests/fakes/set_up_tensorrt.py $@
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -61,6 +61,6 @@ results: $(VENV)/.test
 	$(BIN)/mien evaluate detector --data $(DATA)/faces --held-out --threads 1 --json > docs/results/detector.json
 	$(BIN)/mien evaluate age-gender --data $(DATA)/age_gender --held-out --threads 1 --json > docs/results/age-gender.json
 	$(BIN)/mien evaluate age-gender --data $(DATA)/age_gender --held-out --detect --threads 1 --json > docs/results/age-gender-detected.json
-	$(BIN)/mien bench --yardstick --rounds 40 --data $(DATA)/landmarks68 --data $(DATA)/faces --data $(DATA)/age_gender --held-out \
+	$(BIN)/mien bench --reference-model --rounds 40 --data $(DATA)/landmarks68 --data $(DATA)/faces --data $(DATA)/age_gender --held-out \
 		--json docs/results/bench.json > docs/results/bench.md
-	$(BIN)/python -m mien.bench.readme_table
+	$(BIN)/python -m mien.bench.studies.readme_table

@@ -1,1 +1,1 @@
-"""Numbers about the runtime: timing, parity, accuracy and the reports that hold them."""
+"""Measures latency, parity and accuracy of models, and reports them."""

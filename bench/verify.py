@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from ..runtime.bundle import BENCH, Bundle, BundledModel, read_bundle, unpacked_models
-from ..runtime.detector import OwnDetector
-from ..runtime.errors import CheckFailed, MienError, ModelError, ProviderError
-from ..runtime.open_model import open_model
-from ..runtime.pipeline import Pipeline
-from ..runtime.runner import Precision, Provider, Runner
-from ..runtime.values import FloatArray, Image
-from .codec import encode
-from .environment import Environment, describe_environment
-from .measure import Candidate, measure_interleaved
-from .measurement import Measurement
-from .metrics import normalised_mean_error
-from .parity import ParityGate, Unit, parity_of
-from .tolerances import compare_outputs
+from mien.bench.accuracy.metrics import normalized_mean_error
+from mien.bench.parity.parity import ParityGate, Unit, parity_of
+from mien.bench.parity.tolerances import compare_outputs
+from mien.bench.report.serde import encode
+from mien.bench.timing.environment import Environment, describe_environment
+from mien.bench.timing.interleave import Candidate, measure_interleaved
+from mien.bench.timing.measurement import Measurement
+from mien.runtime.backends.open_runner import open_model
+from mien.runtime.errors import CheckFailed, MienError, ModelError, ProviderError
+from mien.runtime.faces.detector import OwnDetector
+from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.models.bundle import BENCH, Bundle, BundledModel, read_bundle, unpacked_models
+from mien.runtime.models.runner import Provider, Runner
+from mien.runtime.models.spec import Precision
+from mien.runtime.values import FloatArray, Image
 
 PROVIDERS = tuple(provider for provider in Provider if provider is not Provider.AUTO)
 """What a bundle is tried on: every provider that mien knows."""
@@ -235,7 +236,7 @@ def face_errors(found: FloatArray, wanted: FloatArray) -> FloatArray:
     if not len(found):
         raise CheckFailed(f"no face was found in the golden picture, wanted {len(wanted)}")
     between = found[None, :, :, :2].mean(axis=2) - wanted[:, None, :, :2].mean(axis=2)
-    return normalised_mean_error(found[np.linalg.norm(between, axis=-1).argmin(axis=1)], wanted)
+    return normalized_mean_error(found[np.linalg.norm(between, axis=-1).argmin(axis=1)], wanted)
 
 
 def _measured(

@@ -1,1 +1,1 @@
-"""Training and export: the only room where torch and onnx live."""
+"""Trains networks in PyTorch and turns them into model files; torch, torchvision and onnx live only here."""

@@ -18,32 +18,31 @@ from pathlib import Path
 import torch
 import typer
 
-from ..bench.environment import describe_environment
-from ..bench.measure import Candidate, measure_interleaved
-from ..bench.measurement import Measurement
-from ..bench.parity import ParityGate
-from ..bench.report import BenchReport, build_report
-from ..bench.tables import to_markdown
-from ..bench.tolerances import compare_runners
-from ..runtime.accelerator import find_accelerator
-from ..runtime.engine_build import profile_for
-from ..runtime.engine_runner import EngineRunner
-from ..runtime.errors import InputError, MienError, ProviderError
-from ..runtime.files import check_writable
-from ..runtime.onnx_runner import OnnxRunner
-from ..runtime.onnx_session import model_spec
-from ..runtime.runner import Precision, Provider, Runner
-from ..runtime.shipped import shipped_models
-from ..runtime.spec import Task
-from ..runtime.values import Image
-from .bench_commands import numbers
-from .benchmark import CHECKPOINTS
-from .checkpoint import load_checkpoint
-from .eager_runner import EagerRunner, NetworkRunner
-from .networks import build_network
-from .reduce_precision import halved
-from .samples import sample_batch
-from .to_onnx import export_onnx
+from mien.bench.data.sample_inputs import sample_batch
+from mien.bench.parity.parity import ParityGate
+from mien.bench.parity.tolerances import compare_runners
+from mien.bench.report.report import BenchReport, build_report
+from mien.bench.report.tables import to_markdown
+from mien.bench.timing.environment import describe_environment
+from mien.bench.timing.interleave import Candidate, measure_interleaved
+from mien.bench.timing.measurement import Measurement
+from mien.export.convert.to_onnx import export_onnx
+from mien.export.networks.build_network import build_network
+from mien.export.networks.checkpoint import CHECKPOINTS, load_checkpoint
+from mien.export.networks.half_precision import halved
+from mien.export.pytorch.eager_runner import EagerRunner, NetworkRunner
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
+from mien.runtime.backends.ort.onnx_session import model_spec
+from mien.runtime.backends.trt.device import find_accelerator
+from mien.runtime.backends.trt.engine_runner import EngineRunner
+from mien.runtime.commands.options import numbers
+from mien.runtime.errors import InputError, MienError, ProviderError
+from mien.runtime.files import check_writable
+from mien.runtime.models.input_shapes import profile_for
+from mien.runtime.models.runner import Provider, Runner
+from mien.runtime.models.shipped import shipped_models
+from mien.runtime.models.spec import Precision, Task
+from mien.runtime.values import Image
 
 log = logging.getLogger("mien")
 
@@ -54,7 +53,7 @@ FLOATS = (Precision.FP32, Precision.FP16)
 
 
 class HalfEagerRunner(NetworkRunner):
-    """A checkpoint's network in float16, between float32 normalisation and outputs."""
+    """A checkpoint's network in float16, between float32 normalization and outputs."""
 
     precision = Precision.FP16
 
@@ -188,7 +187,7 @@ def main(
     json_out: Path = typer.Option(..., "--json", help="File for the report.", show_default=False),
     batches: str = typer.Option(",".join(map(str, BATCHES)), "--batch", help="Images in a call, comma-separated."),
     rounds: int = typer.Option(20, "--rounds", min=1, help="Rounds in which all ways take turns."),
-    calls: int = typer.Option(20, "--calls", min=1, help="Calls of each way in a round."),
+    calls: int = typer.Option(20, "--calls-per-round", min=1, help="Calls of each way in a round."),
     device: str = typer.Option("cuda", "--device", help="cuda, or cpu to try the script."),
 ) -> None:
     """Measure every way to run the shipped models on this GPU."""

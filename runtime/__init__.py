@@ -1,1 +1,1 @@
-"""What ships to the device: numpy, OpenCV and ONNX Runtime, no torch."""
+"""Runs face models on a device: numpy, OpenCV and ONNX Runtime (TensorRT if installed), never torch."""

@@ -5,7 +5,7 @@ MienError
 ├── ModelError     a model file, a checkpoint or a spec that cannot be used
 ├── ProviderError  a provider or a precision that was asked for and is not there
 ├── OutputError    a file that cannot be written
-├── ProcessLost    a process of a benchmark that crashed, hung or ran out of memory
+├── ProcessFailed    a process of a benchmark that crashed, hung or ran out of memory
 └── CheckFailed    a parity gate or another check that did not hold (exit code 1, the others 2)
 """
 
@@ -30,7 +30,7 @@ class OutputError(MienError):
     """A file or folder that cannot be written."""
 
 
-class ProcessLost(MienError):
+class ProcessFailed(MienError):
     """A process of a benchmark that crashed, hung, ran out of memory or refused what it was given."""
 
 

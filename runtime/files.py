@@ -7,7 +7,7 @@ import os
 import uuid
 from pathlib import Path
 
-from .errors import OutputError
+from mien.runtime.errors import OutputError
 
 
 def check_writable(path: Path) -> None:
@@ -22,7 +22,7 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"no permission to write {path}")
 
 
-def text_of(path: Path) -> str | None:
+def read_text_or_none(path: Path) -> str | None:
     """A small file of the system, such as those in ``/proc``; None where it is not there or empty."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
@@ -47,18 +47,18 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def partial_of(path: Path) -> Path:
+def temp_path(path: Path) -> Path:
     """A name beside `path` for what is not whole yet: no other writer, and nobody's file, has it."""
     return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises:
         OSError: the place cannot be written; what was there before still is.
     """
-    partial = partial_of(path)
+    partial = temp_path(path)
     try:
         partial.write_bytes(content)
         os.replace(partial, path)

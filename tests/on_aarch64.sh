@@ -38,7 +38,7 @@ device=(env "PYTHONPATH=$folder/site:$folder" PYTHONDONTWRITEBYTECODE=1
     qemu-aarch64-static -cpu "${CPU:-cortex-a76}" -L root root/usr/bin/python3)
 "${device[@]}" -c 'import platform, onnxruntime; print(platform.machine(), "onnxruntime", onnxruntime.__version__)'
 
-photo=$("$python" -c 'from mien.runtime.demo_camera import find_photo; print(find_photo()[0])')
+photo=$("$python" -c 'from mien.runtime.capture.demo_camera import find_photo; print(find_photo()[0])')
 "$python" "$tree/cli.py" predict "$photo" --provider cpu > here.json
 "${device[@]}" -m mien.cli predict "$photo" --provider cpu > there.json
 "$python" - <<'END'

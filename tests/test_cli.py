@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mien.cli import app
-from mien.runtime.demo_camera import DemoCamera, find_photo
-from mien.runtime.shipped import shipped_model
+from mien.runtime.capture.demo_camera import DemoCamera, find_photo
+from mien.runtime.models.shipped import shipped_model
 
 run = CliRunner()
 
@@ -149,7 +149,7 @@ def test_a_video_that_ends_early_says_so(clip: Path, tmp_path: Path) -> None:
 
 
 def test_info_of_shipped_models() -> None:
-    from mien.runtime.shipped import WEIGHTS
+    from mien.runtime.models.shipped import WEIGHTS
 
     total = 0
     for name in ("landmarks", "detector"):
@@ -249,12 +249,12 @@ def test_a_foreign_file_is_converted_to_fp16_alone(tmp_path: Path) -> None:
     path, half, feed = tmp_path / "any.onnx", tmp_path / "half.onnx", tmp_path / "feed.npz"
     onnx.save(foreign, path)
     np.savez(feed, x=np.random.default_rng(0).normal(size=(3, 2, 64)).astype(np.float32))
-    told = mien("export", path, "-o", half, "--precision", "fp16", "--input", feed).stderr
+    told = mien("export", path, "-o", half, "--precision", "fp16", "--inputs", feed).stderr
     assert "parity holds: y 0.0" in told and "% of its largest value (tolerance 2); compared on 3 calls" in told
     assert "half.onnx: 0.01 MB, from 0.02; next: mien bench" in told and half.is_file()
     assert "nothing says how that is" in one_line(mien("export", path, "-o", half, "--precision", "int8", code=2))
     assert "is for a file without mien's metadata" in one_line(
-        mien("export", shipped_model("landmarks"), "-o", half, "--input", feed, code=2)
+        mien("export", shipped_model("landmarks"), "-o", half, "--inputs", feed, code=2)
     )
 
 
@@ -288,7 +288,7 @@ def test_evaluate_detector_on_a_photograph(tmp_path: Path) -> None:
 
 
 def test_bench_prints_a_table_and_keeps_raw_values(tmp_path: Path) -> None:
-    result = mien("bench", "--baseline", "none", "--rounds", 2, "--calls", 2, "--json", tmp_path / "b.json")
+    result = mien("bench", "--baseline", "none", "--rounds", 2, "--calls-per-round", 2, "--json", tmp_path / "b.json")
     cells = [[c.strip() for c in line.split("|")] for line in result.stdout.splitlines()]
     assert any(row[1:5] == ["landmarks", "fp32", "cpu", "1"] for row in cells)
     report = json.loads((tmp_path / "b.json").read_text())
@@ -307,7 +307,7 @@ def test_summary_needs_no_data_and_training_does() -> None:
 def test_a_classifier_trains_in_two_processes_and_goes_all_the_way(class_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "mien.cli", "train", "classify", "--data", class_folder, "--backbone", "reslayer"]
-    options = ["--weights", "none", "--input-size", "32", "--epochs", "2", "--batch-size", "4", "--workers", "0"]
+    options = ["--weights", "none", "--inputs-size", "32", "--epochs", "2", "--batch-size", "4", "--workers", "0"]
     done = subprocess.run(
         [*command, *options, "--devices", "2", "--out", out], capture_output=True, text=True, check=False, timeout=120
     )
@@ -348,7 +348,7 @@ def test_predict_tells_ages_and_shows_faces_in_3d(tmp_path: Path) -> None:
 
 def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None:
     old, new = tmp_path / "old.json", tmp_path / "new.json"
-    options = ["--baseline", "none", "--rounds", "6", "--calls", "2", "--launches", "1", "--json"]
+    options = ["--baseline", "none", "--rounds", "6", "--calls-per-round", "2", "--processes", "1", "--json"]
     mien("bench", shipped_model("landmarks"), *options, old)
     slower = json.loads(old.read_text())
     for row in slower["rows"]:
@@ -370,7 +370,10 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["train", "landmarks", "--recipe", "chapter", "--start", "no.pt", "--gentle"], "takes no --start, --gentle"),
+        (
+            ["train", "landmarks", "--recipe", "chapter", "--init-from", "no.pt", "--light-augmentation"],
+            "takes no --init-from, --light-augmentation",
+        ),
         (["train", "age-gender", "--age-weight", "0"], "above 0"),
         (["webcam", "--csv", "-", "--no-show"], "only --json takes -"),
         (["webcam", "--csv", "x", "--json", "x", "--no-show"], "two outputs have one file"),

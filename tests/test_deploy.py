@@ -15,8 +15,8 @@ import pytest
 
 import mien
 from mien.bench.verify import VerifyOptions
-from mien.export.bundle import make_bundle
-from mien.runtime.runner import Precision
+from mien.export.convert.bundle import make_bundle
+from mien.runtime.models.spec import Precision
 
 ROOT = Path(mien.__file__).parent
 DEPLOY = ROOT / "docs" / "deploy"

@@ -11,8 +11,8 @@ import cv2
 import pytest
 
 import mien
-from mien.runtime.demo_camera import DemoCamera
-from mien.runtime.shipped import shipped_model
+from mien.runtime.capture.demo_camera import DemoCamera
+from mien.runtime.models.shipped import shipped_model
 
 PAGE = Path(mien.__file__).parent / "docs" / "embedding.md"
 TEXT = PAGE.read_text(encoding="utf-8")

@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.boxes import fit_inside, pad_to_multiple, select_boxes
 from mien.runtime.errors import ModelError
-from mien.runtime.rows import face_rows
-from mien.runtime.spec import ModelSpec, Task
+from mien.runtime.models.spec import ModelSpec, Task
+from mien.runtime.output.rows import face_rows
 from mien.runtime.values import Faces
+from mien.runtime.vision.boxes import fit_inside, pad_to_multiple, select_boxes
 
 
 def two_faces() -> Faces:

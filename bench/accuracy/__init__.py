@@ -1,0 +1,1 @@
+"""Accuracy on labelled data: NME, AP, MAE, and the evaluations that compute them."""

@@ -1,0 +1,1 @@
+"""Reads labelled data sets, and makes inputs of real pictures from them."""

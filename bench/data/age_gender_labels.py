@@ -1,0 +1,126 @@
+"""Aligned face crops with ages and genders, in the project's folder format."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.bench.data.label_files import numbers, read_rows
+from mien.bench.data.splits import held_out, training_split
+from mien.runtime.errors import InputError
+from mien.runtime.images import read_image
+from mien.runtime.values import FloatArray
+
+log = logging.getLogger("mien")
+
+LABELS = "labels.csv"
+MAX_AGE = 120
+GENDERS = {"male": 0.0, "female": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class AgeGenderTable:
+    """Labels, a row a picture.
+
+    files: (n,) paths. groups: (n,) near-duplicates share one (split by it). age: (n,) years. female: (n,) 0 or 1.
+    """
+
+    files: tuple[Path, ...]
+    groups: tuple[str, ...]
+    age: FloatArray
+    female: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def mask(self, keep: npt.NDArray[Any]) -> AgeGenderTable:
+        """Select rows by a boolean mask."""
+        rows = np.arange(len(self))[keep]
+        return AgeGenderTable(
+            files=tuple(self.files[i] for i in rows),
+            groups=tuple(self.groups[i] for i in rows),
+            age=self.age[rows],
+            female=self.female[rows],
+        )
+
+    def validation(self) -> npt.NDArray[np.bool_]:
+        """Mark the rows (n,) that training never sees."""
+        return held_out(self.groups)
+
+
+def read_age_gender(folder: Path) -> AgeGenderTable:
+    """Read ``labels.csv`` (file, age, gender, and group where pictures repeat) beside ``images/``.
+
+    Raises:
+        InputError: no such file, a malformed row, an age outside 0 to 120, another gender than male or female, a
+            picture that is listed twice or missing (each named), or no row.
+    """
+    files: list[Path] = []
+    groups, ages, female = [], [], []
+    first_at: dict[str, str] = {}
+    for where, row in read_rows(folder / LABELS, ["file", "age", "gender"]):
+        (age,) = numbers(where, row, ["age"])
+        if not 0 <= age <= MAX_AGE:
+            raise InputError(f"{where}: wanted an age from 0 to {MAX_AGE} years, found {row['age']}")
+        if row["gender"] not in GENDERS:
+            raise InputError(f"{where}: wanted gender male or female, found {row['gender']!r}")
+        if row["file"] in first_at:
+            raise InputError(f"{where}: {row['file']} is listed before, in {first_at[row['file']]}")
+        first_at[row["file"]] = where
+        files.append(folder / "images" / row["file"])
+        groups.append(row.get("group") or row["file"])
+        ages.append(age)
+        female.append(GENDERS[row["gender"]])
+    if not files:
+        raise InputError(f"{folder / LABELS} has no rows")
+    missing = [str(f) for f in files if not f.is_file()]
+    if missing:
+        raise InputError(f"{len(missing)} labelled image(s) are missing, the first is {missing[0]}")
+    return AgeGenderTable(tuple(files), tuple(groups), np.array(ages), np.array(female))
+
+
+def check_pictures(table: AgeGenderTable) -> None:
+    """Read every picture once.
+
+    Raises:
+        InputError: one that cannot be read, named.
+    """
+    for file in table.files:
+        read_image(file)
+
+
+def join_copies(table: AgeGenderTable) -> AgeGenderTable:
+    """Put byte-identical pictures into one group, or a split would leak. Whoever splits a table does this first."""
+    groups = list(table.groups)
+    group_of: dict[bytes, str] = {}
+    joined = 0
+    for i, file in enumerate(table.files):
+        digest = hashlib.sha256(file.read_bytes()).digest()
+        group = group_of.setdefault(digest, groups[i])
+        old = groups[i]
+        if group != old:
+            joined += 1
+            groups = [group if g == old else g for g in groups]
+            group_of = {d: group if g == old else g for d, g in group_of.items()}
+    if joined:
+        log.warning("%d pictures are byte-identical to others of another group; they stay on one side", joined)
+    return AgeGenderTable(table.files, tuple(groups), table.age, table.female)
+
+
+def check_split(table: AgeGenderTable, folder: Path) -> npt.NDArray[np.bool_]:
+    """Mark the validation rows (n,).
+
+    Raises:
+        InputError: one side would be empty, or have one gender only.
+    """
+    validation = training_split(table.groups, folder, noun="group")
+    for side, rows in (("training", ~validation), ("validation", validation)):
+        if len(np.unique(table.female[rows])) < 2:
+            raise InputError(f"{folder}: the {side} split has one gender only; both are needed")
+    return validation

@@ -1,0 +1,77 @@
+"""Pictures in one folder a class."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.bench.data.splits import HELD_OUT_PICTURES, held_out
+from mien.runtime.errors import InputError
+from mien.runtime.images import find_images, read_file
+
+log = logging.getLogger("mien")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassTable:
+    """A row a picture. files: (n,) paths. labels: (n,) indices into `classes`."""
+
+    classes: tuple[str, ...]
+    files: tuple[Path, ...]
+    labels: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def mask(self, keep: npt.NDArray[Any]) -> ClassTable:
+        """Select rows by a boolean mask."""
+        rows = np.arange(len(self))[keep]
+        return ClassTable(self.classes, tuple(self.files[i] for i in rows), self.labels[rows])
+
+    def validation(self) -> npt.NDArray[np.bool_]:
+        """Mark the rows (n,) that training never sees: a fifth of each class."""
+        names = [f"{file.parent.name}/{file.name}" for file in self.files]
+        marks = np.zeros(len(self), dtype=bool)
+        for label in range(len(self.classes)):
+            rows = np.flatnonzero(self.labels == label)
+            marks[rows] = held_out([names[i] for i in rows], HELD_OUT_PICTURES)
+        return marks
+
+
+def read_classes(folder: Path) -> ClassTable:
+    """Read ``folder/CLASS/picture``; of pictures that are byte-identical the first is kept, with a warning.
+
+    Raises:
+        InputError: no folder, fewer than two classes, a class without two pictures, or one picture in two classes.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}")
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(names) < 2:
+        raise InputError(f"{folder}: wanted a folder for each of two classes or more, found {names or 'none'}")
+    files: list[Path] = []
+    labels: list[int] = []
+    seen: dict[bytes, tuple[Path, int]] = {}
+    doubles = 0
+    for label, name in enumerate(names):
+        before = len(files)
+        for file in find_images(folder / name):
+            first, other = seen.setdefault(hashlib.sha256(read_file(file)).digest(), (file, label))
+            if other != label:
+                raise InputError(f"{file} and {first} are the same picture in two classes")
+            if first != file:
+                doubles += 1
+                continue
+            files.append(file)
+            labels.append(label)
+        if len(files) - before < 2:
+            raise InputError(f"{folder / name} holds {len(files) - before} picture(s); a class needs two or more")
+    if doubles:
+        log.warning("%s: %d pictures are copies of others and are left out", folder, doubles)
+    return ClassTable(tuple(names), tuple(files), np.array(labels, dtype=np.int64))

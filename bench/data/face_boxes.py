@@ -1,0 +1,116 @@
+"""Pictures with every face boxed, for the detector and for crops that hold no face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.bench.data.label_files import numbers, read_rows
+from mien.bench.data.landmark_labels import LABELS, SEED_LABELS, UNDER_A_MASK, read_landmarks
+from mien.bench.data.splits import HELD_OUT, HELD_OUT_PICTURES, held_out
+from mien.runtime.errors import InputError
+from mien.runtime.images import find_images
+from mien.runtime.values import FloatArray
+from mien.runtime.vision.geometry import box_from_bounds, intersection_over_union, landmark_bounds
+
+BOXES = "boxes.csv"
+OTHER_BOXES = "boxes_yunet.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class FaceTable:
+    """Boxed pictures, a row a picture.
+
+    files: (n,) paths. groups: (n,) what must not be split. boxes: n arrays (k, 4) xyxy px, k may be 0.
+    lower_faces: n outlines (j, 2) px of what a mask would cover of the first face; empty where that is not known.
+    """
+
+    files: tuple[Path, ...]
+    groups: tuple[str, ...]
+    boxes: tuple[FloatArray, ...]
+    lower_faces: tuple[FloatArray, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def mask(self, keep: npt.NDArray[np.bool_]) -> FaceTable:
+        """Select rows by a boolean mask."""
+        rows = np.flatnonzero(keep)
+        return FaceTable(
+            files=tuple(self.files[i] for i in rows),
+            groups=tuple(self.groups[i] for i in rows),
+            boxes=tuple(self.boxes[i] for i in rows),
+            lower_faces=tuple(self.lower_faces[i] for i in rows),
+        )
+
+    @staticmethod
+    def concat(tables: list[FaceTable]) -> FaceTable:
+        """Stack several tables."""
+        return FaceTable(
+            files=tuple(f for t in tables for f in t.files),
+            groups=tuple(g for t in tables for g in t.groups),
+            boxes=tuple(b for t in tables for b in t.boxes),
+            lower_faces=tuple(o for t in tables for o in t.lower_faces),
+        )
+
+
+def read_faces(folder: Path) -> FaceTable:
+    """Read a folder: ``boxes.csv`` beside ``images/``; or labelled landmarks; or pictures without any face.
+
+    Raises:
+        InputError: no label file and no picture either, or a malformed row (named).
+    """
+    if (folder / BOXES).is_file():
+        return _read_boxed(folder)
+    if (folder / LABELS).is_file() or (folder / SEED_LABELS).is_file():
+        return _read_landmarked(folder)
+    files = find_images(folder)
+    if not files:
+        raise InputError(f"{folder} holds no {BOXES}, no {LABELS} and no pictures")
+    return _table(files, [f.name for f in files], [np.empty((0, 4)) for _ in files])
+
+
+def held_out_pictures(folder: Path, table: FaceTable) -> npt.NDArray[np.bool_]:
+    """Mark the validation rows (n,) of a folder: the same people as in every task, or a fifth of boxed pictures."""
+    return held_out(table.groups, HELD_OUT_PICTURES if (folder / BOXES).is_file() else HELD_OUT)
+
+
+def _read_boxed(folder: Path) -> FaceTable:
+    boxes = _read_xywh(folder / BOXES)
+    files = [folder / "images" / name for name in boxes]
+    # Pictures that no row names are labelled too: they hold no face.
+    rest = [p for p in find_images(folder / "images") if p.name not in boxes]
+    missing = [f for f in files if not f.is_file()]
+    if missing:
+        raise InputError(f"{len(missing)} labelled image(s) are missing, the first is {missing[0]}")
+    empty = [np.empty((0, 4)) for _ in rest]
+    return _table(files + rest, [f.name for f in files + rest], [*boxes.values(), *empty])
+
+
+def _read_landmarked(folder: Path) -> FaceTable:
+    table = read_landmarks(folder)
+    labelled = box_from_bounds(landmark_bounds(table.points))
+    others = _read_xywh(folder / OTHER_BOXES) if (folder / OTHER_BOXES).is_file() else {}
+    boxes = []
+    for file, box in zip(table.files, labelled, strict=True):
+        found = others.get(file.name, np.empty((0, 4)))
+        unlabelled = found[intersection_over_union(found, box[None])[:, 0] < 0.3]
+        boxes.append(np.concatenate([box[None], unlabelled]))
+    return FaceTable(table.files, table.subjects, tuple(boxes), tuple(table.points[:, UNDER_A_MASK]))
+
+
+def _table(files: list[Path], groups: list[str], boxes: list[FloatArray]) -> FaceTable:
+    return FaceTable(tuple(files), tuple(groups), tuple(boxes), tuple(np.empty((0, 2)) for _ in files))
+
+
+def _read_xywh(path: Path) -> dict[str, FloatArray]:
+    rows: dict[str, list[list[float]]] = {}
+    for where, row in read_rows(path, ["file", "x", "y", "w", "h"]):
+        x, y, w, h = numbers(where, row, ["x", "y", "w", "h"])
+        if w <= 0 or h <= 0:
+            raise InputError(f"{where}: a box of {w} × {h} px")
+        rows.setdefault(row["file"], []).append([x, y, x + w, y + h])
+    return {name: np.array(boxes) for name, boxes in rows.items()}

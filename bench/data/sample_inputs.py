@@ -1,0 +1,199 @@
+"""Real pictures for parity gates and benchmarks: from the user's folder, or the demo camera's photograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.bench.data.age_gender_labels import LABELS as ALIGNED
+from mien.bench.data.landmark_labels import LABELS, SEED_LABELS, read_landmarks
+from mien.runtime.capture.demo_camera import DemoCamera, find_photo
+from mien.runtime.errors import InputError
+from mien.runtime.faces.detector import open_detector
+from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.images import pictures_in, read_image
+from mien.runtime.models.runner import Provider
+from mien.runtime.models.shipped import shipped_model
+from mien.runtime.models.spec import ModelSpec, Task
+from mien.runtime.values import FloatArray, Image
+from mien.runtime.vision.crop import cut_crop, resized
+from mien.runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds
+
+SPACING = 20
+"""Frames of the demo camera between two pictures, that they differ."""
+
+
+class Share(Enum):
+    """Which pictures of a folder are drawn: a file is not judged on those that made it."""
+
+    ALL = "all"
+    CALIBRATION = "calibration"
+    GATE = "gate"
+
+    def rows(self, count: int) -> npt.NDArray[np.int64]:
+        """Which of `count` rows are of this share: every fourth is the gate's."""
+        rows = np.arange(count)
+        return {Share.ALL: rows, Share.CALIBRATION: rows[rows % 4 != 3], Share.GATE: rows[rows % 4 == 3]}[self]
+
+    def draw(self, total: int, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Draw `count` of `total` rows; none twice, as long as there are enough."""
+        rows = self.rows(total)
+        return rows[rng.choice(len(rows), size=count, replace=len(rows) < count)]
+
+
+def pictures_of(data: Path) -> int:
+    """How many pictures `sample_batch` can draw from a folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    return len(read_landmarks(data)) if _has_labels(data) else len(pictures_in(data))
+
+
+def sample_batch(
+    spec: ModelSpec, count: int, *, data: Path | None = None, seed: int = 0, share: Share = Share.ALL
+) -> Image:
+    """Inputs (count, h, w, 3) uint8 for a model: face crops, scenes for a detector, whole pictures for a classifier.
+
+    data: a folder of labelled landmarks or of pictures; without it the demo photograph serves.
+
+    Raises:
+        InputError: a folder without pictures.
+    """
+    rng = np.random.default_rng(seed)
+    if data is None:
+        pictures = [_demo_face()] * count
+    elif _has_labels(data):
+        pictures = _labelled_faces(data, count, rng, share)
+    else:
+        pictures = _pictures(data, count, rng, share, faces=spec.task in (Task.LANDMARKS, Task.AGE_GENDER))
+    height, width = spec.input_size
+    if spec.task is Task.DETECTOR:
+        return np.stack([_scene(image, height, width, rng) for image, _ in pictures])
+    if spec.task is Task.CLASSIFY or (spec.task is Task.AGE_GENDER and _is_aligned(data)):
+        return np.stack([resized(image, height) for image, _ in pictures])
+    return np.stack(
+        [
+            cut_crop(
+                image,
+                crop_matrix(_jittered(bounds, rng), scale=_scale(spec), size=height),
+                height,
+            ).pixels
+            for image, bounds in pictures
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Portraits:
+    """Pictures with a face in each: bounds (n, 4) of its landmarks (n, 68, 3), px of the picture."""
+
+    pictures: tuple[Image, ...]
+    bounds: FloatArray
+    landmarks: FloatArray
+
+
+def sample_pictures(count: int, *, data: Path | None = None, seed: int = 0) -> list[Image]:
+    """Whole pictures: of a folder, or of the demo camera, which moves.
+
+    Raises:
+        InputError: a folder without pictures.
+    """
+    if data is None:
+        camera = DemoCamera()
+        return [camera.frame(SPACING * i) for i in range(count)]
+    files = pictures_in(data)
+    rng = np.random.default_rng(seed)
+    return [read_image(files[i]) for i in rng.choice(len(files), size=count, replace=len(files) < count)]
+
+
+def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
+    """Pictures in which the shipped models find a face, and where they find the best one.
+
+    Raises:
+        InputError: no face is found in any of some pictures of the folder.
+    """
+    pictures: list[Image] = []
+    bounds: list[FloatArray] = []
+    landmarks: list[FloatArray] = []
+    with Pipeline.load(attributes=False, provider=Provider.CPU) as pipeline:
+        for picture in sample_pictures(4 * count, data=data):
+            faces = pipeline(picture)
+            if len(faces):
+                pictures.append(picture)
+                landmarks.append(faces.landmarks[0])
+                bounds.append(landmark_bounds(faces.landmarks[0]))
+            if len(pictures) == count:
+                break
+    if not pictures:
+        raise InputError(f"no face was found in pictures of {data}; --level picture needs some")
+    return Portraits(tuple(pictures), np.stack(bounds), np.stack(landmarks))
+
+
+def _scale(spec: ModelSpec) -> float:
+    """Side of a crop over the landmarks' bounds; an aligned crop shows about as much as the landmark model's."""
+    return max(spec.crop_scale, 1.0) if spec.task is Task.LANDMARKS else 1.3
+
+
+def _is_aligned(data: Path | None) -> bool:
+    return data is not None and (data / ALIGNED).is_file()
+
+
+def _has_labels(data: Path) -> bool:
+    return (data / LABELS).is_file() or (data / SEED_LABELS).is_file()
+
+
+def _labelled_faces(data: Path, count: int, rng: np.random.Generator, share: Share) -> list[tuple[Image, FloatArray]]:
+    table = read_landmarks(data)
+    bounds = landmark_bounds(table.points)
+    return [(read_image(table.files[i]), bounds[i]) for i in share.draw(len(table), count, rng)]
+
+
+def _demo_face() -> tuple[Image, FloatArray]:
+    path, photo = find_photo()
+    return read_image(path), bounds_from_box(np.array(photo.face))
+
+
+def _pictures(
+    data: Path, count: int, rng: np.random.Generator, share: Share, *, faces: bool
+) -> list[tuple[Image, FloatArray]]:
+    """Pictures of a folder, with the bounds of a face that the shipped detector finds, else of the middle."""
+    files = pictures_in(data)
+    images = [read_image(files[i]) for i in share.draw(len(files), count, rng)]
+    if not faces:
+        return [(image, _middle(image)) for image in images]
+    detector = open_detector(shipped_model("detector"), provider=Provider.CPU)
+    try:
+        found = [detector(image)[0] for image in images]
+    finally:
+        detector.close()
+    return [
+        (image, bounds_from_box(boxes[0]) if len(boxes) else _middle(image))
+        for image, boxes in zip(images, found, strict=True)
+    ]
+
+
+def _middle(image: Image) -> FloatArray:
+    height, width = image.shape[:2]
+    side = min(height, width) / 3
+    centre = np.array([width / 2, height / 2])
+    return np.concatenate([centre - side, centre + side])
+
+
+def _jittered(bounds: FloatArray, rng: np.random.Generator) -> FloatArray:
+    side = np.max(bounds[2:] - bounds[:2])
+    centre = (bounds[:2] + bounds[2:]) / 2 + rng.normal(0, 0.04, 2) * side
+    half = (bounds[2:] - bounds[:2]) / 2 * rng.uniform(0.9, 1.15)
+    return np.concatenate([centre - half, centre + half])
+
+
+def _scene(image: Image, height: int, width: int, rng: np.random.Generator) -> Image:
+    zoom = min(height / image.shape[0], width / image.shape[1]) * rng.uniform(0.7, 1.3)
+    shift = np.array([width, height]) / 2 - zoom * np.array([image.shape[1], image.shape[0]]) / 2
+    matrix = np.array([[zoom, 0.0, shift[0]], [0.0, zoom, shift[1]]])
+    side = max(height, width)
+    return np.ascontiguousarray(cut_crop(image, matrix, side).pixels[:height, :width])

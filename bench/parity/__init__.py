@@ -1,0 +1,1 @@
+"""Compares the outputs of two runners, in task units and with a tolerance."""

@@ -1,0 +1,1 @@
+"""Reports: JSON, Markdown, CSV and HTML, regressions between two, the recommended model."""

@@ -1,0 +1,261 @@
+"""A benchmark report as one page: works offline, in dark and light, on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+import numpy as np
+
+from mien.bench.accuracy.accuracy import Metric
+from mien.bench.report.report import BenchReport, Row
+from mien.bench.report.tables import (
+    MORE,
+    NONE,
+    accuracy_cell,
+    machine,
+    model_cell,
+    more_cells,
+    parity_cell,
+    ratio_cell,
+    ratio_heading,
+)
+from mien.bench.timing.measurement import Level, nearest_rank
+
+WIDTH, LANE, LEFT, RIGHT, TOP = 600, 46, 10, 20, 30
+PLOT_HEIGHT, BAR, BARS_FROM, LONGEST_BAR = 260, 30, 96, 290
+NEAR_PX = 18
+"""Marks nearer to each other than this have their numbers one above the other."""
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #667; --line: #ccd; --fill: #3f7fbf; --page: #fff; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6eaf0; --soft: #99a; --line: #445; --fill: #6fb1ee; --page: #14181d; } }
+body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--page); margin: 0 auto;
+  max-width: 76rem; padding: 1rem; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; white-space: nowrap; }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; overflow-wrap: normal; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--page); }
+svg { width: 100%; height: auto; min-width: 28rem; max-width: 52rem; }
+svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
+svg .soft { fill: var(--soft); } .axis { stroke: var(--line); } .dot { fill: var(--fill); fill-opacity: .25; }
+.box { fill: none; stroke: var(--ink); stroke-width: 1.5; } .no { color: #d33; font-weight: 600; }
+.bar { fill: var(--fill); } .mark { fill: var(--fill); stroke: var(--page); } .range { stroke: var(--ink); }
+li, p { color: var(--soft); }
+@media (max-width: 32rem) { th, td { padding: .3rem; }
+  th:first-child, td:first-child { white-space: normal; min-width: 5.5rem; max-width: 7rem; } }
+"""
+
+
+def to_html(report: BenchReport) -> str:
+    """The whole page."""
+    notes = [*report.warnings]
+    notes += [f"Failed: {one.description}: {one.loss.value} ({one.reason})" for one in report.lost]
+    for row in report.rows:
+        about = row.measurement.description
+        notes += [f"No ratio for {about}: {row.withheld}"] if row.withheld is not None else []
+        notes += [f"{about}: {'; '.join(row.warnings)}"] if row.warnings else []
+    remarks = [f"{row.measurement.description}: {row.facts.inputs}" for row in report.rows if row.facts.inputs]
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>mien bench</title><style>{STYLE}</style></head><body>
+<h1>mien bench</h1>
+<p>{escape(machine(report.environment))}</p>
+<p>{"" if report.course is None else escape(str(report.course))}</p>
+<h2>Figures</h2>
+<div class="wide">{_figures(report)}</div>
+<h2>Latency of each call</h2>
+{_distributions(report)}
+<p>Every dot is a call. The box holds the middle half of the calls, its line is the median; the tick is the 99th
+percentile. The axis is logarithmic.</p>
+{_tradeoffs(report)}
+{_stages(report)}
+<h2>Footprint and cold start</h2>
+<div class="wide">{_more(report)}</div>
+<p>Peak memory is of the whole process. Import, load and first call were timed in a fresh process whose files lay in the
+system's cache. What mien adds is its own code around a bare call of the session.</p>
+{_list("To be doubted", notes)}
+{_list("Inputs", remarks)}
+</body></html>
+"""
+
+
+def _list(title: str, items: Sequence[str]) -> str:
+    if not items:
+        return ""
+    return f"<h2>{title}</h2><ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
+
+
+def _log_axis(low: float, high: float, *, left: float = LEFT, right: float = RIGHT) -> Callable[[float], float]:
+    """From ms to px of a drawing `WIDTH` wide."""
+
+    def x(ms: float) -> float:
+        return left + (WIDTH - left - right) * float(np.log(ms / low) / np.log(high / low))
+
+    return x
+
+
+def _time_axis(low: float, high: float, x: Callable[[float], float], height: int) -> list[str]:
+    parts = []
+    for tick in _ticks(low, high):
+        parts.append(f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{TOP - 8}" y2="{height}"/>')
+        parts.append(f'<text class="soft" x="{x(tick):.1f}" y="14" text-anchor="middle">{tick:g} ms</text>')
+    return parts
+
+
+def _svg(height: int, label: str, parts: Sequence[str]) -> str:
+    start = f'<div class="wide"><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">'
+    return "".join([start, *parts, "</svg></div>"])
+
+
+def _distributions(report: BenchReport) -> str:
+    calls = [np.array(row.measurement.calls_ns) / 1e6 for row in report.rows]
+    if not calls:
+        return "<p>Nothing was measured.</p>"
+    low, high = float(min(c.min() for c in calls)) / 1.1, float(max(c.max() for c in calls)) * 1.1
+    x, height = _log_axis(low, high), TOP + LANE * len(calls)
+    parts = _time_axis(low, high, x, height)
+    rng = np.random.default_rng(0)
+    for lane, (row, values) in enumerate(zip(report.rows, calls, strict=True)):
+        middle = TOP + LANE * lane + 30
+        parts.append(f'<text x="{LEFT}" y="{middle - 14}">{escape(str(row.measurement.description))}</text>')
+        for value, shift in zip(values, rng.uniform(-7, 7, len(values)), strict=True):
+            parts.append(f'<circle class="dot" cx="{x(value):.1f}" cy="{middle + shift:.1f}" r="2"/>')
+        q1, q2, q3, p99 = (x(nearest_rank(values, percent)) for percent in (25, 50, 75, 99))
+        parts.append(f'<rect class="box" x="{q1:.1f}" y="{middle - 8}" width="{max(q3 - q1, 1):.1f}" height="16"/>')
+        parts.append(f'<path class="box" d="M{q2:.1f} {middle - 8}v16M{p99:.1f} {middle - 5}v10"/>')
+    return _svg(height, "latency of each call, in ms", parts)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values of a logarithmic axis: 1, 2 and 5 of each power of ten, or powers alone where those are many."""
+    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    mantissas = (1, 2, 5) if high / low < 1e3 else (1,)
+    return [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
+
+
+def _tradeoffs(report: BenchReport) -> str:
+    """A drawing for each measure of accuracy: p90 to the right, accuracy upwards, better on top."""
+    drawn = []
+    for metric in Metric:
+        rows = [row for row in report.rows if row.accuracy is not None and row.accuracy.metric is metric]
+        if rows:
+            drawn.append(f"<h3>{metric.value.upper()},{metric.unit}</h3>{_tradeoff(rows, metric)}")
+    if not drawn:
+        return ""
+    explained = (
+        "<p>To the left is faster (p90), upwards more accurate; the line is the 95 % interval of the accuracy.</p>"
+    )
+    return f"<h2>Speed against accuracy</h2>{''.join(drawn)}{explained}"
+
+
+def _tradeoff(rows: Sequence[Row], metric: Metric) -> str:
+    known = [(row, row.accuracy) for row in rows if row.accuracy is not None]
+    times = [row.measurement.p90_ms for row, _ in known]
+    spans = [(float(np.quantile(a.replicates, 0.025)), float(np.quantile(a.replicates, 0.975))) for _, a in known]
+    low_ms, high_ms = min(times) / 1.3, max(times) * 1.6
+    low, high = min(s[0] for s in spans), max(s[1] for s in spans)
+    margin = max((high - low) * 0.1, 1e-3 * max(abs(high), 1e-9))
+    low, high = low - margin, high + margin
+    x = _log_axis(low_ms, high_ms, left=56)
+
+    def y(value: float) -> float:
+        up = (value - low) / (high - low)
+        return TOP + (PLOT_HEIGHT - TOP) * (1 - up if metric.higher_is_better else up)
+
+    parts = _time_axis(low_ms, high_ms, x, PLOT_HEIGHT)
+    for value in np.linspace(low + margin, high - margin, 4):
+        at = y(float(value))
+        parts.append(f'<line class="axis" x1="56" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(f'<text class="soft" x="50" y="{at + 4:.1f}" text-anchor="end">{value:.4g}</text>')
+    placed: list[tuple[float, float]] = []
+    for number, ((_, accuracy), ms, (below, above)) in enumerate(zip(known, times, spans, strict=True), start=1):
+        at_x, at_y = x(ms), y(accuracy.value)
+        parts.append(f'<path class="range" d="M{at_x:.1f} {y(below):.1f}V{y(above):.1f}"/>')
+        parts.append(f'<circle class="mark" cx="{at_x:.1f}" cy="{at_y:.1f}" r="5"/>')
+        label_y = at_y - 9
+        while any(abs(label_y - other) < 13 and abs(at_x - where) < NEAR_PX for where, other in placed):
+            label_y -= 13
+        placed.append((at_x, label_y))
+        parts.append(f'<text x="{at_x + 6:.1f}" y="{label_y:.1f}">{number}</text>')
+    named = "".join(
+        f"<li>{escape(str(row.measurement.description))}: {accuracy}, p90 {ms:.2f} ms</li>"
+        for (row, accuracy), ms in zip(known, times, strict=True)
+    )
+    return _svg(PLOT_HEIGHT + 4, f"{metric.value} over p90 in ms", parts) + f"<ol>{named}</ol>"
+
+
+def _stages(report: BenchReport) -> str:
+    drawn = []
+    for row in report.rows:
+        if not row.stages_ns:
+            continue
+        stages = {name: [nearest_rank(ns, p) / 1e6 for p in (50, 90)] for name, ns in row.stages_ns.items()}
+        longest = max(float(p90) for _, p90 in stages.values())
+        parts = []
+        for lane, (name, (p50, p90)) in enumerate(stages.items()):
+            top = BAR * lane
+            width, tick = LONGEST_BAR * float(p50) / longest, BARS_FROM + LONGEST_BAR * float(p90) / longest
+            parts.append(f'<text x="{BARS_FROM - 8}" y="{top + 19}" text-anchor="end">{escape(name)}</text>')
+            parts.append(f'<rect class="bar" x="{BARS_FROM}" y="{top + 5}" width="{max(width, 1):.1f}" height="18"/>')
+            parts.append(f'<path class="box" d="M{tick:.1f} {top + 5}v18"/>')
+            told = f"{p50:.2f} ms, p90 {p90:.2f}, {len(row.stages_ns[name])}×"
+            parts.append(f'<text class="soft" x="{max(tick, BARS_FROM + width) + 8:.1f}" y="{top + 19}">{told}</text>')
+        about = row.measurement.description
+        drawn.append(f"<h3>{escape(str(about))}</h3>{_svg(BAR * len(stages) + 8, 'stages of the pipeline', parts)}")
+    if not drawn:
+        return ""
+    explained = (
+        "<p>The bar is the median of a stage when it runs, the tick its 90th percentile, × how often it ran; detect "
+        "and attributes do not run on every frame. process is all from detect to smooth.</p>"
+    )
+    return f"<h2>Stages of the pipeline</h2>{''.join(drawn)}{explained}"
+
+
+def _figures(report: BenchReport) -> str:
+    heads = ["model", "provider", "p50 ms", "p90 ms", ratio_heading(report), "parity", "accuracy"]
+    heads += ["p99 ms", "max ms", "images/s", "batch", "calls", "deviation"]
+    lost = [
+        [escape(one.description.model), escape(one.description.provider), f'<span class="no">{one.loss.value}</span>']
+        + [NONE] * (len(heads) - 3)
+        for one in report.lost
+    ]
+    return _table(heads, [*(_cells(row, report) for row in report.rows), *lost])
+
+
+def _cells(row: Row, report: BenchReport) -> list[str]:
+    m, d = row.measurement, row.measurement.description
+    return [
+        _name(row),
+        escape(d.provider),
+        f"{m.p50_ms:.3f}",
+        f"{m.p90_ms:.3f}",
+        ratio_cell(row, report),
+        parity_cell(row) if row.parity or row.parity is None else f'<span class="no">{parity_cell(row)}</span>',
+        accuracy_cell(row),
+        f"{m.p99_ms:.3f}",
+        f"{m.max_ms:.3f}",
+        f"{m.images_per_second:.1f}",
+        str(d.batch),
+        str(len(m.calls_ns)),
+        NONE if row.parity is None else escape(str(row.parity)),
+    ]
+
+
+def _more(report: BenchReport) -> str:
+    kept = [i for i, head in enumerate(MORE) if head != "max ms"]
+    rows = [
+        [_name(row), escape(row.measurement.description.provider), *(more_cells(row)[i] for i in kept)]
+        for row in report.rows
+    ]
+    return _table(["model", "provider", *(MORE[i] for i in kept)], rows)
+
+
+def _name(row: Row) -> str:
+    d = row.measurement.description
+    precision = "" if d.precision is None or d.level is Level.PIPELINE else f" {d.precision.value}"
+    return f"{escape(model_cell(row))}{precision}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{''.join(f'<th>{escape(h)}</th>' for h in heads)}</tr>{body}</table>"

@@ -1,0 +1,112 @@
+"""Latency of the tracked pipeline beside MediaPipe FaceMesh.
+
+    python -m mien.bench.studies.against_mediapipe CLIP.mp4
+
+Needs ``pip install mediapipe`` (0.10.21 has FaceMesh), which is no dependency of mien. Both get the same frames,
+scaled to 1280 × 720 beforehand, in turns; reading, scaling, colour conversion and drawing are not timed.
+``--side-by-side 3`` shows the middle of the picture three times, for a clip with one face in its middle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mien.runtime.faces.detector import LIVE_MAX_SIDE
+from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.faces.tracker import Tracker
+from mien.runtime.models.runner import DEFAULT_THREADS, Provider
+from mien.runtime.values import Frame, Image
+
+SIZE = (1280, 720)
+MAX_FACES = 3
+
+
+def read_frames(clip: Path, side_by_side: int) -> list[Image]:
+    """All frames of a clip, (720, 1280, 3) BGR; the middle of each so many times side by side."""
+    video = cv2.VideoCapture(str(clip))
+    frames = []
+    while True:
+        more, pixels = video.read()
+        if not more:
+            break
+        picture = cv2.resize(pixels, SIZE, interpolation=cv2.INTER_CUBIC)
+        margin, width = SIZE[0] * (side_by_side - 1) // (2 * side_by_side), SIZE[0] // side_by_side
+        frames.append(np.tile(np.asarray(picture, dtype=np.uint8)[:, margin : margin + width], (1, side_by_side, 1)))
+    video.release()
+    if not frames:
+        raise SystemExit(f"{clip} gives no frames")
+    return frames
+
+
+def mien_steps(threads: int) -> Callable[[Image], int]:
+    """A function that tracks the faces of the next frame and returns how many there are."""
+    pipeline = Pipeline.load(attributes=False, provider=Provider.CPU, threads=threads, max_side=LIVE_MAX_SIDE)
+    tracker = Tracker(pipeline)
+    return lambda pixels: len(tracker.update(Frame(pixels, time.monotonic_ns(), 0)))
+
+
+def mediapipe_steps() -> Callable[[Image], int]:
+    """The same through MediaPipe FaceMesh in video mode."""
+    try:
+        mediapipe: Any = importlib.import_module("mediapipe")
+    except ModuleNotFoundError:
+        raise SystemExit("mediapipe is not installed; run: pip install mediapipe==0.10.21") from None
+    mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=MAX_FACES)
+    return lambda pixels: len(mesh.process(pixels).multi_face_landmarks or [])
+
+
+def time_pass(step: Callable[[Image], int], frames: Sequence[Image]) -> tuple[list[float], list[int]]:
+    """Milliseconds and number of faces of each frame."""
+    taken, faces = [], []
+    for pixels in frames:
+        start = time.perf_counter_ns()
+        count = step(pixels)
+        taken.append((time.perf_counter_ns() - start) / 1e6)
+        faces.append(count)
+    return taken, faces
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print one JSON row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--rounds", type=int, default=5, help="passes of each over the clip, in turns")
+    parser.add_argument(
+        "--threads", type=int, default=DEFAULT_THREADS, help="threads of one operator in mien; 0: all cores"
+    )
+    parser.add_argument("--side-by-side", type=int, default=1, metavar="N", help="show the middle of it N times")
+    options = parser.parse_args(arguments)
+    frames = read_frames(options.clip, options.side_by_side)
+    rgb = [np.ascontiguousarray(f[..., ::-1]) for f in frames]
+    ours, theirs = mien_steps(options.threads), mediapipe_steps()
+    taken: dict[str, list[float]] = {"mien": [], "mediapipe": []}
+    faces: dict[str, list[int]] = {"mien": [], "mediapipe": []}
+    for number in range(options.rounds + 1):
+        for name, step, pictures in (("mien", ours, frames), ("mediapipe", theirs, rgb)):
+            times, counts = time_pass(step, pictures)
+            if number:  # the first pass warms up
+                taken[name] += times
+                faces[name] += counts
+    row: dict[str, Any] = {
+        name: {
+            **{f"p{p}_ms": round(float(np.percentile(values, p)), 3) for p in (50, 90, 99)},
+            "n": len(values),
+            "faces_mean": round(float(np.mean(faces[name])), 2),
+        }
+        for name, values in taken.items()
+    }
+    row["p50_ratio"] = round(row["mien"]["p50_ms"] / row["mediapipe"]["p50_ms"], 3)
+    print(json.dumps(row, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,297 @@
+"""How much of the machine ``mien predict`` uses over a folder: ``python -m mien.bench.studies.predict_load FOLDER``.
+
+The yardstick is bare `session.run`: the very network calls of the run, recorded once, replayed with the same number of
+threads and nothing else in between: no reading, decoding, scaling, cropping, no rows. Several arrangements of these
+calls are tried first (threads of one operator or a call a thread, crops of all pictures in larger batches), and the
+fastest is what predict is compared with, in turns. It prints JSON; ``--threads``, ``--pictures``, ``--rounds``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from mien.bench.timing.environment import describe_environment, disturbances
+from mien.bench.timing.measurement import Description, Measurement, ProcessRun
+from mien.bench.timing.speedup import Ratio, paired_ratio
+from mien.runtime.backends.ort.onnx_runner import INPUT
+from mien.runtime.backends.ort.onnx_session import open_session
+from mien.runtime.batch.parallel import usable_cores
+from mien.runtime.batch.predict import Predictor
+from mien.runtime.faces.detector import Detector, OwnDetector
+from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.images import find_images, read_image
+from mien.runtime.models.runner import Provider, Runner
+from mien.runtime.models.shipped import shipped_model
+from mien.runtime.models.spec import ModelSpec, Precision
+from mien.runtime.values import FloatArray, Image
+
+MODELS = ("detector", "landmarks", "age_gender")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One network call of a run. batch: (b, h, w, 3) uint8 BGR."""
+
+    model: str
+    batch: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """How recorded calls are replayed.
+
+    workers: threads that call. threads: of one operator. crops: of all pictures in a call; None: the calls as they
+    were. pictures: of one shape in a call of the detector.
+    """
+
+    workers: int
+    threads: int
+    crops: int | None = None
+    pictures: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Wall and CPU time of a pass over all pictures, ns."""
+
+    wall_ns: int
+    cpu_ns: int
+
+
+class RecordingRunner:
+    """A runner that keeps what it is called with."""
+
+    def __init__(self, runner: Runner, name: str, calls: list[Call]) -> None:
+        self._runner = runner
+        self._name = name
+        self._calls = calls
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Of the runner within."""
+        return self._runner.spec
+
+    @property
+    def provider(self) -> str:
+        """Of the runner within."""
+        return self._runner.provider
+
+    @property
+    def precision(self) -> Precision:
+        """Of the runner within."""
+        return self._runner.precision
+
+    def __call__(self, batch: Image) -> dict[str, FloatArray]:
+        """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
+        self._calls.append(Call(self._name, batch))
+        return self._runner(batch)
+
+    def close(self) -> None:
+        """Close the runner within."""
+        self._runner.close()
+
+    def __enter__(self) -> RecordingRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def record_calls(paths: Sequence[Path]) -> list[list[Call]]:
+    """Run the shipped models over pictures, one by one; the network calls of each, in order."""
+    recorded = []
+    calls: list[Call] = []
+    with Pipeline.load(provider=Provider.CPU, threads=1) as pipeline:
+        assert isinstance(pipeline.detector, OwnDetector) and pipeline.age_gender is not None
+        detector: Detector = OwnDetector(RecordingRunner(pipeline.detector.runner, "detector", calls))
+        points = RecordingRunner(pipeline.landmarks, "landmarks", calls)
+        recording = Pipeline(detector, points, RecordingRunner(pipeline.age_gender, "age_gender", calls))
+        for path in paths:
+            recording(read_image(path))
+            recorded.append(list(calls))
+            calls.clear()
+    return recorded
+
+
+def arrangements(threads: int) -> list[Arrangement]:
+    """What is tried with so many threads in all."""
+    many = {"workers": threads, "threads": 1}
+    found = [
+        Arrangement(**many),
+        Arrangement(**many, crops=8),
+        Arrangement(**many, crops=32),
+        Arrangement(**many, crops=8, pictures=4),
+    ]
+    return found if threads == 1 else [*found, Arrangement(workers=1, threads=threads)]
+
+
+def arrange(recorded: Sequence[Sequence[Call]], arrangement: Arrangement) -> list[list[Call]]:
+    """The same images in the calls of an arrangement: lists of calls, each list one thread's at a time."""
+    if arrangement.crops is None:
+        return [list(calls) for calls in recorded]
+    images: dict[tuple[str, tuple[int, ...]], list[Image]] = {}
+    for call in (c for calls in recorded for c in calls):
+        images.setdefault((call.model, call.batch.shape[1:]), []).append(call.batch)
+    arranged = []
+    for (model, _), batches in images.items():
+        together = np.concatenate(batches)
+        size = arrangement.pictures if model == "detector" else arrangement.crops
+        arranged += [[Call(model, together[i : i + size])] for i in range(0, len(together), size)]
+    return arranged
+
+
+class Bare:
+    """Sessions of ONNX Runtime and the calls to make with them. Close it, or use it as a context manager."""
+
+    def __init__(self, recorded: Sequence[Sequence[Call]], arrangement: Arrangement) -> None:
+        self._sessions = {
+            name: open_session(shipped_model(name), provider=Provider.CPU, threads=arrangement.threads).session
+            for name in MODELS
+        }
+        self._calls = arrange(recorded, arrangement)
+        self._pool = ThreadPoolExecutor(arrangement.workers)
+
+    def __call__(self) -> None:
+        """Make all calls."""
+        for _ in self._pool.map(self._run, self._calls):
+            pass
+
+    def _run(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            self._sessions[call.model].run(None, {INPUT: call.batch})
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown()
+
+    def __enter__(self) -> Bare:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def predict_once(pipeline: Pipeline, paths: Sequence[Path], rows: Path, *, workers: int) -> None:
+    """What the command does, but for opening the models: from files to a file of rows."""
+    with Predictor(pipeline, json_target=str(rows), draw_folder=None, workers=workers) as predictor:
+        predictor.run(paths)
+
+
+def timed(work: Callable[[], None]) -> Timing:
+    """Time one pass."""
+    cpu, wall = time.process_time_ns(), time.perf_counter_ns()
+    work()
+    return Timing(time.perf_counter_ns() - wall, time.process_time_ns() - cpu)
+
+
+def fastest_arrangement(
+    recorded: Sequence[Sequence[Call]], *, threads: int, rounds: int
+) -> tuple[Arrangement, list[dict[str, Any]]]:
+    """Try each arrangement, in turns; the one of the least median time, and a row for each."""
+    tried = arrangements(threads)
+    bare = [Bare(recorded, a) for a in tried]
+    try:
+        passes = [[timed(b) for b in bare] for _ in range(rounds + 1)][1:]  # the first one warms up
+    finally:
+        for b in bare:
+            b.close()
+    seconds = [statistics.median(p[i].wall_ns for p in passes) / 1e9 for i in range(len(tried))]
+    rows = [asdict(a) | {"images_per_second": round(len(recorded) / s, 2)} for a, s in zip(tried, seconds, strict=True)]
+    return tried[min(range(len(tried)), key=lambda i: seconds[i])], rows
+
+
+def measure(paths: Sequence[Path], *, threads: int, rounds: int) -> dict[str, Any]:
+    """Measure bare calls, predict, and predict one picture at a time (threads within the models), in turns."""
+    environment = describe_environment()
+    recorded = record_calls(paths)
+    best, tried = fastest_arrangement(recorded, threads=threads, rounds=3)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Bare(recorded, best) as bare,
+        Pipeline.load(provider=Provider.CPU, threads=1) as shared,
+        Pipeline.load(provider=Provider.CPU, threads=threads) as alone,
+    ):
+        rows = Path(folder) / "rows.jsonl"
+        sides: dict[str, Callable[[], None]] = {
+            "bare": bare,
+            "predict": partial(predict_once, shared, paths, rows, workers=threads),
+            "one_at_a_time": partial(predict_once, alone, paths, rows, workers=1),
+        }
+        for side in sides.values():
+            side()
+        taken = [{name: timed(side) for name, side in sides.items()} for _ in range(rounds)]
+    return {
+        "pictures": len(paths),
+        "faces": sum(len(c.batch) for calls in recorded for c in calls if c.model == "age_gender"),
+        "threads": threads,
+        "arrangements": tried,
+        "best": asdict(best),
+        **{name: _summary([t[name] for t in taken], len(paths)) for name in sides},
+        "predict_of_bare": _ratio(taken, "bare", "predict", threads),
+        "predict_of_bare_cpu": _ratio(taken, "bare", "predict", threads, cpu=True),
+        "predict_of_one_at_a_time": _ratio(taken, "one_at_a_time", "predict", threads),
+        "environment": asdict(environment),
+        "disturbances": disturbances(environment),
+    }
+
+
+def _summary(passes: Sequence[Timing], pictures: int) -> dict[str, Any]:
+    wall = [p.wall_ns for p in passes]
+    return {
+        "images_per_second": round(pictures / statistics.median(wall) * 1e9, 2),
+        "cpu_ms_per_image": round(statistics.median(p.cpu_ns for p in passes) / pictures / 1e6, 3),
+        "cores": round(statistics.median(p.cpu_ns / p.wall_ns for p in passes), 2),
+        "wall_ns": wall,
+    }
+
+
+def _ratio(
+    taken: Sequence[dict[str, Timing]], baseline: str, candidate: str, threads: int, *, cpu: bool = False
+) -> dict[str, Any]:
+    """Throughput of the candidate in units of the baseline's, with an interval of 95 %; cpu: for the same CPU time."""
+
+    def measured(name: str) -> Measurement:
+        about = Description(
+            name=name, model="shipped", precision=Precision.FP32, provider="cpu", batch=1, threads=threads
+        )
+        values = (t[name].cpu_ns if cpu else t[name].wall_ns for t in taken)
+        return Measurement(about, (ProcessRun((), tuple((value,) for value in values)),))
+
+    ratio: Ratio = paired_ratio(measured(baseline), measured(candidate))
+    return {k: round(v, 4) for k, v in asdict(ratio).items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print JSON."""
+    parser = argparse.ArgumentParser(prog="python -m mien.bench.studies.predict_load", description=__doc__)
+    parser.add_argument("folder", type=Path, help="pictures")
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="in all; default: all cores")
+    parser.add_argument("--pictures", type=int, default=64, help="so many of the folder's, evenly spread")
+    parser.add_argument("--rounds", type=int, default=9, help="passes of each, in turns; at least 5")
+    options = parser.parse_args(arguments)
+    paths = find_images(options.folder)
+    if not paths:
+        parser.error(f"{options.folder} holds no pictures")
+    spread = np.unique(np.linspace(0, len(paths) - 1, min(options.pictures, len(paths))).astype(int))
+    print(json.dumps(measure([paths[i] for i in spread], threads=options.threads, rounds=options.rounds), indent=2))
+
+
+if __name__ == "__main__":
+    main()

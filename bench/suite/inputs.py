@@ -1,0 +1,107 @@
+"""The inputs of a benchmark: made once for all candidates that take the same, and left in files for their processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mien.bench.accuracy.measure import folder_for
+from mien.bench.data.sample_inputs import Portraits, sample_batch, sample_pictures, sample_portraits
+from mien.bench.timing.interleave import check_pictures
+from mien.bench.timing.measurement import Level
+from mien.bench.worker.candidate import save_arrays
+from mien.bench.worker.foreign import GIVEN
+from mien.bench.worker.targets import Material
+from mien.runtime.errors import InputError
+from mien.runtime.models.spec import ModelSpec, Task
+from mien.runtime.values import Image
+
+INPUTS = 8
+"""Different inputs that the calls take in turns."""
+
+
+class BenchInputs:
+    """Writes inputs into `folder`. data: folders of pictures, or none. feed: arrays for a foreign file."""
+
+    def __init__(self, folder: Path, *, data: Sequence[Path], feed: Path | None) -> None:
+        self._folder = folder
+        self._data = data
+        self._feed = feed
+        self._images: dict[str, Image] = {}
+
+    def images(self, spec: ModelSpec, batch: int) -> Image:
+        """Pictures (`INPUTS` · batch, h, w, 3) as a model takes them.
+
+        Raises:
+            InputError: a folder without pictures, or with a picture of one value.
+        """
+        key = f"{_key(spec)}-{batch}"
+        if key not in self._images:
+            data = self.folder_of(spec)
+            batches = [sample_batch(spec, batch, data=data, seed=i) for i in range(INPUTS)]
+            check_pictures(batches)
+            self._images[key] = np.concatenate(batches)
+        return self._images[key]
+
+    def file(self, spec: ModelSpec, level: Level, batch: int) -> Path:
+        """The inputs of a model of mien at a level; see `ModelTarget.bind`."""
+        path = self._folder / f"{level.value}-{_key(spec)}-{batch}.npz"
+        if path.is_file():
+            return path
+        if level is Level.MODEL:
+            images = self.images(spec, batch)
+            save_arrays(path, {"inputs": images.reshape(INPUTS, batch, *images.shape[1:])})
+            return path
+        found = self._portraits(spec)
+        pictures = {f"picture_{i}": picture for i, picture in enumerate(found.pictures)}
+        save_arrays(path, {"bounds": found.bounds, "landmarks": found.landmarks, **pictures})
+        return path
+
+    def foreign_file(self) -> Path:
+        """What the inputs of a foreign model are made from, or were given by the user.
+
+        Raises:
+            InputError: the given file holds no arrays.
+        """
+        path = self._folder / "foreign.npz"
+        if not path.is_file():
+            save_arrays(path, foreign_material(INPUTS, feed=self._feed, data=next(iter(self._data), None)))
+        return path
+
+    def folder_of(self, spec: ModelSpec) -> Path | None:
+        """Where a model's inputs come from: the folder with its labels, else the first."""
+        found = folder_for(spec.task, self._data)
+        return found if found is not None else next(iter(self._data), None)
+
+    def _portraits(self, spec: ModelSpec) -> Portraits:
+        data = self.folder_of(spec)
+        if spec.task in (Task.LANDMARKS, Task.AGE_GENDER):
+            return sample_portraits(INPUTS, data=data)
+        pictures = tuple(sample_pictures(INPUTS, data=data))  # which need not show a face
+        return Portraits(pictures, np.zeros((INPUTS, 4)), np.zeros((INPUTS, 68, 3)))
+
+
+def foreign_material(count: int, *, feed: Path | None, data: Path | None) -> Material:
+    """The arrays in the user's file, else `count` pictures of a folder or the demo; see `bench.foreign.feeds_for`.
+
+    Raises:
+        InputError: the given file holds no arrays, or the folder no pictures.
+    """
+    if feed is not None:
+        return {f"{GIVEN}{name}": array for name, array in _read_feed(feed).items()}
+    return {f"picture_{i}": picture for i, picture in enumerate(sample_pictures(count, data=data))}
+
+
+def _key(spec: ModelSpec) -> str:
+    """Models of one task that take the same crops share their inputs."""
+    return f"{spec.task.value}-{spec.input_size[0]}x{spec.input_size[1]}-{spec.crop_scale:g}"
+
+
+def _read_feed(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"{path} is no .npz file of arrays ({error}); write one with numpy.savez") from error

@@ -1,0 +1,1 @@
+"""Times calls: warm-up, interleaved rounds, statistics, the state of the machine."""

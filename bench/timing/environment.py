@@ -1,0 +1,137 @@
+"""The machine a number was measured on: enough to judge it by, nothing that names its owner."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mien.runtime.files import read_text_or_none
+
+PACKAGES = (
+    "mien",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "opencv-python",
+    "opencv-python-headless",
+    "tensorrt",
+    "torch",
+)
+BUSY = 0.25
+"""Load average a core from which a machine counts as busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A machine and its state when a run began. What could not be found out is None."""
+
+    python: str
+    os: str
+    machine: str
+    cpu: str
+    logical_cores: int
+    memory_gib: float | None
+    packages: Mapping[str, str]
+    governor: str | None
+    """How the first core's clock is governed: ``performance`` is what a benchmark wants."""
+    clock_mhz: float | None
+    load_average: tuple[float, float, float] | None
+    """Over 1, 5 and 15 minutes."""
+    utc: str
+    """ISO 8601, seconds."""
+    gpu: str | None = None
+    """NVIDIA's name of the first one."""
+    power_mode: str | None = None
+    """Of a Jetson, as nvpmodel left it."""
+
+
+def describe_environment(*, root: Path = Path("/")) -> Environment:
+    """Describe this machine now. `root` is where ``proc`` and ``sys`` are looked for."""
+    cpuinfo = read_text_or_none(root / "proc/cpuinfo") or ""
+    cpufreq = root / "sys/devices/system/cpu/cpu0/cpufreq"
+    return Environment(
+        python=platform.python_version(),
+        os=f"{platform.system()} {platform.release()}",
+        machine=platform.machine(),
+        cpu=_cpu_model(cpuinfo, root),
+        logical_cores=os.cpu_count() or 1,
+        memory_gib=_memory_gib(),
+        packages=_installed(),
+        governor=read_text_or_none(cpufreq / "scaling_governor"),
+        clock_mhz=_clock_mhz(cpuinfo, read_text_or_none(cpufreq / "scaling_cur_freq")),
+        load_average=_load_average(),
+        utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        gpu=_gpu(root),
+        power_mode=read_text_or_none(root / "var/lib/nvpmodel/status"),
+    )
+
+
+def disturbances(environment: Environment) -> list[str]:
+    """Reasons to doubt whatever is measured in this state, in plain words; empty when there are none."""
+    found = []
+    load = environment.load_average
+    if load is not None and load[0] > BUSY * environment.logical_cores:
+        found.append(f"the machine was busy: load {load[0]:.1f} on {environment.logical_cores} core(s)")
+    if environment.governor not in (None, "performance"):
+        found.append(f"the CPU's clock is governed by {environment.governor!r}, not by 'performance'")
+    return found
+
+
+def _cpu_model(cpuinfo: str, root: Path) -> str:
+    # ARM kernels write no model name; boards such as the Jetson say in the device tree what they are.
+    board = read_text_or_none(root / "proc/device-tree/model")
+    return _field(cpuinfo, "model name") or board or platform.processor() or "unknown"
+
+
+def _clock_mhz(cpuinfo: str, current_khz: str | None) -> float | None:
+    if current_khz is not None and current_khz.isdecimal():
+        return int(current_khz) / 1000
+    mhz = _field(cpuinfo, "cpu MHz")
+    try:
+        return None if mhz is None else float(mhz)
+    except ValueError:
+        return None
+
+
+def _gpu(root: Path) -> str | None:
+    """What the kernel's driver says; a Jetson has none there and tells its board as its CPU."""
+    for card in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
+        return _field(read_text_or_none(card) or "", "Model")
+    return None
+
+
+def _field(cpuinfo: str, name: str) -> str | None:
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip() or None
+    return None
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+def _load_average() -> tuple[float, float, float] | None:
+    try:
+        return os.getloadavg()
+    except (AttributeError, OSError):
+        return None
+
+
+def _installed() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,263 @@
+"""Latency of several candidates, measured in turns on the same real inputs; every raw value is kept."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from mien.bench.timing.measurement import Description, Measurement, ProcessRun
+from mien.runtime.errors import InputError, ProcessFailed
+from mien.runtime.values import Image
+
+log = logging.getLogger("mien")
+
+WINDOW = 5
+WINDOWS = 3
+SETTLED = 1.05
+"""A warm-up is over when the medians of its last `WINDOWS` windows of `WINDOW` calls lie within this factor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate(Description):
+    """Something to measure.
+
+    inputs: real batches (b, h, w, 3) uint8 BGR, taken in turns; candidates that are compared share them.
+    call: takes one of them and returns when the result is there, not merely queued.
+    """
+
+    inputs: Sequence[Image]
+    call: Callable[[Image], object]
+
+    @property
+    def description(self) -> Description:
+        """The candidate without what it calls."""
+        about = Description(**{f.name: getattr(self, f.name) for f in fields(Description)})
+        return replace(about, inputs_digest=digest_of(self.inputs))
+
+
+@dataclass(frozen=True, slots=True)
+class TimedCalls:
+    """A candidate's share of a round.
+
+    device_ns: the same calls by the device's own clock, empty where there is none. stages_ns: of a pipeline.
+    cpu_ns: processor time of the process, its lead-in included. preemptions: how often the system took a core from it.
+    """
+
+    calls_ns: tuple[int, ...]
+    device_ns: tuple[int, ...] = ()
+    stages_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cpu_ns: int = 0
+    preemptions: int = 0
+
+
+class CallTimer(Protocol):
+    """What takes turns: a callable in this process, or a process of its own."""
+
+    def time_calls(self, first: int, count: int) -> TimedCalls:
+        """Time `count` calls; call number i takes the input i, modulo their number.
+
+        Raises:
+            ProcessFailed: there is no process any more.
+        """
+        ...
+
+
+class DeviceClock(Protocol):
+    """A device's own clock, as CUDA's events: what is queued between start and stop."""
+
+    def start(self) -> None:
+        """Mark the beginning on the device's queue."""
+        ...
+
+    def stop_ns(self) -> int:
+        """Mark the end, wait for it, and return what lies between."""
+        ...
+
+
+def digest_of(inputs: Sequence[npt.NDArray[Any]]) -> str:
+    """Digest of arrays, their order and types included."""
+    digest = hashlib.sha256()
+    for batch in inputs:
+        digest.update(repr(batch.shape).encode())
+        digest.update(batch.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def measure_interleaved(
+    candidates: Sequence[Candidate],
+    *,
+    rounds: int,
+    calls_per_round: int,
+    warm_up_calls: int = 200,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Measurement]:
+    """Measure candidates of this process in turns, A B C A B C …, so that a drift of the machine meets all alike.
+
+    warm_up_calls: at most so many calls before the rounds; it ends earlier once the latencies have settled.
+    progress: called between rounds with (rounds done, rounds).
+    Ctrl-C during the rounds ends the run; the complete rounds are returned if there is one.
+
+    Raises:
+        InputError: no candidate or input, a constant image, a batch of another size, a count that makes no sense.
+    """
+    check_counts(rounds=rounds, calls_per_round=calls_per_round, warm_up_calls=warm_up_calls)
+    _check_candidates(candidates)
+    for candidate in candidates:
+        _check_inputs(candidate)
+    lanes = {c.name: _CallableLane(c, clock) for c in candidates}
+    collecting = gc.isenabled()
+    gc.disable()  # a collection would be charged to whichever candidate it happens to meet
+    try:
+        warm_ups = {name: warm_up(lane, limit=warm_up_calls) for name, lane in lanes.items()}
+        done = interleave(lanes, rounds=rounds, calls_per_round=calls_per_round, progress=progress)
+    finally:
+        if collecting:
+            gc.enable()
+    return [Measurement(c.description, (launch_of(warm_ups[c.name], done.turns[c.name]),)) for c in candidates]
+
+
+@dataclass(frozen=True, slots=True)
+class _CallableLane:
+    candidate: Candidate
+    clock: Callable[[], int]
+
+    def time_calls(self, first: int, count: int) -> TimedCalls:
+        """See `CallTimer`."""
+        inputs, call = self.candidate.inputs, self.candidate.call
+        return time_calls(lambda i: call(inputs[i % len(inputs)]), first=first, count=count, clock=self.clock)
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What came of the rounds. turns: of each lane that lasted, one a round. lost: why the others did not."""
+
+    turns: Mapping[str, tuple[TimedCalls, ...]]
+    lost: Mapping[str, ProcessFailed]
+    interrupted: bool
+
+
+def interleave(
+    lanes: Mapping[str, CallTimer],
+    *,
+    rounds: int,
+    calls_per_round: int,
+    before: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Rounds:
+    """Let lanes take turns; only one runs at a time. A lane that is lost is left out from then on, the others go on.
+
+    before: rounds of earlier launches, behind whose inputs these go on.
+    Ctrl-C ends the rounds; the complete ones are returned if there is one, else it goes through.
+    """
+    done: list[dict[str, TimedCalls]] = []
+    lost: dict[str, ProcessFailed] = {}
+    interrupted = False
+    try:
+        for i in range(rounds):
+            # A round is added whole, or an interrupt would leave candidates with unequal numbers of rounds.
+            taken: dict[str, TimedCalls] = {}
+            for name, lane in lanes.items():
+                if name not in lost:
+                    try:
+                        taken[name] = lane.time_calls((before + i) * calls_per_round, calls_per_round)
+                    except ProcessFailed as error:
+                        lost[name] = error
+            if len(lost) == len(lanes):
+                break
+            done.append(taken)
+            if progress is not None:
+                progress(len(done), rounds)
+    except KeyboardInterrupt:
+        if not done:
+            raise
+        interrupted = True
+        log.warning("interrupted: %d of %d rounds are complete and kept", len(done), rounds)
+    kept = [name for name in lanes if name not in lost]
+    return Rounds({name: tuple(one_round[name] for one_round in done) for name in kept}, lost, interrupted)
+
+
+def warm_up(lane: CallTimer, *, limit: int) -> tuple[int, ...]:
+    """Call until the latencies have settled, `limit` times at most; returns them, in ns."""
+    taken: tuple[int, ...] = ()
+    while len(taken) < limit and not has_settled(taken):
+        taken += lane.time_calls(len(taken), min(WINDOW, limit - len(taken))).calls_ns
+    return taken
+
+
+def launch_of(warm_up_ns: tuple[int, ...], turns: Sequence[TimedCalls]) -> ProcessRun:
+    """What a lane took in its warm-up and its turns."""
+    on_device = tuple(turn.device_ns for turn in turns if turn.device_ns)
+    return ProcessRun(warm_up_ns, tuple(turn.calls_ns for turn in turns), on_device)
+
+
+def has_settled(calls_ns: Sequence[int]) -> bool:
+    """Whether the last windows of these latencies have about the same median."""
+    tail = calls_ns[-WINDOW * WINDOWS :]
+    if len(tail) < WINDOW * WINDOWS:
+        return False
+    medians = [sorted(tail[i : i + WINDOW])[WINDOW // 2] for i in range(0, len(tail), WINDOW)]
+    return max(medians) <= SETTLED * min(medians)
+
+
+def time_calls(
+    call: Callable[[int], object],
+    *,
+    first: int,
+    count: int,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    device_clock: DeviceClock | None = None,
+) -> TimedCalls:
+    """Time the calls number `first` and following; nothing else happens between two readings of the clock."""
+    taken, on_device = [], []
+    for i in range(first, first + count):
+        if device_clock is not None:
+            device_clock.start()
+        start = clock()
+        result = call(i)
+        taken.append(clock() - start)
+        if device_clock is not None:
+            on_device.append(device_clock.stop_ns())
+        del result  # freed outside the timed part
+    return TimedCalls(tuple(taken), tuple(on_device))
+
+
+def check_counts(*, rounds: int, calls_per_round: int, warm_up_calls: int) -> None:
+    """Raise InputError for counts that make no sense."""
+    if rounds < 1 or calls_per_round < 1 or warm_up_calls < 0:
+        raise InputError(
+            "wanted at least 1 round, 1 call a round and 0 warm-up calls, "
+            f"found {rounds}, {calls_per_round} and {warm_up_calls}"
+        )
+
+
+def _check_candidates(candidates: Sequence[Candidate]) -> None:
+    names = [c.name for c in candidates]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"wanted candidates with names of their own, found {', '.join(names) or 'none'}")
+
+
+def _check_inputs(candidate: Candidate) -> None:
+    if not candidate.inputs:
+        raise InputError(f"wanted real images to measure {candidate.name} with, found none")
+    for i, batch in enumerate(candidate.inputs):
+        if candidate.batch != len(batch):
+            raise InputError(f"input {i} holds {len(batch)} images, {candidate.name} takes {candidate.batch}")
+    check_pictures(candidate.inputs)
+
+
+def check_pictures(inputs: Sequence[Sequence[Image] | Image]) -> None:
+    """Raise InputError for batches with an image of one value.
+
+    Zeros are quicker than pictures: denormals, sparsity and a detector with nothing to sort.
+    """
+    for i, batch in enumerate(inputs):
+        if any(image.size == 0 or image.min() == image.max() for image in batch):
+            raise InputError(f"input {i} holds an image of one single value; measure with real pictures")

@@ -1,0 +1,136 @@
+"""Latencies that were taken, and what they were taken of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import chain
+
+import numpy as np
+
+from mien.runtime.models.spec import Precision
+from mien.runtime.values import FloatArray
+
+
+class Level(str, Enum):
+    """How much of the way is timed."""
+
+    MODEL = "model"
+    """The model alone: a batch of crops in, its outputs back."""
+    PICTURE = "picture"
+    """A face's crop cut out of a picture, the model, and the result taken back to the picture."""
+    PIPELINE = "pipeline"
+    """A frame of a video, from the file to the tracked faces."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What was measured. `name` is unique within a report."""
+
+    name: str
+    model: str
+    precision: Precision | None
+    """None: unknown, as of a foreign file."""
+    provider: str
+    """What really runs it: ``cpu``, ``cuda``, ``eager-cpu``, …"""
+    batch: int
+    """Images in a call."""
+    threads: int
+    """Threads of one operator, 0 for all cores."""
+    inputs_digest: str = ""
+    """Of the inputs: what was measured on others is not comparable."""
+    task: str = ""
+    """What the model is for; empty for a foreign file."""
+    level: Level = Level.MODEL
+
+    def __str__(self) -> str:
+        precision = "" if self.precision is None else f" {self.precision.value}"
+        level = "" if self.level is Level.MODEL else f" ({self.level.value})"
+        return f"{self.model}{precision} on {self.provider}, batch {self.batch}{level}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRun:
+    """What one process of a candidate took: how its memory lies, for one, stays as it is until the process ends.
+
+    latencies_ns: one tuple a round; round k of every candidate of one launch was taken at about the same time.
+    device_ns: the same calls by the device's own clock, empty where there is none.
+    """
+
+    warm_up_ns: tuple[int, ...]
+    latencies_ns: tuple[tuple[int, ...], ...]
+    device_ns: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.latencies_ns or not all(self.latencies_ns):
+            raise ValueError("a launch needs at least one round, and each round a call")
+        if min(chain(self.warm_up_ns, *self.latencies_ns)) <= 0:
+            raise ValueError("a latency must be above 0 ns")
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """All latencies of one candidate, by launch.
+
+    Percentiles are nearest-rank over all calls: each is a latency that really occurred.
+    """
+
+    description: Description
+    launches: tuple[ProcessRun, ...]
+
+    def __post_init__(self) -> None:
+        if not self.launches:
+            raise ValueError("a measurement needs at least one launch")
+
+    @property
+    def rounds_ns(self) -> tuple[tuple[int, ...], ...]:
+        """The latencies of each round of all launches."""
+        return tuple(chain.from_iterable(launch.latencies_ns for launch in self.launches))
+
+    @property
+    def calls_ns(self) -> tuple[int, ...]:
+        """The latencies of all calls, in the order in which they were taken."""
+        return tuple(chain.from_iterable(self.rounds_ns))
+
+    def percentile_ms(self, percent: int) -> float:
+        """Smallest latency that at least `percent` of the calls did not exceed, in ms."""
+        return nearest_rank(self.calls_ns, percent) / 1e6
+
+    @property
+    def p50_ms(self) -> float:
+        """Median latency of a call in ms."""
+        return self.percentile_ms(50)
+
+    @property
+    def p90_ms(self) -> float:
+        """90th percentile in ms."""
+        return self.percentile_ms(90)
+
+    @property
+    def p99_ms(self) -> float:
+        """99th percentile in ms."""
+        return self.percentile_ms(99)
+
+    @property
+    def max_ms(self) -> float:
+        """The slowest call in ms."""
+        return self.percentile_ms(100)
+
+    @property
+    def images_per_second(self) -> float:
+        """Throughput: images over the sum of all latencies."""
+        calls = self.calls_ns
+        return self.description.batch * len(calls) / (sum(calls) / 1e9)
+
+    @property
+    def spread(self) -> float:
+        """p90 over p50: 1 for a clock-work, more on a disturbed machine."""
+        return self.p90_ms / self.p50_ms
+
+
+def nearest_rank(values: Sequence[int] | FloatArray, percent: int) -> float:
+    """Smallest of some values that at least `percent` of them do not exceed."""
+    rank = -(-percent * len(values) // 100)  # in whole numbers: 0.99 · 100 is not always 99
+    index = max(rank, 1) - 1
+    return float(np.partition(values, index)[index])

@@ -1,0 +1,166 @@
+"""Clock, temperature, power and other load, as far as a machine tells: Linux, a Jetson's rails, nvidia-smi."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.runtime.files import read_text_or_none
+
+TICKS_PER_S = 100
+"""Unit of ``/proc/stat``: USER_HZ, which is 100 on every architecture of Linux that NVIDIA's and ARM's boards use."""
+_WHOLE_BOARD = ("VDD_IN", "POM_5V_IN")
+"""Rails of a Jetson that everything on the module draws from; where there is none, the rails are added up."""
+_GPU_FIELDS = ("clocks.sm", "temperature.gpu", "power.draw", "memory.used")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A machine's state at one moment; None where it does not tell.
+
+    clock_mhz: mean of the cores. temperature_c: of the hottest zone. power_w: of the GPU, or of the whole Jetson.
+    throttled: how often heat or current has held the clock back since the start. busy_s, stolen_s: processor time, all
+    cores, that was used by anything, and that a hypervisor gave to others.
+    """
+
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    throttled: int | None = None
+    gpu_clock_mhz: float | None = None
+    gpu_memory_mib: float | None = None
+    busy_s: float | None = None
+    stolen_s: float | None = None
+
+
+def read_sensors(*, root: Path = Path("/"), gpu: bool = False) -> Reading:
+    """Read all there is. `root` is where ``proc`` and ``sys`` are looked for; gpu: ask nvidia-smi, which is slow."""
+    busy_s, stolen_s = _processor_time(root)
+    clock, temperature, power, memory = _nvidia_smi() if gpu else (None, None, None, None)
+    return Reading(
+        clock_mhz=_clock_mhz(root),
+        temperature_c=max((t for t in (_hottest_c(root), temperature) if t is not None), default=None),
+        power_w=board_power_w(root) if power is None else power,
+        throttled=_throttled(root),
+        gpu_clock_mhz=clock,
+        gpu_memory_mib=memory,
+        busy_s=busy_s,
+        stolen_s=stolen_s,
+    )
+
+
+def board_power_w(root: Path = Path("/")) -> float | None:
+    """What a Jetson draws in W, by its INA3221 sensors; None on other machines."""
+    rails = rails_w(root)
+    for whole in _WHOLE_BOARD:
+        if whole in rails:
+            return rails[whole]
+    return sum(rails.values()) if rails else None
+
+
+def rails_w(root: Path = Path("/")) -> dict[str, float]:
+    """Power in W of each labelled rail of the INA3221 sensors."""
+    rails = {}
+    for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+        if read_text_or_none(monitor / "name") != "ina3221":
+            continue
+        for label in sorted(monitor.glob("in*_label")):
+            channel = label.name[2 : -len("_label")]
+            millivolts, milliamperes = (
+                _number(monitor / f"in{channel}_input"),
+                _number(monitor / f"curr{channel}_input"),
+            )
+            if millivolts is not None and milliamperes is not None:  # the sum of the shunts has no current of its own
+                rails[read_text_or_none(label) or channel] = millivolts * milliamperes / 1e6
+    return rails
+
+
+def doubts(readings: Sequence[Reading]) -> list[str]:
+    """What a run's readings give to doubt, in plain words."""
+    found = []
+    for name, what in (("clock_mhz", "the CPU's clock"), ("gpu_clock_mhz", "the GPU's clock")):
+        clocks = [value for value in (getattr(r, name) for r in readings) if value is not None]
+        if clocks and min(clocks) < 0.95 * max(clocks):
+            found.append(f"{what} changed between {min(clocks):.0f} and {max(clocks):.0f} MHz")
+    throttled = [r.throttled for r in readings if r.throttled is not None]
+    if throttled and throttled[-1] > throttled[0]:
+        found.append(f"the machine was throttled {throttled[-1] - throttled[0]} time(s) while it was measured")
+    return found
+
+
+def has_nvidia_smi() -> bool:
+    """Whether NVIDIA's tool is here and sees a GPU."""
+    return any(value is not None for value in _nvidia_smi())
+
+
+def _nvidia_smi() -> tuple[float | None, ...]:
+    nothing = (None,) * len(_GPU_FIELDS)
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return nothing
+    try:
+        done = subprocess.run(
+            [tool, f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return nothing
+    return parse_nvidia_smi(done.stdout) if done.returncode == 0 else nothing
+
+
+def parse_nvidia_smi(text: str) -> tuple[float | None, ...]:
+    """Clock in MHz, temperature in °C, power in W and used memory in MiB of the first GPU; None for ``[N/A]``."""
+    cells = text.strip().splitlines()[0].split(",") if text.strip() else []
+    cells += [""] * (len(_GPU_FIELDS) - len(cells))
+    return tuple(_as_number(cell) for cell in cells[: len(_GPU_FIELDS)])
+
+
+def _clock_mhz(root: Path) -> float | None:
+    cores = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+    clocks = [khz / 1000 for khz in (_number(path) for path in cores) if khz is not None]
+    if not clocks:
+        lines = (read_text_or_none(root / "proc/cpuinfo") or "").splitlines()
+        found = (_as_number(line.partition(":")[2]) for line in lines if line.startswith("cpu MHz"))
+        clocks = [mhz for mhz in found if mhz is not None]
+    return sum(clocks) / len(clocks) if clocks else None
+
+
+def _hottest_c(root: Path) -> float | None:
+    zones = (_number(path) for path in (root / "sys/class/thermal").glob("thermal_zone*/temp"))
+    return max((zone / 1000 for zone in zones if zone is not None and zone > 0), default=None)
+
+
+def _throttled(root: Path) -> int | None:
+    """Intel counts in every core, a Jetson's over-current alarms in hwmon."""
+    cores = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
+    alarms = (root / "sys/class/hwmon").glob("hwmon*/oc*_event_cnt")
+    counts = [count for count in (_number(path) for path in (*cores, *alarms)) if count is not None]
+    return int(sum(counts)) if counts else None
+
+
+def _processor_time(root: Path) -> tuple[float | None, float | None]:
+    """(used, stolen) s since the start, from /proc/stat: user nice system idle iowait irq softirq steal."""
+    text = read_text_or_none(root / "proc/stat")
+    cells = [] if text is None else text.splitlines()[0].split()[1:]
+    if len(cells) < 8 or not all(cell.isdecimal() for cell in cells):
+        return None, None
+    user, nice, system, _, _, irq, softirq, steal = (int(cell) for cell in cells[:8])
+    return (user + nice + system + irq + softirq) / TICKS_PER_S, steal / TICKS_PER_S
+
+
+def _number(path: Path) -> float | None:
+    text = read_text_or_none(path)
+    return None if text is None else _as_number(text)
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

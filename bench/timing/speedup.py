@@ -1,0 +1,151 @@
+"""Whether one candidate is faster than another, and whether its numbers can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mien.bench.timing.interleave import has_settled
+from mien.bench.timing.measurement import Level, Measurement, ProcessRun
+from mien.runtime.errors import InputError
+from mien.runtime.values import FloatArray
+
+MIN_ROUNDS = 5
+"""With fewer rounds no interval of 95 % exists: five values hold their median between them with 94 %."""
+NOTICEABLE = 0.02
+"""Smaller differences come from memory layout and order as easily as from the code (Mytkowicz et al., ASPLOS 2009)."""
+MIN_CALLS = 100
+MAX_SPREAD = 1.25
+MAX_DRIFT = 0.05
+MAX_BETWEEN_LAUNCHES = 1.1
+"""The slowest launch's median over the fastest's, from which it is told."""
+ONE_LAUNCH = "one launch: the intervals do not cover what differs from process to process"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The baseline's latency over the candidate's: 2 means twice as fast. low, high: interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+    rounds: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.value <= self.high < float("inf"):
+            raise ValueError(f"no ratio with an interval: {self.value} in {self.low} to {self.high}")
+
+    @property
+    def differs(self) -> bool:
+        """Whether the whole interval lies beyond 1 ± `NOTICEABLE`."""
+        return self.low > 1 + NOTICEABLE or self.high < 1 / (1 + NOTICEABLE)
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f}× ({self.low:.2f}–{self.high:.2f})"
+
+
+def paired_ratio(
+    baseline: Measurement,
+    candidate: Measurement,
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Ratio:
+    """Median over rounds of the ratio of the two medians of a round, with an interval; see `median_ratio`.
+
+    Both must come from one run: only then does round k of one belong to round k of the other.
+
+    Raises:
+        InputError: different batches or numbers of rounds, or fewer rounds than `MIN_ROUNDS`.
+    """
+    a, b = baseline.description, candidate.description
+    if a.batch != b.batch:
+        raise InputError(f"wanted the same batch, found {a.name} with {a.batch} and {b.name} with {b.batch}")
+    counts = [[len(launch.latencies_ns) for launch in m.launches] for m in (baseline, candidate)]
+    if counts[0] != counts[1]:
+        told = [" + ".join(map(str, count)) for count in counts]
+        raise InputError(f"{a.name} has {told[0]} rounds and {b.name} {told[1]}; measure both in one run")
+    rounds = sum(counts[0])
+    if rounds < MIN_ROUNDS:
+        raise InputError(f"{rounds} rounds are too few for an interval; take at least {MIN_ROUNDS}")
+    return median_ratio(log_ratios(baseline, candidate), seed=seed, resamples=resamples)
+
+
+def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 2000) -> Ratio:
+    """Median over rounds of ratios, given as logarithms (rounds,) by launch, with an interval; see `replicates`."""
+    middle, *draws = replicates(logs, np.median, np.random.default_rng(seed), resamples)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Ratio(
+        value=float(np.exp(middle)),
+        low=float(np.exp(min(low, middle))),
+        high=float(np.exp(max(high, middle))),
+        rounds=sum(map(len, logs)),
+    )
+
+
+def log_ratios(baseline: Measurement, candidate: Measurement) -> list[FloatArray]:
+    """Logarithm of the ratio of each round's two medians (rounds,), by launch.
+
+    In logarithms, so that swapping the two gives the reciprocal also for an even number of rounds.
+    """
+    medians = [[np.log(_round_medians(launch)) for launch in m.launches] for m in (baseline, candidate)]
+    return [a - b for a, b in zip(*medians, strict=True)]
+
+
+def replicates(
+    launches: Sequence[FloatArray], statistic: Callable[[FloatArray], Any], rng: np.random.Generator, count: int
+) -> FloatArray:
+    """A statistic on a logarithmic scale (1 + count,): as it is first, then as it might have been.
+
+    launches: values of rounds (rounds, …), by launch. What is of one launch is alike: the statistic is taken of each,
+    and averaged; Student's t tells how far off the mean may be (Georges et al., OOPSLA 2007). With one launch rounds
+    are drawn with replacement, for the calls of one round are alike (a block bootstrap).
+    """
+    if len(launches) > 1:
+        each = np.array([float(statistic(launch)) for launch in launches])
+        error = each.std(ddof=1) / np.sqrt(len(each))
+        off = rng.standard_t(len(each) - 1, count) * error
+        spread: FloatArray = each.mean() + np.append(0.0, off)
+        return spread
+    (rounds,) = launches
+    picks = rng.integers(0, len(rounds), (count, len(rounds)))
+    draws: FloatArray = np.array([float(statistic(rounds)), *(float(statistic(rounds[pick])) for pick in picks)])
+    return draws
+
+
+def instability(measurement: Measurement) -> list[str]:
+    """Reasons to doubt a measurement, in plain words; empty when there are none."""
+    calls = np.asarray(measurement.calls_ns, dtype=np.float64)
+    found = []
+    if len(calls) < MIN_CALLS:
+        found.append(f"{len(calls)} calls are few: p99 needs at least {MIN_CALLS}")
+    if len(measurement.rounds_ns) < MIN_ROUNDS:
+        found.append(f"{len(measurement.rounds_ns)} round(s): a comparison needs at least {MIN_ROUNDS}")
+    unsettled = [launch for launch in measurement.launches if not has_settled(launch.warm_up_ns)]
+    if unsettled:
+        calls_made = max(len(launch.warm_up_ns) for launch in unsettled)
+        of_launches = f" in {len(unsettled)} of {len(measurement.launches)} launches"
+        found.append(f"the latencies had not settled after {calls_made} warm-up calls{of_launches}")
+    medians = [float(np.median(np.concatenate(launch.latencies_ns))) for launch in measurement.launches]
+    if max(medians) > MAX_BETWEEN_LAUNCHES * min(medians):
+        found.append(f"the slowest launch takes {max(medians) / min(medians):.2f} times as long as the fastest")
+    # A pipeline's frames differ by what is done for them: every so often the detector runs.
+    if measurement.spread > MAX_SPREAD and measurement.description.level is not Level.PIPELINE:
+        found.append(f"the latencies scatter: p90 is {measurement.spread:.2f} times p50")
+    third = len(calls) // 3
+    if third:
+        drift = float(np.median(calls[-third:]) / np.median(calls[:third])) - 1
+        if abs(drift) > MAX_DRIFT:
+            word = "slower" if drift > 0 else "faster"
+            found.append(
+                f"the last third of the calls is {abs(drift):.0%} {word} than the first: heat or clock changes"
+            )
+    return found
+
+
+def _round_medians(launch: ProcessRun) -> FloatArray:
+    """Median latency of each round (n,), ns."""
+    return np.array([np.median(one_round) for one_round in launch.latencies_ns])

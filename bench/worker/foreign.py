@@ -1,0 +1,216 @@
+"""Any ONNX file, without our metadata: its inputs are made from its shapes, or given in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
+
+from mien.bench.timing.interleave import TimedCalls, digest_of, time_calls
+from mien.bench.worker.candidate import Job
+from mien.bench.worker.process import ran_out_of_memory
+from mien.bench.worker.targets import PRIMING_CALLS, Material, Target, nodes_on_provider
+from mien.runtime.backends.ort.onnx_session import open_session
+from mien.runtime.errors import InputError, ModelError
+from mien.runtime.models.runner import Provider
+from mien.runtime.models.spec import METADATA_KEY, ModelSpec, Precision
+from mien.runtime.values import FloatArray, Image
+
+GIVEN = "given_"
+"""Before the names of arrays that come from the user's file, beside our pictures."""
+SIDE = 224
+"""For a side that the file leaves open, px."""
+SMALLEST_IMAGE = 16
+_TYPES: Mapping[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+Feed = dict[str, npt.NDArray[Any]]
+
+
+class ForeignSubject:
+    """A file of somebody else's in an ONNX Runtime session, which is called bare."""
+
+    spec: ModelSpec | None = None
+    precision: Precision | None = None
+
+    def __init__(self, session: Any, provider: Provider, job: Job) -> None:
+        self._session = session
+        self.provider = provider.value
+        self._job = job
+        self.batch = job.batch
+        self._feeds: list[Feed] = []
+
+    def bind(self, material: Material) -> tuple[str, str]:
+        """See `Target`: ``picture_0`` … to make images from, and ``given_NAME`` for what the user gave."""
+        self._feeds, note = feeds_for(self._session, material, batch=self._job.batch)
+        self.batch = batch_of(self._feeds[0])
+        answers(self._session, self._feeds[0], origin=self._job.path)
+        return digest_of([a for feed in self._feeds for a in feed.values()]), note
+
+    def prime(self, first: int, count: int) -> None:
+        """See `Target`."""
+        self.time_calls(first, PRIMING_CALLS)
+
+    def time_calls(self, first: int, count: int) -> TimedCalls:
+        """See `CallTimer`."""
+        session, feeds = self._session, self._feeds
+        return time_calls(lambda i: session.run(None, feeds[i % len(feeds)]), first=first, count=count)
+
+    def outputs(self, batch: Image) -> Mapping[str, FloatArray]:
+        """Nobody knows what they would mean."""
+        raise InputError("the outputs of a foreign file cannot be compared")
+
+    def own_cost_us(self) -> tuple[float, float] | None:
+        """The session is called bare."""
+        return None
+
+    def nodes(self) -> tuple[int, int] | None:
+        """See `Target`."""
+        return nodes_on_provider(Path(self._job.path), Provider(self.provider))
+
+
+def open_foreign(job: Job) -> Target:
+    """A model file without mien's metadata on ONNX Runtime.
+
+    Raises:
+        ModelError: it has them, so that whatever was wrong with it is not to be passed over; or no ONNX file.
+        ProviderError: `job.device` is not what would really run.
+    """
+    # Captured graphs are for calls through buffers on the GPU; these are plain.
+    opened = open_session(Path(job.path), provider=Provider(job.device), threads=job.threads, cuda_graph=False)
+    if METADATA_KEY in opened.session.get_modelmeta().custom_metadata_map:
+        raise ModelError(f"{job.path} is mien's own")
+    return ForeignSubject(opened.session, opened.provider, job)
+
+
+def feeds_for(session: Any, material: Material, *, batch: int) -> tuple[list[Feed], str]:
+    """Feeds of a session's inputs, and a line on where they come from. material: see `ForeignSubject.bind`.
+
+    Raises:
+        InputError: what was given does not fit the inputs, or one of them cannot be made.
+    """
+    wanted = {i.name: (list(i.shape), i.type) for i in session.get_inputs()}
+    given = {name[len(GIVEN) :]: a for name, a in material.items() if name.startswith(GIVEN)}
+    if given:
+        return given_feeds(
+            given, {name: len(shape) for name, (shape, _) in wanted.items()}
+        ), "inputs from the given file"
+    pictures = [a for name, a in sorted(material.items()) if name.startswith("picture_")]
+    return made_feeds(wanted, pictures, batch=batch)
+
+
+def answers(session: Any, feed: Feed, *, origin: str | Path) -> list[Any]:
+    """What a session answers to a feed: its outputs in their order.
+
+    Raises:
+        InputError: it does not take it.
+        MemoryError: there is not enough for it.
+    """
+    try:
+        return list(session.run(None, feed))
+    except (Fail, InvalidArgument, OrtRuntimeException) as error:
+        if ran_out_of_memory(str(error)):
+            raise MemoryError(f"for {origin} (Failed to allocate memory)") from error
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(
+            f"{origin} does not take these inputs ({reason}); give others with --inputs FILE.npz"
+        ) from error
+
+
+def made_feeds(
+    wanted: Mapping[str, tuple[Sequence[Any], str]], pictures: Sequence[Image], *, batch: int
+) -> tuple[list[Feed], str]:
+    """A feed a picture, and a line on how it was made. wanted: shape and type of each input.
+
+    What looks like an image, four dimensions with one or three channels, gets a picture: 0..255 where it takes
+    integers, else 0..1. Anything else gets seeded noise.
+
+    Raises:
+        InputError: an input of a type that cannot be made.
+    """
+    rng = np.random.default_rng(0)
+    feeds: list[Feed] = [{} for _ in pictures]
+    said = []
+    for name, (shape, kind) in wanted.items():
+        if kind not in _TYPES:
+            raise InputError(f"its input {name} is a {kind}, which cannot be made; give it with --inputs FILE.npz")
+        channels = channel_axis(shape)
+        sizes = _sizes(shape, batch, open_side=1 if channels is None else SIDE)
+        for feed, picture in zip(feeds, pictures, strict=True):
+            feed[name] = (
+                _noise(sizes, _TYPES[kind], rng) if channels is None else _image(picture, sizes, channels, _TYPES[kind])
+            )
+        said.append(f"{name} {'×'.join(map(str, sizes))}: {'noise' if channels is None else 'pictures'}")
+    return feeds, "inputs made from the file's shapes: " + ", ".join(said)
+
+
+def given_feeds(given: Mapping[str, npt.NDArray[Any]], dimensions: Mapping[str, int]) -> list[Feed]:
+    """Feeds from the user's arrays; with one dimension more than the input's, the first counts different inputs.
+
+    Raises:
+        InputError: names other than the file's inputs, or arrays of other dimensions.
+    """
+    if set(given) != set(dimensions):
+        raise InputError(f"wanted inputs named {', '.join(dimensions)}, found {', '.join(given)}")
+    several = {name: array.ndim == dimensions[name] + 1 for name, array in given.items()}
+    for name, array in given.items():
+        if array.ndim not in (dimensions[name], dimensions[name] + 1):
+            raise InputError(f"wanted {name} with {dimensions[name]} dimensions (or one more), found {array.shape}")
+    counts = {len(given[name]) for name, many in several.items() if many} or {1}
+    if len(counts) > 1 or 0 in counts:
+        raise InputError(f"wanted the same number of different inputs, found {sorted(counts)}")
+    return [
+        {name: np.ascontiguousarray(a[i] if several[name] else a) for name, a in given.items()} for i in range(*counts)
+    ]
+
+
+def batch_of(feed: Feed) -> int:
+    """How many a call takes: the first side of its first input, whatever was asked for."""
+    first = next(iter(feed.values()))
+    return len(first) if first.ndim > 1 else 1
+
+
+def channel_axis(shape: Sequence[Any]) -> int | None:
+    """Where an image has its channels; None for what does not look like one."""
+    if len(shape) != 4:
+        return None
+    for axis, sides in ((1, shape[2:]), (3, shape[1:3])):
+        if shape[axis] in (1, 3) and all(not isinstance(s, int) or s >= SMALLEST_IMAGE for s in sides):
+            return axis
+    return None
+
+
+def _sizes(shape: Sequence[Any], batch: int, *, open_side: int) -> list[int]:
+    known = [size if isinstance(size, int) and size > 0 else None for size in shape]
+    return [(batch if axis == 0 else open_side) if size is None else size for axis, size in enumerate(known)]
+
+
+def _image(picture: Image, sizes: list[int], channels: int, kind: type[np.generic]) -> npt.NDArray[Any]:
+    height, width = sizes[2:] if channels == 1 else sizes[1:3]
+    pixels = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
+    if sizes[channels] == 1:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]
+    values = pixels.astype(kind) if np.issubdtype(kind, np.integer) else (pixels / 255).astype(kind)
+    if channels == 1:
+        values = values.transpose(2, 0, 1)
+    return np.ascontiguousarray(np.repeat(values[None], sizes[0], axis=0))
+
+
+def _noise(sizes: list[int], kind: type[np.generic], rng: np.random.Generator) -> npt.NDArray[Any]:
+    # Integers are often indices or masks: 0 and 1 are valid as either.
+    if np.issubdtype(kind, np.floating):
+        return rng.standard_normal(sizes).astype(kind)
+    return rng.integers(0, 2, sizes).astype(kind)

@@ -1,0 +1,297 @@
+"""What a measured process holds: a model of mien at one level, or a pipeline over a recorded video."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mien.bench.timing.interleave import DeviceClock, TimedCalls, digest_of, time_calls
+from mien.bench.timing.measurement import Level
+from mien.bench.worker.candidate import Job
+from mien.runtime.backends.open_runner import open_model as open_runner
+from mien.runtime.backends.ort.onnx_runner import INPUT, OnnxRunner
+from mien.runtime.backends.ort.onnx_session import NAMES, placement
+from mien.runtime.errors import InputError
+from mien.runtime.faces.attributes import estimate
+from mien.runtime.faces.detector import LIVE_MAX_SIDE, OwnDetector
+from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.faces.smoothing import OneEuro
+from mien.runtime.faces.stage_timer import StageTimer
+from mien.runtime.models.runner import Provider, Runner
+from mien.runtime.models.spec import ModelSpec, Precision, Task
+from mien.runtime.values import Faces, FloatArray, Frame, Image
+from mien.runtime.vision.crop import cut_crop, resized
+from mien.runtime.vision.geometry import crop_matrix
+
+Material = Mapping[str, npt.NDArray[Any]]
+PRIMING_CALLS = 1
+"""Untimed calls, or frames, before a turn: that the others have emptied the caches is the instrument's doing."""
+FRAMES_PER_TURN = 30
+"""Two rounds of a tracker's detections: turns of fewer frames would differ by whether the detector ran."""
+OWN_COST_CALLS = 300
+OWN_COST_NS = 2_000_000_000
+
+
+class Target(Protocol):
+    """A candidate that is open in this process."""
+
+    spec: ModelSpec | None
+    provider: str
+    precision: Precision | None
+    batch: int
+    """Images in a call."""
+
+    def bind(self, material: Material) -> tuple[str, str]:
+        """Take the inputs; returns their digest, and what is to be said of them.
+
+        Raises:
+            InputError: inputs that this candidate cannot take.
+        """
+        ...
+
+    def prime(self, first: int, count: int) -> None:
+        """Get ready for `time_calls` of the same arguments with a call that is not timed."""
+        ...
+
+    def time_calls(self, first: int, count: int) -> TimedCalls:
+        """Time calls; see `CallTimer`."""
+        ...
+
+    def outputs(self, batch: Image) -> Mapping[str, FloatArray]:
+        """What a model answers to a batch."""
+        ...
+
+    def own_cost_us(self) -> tuple[float, float] | None:
+        """What the runner's own lines add to a call, and the bare call, in µs; None where there is nothing barer."""
+        ...
+
+    def nodes(self) -> tuple[int, int] | None:
+        """How many of the graph's nodes the provider took, and how many there are; None where nobody says."""
+        ...
+
+
+class ModelTarget:
+    """A model behind a `Runner`, alone or from a picture to the result."""
+
+    def __init__(self, runner: Runner, job: Job, *, device_clock: DeviceClock | None = None) -> None:
+        self.spec: ModelSpec | None = runner.spec
+        self.provider = runner.provider
+        self.precision: Precision | None = runner.precision
+        self._runner = runner
+        self._job = job
+        self.batch = job.batch
+        self._device_clock = device_clock
+        self._inputs: list[Image] = []
+        self._call: Callable[[int], object] = runner_without_inputs
+
+    def bind(self, material: Material) -> tuple[str, str]:
+        """See `Target`: ``inputs`` (n, b, h, w, 3), or pictures with the bounds and landmarks of a face in each."""
+        runner = self._runner
+        if self._job.level is Level.PICTURE:
+            pictures = [material[f"picture_{i}"] for i in range(len(material["bounds"]))]
+            self._call = picture_call(runner, pictures, material["bounds"], material["landmarks"])
+            return digest_of(pictures), ""
+        inputs = list(material["inputs"])
+        self._inputs = inputs
+        self._call = lambda i: runner(inputs[i % len(inputs)])
+        return digest_of(inputs), ""
+
+    def prime(self, first: int, count: int) -> None:
+        """See `Target`."""
+        self.time_calls(first, PRIMING_CALLS)
+
+    def time_calls(self, first: int, count: int) -> TimedCalls:
+        """See `CallTimer`."""
+        return time_calls(self._call, first=first, count=count, device_clock=self._device_clock)
+
+    def outputs(self, batch: Image) -> Mapping[str, FloatArray]:
+        """See `Target`."""
+        return self._runner(batch)
+
+    def own_cost_us(self) -> tuple[float, float] | None:
+        """See `Target`."""
+        runner, inputs = self._runner, self._inputs
+        if not isinstance(runner, OnnxRunner) or not inputs:
+            return None
+        session = runner.session
+        if session is None:
+            return None
+        return own_cost_us(lambda i: runner(inputs[i]), lambda i: session.run(None, {INPUT: inputs[i]}), len(inputs))
+
+    def nodes(self) -> tuple[int, int] | None:
+        """See `Target`."""
+        if not isinstance(self._runner, OnnxRunner):
+            return None
+        return nodes_on_provider(Path(self._job.path), Provider(self.provider))
+
+
+def runner_without_inputs(_: int) -> object:
+    """What is called before there is anything to call with."""
+    raise InputError("this candidate has no inputs yet")
+
+
+def picture_call(
+    runner: Runner, pictures: Sequence[Image], bounds: FloatArray, landmarks: FloatArray
+) -> Callable[[int], object]:
+    """A function from the number of a picture to the decoded result: crop, model, and back to the picture.
+
+    bounds: (n, 4) of the landmarks of one face in each picture; landmarks: (n, 68, ≥ 2).
+    """
+    spec, count = runner.spec, len(pictures)
+    size = spec.input_size[0]
+    if spec.task is Task.DETECTOR:
+        detector = OwnDetector(runner)
+        return lambda i: detector(pictures[i % count])
+    if spec.task is Task.AGE_GENDER:
+        return lambda i: estimate(runner, pictures[i % count], landmarks[i % count][None])
+    if spec.task is Task.CLASSIFY:
+        return lambda i: runner(resized(pictures[i % count], size)[None])
+
+    def locate(i: int) -> FloatArray:
+        matrix = crop_matrix(bounds[i % count], scale=spec.crop_scale, size=size)
+        crop = cut_crop(pictures[i % count], matrix, size)
+        return crop.to_image(runner(crop.pixels[None])["landmarks"][0].astype(np.float64))
+
+    return locate
+
+
+def own_cost_us(
+    through_runner: Callable[[int], object], bare: Callable[[int], object], inputs: int
+) -> tuple[float, float]:
+    """What the first adds to the second, and the second's median, both in µs.
+
+    The two take turns on the same input, and so does who begins. What is added is the difference of their first
+    deciles: a few lines of Python cost the same each time, and what else happens on the machine is not theirs.
+    """
+    taken: tuple[list[int], list[int]] = ([], [])
+    until = time.perf_counter_ns() + OWN_COST_NS
+    for i in range(OWN_COST_CALLS):
+        for which in (0, 1) if i % 2 else (1, 0):
+            call = (through_runner, bare)[which]
+            start = time.perf_counter_ns()
+            result = call(i // 2 % inputs)
+            taken[which].append(time.perf_counter_ns() - start)
+            del result
+        if time.perf_counter_ns() > until:
+            break
+    through, alone = (np.array(ns) / 1e3 for ns in taken)
+    return float(np.percentile(through, 10) - np.percentile(alone, 10)), float(np.median(alone))
+
+
+def nodes_on_provider(path: Path, provider: Provider) -> tuple[int, int] | None:
+    """Nodes that ONNX Runtime gives to `provider`, and all of them; None in versions that do not tell.
+
+    The session is another than the measured one, which is not to be burdened with notes.
+    """
+    placed = placement(path, provider=provider)
+    if placed is None:
+        return None
+    return len(placed.get(NAMES[provider], [])), sum(len(nodes) for nodes in placed.values())
+
+
+class PipelineSubject:
+    """The tracked pipeline over a clip, again and again; the clip is read and decoded within the timed part."""
+
+    spec: ModelSpec | None = None
+    precision: Precision | None = None
+    batch = 1
+
+    def __init__(self, job: Job) -> None:
+        files = {role: Path(path) for role, path in job.models.items()}
+        self._pipeline = Pipeline.load(
+            model=files.get("landmarks"),
+            detector=files.get("detector"),
+            age_gender=files.get("age-gender"),
+            provider=Provider(job.device),
+            threads=job.threads,
+            max_side=LIVE_MAX_SIDE,
+        )
+        self.provider = self._pipeline.landmarks.provider
+        self._clip = Path(job.path)
+        self._clock = TurnClock()
+        self._results = self._follow(0)
+
+    def bind(self, material: Material) -> tuple[str, str]:
+        """See `Target`: the clip is all that it needs."""
+        digest = hashlib.sha256(self._clip.read_bytes()).hexdigest()[:16]
+        return digest, f"frames of {self._clip.name}, decoded within the timed part"
+
+    def prime(self, first: int, count: int) -> None:
+        """Begin anew at the frame before the turn's first: each turn's frames are the same in every run."""
+        self._results = self._follow(first // count * FRAMES_PER_TURN - PRIMING_CALLS)
+        self.time_calls(first, PRIMING_CALLS)
+
+    def time_calls(self, first: int, count: int) -> TimedCalls:
+        """Time the next frame, or if several are asked for the next `FRAMES_PER_TURN`."""
+        self._clock.taken.clear()
+        frames = 1 if count == 1 else FRAMES_PER_TURN
+        turn = time_calls(lambda _: next(self._results), first=first, count=frames)
+        return TimedCalls(turn.calls_ns, stages_ns={name: tuple(ns) for name, ns in self._clock.taken.items()})
+
+    def outputs(self, batch: Image) -> Mapping[str, FloatArray]:
+        """A pipeline has none that could be compared."""
+        raise InputError("a pipeline has no outputs to compare")
+
+    def own_cost_us(self) -> tuple[float, float] | None:
+        """See `Target`."""
+        return None
+
+    def nodes(self) -> tuple[int, int] | None:
+        """See `Target`."""
+        return None
+
+    def _follow(self, start: int) -> Iterator[tuple[Frame, Faces]]:
+        """Results from a frame on, of a clip that is played again and again."""
+        return self._pipeline.track(self._frames(start), smoothing=OneEuro(), clock=self._clock)
+
+    def _frames(self, start: int) -> Iterator[Frame]:
+        index = 0
+        while True:
+            video = cv2.VideoCapture(str(self._clip))
+            fps = video.get(cv2.CAP_PROP_FPS) or 30.0
+            length = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            first = start % length if length > 0 else 0
+            if first:
+                video.set(cv2.CAP_PROP_POS_FRAMES, first)
+            begun, start = index, 0
+            try:
+                while True:
+                    with self._clock.stage("capture"):
+                        more, pixels = video.read()
+                    if not more:
+                        break
+                    yield Frame(np.asarray(pixels, dtype=np.uint8), round(index / fps * 1e9), index)
+                    index += 1
+            finally:
+                video.release()
+            if index == begun and not first:  # a header may promise more frames than there are
+                raise InputError(f"{self._clip} is not a video that OpenCV can read")
+
+
+class TurnClock(StageTimer):
+    """Keeps every duration of one turn, by stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: dict[str, list[int]] = {}
+
+    def record(self, stage: str, duration_ns: int) -> None:
+        """Note one duration."""
+        self.taken.setdefault(stage, []).append(duration_ns)
+
+
+def open_model(job: Job) -> Target:
+    """A model file of mien on the provider `job.device`."""
+    return ModelTarget(open_runner(Path(job.path), provider=Provider(job.device), threads=job.threads), job)
+
+
+def open_pipeline(job: Job) -> Target:
+    """The pipeline over the clip `job.path`."""
+    return PipelineSubject(job)

@@ -1,0 +1,172 @@
+"""A measured process: opens one candidate in a fresh interpreter, and calls and times it when it is told to.
+
+`CandidateProcess` starts it. Every request is a line of JSON on standard input, every answer one on the descriptor that
+was standard output; arrays go through files. Whatever else is printed goes to standard error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from mien.bench.worker.candidate import Job, save_arrays
+from mien.bench.worker.targets import Target
+from mien.runtime.errors import MienError
+
+resource: Any
+try:
+    resource = importlib.import_module("resource")
+except ModuleNotFoundError:  # on Windows
+    resource = None
+
+
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
+
+
+def main(begun_ns: int) -> None:
+    """Serve until standard input ends. begun_ns: when this interpreter began to import."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    be_the_first_to_go()
+    end_with_the_parent()
+
+    def answer(row: dict[str, Any]) -> None:
+        answers.write(json.dumps(row) + "\n")
+        answers.flush()
+
+    job = Job.from_json(sys.stdin.readline())
+    try:
+        cv2.setNumThreads(job.threads)
+        module, _, function = job.opener.partition(":")
+        opener = getattr(importlib.import_module(module), function)
+        imported_ns = time.perf_counter_ns()
+        subject: Target = opener(job)
+        opened_ns = time.perf_counter_ns()
+        answer(
+            {
+                "spec": None if subject.spec is None else subject.spec.to_json(),
+                "provider": subject.provider,
+                "precision": None if subject.precision is None else subject.precision.value,
+                "import_ns": imported_ns - begun_ns,
+                "load_ns": opened_ns - imported_ns,
+            }
+        )
+        for line in sys.stdin:
+            answer(serve(subject, json.loads(line)))
+    except MienError as error:
+        answer({"refused": str(error)})
+
+
+def serve(subject: Target, request: dict[str, Any]) -> dict[str, Any]:
+    """Do what a request says."""
+    what = request.pop("do")
+    return HANDLERS[what](subject, **request)
+
+
+def bind(subject: Target, material: str | None) -> dict[str, Any]:
+    """Take the inputs and make the first call."""
+    arrays = {} if material is None else dict(np.load(material))
+    digest, note = subject.bind(arrays)
+    (first_ns, *_) = subject.time_calls(0, 1).calls_ns
+    return {"digest": digest, "batch": subject.batch, "note": note, "first_ns": first_ns}
+
+
+def turn(subject: Target, first: int, count: int) -> dict[str, Any]:
+    """Time some calls, with nothing collected meanwhile, behind the lead-in."""
+    cpu_ns = time.process_time_ns()  # the lead-in is this candidate's work too, not other processes'
+    gc.disable()
+    try:
+        subject.prime(first, count)
+        preemptions = _preemptions()
+        taken = subject.time_calls(first, count)
+        used = {"cpu_ns": time.process_time_ns() - cpu_ns, "preemptions": _preemptions() - preemptions}
+    finally:
+        gc.enable()
+    return asdict(taken) | used
+
+
+def outputs(subject: Target, batch: str, target: str) -> dict[str, Any]:
+    """Write what the model answers to images, so many at a time as it is measured with."""
+    images, size = np.load(batch), subject.batch
+    parts = []
+    for first in range(0, len(images), size):
+        part = images[first : first + size]
+        missing = size - len(part)
+        full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+        parts.append({name: value[: len(part)] for name, value in subject.outputs(full).items()})
+    save_arrays(Path(target), {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return {}
+
+
+def memory(subject: Target) -> dict[str, Any]:
+    """The most memory that this process ever had, in MiB."""
+    return {"peak_mib": peak_mib()}
+
+
+def overhead(subject: Target) -> dict[str, Any]:
+    """What the runner's own lines cost, and who runs the nodes."""
+    return {"own_cost_us": subject.own_cost_us(), "nodes": subject.nodes()}
+
+
+def run_for(subject: Target, seconds: float) -> dict[str, Any]:
+    """Call without a pause for some time, for others to look at the power."""
+    begun, calls = time.perf_counter_ns(), 0
+    while time.perf_counter_ns() - begun < seconds * 1e9:
+        calls += len(subject.time_calls(calls, 1).calls_ns)
+    return {"calls": calls, "seconds": (time.perf_counter_ns() - begun) / 1e9}
+
+
+HANDLERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "bind": bind,
+    "turn": turn,
+    "outputs": outputs,
+    "memory": memory,
+    "own cost": overhead,
+    "run for": run_for,
+}
+
+
+def peak_mib(*, root: Path = Path("/")) -> float | None:
+    """Peak resident memory in MiB, libraries included.
+
+    Not getrusage on Linux: its figure outlives an exec, so that it would tell the parent's.
+    """
+    with suppress(OSError):
+        for line in (root / "proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    if resource is None:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def be_the_first_to_go() -> None:
+    """Ask the kernel to kill this process, and not the one that writes the report, when memory runs out."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def end_with_the_parent() -> None:
+    """Ask the kernel to kill this process when the one that reads its answers is gone, however busy it is then."""
+    if sys.platform == "linux":
+        set_option = ctypes.CDLL(None).prctl
+        set_option(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def _preemptions() -> int:
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

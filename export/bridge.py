@@ -1,0 +1,59 @@
+"""PyTorch as `mien.bench` sees it: the one object through which checkpoints and eager baselines reach the bench.
+
+torch is imported by the methods, so that a device without it can still measure model files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mien.bench.suite.candidates import Baseline
+from mien.runtime.errors import ModelError
+from mien.runtime.models.runner import Runner
+from mien.runtime.models.spec import ModelSpec
+
+_OPENERS = {
+    Baseline.EAGER: "open_eager",
+    Baseline.CHANNELS_LAST: "open_channels_last",
+    Baseline.COMPILE: "open_compiled",
+}
+
+
+class TorchBridge:
+    """Implements `mien.bench.bridge.PyTorchBridge`."""
+
+    def export(self, checkpoint: Path, target: Path) -> Path:
+        """Export a checkpoint to `target` and return the file that was written."""
+        from mien.export.convert.to_onnx import export_onnx
+
+        return export_onnx(checkpoint, target).path
+
+    def export_reference(self, target: Path) -> Path:
+        """Write torchvision's mobilenet_v2 at 224 px, with seeded weights, as a model file."""
+        from mien.export.convert.to_onnx import write_graph
+        from mien.export.networks.reference_net import SPEC, seeded_yardstick
+
+        write_graph(seeded_yardstick(), SPEC, target)
+        return target
+
+    def find_checkpoint(self, spec: ModelSpec, model: Path) -> Path | None:
+        """Find the checkpoint whose weights a model file holds: beside the file, or among the shipped ones."""
+        from mien.export.networks.checkpoint import CHECKPOINTS, load_checkpoint
+
+        for path in [*sorted(model.parent.glob("*.pt")), *sorted(CHECKPOINTS.glob("*.pt"))]:
+            try:
+                if load_checkpoint(path).spec.weights_sha256 == spec.weights_sha256:
+                    return path
+            except ModelError:
+                continue  # a .pt file of another program
+        return None
+
+    def open_checkpoint(self, checkpoint: Path, *, threads: int) -> Runner:
+        """Open a checkpoint in eager PyTorch on the CPU."""
+        from mien.export.pytorch.eager_runner import EagerRunner
+
+        return EagerRunner(checkpoint, threads=threads)
+
+    def opener(self, baseline: str) -> str:
+        """Name the ``module:function`` that opens a baseline in a process of its own."""
+        return f"mien.export.pytorch.bench_targets:{_OPENERS[Baseline(baseline)]}"

@@ -1,0 +1,50 @@
+"""`mien bundle` and `mien verify`: what people type and read. Only making a bundle needs torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from mien.bench.commands.verify import ROUNDS, THREADS, _bar
+from mien.bench.verify import VerifyOptions
+from mien.runtime.commands.console import needs_torch, say
+from mien.runtime.errors import InputError
+from mien.runtime.models.spec import Precision
+
+
+def bundle(
+    output: Path = typer.Option(..., "--output", "-o", help="File to write.", show_default=False),
+    model: Path | None = typer.Option(None, "--model", help="Landmark checkpoint or float32 file; default: shipped."),
+    detector: Path | None = typer.Option(None, "--detector", help="Detector, likewise."),
+    age_gender: Path | None = typer.Option(None, "--age-gender", help="Age and gender model, likewise."),
+    attributes: bool = typer.Option(True, "--attributes/--no-attributes", help="With a model of age and gender."),
+    precision: list[Precision] = typer.Option(
+        [Precision.FP32, Precision.FP16], "--precision", help="Repeat it: fp32 or fp16 files, or both."
+    ),
+    data: Path | None = typer.Option(None, "--data", help="Folder of the golden samples' pictures; default: demo."),
+    rounds: int = ROUNDS,
+    threads: int = THREADS,
+) -> None:
+    """Put models, golden samples, model cards and sums into one file for a device, after verifying it here."""
+    if Precision.INT8 in precision:
+        raise InputError("--precision wants fp32 or fp16: int8 needs pictures to calibrate on, see mien export")
+    if not attributes and age_gender is not None:
+        raise InputError("--age-gender and --no-attributes exclude each other")
+    with needs_torch():
+        from mien.export.convert.bundle import make_bundle
+    models = {"landmarks": model, "detector": detector, "age_gender": age_gender}
+    if not attributes:
+        del models["age_gender"]
+    with _bar(rounds) as (bar, task):
+        done = make_bundle(
+            output,
+            models=models,
+            precisions=tuple(dict.fromkeys(precision)),
+            data=data,
+            options=VerifyOptions(threads=threads, rounds=rounds),
+            progress=lambda count, _: bar.update(task, completed=count, refresh=True),
+        )
+    say(f"{done.path}: {done.size_bytes / 1e6:.2f} MB, {done.verdict}")
+    say(f"on the device: mien verify {done.path.name} --sha256 {done.sha256}")
+    print(done.sha256)

@@ -1,0 +1,103 @@
+"""The landmark network: 68 points, their depth, and whether there is a face at all.
+
+Each point is the expectation of its coordinates under a softmax heat map (integral regression, Sun et al.,
+ECCV 2018; Nibali et al., "Numerical Coordinate Regression", 2018), so it is sub-pixel, differentiable and needs
+no arg-max in the graph. Depth and presence are read from the coarsest features.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mien.export.networks.backbones import STRIDES, Stages
+from mien.export.networks.normalization import Normalization
+from mien.export.networks.preprocessing import Prologue
+from mien.runtime.errors import InputError
+from mien.runtime.values import POINTS
+
+OUTPUTS = ("landmarks", "presence")
+
+
+def separable(channels: int) -> nn.Sequential:
+    """Depthwise 3×3 and pointwise convolution, each normalised (MobileNet, Howard et al. 2017)."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+class LandmarkNet(nn.Module):
+    """Backbone, a top-down decoder to stride 4, and the heads.
+
+    `forward` returns (landmarks, presence) as the model file contract has them; `heat_maps` returns the logits
+    that training also needs. dims: 3, or 2 for a z of zero.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        weights: str = "none",
+        normalization: Normalization = Normalization.IMAGENET,
+        width: int = 64,
+        input_size: int = 112,
+        dims: int = 3,
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        self.prologue = Prologue(normalization)
+        self.backbone = Stages(backbone, weights=weights)
+        channels = self.backbone.channels
+        if len(channels) < len(STRIDES):
+            raise InputError(f"{backbone} ends before stride {STRIDES[-1]}; take another backbone for landmarks")
+        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.merge = nn.ModuleList(separable(width) for _ in channels[:-1])
+        self.heat = nn.Conv2d(width, POINTS, 1)
+        coarse = self.backbone.last_size(input_size)
+        self.summary = nn.Sequential(
+            nn.Conv2d(channels[-1], width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Linear(width * coarse * coarse, POINTS + 1),
+        )
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Landmarks (b, 68, 3) in fractions of the crop, and presence (b,)."""
+        heat, depth, presence = self.heat_maps(image)
+        xy = expectation(heat)
+        if self.dims == 2:
+            depth = torch.zeros_like(depth)
+        return torch.cat([xy, depth.unsqueeze(-1)], dim=-1), torch.sigmoid(presence)
+
+    def heat_maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """uint8 (b, h, w, 3) to heat map logits (b, 68, h/4, w/4), depth (b, 68) in crops, presence logit (b,)."""
+        maps = self.backbone(self.prologue(image))
+        x = self.lateral[-1](maps[-1])
+        for lateral, merge, skip in zip(self.lateral[-2::-1], self.merge[::-1], maps[-2::-1], strict=True):
+            # A scale, not a size: a size would be computed in the graph from the batch's shape.
+            up = F.interpolate(x, scale_factor=skip.shape[2] / x.shape[2], mode="nearest")
+            x = merge(up + lateral(skip))
+        summary = self.summary(maps[-1]).float()
+        return self.heat(x).float(), summary[:, :POINTS], summary[:, POINTS]
+
+
+def expectation(heat: Tensor) -> Tensor:
+    """Expected x, y (b, n, 2), as fractions of the crop, under the softmax of heat map logits (b, n, h, w)."""
+    height, width = heat.shape[2:]
+    probability = heat.flatten(2).softmax(dim=2)
+    return probability @ cell_centres(height, width, heat.device)
+
+
+def cell_centres(height: int, width: int, device: torch.device) -> Tensor:
+    """Centres x, y (height · width, 2) of the cells of a grid laid over the crop, in fractions."""
+    y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
+    x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
+    grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([grid_x.flatten(), grid_y.flatten()], dim=1)

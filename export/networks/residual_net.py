@@ -1,0 +1,61 @@
+"""A small residual network to train from scratch, made of the plainest residual block there is."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mien.export.networks.frozen_backbone_nets import probabilities
+from mien.export.networks.normalization import Normalization
+from mien.export.networks.preprocessing import Prologue
+
+WIDTHS = (32, 64, 128, 256)
+
+
+class ResLayer(nn.Module):
+    """A convolution and ReLU whose result is added to the input (He et al., CVPR 2016, eq. 1)."""
+
+    def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) to the same shape."""
+        out: Tensor = self.conv(x) + x
+        return out
+
+
+class ResLayerNet(nn.Module):
+    """Four stages of convolution, batch normalization, `ResLayer` and pooling; `forward` returns probabilities."""
+
+    def __init__(self, *, classes: int = 2, normalization: Normalization = Normalization.IMAGENET) -> None:
+        super().__init__()
+        self.prologue = Prologue(normalization)
+        self.stages = nn.Sequential(
+            *(_stage(narrow, wide) for narrow, wide in zip((3, *WIDTHS), WIDTHS, strict=False)),
+        )
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTHS[-1], 1 if classes == 2 else classes)
+        )
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        """uint8 (b, h, w, 3) to probabilities (b, classes)."""
+        return (probabilities(self.logits(image)),)
+
+    def logits(self, image: Tensor) -> Tensor:
+        """uint8 (b, h, w, 3) to logits (b, 1) or (b, classes)."""
+        out: Tensor = self.head(self.stages(self.prologue(image)))
+        return out.float()
+
+
+def _stage(narrow: int, wide: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(narrow, wide, 3, padding=1, bias=False),
+        nn.BatchNorm2d(wide),
+        nn.ReLU(),
+        ResLayer(wide),
+        nn.BatchNorm2d(wide),
+        nn.MaxPool2d(2),
+    )

@@ -1,0 +1,1 @@
+"""Runs checkpoints in eager PyTorch, as the baseline of a benchmark."""

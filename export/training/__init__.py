@@ -1,0 +1,1 @@
+"""Trains networks: data loading, augmentation, losses, the loop and its history."""

@@ -1,0 +1,141 @@
+"""Random changes of a training crop. Each function takes its own random generator, so a crop can be made again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mien.runtime.values import FloatArray, Image
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How far training crops stray from what is measured.
+
+    shift, zoom: standard deviations, of the face's side and of the logarithm of its size. roll: in radians.
+    occluded, masked, degraded, mirrored: shares of the crops that are partly covered; wear a mask; are blurred,
+    noisy or compressed; are mirrored.
+    """
+
+    shift: float
+    zoom: float
+    roll: float
+    occluded: float
+    masked: float
+    degraded: float
+    mirrored: float
+
+
+STRONG = Strength(shift=0.05, zoom=0.1, roll=0.3, occluded=0.3, masked=0.15, degraded=1.0, mirrored=0.5)
+"""What a detector and a camera may do to a face."""
+LIGHT_AUGMENTATION = Strength(shift=0.03, zoom=0.06, roll=0.12, occluded=0.1, masked=0.1, degraded=0.4, mirrored=0.0)
+"""Near to what a tracker sees, for the last epochs (as YOLOX ends without mosaics, Ge et al. 2021).
+
+Nothing is mirrored: labels carry their set's pixel convention, and mirroring turns its offset round, so that a network
+learns the mean of both. After STRONG alone it stood 0.6 px (300-W) and 1.2 px (ytf) left of the labels.
+"""
+
+
+def jitter_bounds(bounds: FloatArray, rng: np.random.Generator, strength: Strength) -> FloatArray:
+    """Shift and scale landmark bounds (4,) as a detector or a tracker would miss them."""
+    x0, y0, x1, y1 = bounds
+    side = max(x1 - x0, y1 - y0)
+    centre = np.array([x0 + x1, y0 + y1]) / 2 + rng.normal(0, strength.shift, 2) * side
+    half = np.array([x1 - x0, y1 - y0]) / 2 * np.exp(np.clip(rng.normal(0, strength.zoom), -0.25, 0.3))
+    return np.concatenate([centre - half, centre + half])
+
+
+def random_roll(rng: np.random.Generator, strength: Strength) -> float:
+    """In-plane rotation in radians: mostly small, in a fifth of the cases wider, never beyond 60°."""
+    spread = strength.roll if rng.random() < 0.8 else 2.3 * strength.roll
+    return float(np.clip(rng.normal(0, spread), -1.05, 1.05))
+
+
+def colour(pixels: Image, rng: np.random.Generator) -> Image:
+    """Brightness, contrast, gamma, white balance, saturation; sometimes grey."""
+    x = pixels.astype(np.float32) / 255
+    if rng.random() < 0.15:
+        x[:] = cv2.cvtColor(x, cv2.COLOR_BGR2GRAY)[..., None]
+    elif rng.random() < 0.6:
+        grey = x.mean(axis=2, keepdims=True)
+        x = grey + (x - grey) * rng.uniform(0.5, 1.5)
+        x *= rng.uniform(0.88, 1.12, 3).astype(np.float32)
+    if rng.random() < 0.7:
+        x = (x - 0.5) * rng.uniform(0.6, 1.4) + 0.5 + rng.uniform(-0.2, 0.2)
+    if rng.random() < 0.3:
+        x = np.clip(x, 0, 1) ** rng.uniform(0.6, 1.7)
+    return np.asarray(np.clip(x * 255, 0, 255), dtype=np.uint8)
+
+
+def degrade(pixels: Image, rng: np.random.Generator) -> Image:
+    """What cameras do: lost resolution, blur, motion, noise, JPEG."""
+    height, width = pixels.shape[:2]
+    kind = rng.random()
+    if kind < 0.15:
+        factor = rng.uniform(0.25, 0.7)
+        small = cv2.resize(
+            pixels, (max(8, int(width * factor)), max(8, int(height * factor))), interpolation=cv2.INTER_AREA
+        )
+        pixels = np.asarray(cv2.resize(small, (width, height)), dtype=np.uint8)
+    elif kind < 0.25:
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.5, 1.8)), dtype=np.uint8)
+    elif kind < 0.33:
+        pixels = _motion_blur(pixels, rng)
+    if rng.random() < 0.15:
+        noise = rng.normal(0, rng.uniform(2, 14), pixels.shape)
+        pixels = np.asarray(np.clip(pixels + noise, 0, 255), dtype=np.uint8)
+    if rng.random() < 0.15:
+        _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))])
+        pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return pixels
+
+
+def _motion_blur(pixels: Image, rng: np.random.Generator) -> Image:
+    length = int(rng.integers(3, 9))
+    angle = rng.uniform(0, np.pi)
+    kernel = np.zeros((9, 9), dtype=np.float32)
+    reach = (np.array([np.cos(angle), np.sin(angle)]) * length / 2).round().astype(int)
+    cv2.line(kernel, (4 - int(reach[0]), 4 - int(reach[1])), (4 + int(reach[0]), 4 + int(reach[1])), 1.0)
+    return np.asarray(cv2.filter2D(pixels, -1, kernel / max(float(kernel.sum()), 1.0)), dtype=np.uint8)
+
+
+def occlude(pixels: Image, rng: np.random.Generator, *, share: float = 0.35) -> Image:
+    """Cover up to `share` of each side by a rectangle of one colour or of noise (random erasing, Zhong et al. 2020)."""
+    size = pixels.shape[0]
+    covered = pixels.copy()
+    for _ in range(int(rng.integers(1, 3))):
+        h, w = (rng.uniform(0.1, share, 2) * size).astype(int)
+        y, x = int(rng.integers(0, size - h)), int(rng.integers(0, size - w))
+        if rng.random() < 0.5:
+            covered[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+        else:
+            covered[y : y + h, x : x + w] = rng.integers(0, 256, (h, w, 3))
+    return covered
+
+
+MASK_COLOURS = ((250, 245, 240), (235, 215, 180), (200, 170, 110), (40, 40, 40), (200, 200, 205), (190, 160, 230))
+
+
+def wear_mask(image: Image, outline: FloatArray, rng: np.random.Generator) -> Image:
+    """Draw a mask over what `outline` (j, 2) px encloses, on a copy: one colour, shaded, with straps and folds."""
+    covered = image.copy()
+    points = outline + rng.normal(0, 0.02, outline.shape) * np.ptp(outline[:, 0])
+    points[-1, 1] += rng.uniform(-0.1, 0.15) * np.ptp(outline[:, 1])
+    polygon = points.round().astype(np.int32)
+    base = rng.integers(0, 256, 3) if rng.random() < 0.4 else MASK_COLOURS[int(rng.integers(len(MASK_COLOURS)))]
+    colour_at = np.asarray(base, dtype=np.float64)
+    cv2.fillPoly(covered, [polygon], tuple(int(v) for v in colour_at), cv2.LINE_AA)
+    (x0, y0), (x1, y1) = polygon.min(axis=0), polygon.max(axis=0)
+    for y in np.linspace(y0, y1, int(rng.integers(2, 6)))[1:-1]:
+        shade = tuple(int(v) for v in np.clip(colour_at - rng.uniform(10, 50), 0, 255))
+        cv2.line(
+            covered, (int(x0 + 0.2 * (x1 - x0)), int(y)), (int(x1 - 0.2 * (x1 - x0)), int(y)), shade, 1, cv2.LINE_AA
+        )
+    # The mask is lit as the face is: keep a part of the light and shade that it covers.
+    light = image.mean(axis=2, keepdims=True) / max(float(image.mean()), 1.0)
+    inside = np.zeros(image.shape[:2], dtype=np.uint8)
+    cv2.fillPoly(inside, [polygon], 1)
+    lit = np.clip(covered * (0.5 + 0.5 * np.clip(light, 0.3, 1.5)), 0, 255).astype(np.uint8)
+    return np.where(inside[..., None] > 0, lit, covered)

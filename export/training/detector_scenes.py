@@ -1,0 +1,191 @@
+"""Training pictures of the detector, composed from boxed pictures so that faces of all sizes occur."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mien.bench.data.face_boxes import FaceTable
+from mien.export.networks.detector_net import LEVELS
+from mien.export.training.augmentation import colour, degrade, occlude, wear_mask
+from mien.runtime.images import read_image
+from mien.runtime.values import FloatArray, Image
+from mien.runtime.vision.geometry import transform_points
+
+MIN_SIDE_PX = 7.0
+"""Smaller faces are neither asked for nor punished."""
+SIZE_RANGES = ((0.0, 44.0), (28.0, 112.0), (80.0, np.inf))
+"""Sides of the faces, in px, that each level answers for. They overlap: near a border both levels learn."""
+MASKED_SHARE = 0.35
+"""Share of the landmarked faces that are given a mask: few of them wear one."""
+RADIUS = 1.1
+"""Cells whose centre lies within so many strides of a face's centre answer for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """pixels: (size, size, 3). boxes: (k, 4) xyxy px. ignored: (j, 4), faces too small or too much cut."""
+
+    pixels: Image
+    boxes: FloatArray
+    ignored: FloatArray
+
+
+class DetectorScenes(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Scenes with their targets: image (size, size, 3) uint8, boxes (n, 4) and labels (n,) for each of n cells.
+
+    Labels: 1 a face, 0 none, -1 not counted. The same seed, epoch and index give the same scene.
+    """
+
+    def __init__(self, tables: Sequence[FaceTable], *, size: int, length: int, seed: int) -> None:
+        self.size = size
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+        self.table = FaceTable.concat(list(tables))
+        self.images = [read_image(f) for f in self.table.files]
+        self.weights = np.concatenate([_weights(t) for t in tables])
+        self.weights /= self.weights.sum()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        scene = self.scene(rng)
+        boxes, labels = assign(scene, self.size)
+        return torch.from_numpy(scene.pixels), torch.from_numpy(boxes), torch.from_numpy(labels)
+
+    def scene(self, rng: np.random.Generator) -> Scene:
+        """Compose one scene: a picture alone, or 2×2 or 3×3 of them."""
+        canvas = np.full((self.size, self.size, 3), int(rng.integers(0, 256)) if rng.random() < 0.5 else 0, np.uint8)
+        boxes: list[FloatArray] = [np.empty((0, 4))]
+        ignored: list[FloatArray] = [np.empty((0, 4))]
+        for x0, y0, x1, y1 in _layout(self.size, rng):
+            tile = self._tile(x1 - x0, y1 - y0, rng)
+            canvas[y0:y1, x0:x1] = tile.pixels
+            offset = np.array([x0, y0, x0, y0])
+            boxes.append(tile.boxes + offset)
+            ignored.append(tile.ignored + offset)
+        pixels = degrade(colour(canvas, rng), rng)
+        if rng.random() < 0.2:
+            pixels = occlude(pixels, rng, share=0.15)
+        return Scene(pixels, np.concatenate(boxes), np.concatenate(ignored))
+
+    def _tile(self, width: int, height: int, rng: np.random.Generator) -> Scene:
+        index = int(rng.choice(len(self.images), p=self.weights))
+        image, boxes = self.images[index], self.table.boxes[index]
+        if len(self.table.lower_faces[index]) and rng.random() < MASKED_SHARE:
+            image = wear_mask(image, self.table.lower_faces[index], rng)
+        matrix = _placement(image, boxes, width, height, rng)
+        zoom = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+        if zoom < 0.5:  # blur first, or the reduced picture would alias
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / zoom), dtype=np.uint8)
+        fill = tuple(int(v) for v in rng.integers(0, 256, 3))
+        pixels = np.asarray(cv2.warpAffine(image, matrix, (width, height), borderValue=fill), dtype=np.uint8)
+        return _visible(pixels, _moved(boxes, matrix), width, height)
+
+
+def _weights(table: FaceTable) -> FloatArray:
+    """How often each picture (n,) of a folder is taken: folders count alike, face-free ones a quarter.
+
+    Within a folder crowded pictures are taken more often: they teach most.
+    """
+    counts = np.array([len(b) for b in table.boxes])
+    weights = 1.0 + np.sqrt(counts)
+    return weights / weights.sum() * (1.0 if counts.any() else 0.25)
+
+
+def _layout(size: int, rng: np.random.Generator) -> list[tuple[int, int, int, int]]:
+    kind = rng.random()
+    if kind < 0.45:
+        return [(0, 0, size, size)]
+    parts = 2 if kind < 0.85 else 3
+    if parts == 2:
+        cuts = [[0, int(rng.uniform(0.3, 0.7) * size), size] for _ in range(2)]
+    else:
+        cuts = [[0, size // 3, 2 * size // 3, size] for _ in range(2)]
+    return [(cuts[0][i], cuts[1][j], cuts[0][i + 1], cuts[1][j + 1]) for i in range(parts) for j in range(parts)]
+
+
+def _placement(image: Image, boxes: FloatArray, width: int, height: int, rng: np.random.Generator) -> FloatArray:
+    """Affine map (2, 3) of a picture into a tile: a face gets a random size and place, or the whole is fitted."""
+    image_h, image_w = image.shape[:2]
+    short = min(width, height)
+    if len(boxes) and rng.random() < 0.75:
+        box = boxes[int(rng.integers(len(boxes)))]
+        side = max(box[2] - box[0], box[3] - box[1])
+        wanted = float(np.exp(rng.uniform(np.log(9.0), np.log(0.95 * short))))
+        cover = 0.6 * min(width / image_w, height / image_h)  # much less would leave the tile empty
+        zoom = float(np.clip(wanted / side, cover, max(3.0, cover)))
+        anchor = (box[:2] + box[2:]) / 2
+        margin = min(0.5, 0.5 * zoom * side / short)
+        target = np.array([width, height]) * rng.uniform(margin, 1 - margin, 2)
+    else:
+        zoom = min(width / image_w, height / image_h) * rng.uniform(0.75, 1.8)
+        anchor = np.array([image_w, image_h]) * rng.uniform(0.35, 0.65, 2)
+        target = np.array([width, height]) / 2
+    angle = float(np.clip(rng.normal(0, 0.12), -0.5, 0.5)) if rng.random() < 0.5 else 0.0
+    flip = -1.0 if rng.random() < 0.5 else 1.0
+    linear = zoom * np.array([[flip * np.cos(angle), -np.sin(angle)], [flip * np.sin(angle), np.cos(angle)]])
+    return np.concatenate([linear, (target - linear @ anchor)[:, None]], axis=1)
+
+
+def _moved(boxes: FloatArray, matrix: FloatArray) -> FloatArray:
+    """Boxes after an affine map: centres moved, sides scaled (a face turned by little keeps its box's shape)."""
+    zoom = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    centres = transform_points((boxes[:, :2] + boxes[:, 2:]) / 2, matrix)
+    half = zoom * (boxes[:, 2:] - boxes[:, :2]) / 2
+    return np.concatenate([centres - half, centres + half], axis=1)
+
+
+def _visible(pixels: Image, boxes: FloatArray, width: int, height: int) -> Scene:
+    limit = np.array([width, height, width, height])
+    inside = np.clip(boxes, 0, limit)
+    sides = inside[:, 2:] - inside[:, :2]
+    share = sides.prod(axis=1) / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
+    wanted = (share >= 0.55) & (sides.max(axis=1, initial=0) >= MIN_SIDE_PX)
+    doubtful = ~wanted & (share > 0.05)
+    return Scene(pixels, inside[wanted], inside[doubtful])
+
+
+def cells(size: int) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """Centres (n, 2) in px, strides (n,) and level numbers (n,) of all cells of a square input, finest level first."""
+    centres, strides, levels = [], [], []
+    for number, stride in enumerate(LEVELS):
+        line = (np.arange(size // stride) + 0.5) * stride
+        grid_y, grid_x = np.meshgrid(line, line, indexing="ij")
+        centres.append(np.stack([grid_x.ravel(), grid_y.ravel()], axis=1))
+        strides.append(np.full(grid_x.size, float(stride)))
+        levels.append(np.full(grid_x.size, number))
+    return np.concatenate(centres), np.concatenate(strides), np.concatenate(levels)
+
+
+def assign(scene: Scene, size: int) -> tuple[FloatArray, FloatArray]:
+    """Targets of each cell: boxes (n, 4) float32, and labels (n,): 1 a face, 0 none, -1 not counted.
+
+    A face falls to the cells near its centre on the levels made for its size; of two faces the smaller one wins.
+    """
+    centres, strides, levels = cells(size)
+    boxes = np.zeros((len(centres), 4), dtype=np.float32)
+    labels = np.zeros(len(centres), dtype=np.float32)
+    for box in scene.ignored:
+        labels[((centres >= box[:2]) & (centres <= box[2:])).all(axis=1)] = -1
+    ranges = np.array(SIZE_RANGES)
+    for box in sorted(scene.boxes, key=lambda b: -float((b[2:] - b[:2]).prod())):
+        side = float((box[2:] - box[:2]).max())
+        fitting = ((side >= ranges[:, 0]) & (side < ranges[:, 1]))[levels]
+        near = (np.abs(centres - (box[:2] + box[2:]) / 2) <= RADIUS * strides[:, None]).all(axis=1)
+        inside = ((centres >= box[:2]) & (centres <= box[2:])).all(axis=1)
+        boxes[fitting & near] = box
+        labels[fitting & near] = 1
+        # Other cells on the face may see it too: leave them in peace unless they are far from its centre.
+        labels[~fitting & near & inside & (labels == 0)] = -1
+    return boxes, labels

@@ -1,0 +1,118 @@
+"""A `Runner` over ONNX Runtime: the provider that was asked for, or an error."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+from mien.runtime.backends.ort.io_binding import BoundCalls
+from mien.runtime.backends.ort.onnx_session import gpu_failures_told, open_session, read_spec
+from mien.runtime.errors import InputError, ModelError
+from mien.runtime.models.runner import DEFAULT_THREADS, Provider, as_choice
+from mien.runtime.models.spec import ModelSpec, Precision, precision_of
+from mien.runtime.values import FloatArray, Image
+
+INPUT = "image"
+
+
+class OnnxRunner:
+    """A model file in an ONNX Runtime session.
+
+    threads: for one operator, 0 for all cores. Safe to call from several threads at once; on a GPU they take turns.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        provider: Provider | str = Provider.CPU,
+        threads: int = DEFAULT_THREADS,
+        io_binding: bool = True,
+        cuda_graph: bool = True,
+    ) -> None:
+        """Load a model. On CUDA, `io_binding` keeps buffers on the GPU and `cuda_graph` replays captured calls.
+
+        Raises:
+            ModelError: missing, no ONNX file, or without mien's metadata.
+            ProviderError: `provider` is not what would really run.
+            InputError: no such provider.
+        """
+        path, provider = Path(path), as_choice(Provider, provider)
+        opened = open_session(path, provider=provider, threads=threads, cuda_graph=cuda_graph and io_binding)
+        self._session: Any = opened.session
+        self._provider = opened.provider
+        self._spec = read_spec(opened.session, origin=str(path))
+        names = tuple(output.name for output in opened.session.get_outputs())
+        if names != self._spec.outputs:
+            raise ModelError(f"{path}: its outputs are {names}, its spec says {self._spec.outputs}; export it again")
+        self._precision = precision_of(self._spec, origin=str(path))
+        bound = io_binding and opened.provider is Provider.CUDA
+        self._bound = BoundCalls(opened.session, device="cuda", cuda_graph=opened.cuda_graph) if bound else None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model says of itself."""
+        return self._spec
+
+    @property
+    def session(self) -> Any:
+        """ONNX Runtime's session, for those who measure what this class adds to its plain call.
+
+        None once closed, and where calls go through buffers on the GPU, which a plain call does not.
+        """
+        return None if self._bound is not None else self._session
+
+    @property
+    def provider(self) -> str:
+        """What really runs it."""
+        return self._provider.value
+
+    @property
+    def precision(self) -> Precision:
+        """In what numbers it computes."""
+        return self._precision
+
+    def __call__(self, batch: Image) -> dict[str, FloatArray]:
+        """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`.
+
+        Raises:
+            InputError: a batch of another shape or dtype, or the runner is closed.
+            ProviderError: the GPU fails.
+        """
+        session, bound = self._session, self._bound  # another thread may close the runner meanwhile
+        if session is None:
+            raise InputError("the runner is closed")
+        check_batch(batch)
+        try:
+            with gpu_failures_told(self._provider, doing=f"while {self._spec.task.value} ran"):
+                values = session.run(None, {INPUT: batch}) if bound is None else bound(INPUT, batch)
+        except InvalidArgument as error:
+            height, width = self._spec.input_size
+            raise InputError(f"wanted crops of {height} × {width}, found a batch {batch.shape}") from error
+        return dict(zip(self._spec.outputs, values, strict=True))
+
+    def close(self) -> None:
+        """Release the session."""
+        self._session = None
+        self._bound = None
+
+    def __enter__(self) -> OnnxRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def check_batch(batch: object) -> None:
+    """Raise InputError unless `batch` is (b, h, w, 3) uint8."""
+    if not isinstance(batch, np.ndarray):
+        raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {type(batch).__name__}")
+    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+        raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")

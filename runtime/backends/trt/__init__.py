@@ -1,0 +1,1 @@
+"""TensorRT: builds, caches and runs engines on the device."""

@@ -1,0 +1,207 @@
+"""A `Runner` over a TensorRT engine: pinned buffers and a captured CUDA graph for each shape of input."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from mien.runtime.backends.ort.onnx_runner import check_batch
+from mien.runtime.backends.trt.cache import Engine, open_engine
+from mien.runtime.backends.trt.device import Accelerator, find_accelerator
+from mien.runtime.backends.trt.engine_builder import Progress
+from mien.runtime.errors import InputError, ProviderError
+from mien.runtime.models.input_shapes import INPUT, Profile
+from mien.runtime.models.runner import Provider
+from mien.runtime.models.spec import ModelSpec, Precision, precision_of
+from mien.runtime.values import FloatArray, Image
+
+log = logging.getLogger("mien")
+
+MAX_SHAPES = 16
+"""So many input shapes keep buffers, a context and a graph; the one that was not used for longest gives way."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    """Memory of an input or output: pinned, on the GPU, and the pinned one as an array."""
+
+    host: Any
+    device: Any
+    array: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """All that a call of one input shape needs. image, outputs: pinned memory as arrays; held: what must outlive it."""
+
+    image: Image
+    outputs: dict[str, FloatArray]
+    run: Callable[[], None]
+    held: tuple[Any, ...]
+
+
+class EngineRunner:
+    """A model file as a TensorRT engine on the first GPU.
+
+    The engine is loaded from the cache or built. Batches beyond its largest are run in parts, those below its smallest
+    are filled up. Safe to call from several threads, which take turns.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        accelerator: Accelerator | None = None,
+        profile: Profile | None = None,
+        folder: Path | None = None,
+        build: bool = True,
+        cuda_graph: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
+        """Load a model. For the options see `open_engine`; cuda_graph: replay captured calls.
+
+        Raises:
+            ModelError: no model file of mien, or one that TensorRT cannot read.
+            ProviderError: no TensorRT, no GPU, or the engine cannot be built.
+        """
+        self._accelerator = accelerator or find_accelerator()
+        self._engine: Engine | None = open_engine(
+            path, self._accelerator, profile=profile, folder=folder, build=build, progress=progress
+        )
+        self._spec = self._engine.spec
+        self._profile = self._engine.profile
+        self._layer_types = self._engine.types
+        self._precision = precision_of(self._spec, origin=str(path))
+        self._cuda_graph = cuda_graph
+        self._stream = self._accelerator.device.create_stream()
+        self._slots: OrderedDict[tuple[int, ...], _Slot] = OrderedDict()
+        self._lock = threading.Lock()
+        self._entered = threading.local()
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model says of itself."""
+        return self._spec
+
+    @property
+    def provider(self) -> str:
+        """What really runs it."""
+        return Provider.TENSORRT.value
+
+    @property
+    def precision(self) -> Precision:
+        """In what numbers it computes."""
+        return self._precision
+
+    @property
+    def layer_types(self) -> Mapping[str, int]:
+        """How many of the engine's heavy layers give what type, by TensorRT's names such as ``HALF``."""
+        return self._layer_types
+
+    def __call__(self, batch: Image) -> dict[str, FloatArray]:
+        """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
+        check_batch(batch)
+        most = self._profile.largest[0]
+        parts = [batch[i : i + most] for i in range(0, max(1, len(batch)), most)]
+        with self._lock:
+            if self._engine is None:  # another thread may have closed it meanwhile
+                raise InputError("the runner is closed")
+            if not hasattr(self._entered, "device"):  # CUDA has a current device a thread
+                self._accelerator.device.set_current()
+                self._entered.device = True
+            found = [self._run(self._engine, part) for part in parts]
+        return found[0] if len(found) == 1 else {n: np.concatenate([f[n] for f in found]) for n in found[0]}
+
+    def _run(self, engine: Engine, batch: Image) -> dict[str, FloatArray]:
+        count = len(batch)
+        if 0 < count < (smallest := self._profile.smallest[0]):
+            batch = np.pad(batch, ((0, smallest - count), (0, 0), (0, 0), (0, 0)), mode="edge")
+        if not self._profile.takes(batch.shape):
+            raise InputError(
+                f"the engine takes batches of {self._profile}, found {batch.shape}; see mien engine --help"
+            )
+        try:
+            slot = self._slots.get(batch.shape)
+            if slot is None:
+                slot = self._make_slot(engine, batch.shape)
+                self._slots[batch.shape] = slot
+                if len(self._slots) > MAX_SHAPES:
+                    self._slots.popitem(last=False)
+            self._slots.move_to_end(batch.shape)
+            np.copyto(slot.image, batch)
+            slot.run()
+            self._stream.sync()
+        except self._accelerator.errors as error:
+            raise ProviderError(f"CUDA failed while {self._spec.task.value} ran ({error})") from error
+        # The buffers are written again by the next call.
+        return {name: slot.outputs[name][:count].copy() for name in self._spec.outputs}
+
+    def _make_slot(self, engine: Engine, shape: tuple[int, ...]) -> _Slot:
+        """A context of its own for each shape: a captured graph is only valid while its context stays as it is."""
+        context = engine.engine.create_execution_context()
+        if context is None or not context.set_input_shape(INPUT, shape) or context.infer_shapes():
+            raise ProviderError(f"TensorRT does not run batches of {shape}: memory may be short")
+        names = [engine.engine.get_tensor_name(i) for i in range(engine.engine.num_io_tensors)]
+        buffers = {name: self._buffer(engine, context, name) for name in names}
+        image = buffers.pop(INPUT)
+        stream = self._stream
+
+        def enqueue() -> None:
+            image.host.copy_to(image.device, stream=stream)
+            if not context.execute_async_v3(stream_handle=int(stream.handle)):
+                raise ProviderError(f"TensorRT could not run {self._spec.task.value}; see the log (--verbose)")
+            for output in buffers.values():
+                output.device.copy_to(output.host, stream=stream)
+
+        run = enqueue
+        if self._cuda_graph:
+            enqueue()  # TensorRT settles a shape in its first call, which must not be captured
+            stream.sync()
+            run = partial(self._capture(enqueue).launch, stream)
+        # What a captured graph works on must be held: the context and the buffers.
+        return _Slot(image.array, {name: b.array for name, b in buffers.items()}, run, (context, image, buffers))
+
+    def _buffer(self, engine: Engine, context: Any, name: str) -> _Buffer:
+        """Memory for an input or output at both ends, made known to the context."""
+        dtype = np.dtype(self._accelerator.tensorrt.nptype(engine.engine.get_tensor_dtype(name)))
+        shape = tuple(context.get_tensor_shape(name))
+        size = int(np.prod(shape)) * dtype.itemsize
+        host = self._accelerator.pinned.allocate(size)
+        device = self._accelerator.device.allocate(size, stream=self._stream)
+        context.set_tensor_address(name, int(device.handle))
+        memory = memoryview((ctypes.c_uint8 * size).from_address(int(host.handle)))
+        return _Buffer(host, device, np.frombuffer(memory, dtype=dtype).reshape(shape))
+
+    def _capture(self, enqueue: Callable[[], None]) -> Any:
+        builder = self._stream.create_graph_builder()
+        try:
+            builder.begin_building("thread_local")
+            enqueue()
+            builder.end_building()
+            return builder.complete()
+        finally:
+            builder.close()  # a capture that failed would leave the stream unusable
+
+    def close(self) -> None:
+        """Give back the engine and its memory."""
+        with self._lock:
+            self._slots.clear()
+            self._engine = None
+
+    def __enter__(self) -> EngineRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

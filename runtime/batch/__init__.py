@@ -1,0 +1,1 @@
+"""Processes many pictures: in threads on this machine, or in shards on a Ray cluster."""

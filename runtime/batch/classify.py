@@ -1,0 +1,45 @@
+"""Classifiers of whole pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mien.runtime.batch.parallel import Progress, counter, look_at_each
+from mien.runtime.errors import ModelError
+from mien.runtime.faces.classifier import class_probabilities
+from mien.runtime.images import expand, read_image
+from mien.runtime.models.runner import Runner
+from mien.runtime.models.spec import Task
+from mien.runtime.output.rows import RowFile
+from mien.runtime.values import FloatArray
+
+
+def classify_pictures(
+    runner: Runner, inputs: Sequence[Path], *, json_target: str, workers: int = 1, progress: Progress | None = None
+) -> list[str]:
+    """Write a row {"image", "class", "classes": {name: probability}} a picture; returns what failed, a line each.
+
+    workers: pictures at once.
+
+    Raises:
+        ModelError: not a classifier.
+    """
+    if runner.spec.task is not Task.CLASSIFY:
+        raise ModelError(f"wanted a classifier, found a model for {runner.spec.task.value}")
+    rows = RowFile(json_target)
+    failures: list[str] = []
+    paths = list(expand(inputs, failures))
+
+    def look(path: Path) -> FloatArray:
+        return class_probabilities(runner, read_image(path))
+
+    def write(path: Path, probabilities: FloatArray) -> bool:
+        classes = {name: round(p, 5) for name, p in zip(runner.spec.classes, probabilities.tolist(), strict=True)}
+        return rows.write({"image": str(path), "class": max(classes, key=lambda n: classes[n]), "classes": classes})
+
+    try:
+        look_at_each(paths, look, write, workers=workers, failed=failures.append, tick=counter(len(paths), progress))
+    finally:
+        rows.close()
+    return failures

@@ -1,0 +1,90 @@
+"""The models of a pipeline as bytes, for processes on other machines to open."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.runtime.errors import InputError
+from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.models.bundle import read_bundle, unpacked_models
+from mien.runtime.models.runner import Provider
+from mien.runtime.models.shipped import shipped_model
+from mien.runtime.models.spec import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a picture's row depends on. max_side: the detector's, px.
+
+    models: files' contents: ``landmarks``, ``detector`` and, if age and gender are wanted, ``age_gender``.
+    """
+
+    models: Mapping[str, bytes]
+    provider: Provider
+    max_side: int
+
+
+def make_recipe(
+    *,
+    model: Path | None = None,
+    detector: Path | None = None,
+    age_gender: Path | None = None,
+    bundle: Path | None = None,
+    precision: Precision = Precision.FP32,
+    attributes: bool = True,
+    provider: Provider = Provider.AUTO,
+    max_side: int,
+) -> Recipe:
+    """Read the models that `Pipeline.load` would open, once it did open them. `Provider.AUTO` is the CPU here.
+
+    Raises:
+        InputError, ModelError: as of `Pipeline.load`, and for a checkpoint.
+    """
+    if (
+        checkpoint := next((p for p in (model, age_gender) if p is not None and p.suffix.lower() == ".pt"), None)
+    ) is not None:
+        raise InputError(f"--ray wants model files; first: mien export {checkpoint} -o {checkpoint.stem}.onnx")
+    Pipeline.load(
+        model=model,
+        detector=detector,
+        age_gender=age_gender,
+        bundle=bundle,
+        precision=precision,
+        provider=Provider.CPU,
+        threads=1,
+        max_side=max_side,
+    ).close()
+    if bundle is not None:
+        with unpacked_models(read_bundle(bundle), precision) as files:
+            models = {name: path.read_bytes() for name, path in files.items()}
+    else:
+        given = {"landmarks": model, "detector": detector, "age_gender": age_gender}
+        models = {name: (path or shipped_model(name)).read_bytes() for name, path in given.items()}
+    if not attributes and age_gender is None:
+        models.pop("age_gender", None)
+    return Recipe(models, Provider.CPU if provider is Provider.AUTO else provider, max_side)
+
+
+def open_recipe(recipe: Recipe) -> Pipeline:
+    """Open a recipe's models, each on one thread.
+
+    Raises:
+        ProviderError: this machine has not what the recipe wants.
+    """
+    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+        paths = {}
+        for name, content in recipe.models.items():
+            paths[name] = Path(folder) / f"{name}.onnx"
+            paths[name].write_bytes(content)
+        return Pipeline.load(
+            model=paths["landmarks"],
+            detector=paths["detector"],
+            age_gender=paths.get("age_gender"),
+            attributes="age_gender" in paths,
+            provider=recipe.provider,
+            threads=1,
+            max_side=recipe.max_side,
+        )

@@ -1,0 +1,130 @@
+"""Ray, imported here and nowhere else: a cluster, and shards done by Ray Data's actors, each with its own pipeline.
+
+Call `settle_ray` before this is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import socket
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, cast
+
+import ray
+import ray.data
+from ray.exceptions import RayError, RayTaskError
+
+from mien.runtime.batch.parallel import usable_cores
+from mien.runtime.batch.shard_worker import Job, Outcome, Shard, ShardWorker
+from mien.runtime.errors import InputError, ProcessFailed, ProviderError
+from mien.runtime.models.runner import Provider
+
+
+def do_on_ray(job: Job, shards: Sequence[Shard], *, address: str, actors: int) -> Generator[Outcome, None, None]:
+    """Do shards on a cluster, in any order; one whose process or machine is lost is done again by another.
+
+    address: ``local`` starts a cluster here that ends with the generator; ``auto`` or HOST:PORT is a running one.
+    actors: processes, each of one CPU and, unless the models run on that, one GPU; 0: as many as the cluster has.
+
+    Raises:
+        InputError: no cluster there.
+        ProviderError: the cluster has no GPU, or no CPU, to give.
+        ProcessFailed: Ray gave up.
+    """
+    try:
+        with _cluster(address, cpus=actors or usable_cores()):
+            yield from _do(job, shards, actors=actors or _whole_cluster(job.recipe.provider))
+    except RayTaskError:
+        raise  # a fault of mien's own, and what a process said of it
+    except RayError as error:
+        last = str(error).strip().rpartition("\n")[2]
+        raise ProcessFailed(f"Ray gave up ({last}); the same command goes on with what is left") from error
+
+
+@contextlib.contextmanager
+def _cluster(address: str, *, cpus: int) -> Iterator[None]:
+    _check_address(address)
+    local: dict[str, Any] = {"num_cpus": cpus, "include_dashboard": False} if address == "local" else {}
+    try:
+        with _no_stderr():
+            ray.init(address, logging_level=logging.CRITICAL, log_to_driver=False, **local)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise _no_cluster(address, str(error).strip().partition("\n")[0]) from error
+    # Ray prints its notices on standard output, which is for results; lost processes are told by the outcomes.
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):  # noqa: PTH123 - a device
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Find out what Ray would find out after two minutes, or not say."""
+    if address.startswith("ray://"):
+        raise InputError(
+            f"Ray Data does not work through {address}; run this on a machine of the cluster, with --ray auto"
+        )
+    host, colon, port = address.rpartition(":")
+    if colon:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except (OSError, ValueError, OverflowError) as error:
+            raise _no_cluster(address, str(error)) from error
+
+
+def _no_cluster(address: str, why: str) -> InputError:
+    return InputError(f"no Ray cluster at {address} ({why}); start one with ray start --head, or use --ray local")
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Keep from the screen what Ray's C++ part says there while it starts; errors come as exceptions."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:  # noqa: PTH123 - a device
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _whole_cluster(provider: Provider) -> int:
+    kind = "CPU" if provider is Provider.CPU else "GPU"
+    count = int(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call]
+    if not count:
+        raise ProviderError(f"the Ray cluster has no {kind}; if it adds them on demand, say how many with --threads")
+    return count
+
+
+def _do(job: Job, shards: Sequence[Shard], *, actors: int) -> Iterator[Outcome]:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = -1  # a shard takes as long as it takes
+    most = min(actors, len(shards))
+    todo = ray.data.from_items([{"shard": pickle.dumps(s)} for s in shards], override_num_blocks=len(shards))
+    done = todo.map(
+        cast(Any, Actor),  # a class is welcome there, its annotation knows functions only
+        fn_constructor_args=[job],
+        num_cpus=1,
+        num_gpus=None if job.recipe.provider is Provider.CPU else 1,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=1
+        ),
+    )
+    for row in done.iter_rows():
+        yield pickle.loads(row["outcome"])
+
+
+class Actor:
+    """A process of the cluster that does shards."""
+
+    def __init__(self, job: Job) -> None:
+        self._worker = ShardWorker(job)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Do a shard."""
+        return {"outcome": pickle.dumps(self._worker(pickle.loads(row["shard"])))}

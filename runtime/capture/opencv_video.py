@@ -1,0 +1,286 @@
+"""Frames by OpenCV: video files, network streams, GStreamer pipelines."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError  # the built-in one only from Python 3.11
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mien.runtime.capture.sources import NOMINAL_FPS, Clock, OpenedSource, RawFrame, SourceInfo, SourceOptions
+from mien.runtime.errors import InputError
+from mien.runtime.values import Image
+
+logger = logging.getLogger("mien")
+
+_ONE_DECODER = [cv2.CAP_PROP_N_THREADS, 1] if hasattr(cv2, "CAP_PROP_N_THREADS") else []  # not before OpenCV 4.7
+"""Several threads decode several frames at once: a stream is then late by as many, and inference has fewer cores."""
+
+MAX_BROKEN_FRAMES = 30
+"""So many undecodable frames in succession, and a live source counts as lost (a USB camera has one now and then)."""
+MAX_STAMP_AGE_NS = 1_000_000_000
+
+
+class VideoSource:
+    """Frames of an open `cv2.VideoCapture`.
+
+    clock: a live source is stamped by it when a frame has arrived, before it is decoded; without one the frames
+    carry the file's own timestamps. kernel_stamps: the driver's own timestamps are on that same clock (V4L2).
+
+    Raises:
+        InputError: not one frame can be read.
+    """
+
+    def __init__(
+        self,
+        video: cv2.VideoCapture,
+        name: str,
+        *,
+        clock: Clock | None = None,
+        fps: float | None = None,
+        kernel_stamps: bool = False,
+    ) -> None:
+        self._video = video
+        self._name = name
+        self._clock = clock
+        self._interval_ns = round(1e9 / (fps or NOMINAL_FPS))
+        self._kernel_stamps = kernel_stamps
+        self._last_ns: int | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        # Many a source opens and then gives nothing: a camera in use, a metadata node, a stream without video.
+        first = self._read()
+        if first is None:
+            video.release()
+            raise InputError(f"{name} can be opened, but gives no picture; is another program using it?")
+        self._first: RawFrame | None = first
+        self.size = (first[0].shape[1], first[0].shape[0])
+        """(width, height) px of the first frame."""
+
+    def read(self) -> RawFrame | None:
+        """See `Source`."""
+        with self._lock:
+            if self._closed:
+                return None
+            first, self._first = self._first, None
+            return self._read() if first is None else first
+
+    def close(self) -> None:
+        """See `Source`. OpenCV must not release what another thread reads: that thread's own close then does."""
+        self._closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self._video.release()
+            finally:
+                self._lock.release()
+
+    def _read(self) -> RawFrame | None:
+        for _ in range(MAX_BROKEN_FRAMES):
+            try:
+                if not self._video.grab():
+                    return None
+                stamp = self._stamp()
+                done, pixels = self._video.retrieve()
+            except cv2.error as error:
+                if self._clock is None:
+                    raise InputError(f"{self._name} cannot be read on ({error.err})") from error
+                logger.warning("%s: %s", self._name, error.err)
+                return None
+            if done:
+                return as_bgr(pixels, self._name), stamp
+        return None
+
+    def _stamp(self) -> int:
+        if self._clock is None:
+            return self._file_stamp()
+        now = self._clock()
+        if self._kernel_stamps:
+            # The moment of exposure rather than of arrival, so a frame's age includes its wait in the driver.
+            taken = round(self._video.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+            return taken if 0 <= now - taken <= MAX_STAMP_AGE_NS else now
+        return now
+
+    def _file_stamp(self) -> int:
+        reported_ns = round(self._video.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        # Files without usable timestamps report 0, or the same one again: then the frame rate counts on.
+        if self._last_ns is None:
+            self._last_ns = max(reported_ns, 0)
+        else:
+            self._last_ns = reported_ns if reported_ns > self._last_ns else self._last_ns + self._interval_ns
+        return self._last_ns
+
+
+def as_bgr(pixels: cv2.typing.MatLike, name: str) -> Image:
+    """Turn grey (h, w), (h, w, 1) or BGRA (h, w, 4) uint8 into BGR (h, w, 3); BGR is passed on.
+
+    Raises:
+        InputError: anything else.
+    """
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if pixels.dtype != np.uint8 or channels not in (1, 3, 4):
+        raise InputError(f"{name}: wanted 8-bit grey, BGR or BGRA pictures, found {pixels.dtype} {pixels.shape}")
+    if channels == 1:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    elif channels == 4:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGRA2BGR)
+    return np.asarray(pixels, dtype=np.uint8)
+
+
+def open_video(source: str, options: SourceOptions) -> OpenedSource:
+    """Open a video file; it keeps its own size and rate, whatever `options` say.
+
+    Raises:
+        InputError: missing, or no video that OpenCV can read.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise InputError(
+            f"no video {path}; a source is a camera number, a file, a folder of pictures, a URL, csi://0, "
+            "gst:PIPELINE, demo, or - for standard input"
+        )
+    video = cv2.VideoCapture(str(path), _ffmpeg(), _ONE_DECODER)
+    if not video.isOpened():
+        raise InputError(
+            f"{path} is not a video that OpenCV can read, or its end is missing; try: ffmpeg -i IN -c:v libx264 OUT.mp4"
+        )
+    fps, frame_count = frame_rate(video), _frame_count(video)
+    frames = VideoSource(video, str(path), fps=fps)
+    return OpenedSource(frames, SourceInfo(str(path), size=frames.size, fps=fps, frame_count=frame_count))
+
+
+def open_stream(url: str, options: SourceOptions) -> OpenedSource:
+    """Open an RTSP, HTTP or other URL; one of known length counts as a recording, the others as live.
+
+    Raises:
+        InputError: nothing there, or not within the timeout.
+    """
+    name = without_password(url)
+    video = cv2.VideoCapture(url, _ffmpeg(), [*_ONE_DECODER, *_timeouts(options)])
+    if not video.isOpened():
+        raise InputError(
+            f"{name} gave no video (waiting up to {options.open_timeout_s:g} s); does ffplay show it? "
+            "Look at address, network and password"
+        )
+    return _opened_remote(video, name, options)
+
+
+def open_gstreamer(source: str, options: SourceOptions) -> OpenedSource:
+    """Open ``gst:`` and a GStreamer pipeline; without an appsink at its end it is given one.
+
+    Raises:
+        InputError: no GStreamer in this OpenCV, or the pipeline gives no picture.
+    """
+    return open_pipeline(
+        with_appsink(source.removeprefix("gst:")),
+        options,
+        name=without_password(source),
+        advice="try it with gst-launch-1.0 and fakesink in place of appsink",
+    )
+
+
+def with_appsink(pipeline: str) -> str:
+    """Complete a GStreamer pipeline that does not end in an appsink of its own."""
+    if re.search(r"\bappsink\b", pipeline):
+        return pipeline
+    return f"{pipeline.rstrip(' !')} ! videoconvert ! video/x-raw, format=(string)BGR ! appsink drop=true max-buffers=1"
+
+
+def open_pipeline(pipeline: str, options: SourceOptions, *, name: str, advice: str) -> OpenedSource:
+    """Open a whole GStreamer pipeline; `advice` is for when it does not run.
+
+    Raises:
+        InputError: no GStreamer in this OpenCV, or the pipeline gives no picture.
+    """
+    if not has_gstreamer(cv2.getBuildInformation()):
+        raise InputError(
+            f"{name} needs an OpenCV with GStreamer, and OpenCV {cv2.__version__} here has none (no wheel on PyPI "
+            "has). Use the system's OpenCV, 4.8 or later (JetPack brings it; elsewhere: apt install python3-opencv): "
+            "pip uninstall opencv-python opencv-python-headless, in an environment made with "
+            "python3 -m venv --system-site-packages"
+        )
+
+    def opened() -> OpenedSource:
+        # Not given timeouts, as OpenCV would stop the running pipeline to set them: it waits 30 s for a picture.
+        video = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
+        if not video.isOpened():
+            raise InputError(f"{name} gave no video; {advice}")
+        return _opened_remote(video, name, options)
+
+    return open_within(options.open_timeout_s, opened, name=name, advice=advice)
+
+
+def open_within(timeout_s: float, opened: Callable[[], OpenedSource], *, name: str, advice: str) -> OpenedSource:
+    """Call `opened` in a thread of its own and leave it behind when it takes longer; what it opens late is closed.
+
+    A pipeline with an element that is missing or hangs (nvargus-daemon does) else keeps OpenCV waiting.
+
+    Raises:
+        InputError: not open within `timeout_s`, or what `opened` raises.
+    """
+    future: Future[OpenedSource] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(opened())
+        except (InputError, cv2.error) as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, name=f"mien open {name}", daemon=True).start()
+    try:
+        return future.result(timeout_s)
+    except FutureTimeoutError:
+        future.add_done_callback(_close_late)
+        raise InputError(f"{name} gave no video within {timeout_s:g} s; {advice}") from None
+
+
+def _close_late(future: Future[OpenedSource]) -> None:
+    if future.exception() is None:
+        future.result().source.close()
+
+
+def frame_rate(video: cv2.VideoCapture) -> float | None:
+    """Frames per second that a source claims; None where it does not know, or reports its time base (90000)."""
+    fps = video.get(cv2.CAP_PROP_FPS)
+    return fps if 0 < fps <= 1000 else None
+
+
+def has_gstreamer(build_information: str) -> bool:
+    """Whether `cv2.getBuildInformation()` tells of GStreamer. The list of backends names it in any case."""
+    return re.search(r"^\s*GStreamer:\s+YES\b", build_information, re.MULTILINE) is not None
+
+
+def without_password(source: str) -> str:
+    """The same URL or pipeline, fit to be logged."""
+    return re.sub(r"://[^/\s]*@", "://***@", source)
+
+
+def _opened_remote(video: cv2.VideoCapture, name: str, options: SourceOptions) -> OpenedSource:
+    fps, frame_count = frame_rate(video), _frame_count(video)
+    live = frame_count is None
+    source = VideoSource(video, name, clock=options.clock if live else None, fps=fps)
+    info = SourceInfo(name, live=live, reconnectable=live, size=source.size, fps=fps, frame_count=frame_count)
+    return OpenedSource(source, info)
+
+
+def _ffmpeg() -> int:
+    return cv2.CAP_FFMPEG if cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG) else cv2.CAP_ANY
+
+
+def _timeouts(options: SourceOptions) -> list[int]:
+    return [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        max(1, round(options.open_timeout_s * 1000)),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        max(1, round(options.read_timeout_s * 1000)),
+    ]
+
+
+def _frame_count(video: cv2.VideoCapture) -> int | None:
+    count = video.get(cv2.CAP_PROP_FRAME_COUNT)
+    return round(count) if 0 < count < 1e9 else None  # of unknown length: negative, or the rounded infinite

@@ -1,0 +1,63 @@
+"""`mien engine`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import typer
+from rich.progress import Progress
+
+from mien.runtime.backends.trt.engine_builder import DEFAULT_WORKSPACE_MB
+from mien.runtime.commands.console import say, stderr
+from mien.runtime.commands.options import numbers
+from mien.runtime.errors import InputError, OutputError
+from mien.runtime.models.input_shapes import DEFAULT_BATCH, DETECTOR_MAX_SIDE
+
+
+def engine(
+    models: list[Path] | None = typer.Argument(None, help="Model files (.onnx); none: the shipped ones."),
+    batch: str = typer.Option(
+        ",".join(map(str, DEFAULT_BATCH)), "--batch", help="Smallest, usual and largest number of faces in a call."
+    ),
+    max_side: int = typer.Option(
+        DETECTOR_MAX_SIDE, "--max-side", min=32, help="Detectors: longest side of a picture, px."
+    ),
+    workspace: int = typer.Option(DEFAULT_WORKSPACE_MB, "--workspace-mb", min=1, help="Memory for the build, MB."),
+) -> None:
+    """Build TensorRT engines on the device that will run them, and keep them for --provider tensorrt and auto.
+
+    An engine computes in the precision of its file: export with --precision fp16 first for FP16.
+    """
+    from mien.runtime.backends.ort.onnx_session import model_spec
+    from mien.runtime.backends.trt.cache import open_engine
+    from mien.runtime.backends.trt.device import find_accelerator
+    from mien.runtime.backends.trt.store import check_engine_folder, engine_folder
+    from mien.runtime.models.input_shapes import profile_for
+    from mien.runtime.models.shipped import shipped_models
+
+    three = numbers(batch, "--batch")
+    if len(three) != 3:
+        raise InputError(f"--batch wants three numbers such as 1,4,16; found {batch!r}")
+    chosen = models or shipped_models()
+    profiles = [profile_for(model_spec(m), batch=(three[0], three[1], three[2]), max_side=max_side) for m in chosen]
+    accelerator = find_accelerator()
+    check_engine_folder(engine_folder())
+    for model, profile in zip(chosen, profiles, strict=True):
+        with Progress(console=stderr, transient=True) as bar:
+            show = partial(bar.update, bar.add_task(model.name, total=1.0))
+            done = open_engine(
+                model,
+                accelerator,
+                profile=profile,
+                workspace_mb=workspace,
+                progress=lambda what, fraction, show=show: show(completed=fraction, description=what),  # type: ignore[misc]
+            )
+        if done.path is None:
+            raise OutputError(
+                f"the engine of {model.name} was built, but could not be kept in {engine_folder()}; make room there, "
+                "or choose another place with MIEN_CACHE=DIR"
+            )
+        layers = ", ".join(f"{count} in {kind}" for kind, count in sorted(done.types.items()))
+        say(f"{model.name}: {'built' if done.reason else 'was built already'}; {profile}; layers: {layers}")
+        print(done.path)

@@ -1,0 +1,51 @@
+"""`mien info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from mien.runtime.backends.open_runner import open_model
+from mien.runtime.commands.console import say
+from mien.runtime.commands.options import AS_JSON, PROVIDER
+from mien.runtime.models.runner import Provider
+
+
+def info(
+    model: Path = typer.Argument(..., help="Model file (.onnx)."),
+    provider: Provider = PROVIDER,
+    as_json: bool = AS_JSON,
+) -> None:
+    """What a model file says of itself, and what runs it here, node by node."""
+    with open_model(model, provider=provider, threads=1) as runner:
+        row = json.loads(runner.spec.to_json()) | {
+            "provider": runner.provider,
+            "precision": runner.precision.value,
+            "nodes": nodes_of(model, runner),
+        }
+    row["size_bytes"] = model.stat().st_size
+    if as_json:
+        print(json.dumps(row))
+        return
+    for key, value in row.items():
+        print(f"{key}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
+
+
+def nodes_of(model: Path, runner: Any) -> dict[str, int] | None:
+    """How many nodes of a model run on what; those that fell to the CPU are named on standard error."""
+    from mien.runtime.backends.ort.onnx_session import NAMES, placement
+    from mien.runtime.backends.trt.engine_runner import EngineRunner
+
+    if isinstance(runner, EngineRunner):
+        return {f"TensorRT, {kind.lower()}": count for kind, count in runner.layer_types.items()}
+    wanted = Provider(runner.provider)
+    placed = placement(model, provider=wanted)
+    if placed is None:
+        say("this onnxruntime is too old to tell which nodes run where")
+        return None
+    for name in [n for ep, names in placed.items() if ep != NAMES[wanted] for n in names]:
+        say(f"not on {wanted.value}: {name}", style="yellow")
+    return {ep: len(names) for ep, names in placed.items()}

@@ -1,0 +1,1 @@
+"""Examines this machine, and says how to mend what is broken."""

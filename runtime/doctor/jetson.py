@@ -1,0 +1,165 @@
+"""What the doctor looks at on a Jetson: L4T and JetPack, power mode, clocks, swap, and TensorRT within the venv.
+
+Everything is read from files, so that nothing needs root and a folder can stand for a board.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mien.runtime.doctor.check_result import CheckResult, Status
+from mien.runtime.files import read_text_or_none
+
+JETPACKS = {35: "5", 36: "6", 38: "7"}
+"""JetPack's major version by that of L4T."""
+ROOMY_MEMORY_GB = 12.0
+LOW_SWAP_GB = 2.0
+"""A board with less memory and less swap than that may run out of both while TensorRT builds an engine."""
+
+
+def examine_jetson(root: Path = Path("/")) -> Iterator[CheckResult]:
+    """Look at a Jetson, whose files lie under `root`; nothing on any other machine."""
+    release = read_text_or_none(root / "etc/nv_tegra_release")
+    if release is None:
+        return
+    yield _jetpack(release, root)
+    yield _power_mode(root)
+    yield from _clocks(root)
+    yield from _swap(root)
+    yield _tensorrt(root)
+
+
+def l4t_version(release: str) -> tuple[int, str] | None:
+    """Major and whole version out of ``/etc/nv_tegra_release``; None where it is not in there."""
+    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", release)
+    return (int(found.group(1)), f"{found.group(1)}.{found.group(2)}") if found else None
+
+
+def _jetpack(release: str, root: Path) -> CheckResult:
+    version = l4t_version(release)
+    if version is None:
+        return CheckResult("JetPack", Status.NOTE, f"L4T of unknown version: {release.splitlines()[0]}")
+    major, l4t = version
+    installed = re.search(
+        r"^Package: nvidia-jetpack$(?:\n.+)*?\nVersion: ([^\s+]+)",
+        read_text_or_none(root / "var/lib/dpkg/status") or "",
+        re.MULTILINE,
+    )
+    if major < 36:
+        return CheckResult(
+            "JetPack",
+            Status.PROBLEM,
+            f"L4T {l4t}, JetPack {JETPACKS.get(major, '4 or older')}: its Python is older than 3.10",
+            "flash JetPack 6.2 or later",
+        )
+    if installed is None:
+        known = JETPACKS.get(major)
+        told = f"L4T {l4t}" if known is None else f"L4T {l4t}, of JetPack {known}"
+        return CheckResult(
+            "JetPack",
+            Status.NOTE,
+            f"{told}; its package nvidia-jetpack is not installed",
+            "for CUDA and TensorRT: sudo apt install nvidia-jetpack",
+        )
+    return CheckResult("JetPack", Status.OK, f"{installed.group(1)}, L4T {l4t}")
+
+
+def _power_mode(root: Path) -> CheckResult:
+    """The mode that nvpmodel has set, out of the modes of its configuration."""
+    state = re.search(r"pmode:(\d+)", read_text_or_none(root / "var/lib/nvpmodel/status") or "")
+    modes = dict(
+        re.findall(
+            r"^< POWER_MODEL ID=(\d+) NAME=(\S+) >", read_text_or_none(root / "etc/nvpmodel.conf") or "", re.MULTILINE
+        )
+    )
+    if state is None or not modes:
+        return CheckResult("power mode", Status.NOTE, "cannot be told", "sudo nvpmodel -q")
+    number = str(int(state.group(1)))
+    name = modes.get(number, f"mode {number}")
+    best = next((i for i, mode in modes.items() if mode.startswith("MAXN")), None)
+    if best is None or number == best or name.startswith("MAXN"):
+        return CheckResult("power mode", Status.OK, name)
+    return CheckResult(
+        "power mode",
+        Status.NOTE,
+        f"{name}, of {', '.join(modes.values())}",
+        f"before a benchmark, where the power supply allows it: sudo nvpmodel -m {best}",
+    )
+
+
+def _clocks(root: Path) -> Iterator[CheckResult]:
+    """Whether jetson_clocks holds the clocks: it sets the lowest frequency to the highest."""
+    ranges = [
+        (folder / "scaling_min_freq", folder / "scaling_max_freq")
+        for folder in sorted(root.glob("sys/devices/system/cpu/cpufreq/policy*"))
+    ]
+    ranges += [
+        (folder / "min_freq", folder / "max_freq")
+        for folder in sorted(root.glob("sys/class/devfreq/*"))
+        if "gpu" in folder.name or "ga10b" in folder.name
+    ]
+    known = [(read_text_or_none(low), read_text_or_none(high)) for low, high in ranges]
+    held = [low == high for low, high in known if low is not None and high is not None]
+    if not held:
+        return
+    if all(held):
+        yield CheckResult("clocks", Status.OK, "held at their highest (jetson_clocks)")
+    else:
+        yield CheckResult("clocks", Status.NOTE, "follow the load", "before a benchmark: sudo jetson_clocks")
+
+
+def _swap(root: Path) -> Iterator[CheckResult]:
+    memory = re.search(r"^MemTotal:\s+(\d+) kB", read_text_or_none(root / "proc/meminfo") or "", re.MULTILINE)
+    rows = (read_text_or_none(root / "proc/swaps") or "").splitlines()[1:]
+    if memory is None:
+        return
+    memory_gb = int(memory.group(1)) * 1024 / 1e9
+    swap_gb = sum(int(row.split()[2]) for row in rows) * 1024 / 1e9
+    low = memory_gb < ROOMY_MEMORY_GB and swap_gb < LOW_SWAP_GB
+    yield CheckResult(
+        "swap",
+        Status.NOTE if low else Status.OK,
+        f"{swap_gb:.1f} GB beside {memory_gb:.1f} GB of memory",
+        "before an engine is built: sudo fallocate -l 4G /swapfile && sudo chmod 600 /swapfile && "
+        "sudo mkswap /swapfile && sudo swapon /swapfile"
+        if low
+        else "",
+    )
+
+
+def _tensorrt(root: Path) -> CheckResult:
+    """Whether JetPack's TensorRT module, which lies among the system's packages, can be imported by this Python."""
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    if importlib.util.find_spec("tensorrt") is not None:
+        return CheckResult("JetPack's TensorRT", Status.OK, "this Python sees the module")
+    modules = sorted(root.glob("usr/lib/python3*/dist-packages/tensorrt"))
+    if not modules:
+        return CheckResult(
+            "JetPack's TensorRT", Status.NOTE, "no Python module of it", "sudo apt install python3-libnvinfer"
+        )
+    built_for = _built_for(modules[0])
+    if built_for is not None and built_for != here:
+        return CheckResult(
+            "JetPack's TensorRT",
+            Status.PROBLEM,
+            f"built for Python {built_for}, this is {here}",
+            f"/usr/bin/python{built_for} -m venv --system-site-packages ~/mien",
+        )
+    return CheckResult(
+        "JetPack's TensorRT",
+        Status.PROBLEM,
+        f"installed, but this environment ({sys.prefix}) does not see the system's packages",
+        "/usr/bin/python3 -m venv --system-site-packages ~/mien",
+    )
+
+
+def _built_for(module: Path) -> str | None:
+    """Python's version in the name of a module's library, such as ``tensorrt.cpython-310-aarch64-linux-gnu.so``."""
+    for library in sorted(module.glob("*.so")):
+        if found := re.search(r"cpython-3(\d+)", library.name):
+            return f"3.{found.group(1)}"
+    return None

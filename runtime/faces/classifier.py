@@ -1,0 +1,13 @@
+"""Classify pictures."""
+
+from __future__ import annotations
+
+from mien.runtime.models.runner import Runner
+from mien.runtime.values import FloatArray, Image
+from mien.runtime.vision.crop import resized
+
+
+def class_probabilities(runner: Runner, image: Image) -> FloatArray:
+    """Probability of each class (classes,) for a picture (h, w, 3) uint8 BGR."""
+    probabilities: FloatArray = runner(resized(image, runner.spec.input_size[0])[None])["probabilities"][0]
+    return probabilities

@@ -1,0 +1,155 @@
+"""Face detectors: the project's own, or a YuNet file through OpenCV."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from mien.runtime.backends.open_runner import open_model
+from mien.runtime.backends.ort.onnx_session import open_session
+from mien.runtime.errors import ModelError, ProviderError
+from mien.runtime.models.runner import DEFAULT_THREADS, Provider, Runner
+from mien.runtime.models.spec import METADATA_KEY, Task
+from mien.runtime.values import FloatArray, Image
+from mien.runtime.vision.boxes import fit_inside, pad_to_multiple, select_boxes
+from mien.runtime.vision.crop import shrink
+from mien.runtime.vision.geometry import longer_side
+
+STRIDE = 32
+"""Both sides of a detector's input are multiples of it."""
+DEFAULT_SCORE = 0.5
+DEFAULT_MAX_SIDE = 640
+LIVE_MAX_SIDE = 480
+"""For video, where the detector must not hold a frame up for long."""
+TWICE_FROM_PX = 400
+"""Pictures of this longer side or more are looked at a second time, at half the size."""
+LARGE_PX = 100
+"""From this longer side on faces are taken from the second look, up to half as much again also from the first."""
+
+
+class Detector(Protocol):
+    """Finds faces in a picture. Safe to call from several threads at once."""
+
+    usual_score: float
+    """The score from which on its boxes are usually believed."""
+
+    def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
+        """Boxes (n, 4) xyxy px of `image` (h, w, 3) and scores (n,), best first."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the detector holds."""
+        ...
+
+
+class OwnDetector:
+    """A detector model of mien behind a `Runner`.
+
+    max_side: larger pictures are reduced to it first. Faces then should still have about 10 px.
+    The network sees about 200 px around a cell, so in larger pictures large faces are looked for at half the size too.
+    """
+
+    usual_score = DEFAULT_SCORE
+
+    def __init__(self, runner: Runner, *, max_side: int = DEFAULT_MAX_SIDE, min_score: float = DEFAULT_SCORE) -> None:
+        if runner.spec.task is not Task.DETECTOR:
+            raise ModelError(f"wanted a detector, found a model for {runner.spec.task.value}")
+        self.runner = runner
+        self.max_side = max_side
+        self.min_score = min_score
+
+    def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
+        """See `Detector`."""
+        scaled, factor = reduced(image, self.max_side)
+        boxes, scores = self._rows(scaled, factor)
+        if max(scaled.shape[:2]) >= TWICE_FROM_PX:
+            half, half_factor = reduced(image, max(scaled.shape[:2]) // 2)
+            large, large_scores = self._rows(half, half_factor)
+            limit = LARGE_PX / factor
+            near, far = longer_side(large) >= limit, longer_side(boxes) < 1.5 * limit
+            boxes = np.concatenate([boxes[far], large[near]])
+            scores = np.concatenate([scores[far], large_scores[near]])
+        return select_boxes(boxes, scores, threshold=self.min_score)
+
+    def _rows(self, scaled: Image, factor: float) -> tuple[FloatArray, FloatArray]:
+        outputs = self.runner(pad_to_multiple(scaled, STRIDE)[None])
+        likely = outputs["scores"][0] >= self.min_score
+        return outputs["boxes"][0][likely] / factor, outputs["scores"][0][likely]
+
+    def close(self) -> None:
+        """Close the runner."""
+        self.runner.close()
+
+
+class YunetDetector:
+    """OpenCV's YuNet (Wu et al., "YuNet: a tiny millisecond-level face detector", 2023) from a file of one's own."""
+
+    usual_score = 0.7
+
+    def __init__(self, path: Path, *, max_side: int = DEFAULT_MAX_SIDE, min_score: float = usual_score) -> None:
+        try:
+            self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score)
+        except cv2.error as error:
+            raise ModelError(f"{path} is not a YuNet file that OpenCV can read ({error.err})") from error
+        self._lock = threading.Lock()  # the size is set in one call and used in the next
+        self.max_side = max_side
+
+    def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
+        """See `Detector`."""
+        scaled, factor = reduced(image, self.max_side)
+        with self._lock:
+            self._net.setInputSize((scaled.shape[1], scaled.shape[0]))
+            rows: Any = self._net.detect(scaled)[1]  # OpenCV's stubs do not know that it may be None
+        if rows is None:
+            return np.empty((0, 4)), np.empty(0)
+        found = np.asarray(rows, dtype=np.float64)
+        boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1) / factor
+        order = np.argsort(-found[:, 14], kind="stable")
+        return boxes[order], found[order, 14]
+
+    def close(self) -> None:
+        """Nothing is held that Python would not free."""
+
+
+def open_detector(
+    path: Path,
+    *,
+    provider: Provider = Provider.AUTO,
+    threads: int = DEFAULT_THREADS,
+    max_side: int = DEFAULT_MAX_SIDE,
+    min_score: float | None = None,
+) -> Detector:
+    """Open a detector of mien, or a YuNet file.
+
+    Raises:
+        ModelError: missing, or neither of the two.
+        ProviderError: `provider` is not what would really run.
+    """
+    try:
+        runner = open_model(path, provider=provider, threads=threads)
+    except (ModelError, ProviderError):
+        session = open_session(path, provider=Provider.CPU, threads=threads).session
+        if METADATA_KEY in session.get_modelmeta().custom_metadata_map:
+            raise
+        if not {"cls_8", "obj_8", "bbox_8", "kps_8"} <= {output.name for output in session.get_outputs()}:
+            raise ModelError(f"{path} is neither a detector of mien nor a YuNet file") from None
+        if provider not in (Provider.AUTO, Provider.CPU):
+            raise ProviderError(
+                f"a YuNet file runs in OpenCV on the CPU, not on {provider.value}; use --provider cpu"
+            ) from None
+        score = YunetDetector.usual_score if min_score is None else min_score
+        return YunetDetector(path, max_side=max_side, min_score=score)
+    return OwnDetector(runner, max_side=max_side, min_score=DEFAULT_SCORE if min_score is None else min_score)
+
+
+def reduced(image: Image, max_side: int) -> tuple[Image, float]:
+    """Reduce a picture to a longer side of `max_side` px; return it and the factor, at most 1."""
+    factor = fit_inside(image.shape[0], image.shape[1], max_side)
+    if factor == 1:
+        return image, factor
+    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
+    return shrink(image, size), factor

@@ -1,0 +1,77 @@
+"""How long each stage of a run takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+
+STAGES = (
+    "capture",
+    "detect",
+    "landmarks",
+    "attributes",
+    "smooth",
+    "draw",
+    "write",
+    "process",
+    "end_to_end",
+    "frame_age",
+)
+"""In the order of a frame's way; process is detect to smooth, frame_age from capture to the result."""
+
+
+KEPT = 1 << 15
+"""Durations of a stage that percentiles are taken over: the last ones, a quarter of an hour at 30 fps."""
+
+
+class StageTimer:
+    """Collects durations by stage in bounded memory: the last `KEPT` of each, and how many there were."""
+
+    def __init__(self, *, clock: Callable[[], int] = time.perf_counter_ns) -> None:
+        self.now = clock
+        self._durations_ns: dict[str, npt.NDArray[np.int64]] = {
+            stage: np.zeros(KEPT, dtype=np.int64) for stage in STAGES
+        }
+        self._counts: dict[str, int] = dict.fromkeys(STAGES, 0)
+        self._totals_ns: dict[str, int] = dict.fromkeys(STAGES, 0)
+
+    def record(self, stage: str, duration_ns: int) -> None:
+        """Note one duration."""
+        self._durations_ns[stage][self._counts[stage] % KEPT] = duration_ns
+        self._totals_ns[stage] += duration_ns
+        self._counts[stage] += 1
+
+    def total_s(self, stage: str) -> float:
+        """Seconds that all durations of a stage make together."""
+        return self._totals_ns[stage] / 1e9
+
+    @contextmanager
+    def stage(self, stage: str) -> Iterator[None]:
+        """Time what happens inside."""
+        start = self.now()
+        try:
+            yield
+        finally:
+            self.record(stage, self.now() - start)
+
+    def percentile_ms(self, stage: str, percent: float, *, last: int = KEPT) -> float:
+        """A percentile in ms over the `last` durations, at most `KEPT`; NaN when there are none."""
+        count = self._counts[stage]
+        newest_first = np.arange(count - 1, max(count - min(last, KEPT), 0) - 1, -1) % KEPT
+        values = self._durations_ns[stage][newest_first]
+        return float(np.percentile(values, percent)) / 1e6 if len(values) else float("nan")
+
+    def summary(self, *, last: int = KEPT) -> dict[str, dict[str, float]]:
+        """``{"stage": {"p50_ms", "p95_ms", "p99_ms", "n"}}`` of the stages that ran; percentiles of the `last`."""
+        return {
+            stage: {
+                **{f"p{p}_ms": round(self.percentile_ms(stage, p, last=last), 4) for p in (50, 95, 99)},
+                "n": count,
+            }
+            for stage, count in self._counts.items()
+            if count
+        }

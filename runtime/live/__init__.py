@@ -1,0 +1,1 @@
+"""Runs a live session: capture to outputs, the live web page, systemd."""

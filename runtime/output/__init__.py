@@ -1,0 +1,1 @@
+"""Writes and draws results: overlay, window, video, rows, 3D page."""

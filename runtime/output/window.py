@@ -1,0 +1,87 @@
+"""Show frames in a window."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from mien.runtime.errors import OutputError
+from mien.runtime.images import write_image
+from mien.runtime.values import Faces, Frame, Image
+
+
+@dataclass
+class View:
+    """What the picture shows; the window's keys change it."""
+
+    hud: bool = True
+    contours: bool = True
+    ended: bool = False
+    """The run is to end: a pause is over."""
+
+
+class WindowSink:
+    """A window. Keys: q ends, space pauses, s saves the picture, h shows or hides the HUD, m the contours."""
+
+    wants_picture = True
+
+    def __init__(self, view: View, *, title: str = "mien", snapshots: Path = Path()) -> None:
+        if not has_display():
+            raise OutputError("no display (DISPLAY and WAYLAND_DISPLAY are unset); use --no-show with --output FILE")
+        if not has_windows():
+            raise OutputError("this OpenCV is built without windows; install mien[cpu], or use --no-show")
+        self._view = view
+        self._title = title
+        self._snapshots = snapshots
+        self._shown = False
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        """Show one picture and obey the keys."""
+        if self._shown and self._is_closed():
+            return False
+        cv2.imshow(self._title, picture)
+        self._shown = True
+        key = cv2.waitKey(1) & 0xFF
+        if key == ord(" "):
+            key = self._wait_for_space()
+        if key == ord("s"):
+            write_image(self._snapshots / f"mien-{frame.index:06d}.png", picture)
+        elif key == ord("h"):
+            self._view.hud = not self._view.hud
+        elif key == ord("m"):
+            self._view.contours = not self._view.contours
+        return key != ord("q")
+
+    def close(self) -> None:
+        """Close the window."""
+        if self._shown:
+            cv2.destroyAllWindows()
+
+    def _is_closed(self) -> bool:
+        return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+
+    def _wait_for_space(self) -> int:
+        while not self._is_closed() and not self._view.ended:
+            key = cv2.waitKey(50) & 0xFF
+            if key in (ord(" "), ord("q"), ord("s")):
+                return key
+        return ord("q")
+
+
+def has_display() -> bool:
+    """Whether a window can be shown. Asked first, because OpenCV's Qt aborts the process when it cannot."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def has_windows() -> bool:
+    """Whether this OpenCV was built with a window system."""
+    for line in cv2.getBuildInformation().splitlines():
+        if line.strip().startswith("GUI:"):
+            return "NONE" not in line
+    return False

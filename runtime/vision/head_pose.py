@@ -1,0 +1,68 @@
+"""Head pose from landmarks: a perspective fit of a mean face (PnP)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mien.runtime.values import FloatArray
+from mien.runtime.vision.mean_face import CANONICAL
+
+RIGID = slice(17, 68)
+"""Brows to lips. The jaw line is left out: it is where the face ends in the picture, another place for each pose."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPose:
+    """Angles in degrees, 0 for a face that looks into the camera.
+
+    yaw: to the right in the picture. pitch: upwards. roll: clockwise in the picture.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+
+    def axes(self) -> FloatArray:
+        """The head's own axes (3, 3), a row each: its left, down and away from the camera, in camera axes.
+
+        Inverse of `pose_of`.
+        """
+        yaw, pitch, roll = np.radians([self.yaw, self.pitch, self.roll])
+        gaze = np.array([np.sin(yaw) * np.cos(pitch), -np.sin(pitch), -np.cos(yaw) * np.cos(pitch)])
+        # The first axis is square to the gaze and appears in the picture at the angle of the roll.
+        in_picture = np.array([np.cos(roll), np.sin(roll)])
+        across = np.array([*in_picture, -(gaze[:2] @ in_picture) / gaze[2]])
+        across /= np.linalg.norm(across)
+        return np.stack([across, np.cross(-gaze, across), -gaze])
+
+
+def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | None:
+    """Pose of one face, landmarks (68, ≥ 2) in px of a picture of size (width, height); None if they are no face.
+
+    The camera's focal length is taken as the picture's longer side, a field of view of 53° across it.
+    """
+    points = np.ascontiguousarray(landmarks[RIGID, :2], dtype=np.float64)
+    if not np.isfinite(points).all():
+        return None
+    focal = float(max(size_px))
+    camera = np.array([[focal, 0, size_px[0] / 2], [0, focal, size_px[1] / 2], [0, 0, 1]])
+    try:
+        found, rotation, _ = cv2.solvePnP(CANONICAL[RIGID], points, camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    except cv2.error:  # all points in one place
+        return None
+    if not found:
+        return None
+    return pose_of(np.asarray(cv2.Rodrigues(np.asarray(rotation))[0], dtype=np.float64))
+
+
+def pose_of(rotation: FloatArray) -> HeadPose:
+    """Angles of a rotation (3, 3) of the mean face in camera axes (x right, y down, z away)."""
+    gaze = -rotation[:, 2]  # out of the face
+    across = rotation[:, 0]
+    yaw = np.arctan2(gaze[0], -gaze[2])
+    pitch = np.arctan2(-gaze[1], np.hypot(gaze[0], gaze[2]))
+    roll = np.arctan2(across[1], across[0])
+    return HeadPose(*(float(np.degrees(a)) for a in (yaw, pitch, roll)))

@@ -1,0 +1,143 @@
+"""`mien bench` as a user meets it; what the other commands share is in test_cli."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mien.bench.report.report import BenchReport
+from mien.cli import app
+from mien.runtime.models.shipped import shipped_model
+
+run = CliRunner()
+
+
+def mien(*arguments: object, code: int = 0) -> Result:
+    result = run.invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
+    return result
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One quick run over the landmark model."""
+    path = tmp_path_factory.mktemp("bench") / "a.json"
+    mien(
+        "bench", shipped_model("landmarks"), "--baseline", "none", "--rounds", 6, "--calls-per-round", 2, "--json", path
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--baseline", "fast"], "--baseline (or none) wants some of eager, channels-last, compile; found 'fast'"),
+        (["--level", "pipeline"], "say --pipeline CLIP"),
+        (["--level", "crop"], "--level wants some of model, picture"),
+        (["--budget", "8"], "wanted a time such as 8ms"),
+        (["--max-nme-loss", "0.2"], "--max-nme-loss goes with --budget"),
+        (["--max-nme-loss", "0.2", "--budget", "8ms"], "--max-nme-loss needs --data"),
+        (["--pipeline", "none.mp4"], "no file none.mp4"),
+        (["none.onnx"], "no file none.onnx"),
+        (["--batch", "0"], "numbers from 1 on"),
+    ],
+)
+def test_misuse_is_told_before_anything_is_measured(options: list[str], message: str) -> None:
+    assert message in " ".join(mien("bench", *options, code=2).stderr.split())
+
+
+def test_a_budget_names_what_to_ship_and_how(tmp_path: Path) -> None:
+    quick = [
+        "--baseline",
+        "none",
+        "--rounds",
+        5,
+        "--calls-per-round",
+        2,
+        "--csv",
+        tmp_path / "b.csv",
+        "--html",
+        tmp_path / "b.html",
+    ]
+    told = mien("bench", shipped_model("landmarks"), *quick, "--budget", "2s").stdout
+    assert "Within 2000 ms at p90" in told and "accuracy was not measured" in told
+    assert f"mien webcam --model {shipped_model('landmarks')} --provider cpu --threads 1" in told
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "b.csv").read_text(encoding="utf-8"))))
+    assert rows[0]["task"] == "landmarks" and float(rows[0]["peak_mib"]) > 10
+    assert "Footprint" in (tmp_path / "b.html").read_text(encoding="utf-8")
+    nothing = mien("bench", shipped_model("landmarks"), *quick, "--budget", "1us", code=1)
+    assert "nothing within 0.001 ms" in nothing.stdout and "nothing fits the budget for landmarks" in nothing.stderr
+
+
+def test_what_is_lost_is_in_the_table_and_fails(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    told = mien("bench", broken, shipped_model("landmarks"), "--baseline", "none", "--rounds", 2, code=1)
+    assert "refused" in told.stdout and "Failed: broken on cpu" in told.stdout
+    assert "not everything could be measured" in told.stderr
+
+
+def test_a_candidate_that_was_measured_and_is_lost_now_fails_the_comparison(report: Path, tmp_path: Path) -> None:
+    raw = json.loads(report.read_text())
+    twin = json.loads(json.dumps(raw["rows"][0]))
+    twin["measurement"]["description"]["name"] = "twin"
+    both, one = tmp_path / "both.json", tmp_path / "one.json"
+    both.write_text(json.dumps(raw | {"rows": [*raw["rows"], twin]}))
+    lost = {"description": twin["measurement"]["description"], "loss": "hung", "reason": "no answer within 3 s"}
+    one.write_text(json.dumps(raw | {"lost": [lost]}))
+    told = mien("bench", "compare", both, one, code=1)
+    assert "worse: twin hung (no answer within 3 s)" in told.stderr and "only in one of them: twin" in told.stderr
+    assert "only in one of them" in mien("bench", "compare", both, report).stderr
+
+
+def test_a_file_that_cannot_be_opened_any_more_fails_the_comparison(tmp_path: Path) -> None:
+    model, old, new = tmp_path / "w.onnx", tmp_path / "old.json", tmp_path / "new.json"
+    model.write_bytes(shipped_model("detector").read_bytes())
+    options = [
+        shipped_model("landmarks"),
+        model,
+        "--baseline",
+        "none",
+        "--rounds",
+        5,
+        "--calls-per-round",
+        2,
+        "--processes",
+        1,
+    ]
+    mien("bench", *options, "--json", old)
+    model.write_bytes(model.read_bytes()[:500_000])
+    mien("bench", *options, "--json", new, code=1)
+    told = mien("bench", "compare", old, new, "--fail-if", "p50>+900%", code=1)
+    assert "worse: w/cpu/unknown/1 refused" in told.stderr and "one launch: the intervals do not cover" in told.stderr
+
+
+def test_options_without_effect_are_refused() -> None:
+    assert "--held-out goes with --data" in mien("bench", "--held-out", code=2).stderr
+    assert "no file nowhere.npz" in mien("bench", "--inputs", "nowhere.npz", code=2).stderr
+
+
+def test_accuracy_that_was_not_measured_cannot_be_compared(report: Path) -> None:
+    assert "measure both with --data" in mien("bench", "compare", report, report, "--fail-if", "nme>+1%", code=2).stderr
+
+
+def test_the_report_has_what_the_documentation_says(report: Path) -> None:
+    """Every key of the schema in docs/bench.md is in a report, and the other way round."""
+    page = (Path(__file__).parents[3] / "docs" / "bench.md").read_text(encoding="utf-8")
+    schema = page.split("<!-- schema -->")[1].split("<!-- end of schema -->")[0]
+    documented = {
+        cell.strip(" `") for line in schema.splitlines() if line.startswith("| `") for cell in line.split("|")[1:2]
+    }
+    raw = json.loads(report.read_text())
+    row = raw["rows"][0]
+    written = {*raw} | {f"course.{k}" for k in raw["course"]} | {f"environment.{k}" for k in raw["environment"]}
+    written |= {f"rows.{k}" for k in row} | {f"rows.facts.{k}" for k in row["facts"]}
+    written |= {f"rows.measurement.{k}" for k in row["measurement"]}
+    written |= {f"rows.measurement.description.{k}" for k in row["measurement"]["description"]}
+    assert documented == written
+    assert BenchReport.from_json(report.read_text(), origin="a").rows

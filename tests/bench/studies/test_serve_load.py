@@ -1,0 +1,47 @@
+"""The load that the live page is measured under; how fast it is, is for people to measure."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from mien.bench.studies import serve_load
+from mien.runtime.capture.demo_camera import DemoCamera
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path, camera = tmp_path / "clip.avi", DemoCamera()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (640, 480))
+    for i in range(8):
+        writer.write(camera.frame(i))
+    writer.release()
+    return path
+
+
+def test_clients_watch_in_turns(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve_load, "SETTLE_S", 0.05)
+    monkeypatch.setattr(serve_load, "TURN_S", 0.2)
+    serve_load.main([str(clip), "--rounds", "5", "--clients", "6", "--rate", "20", "--threads", "1"])
+    row = json.loads(capsys.readouterr().out)
+    assert row["clients"] == 6 and row["rounds"] == 5 and row["provider"] == "cpu"
+    assert 1 < row["fps_alone"] < 30 and 1 < row["fps_watched"] < 30 and row["processed"] > 20
+    assert row["read_mb_a_turn"] > 0.02  # they did get pictures
+    assert re.fullmatch(r"\d\.\d\d× \(\d\.\d\d–\d\.\d\d\)", row["watched_over_alone"])
+
+
+def test_misuse(clip: Path, tmp_path: Path) -> None:
+    for arguments in ([], [str(clip), "--rounds", "2"]):
+        with pytest.raises(SystemExit) as ended:
+            serve_load.main(arguments)
+        assert ended.value.code == 2
+    with pytest.raises(SystemExit, match="gives no frames"):
+        serve_load.main([str(tmp_path / "no.avi")])

@@ -1,0 +1,385 @@
+"""Whole benchmarks with real processes: what is lost, what is kept, what is noted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.bench.accuracy.accuracy import Metric
+from mien.bench.accuracy.evaluate_attributes import evaluate_age_gender
+from mien.bench.accuracy.evaluate_faces import evaluate_landmarks
+from mien.bench.accuracy.measure import accuracy_of, folder_for
+from mien.bench.commands.bench import end_with
+from mien.bench.report.report import BenchReport
+from mien.bench.suite import post_checks as examination
+from mien.bench.suite import session as contest
+from mien.bench.suite.benchmark import run_bench
+from mien.bench.suite.candidates import Plan
+from mien.bench.suite.post_checks import PostRunChecks
+from mien.bench.suite.session import BenchmarkSession, BenchOptions, shares
+from mien.bench.timing import sensors
+from mien.bench.timing.environment import Environment, describe_environment
+from mien.bench.timing.measurement import Level
+from mien.bench.worker.candidate import Job
+from mien.bench.worker.process import FailureKind
+from mien.export.bridge import TorchBridge
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
+from mien.runtime.errors import CheckFailed, InputError, ModelError, ProcessFailed
+from mien.runtime.models.runner import Provider
+from mien.runtime.models.shipped import shipped_model
+from mien.runtime.models.spec import Task
+
+QUICK = BenchOptions(rounds=5, calls_per_round=2, launches=1, baselines=(), timeout_s=120)
+ODD = Path(__file__).parents[1] / "worker"
+
+
+class OddPlan(Plan):
+    """A candidate of `odd_targets`, named by its file."""
+
+    def job(self, threads: int) -> Job:
+        return replace(super().job(threads), opener=f"odd_targets:{self.file}", path="0.1")
+
+
+def test_the_one_that_crashes_is_told_and_the_others_finish(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(ODD)
+    with BenchmarkSession(replace(QUICK, timeout_s=3), tmp_path) as field:
+        good = field.enter(Plan(model="landmarks", file="shipped", path=shipped_model("landmarks"), device="cpu"))
+        assert good is not None
+        for fault in ("aborts", "hangs", "devours", "refuses", "aborts_later"):
+            field.enter(OddPlan(model=fault, file=fault, path=tmp_path / fault, device="cpu"))
+        report = field.measure(contest_environment())
+    (row,) = report.rows
+    assert row.measurement.description.model == "landmarks" and len(row.measurement.rounds_ns) == 5
+    assert {one.description.model: one.loss for one in report.lost} == {
+        "aborts": FailureKind.CRASHED,
+        "hangs": FailureKind.HUNG,
+        "devours": FailureKind.OUT_OF_MEMORY,
+        "refuses": FailureKind.REFUSED,
+        "aborts_later": FailureKind.CRASHED,
+    }
+    assert BenchReport.from_json(report.to_json(), origin="a") == report
+
+
+@pytest.fixture
+def pair(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[BenchmarkSession]:
+    """Two candidates that say the same; the second is compared with the first."""
+    monkeypatch.syspath_prepend(ODD)
+    with BenchmarkSession(replace(QUICK, data=(tmp_path,)), tmp_path) as field:
+        monkeypatch.setattr(field._inputs, "folder_of", lambda spec: None)
+        names = []
+        for name in ("first", "second"):
+            entry = field.enter(OddPlan(model=name, file="sleeps", path=tmp_path / name, device="cpu"))
+            assert entry is not None
+            names.append(entry.name)
+        field._baseline_of[names[1]] = names[0]
+        yield field
+
+
+def test_a_pair_has_its_ratio(pair: BenchmarkSession, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = pair.measure(contest_environment()).rows
+    assert second.parity and second.ratio is not None and 0.5 < second.ratio.value < 2
+    assert (second.facts.own_cost_us, second.facts.nodes_on_provider, second.facts.nodes) == (1.5, 3, 4)
+    assert "1 of its 4 nodes run elsewhere" in second.warnings
+    assert first.accuracy is None and "no accuracy of first" in caplog.text  # the folder holds no classes
+
+
+def test_each_launch_is_a_process_of_its_own(pair: BenchmarkSession) -> None:
+    pair._options = replace(pair._options, rounds=5, launches=2)
+    pids = {entry.process.pid for entry in pair._entries.values()}
+    seen: list[tuple[int, int]] = []
+    report = pair.measure(contest_environment(), progress=lambda done, rounds: seen.append((done, rounds)))
+    assert seen == [(i, 5) for i in range(1, 6)]
+    for row in report.rows:
+        assert [len(launch.latencies_ns) for launch in row.measurement.launches] == [3, 2]
+        assert all(launch.warm_up_ns for launch in row.measurement.launches)
+    assert report.rows[1].ratio is not None and report.rows[1].ratio.rounds == 5
+    assert pids.isdisjoint(entry.process.pid for entry in pair._entries.values())
+    assert all(len(entry.cold_starts_ms) == 2 for entry in pair._entries.values())
+    assert report.course is not None and report.course.launches == 2 and len(report.course.readings) == 7
+    assert shares(20, 3) == [7, 7, 6] and shares(2, 5) == [1, 1]
+
+
+def test_ctrl_c_between_launches_keeps_the_launches_before(
+    pair: BenchmarkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impatient() -> None:
+        raise KeyboardInterrupt
+
+    pair._options = replace(pair._options, rounds=10, launches=2)
+    monkeypatch.setattr(pair, "_launch_again", impatient)
+    report = pair.measure(contest_environment())
+    assert report.course is not None and report.course.interrupted
+    assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and report.rows[1].ratio is not None
+
+
+def test_one_that_does_not_come_up_again_is_lost(pair: BenchmarkSession, tmp_path: Path) -> None:
+    pair._options = replace(pair._options, rounds=10, launches=2)
+    first, second = list(pair._entries)
+    process = pair._entries[first].process
+    process.job = replace(process.job, opener="odd_targets:refuses")
+    report = pair.measure(contest_environment())
+    assert [row.name for row in report.rows] == [second] and report.lost[0].loss is FailureKind.REFUSED
+    assert "no ratio: its baseline" in " ".join(report.rows[0].warnings)
+
+
+def test_outputs_that_cannot_be_compared_are_a_false_parity(
+    pair: BenchmarkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_shapes(*_: object) -> None:
+        raise CheckFailed("logits: the reference has shape (8, 1), the candidate (8, 2)")
+
+    monkeypatch.setattr(examination, "compare_outputs", other_shapes)
+    row = pair.measure(contest_environment()).rows[1]
+    assert row.parity is not None and not row.parity and row.ratio is None
+    assert row.withheld == "its parity is false (nothing compared)"
+
+
+def test_a_process_that_is_lost_behind_the_rounds_keeps_them(
+    pair: BenchmarkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = list(pair._entries.values())[1]
+
+    def gone(*_: object) -> None:
+        second.process._kill()
+        second.process._process.wait()
+        raise ProcessFailed("crashed: ended by SIGSEGV")
+
+    monkeypatch.setattr(examination, "compare_outputs", gone)
+    report = pair.measure(contest_environment())
+    assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and not report.lost
+    assert report.rows[1].withheld == "its parity was not checked"
+    assert [row.facts.lost for row in report.rows] == ["", "crashed: ended by SIGSEGV"]
+    assert "behind the rounds: crashed: ended by SIGSEGV" in report.rows[1].warnings[-1]
+    with pytest.raises(CheckFailed, match="behind the rounds"):
+        end_with(report)
+
+
+def test_the_baseline_is_lost_where_it_was_the_baseline(pair: BenchmarkSession) -> None:
+    first = next(iter(pair._entries.values()))
+    look = PostRunChecks._note_memory
+
+    def lose_it(found: PostRunChecks) -> None:
+        look(found)
+        first.process._kill()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PostRunChecks, "_note_memory", lose_it)
+        report = pair.measure(contest_environment())
+    assert [bool(row.facts.lost) for row in report.rows] == [True, False]
+    assert report.rows[1].withheld == "its parity was not checked"
+
+
+def test_two_ways_to_one_name_are_lost_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(ODD)
+    with BenchmarkSession(QUICK, tmp_path) as field:
+        good = field.enter(Plan(model="landmarks", file="shipped", path=shipped_model("landmarks"), device="cpu"))
+        assert good is not None
+        for _ in range(2):
+            field.enter(OddPlan(model="x", file="refuses", path=tmp_path / "x", device="cpu"))
+        assert len(field.measure(contest_environment()).lost) == 1
+    with BenchmarkSession(QUICK, tmp_path) as field:
+        field.enter(OddPlan(model="x", file="wants_nothing", path=tmp_path / "x", device="cpu"))
+        assert field._lost
+        field.enter(OddPlan(model="x", file="sleeps", path=tmp_path / "x", device="cpu"))
+        report = field.measure(contest_environment())
+        assert not report.lost and len(report.rows) == 1
+
+
+def test_ctrl_c_behind_the_rounds_leaves_a_report(pair: BenchmarkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(examination, "accuracy_of", impatient)
+    report = pair.measure(contest_environment())
+    assert report.course is not None and report.course.interrupted
+    assert report.rows[1].ratio is not None and report.rows[0].accuracy is None
+
+
+def contest_environment() -> Environment:
+    return describe_environment()
+
+
+def test_when_none_is_left_that_is_an_error(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    with pytest.raises(
+        ProcessFailed, match=r"no candidate could be measured: .*not a model that ONNX Runtime can load"
+    ):
+        run_bench([broken], QUICK, bridge=TorchBridge())
+    with pytest.raises(ModelError, match="no file"):
+        run_bench([tmp_path / "none.onnx"], QUICK, bridge=TorchBridge())
+    with pytest.raises(InputError, match="at least 1 round"):
+        run_bench([], replace(QUICK, rounds=0), bridge=TorchBridge())
+
+
+def test_each_level_and_the_facts_of_a_model() -> None:
+    options = replace(QUICK, levels=(Level.MODEL, Level.PICTURE), batches=(1, 2))
+    report = run_bench([shipped_model("landmarks")], options, bridge=TorchBridge())
+    found = {row.name: row for row in report.rows}
+    assert set(found) == {f"landmarks/cpu/fp32/{rest}" for rest in ("1", "2", "1/picture")}
+    facts = found["landmarks/cpu/fp32/1"].facts
+    assert facts.size_bytes == shipped_model("landmarks").stat().st_size and facts.import_ms and facts.load_ms
+    assert facts.first_ms and facts.peak_mib and facts.peak_mib < 400 and facts.own_cost_us is not None
+    assert found["landmarks/cpu/fp32/1/picture"].measurement.p50_ms > 0
+    assert report.course is not None and len(report.course.readings) == 6 and not report.course.interrupted
+    assert report.course.priming_calls == 1 and all(
+        row.measurement.description.task == "landmarks" for row in report.rows
+    )
+
+
+def test_a_provider_that_is_not_there_is_lost_and_not_replaced() -> None:
+    report = run_bench(
+        [shipped_model("landmarks")], replace(QUICK, providers=(Provider.CPU, Provider.CUDA)), bridge=TorchBridge()
+    )
+    (lost,) = report.lost
+    assert [row.measurement.description.provider for row in report.rows] == ["cpu"]
+    assert lost.loss is FailureKind.REFUSED and lost.description.provider == "cuda"
+    only_once = run_bench(
+        [shipped_model("landmarks")], replace(QUICK, providers=(Provider.CPU, Provider.AUTO)), bridge=TorchBridge()
+    )
+    assert [row.measurement.description.provider for row in only_once.rows] == ["cpu"]
+
+
+def test_accuracy_is_that_of_mien_evaluate(landmark_folder: Path, age_gender_folder: Path) -> None:
+    options = replace(QUICK, data=(age_gender_folder, landmark_folder), rounds=2)
+    report = run_bench([shipped_model("landmarks"), shipped_model("age_gender")], options, bridge=TorchBridge())
+    points, ages = (row.accuracy for row in report.rows)
+    assert points is not None and ages is not None
+    with OnnxRunner(shipped_model("landmarks"), provider=Provider.CPU) as runner:
+        assert points.value == pytest.approx(evaluate_landmarks(runner, landmark_folder)["nme"], abs=1e-3)
+    with OnnxRunner(shipped_model("age_gender"), provider=Provider.CPU) as runner:
+        assert ages.value == pytest.approx(evaluate_age_gender(runner, age_gender_folder)["mae_years"], abs=1e-3)
+        with pytest.raises(InputError):
+            accuracy_of(runner, landmark_folder)
+    assert (points.metric, points.count, ages.metric, ages.count) == (Metric.NME, 24, Metric.MAE, 40)
+
+
+def test_labels_that_do_not_fit_lose_nothing_that_was_measured(class_folder: Path, tmp_path: Path) -> None:
+    """A classifier of cats is measured on a folder of shapes: its speed stands, its accuracy is not told."""
+    torch = pytest.importorskip("torch")
+    from mien.export.convert.to_onnx import export_onnx
+    from mien.export.networks.build_network import empty_network
+    from mien.export.networks.checkpoint import Checkpoint, save_checkpoint
+    from mien.runtime.models.spec import ModelSpec
+
+    torch.manual_seed(0)
+    net = empty_network(Task.CLASSIFY, "reslayer")
+    spec = ModelSpec(Task.CLASSIFY, (32, 32), ("probabilities",), classes=("cat", "dog"))
+    save_checkpoint(
+        tmp_path / "c.pt", Checkpoint(spec, {"backbone": "reslayer", "normalization": "imagenet"}, {}, net.state_dict())
+    )
+    model = export_onnx(tmp_path / "c.pt", tmp_path / "c.onnx", data=class_folder).path
+    (row,) = run_bench([model], replace(QUICK, data=(class_folder,)), bridge=TorchBridge()).rows
+    assert row.accuracy is None and row.measurement.p50_ms > 0
+
+
+def test_a_folder_is_for_the_task_whose_labels_it_has(
+    landmark_folder: Path, age_gender_folder: Path, class_folder: Path
+) -> None:
+    folders = [age_gender_folder, landmark_folder, class_folder]
+    assert folder_for(Task.LANDMARKS, folders) == landmark_folder
+    assert folder_for(Task.AGE_GENDER, folders) == age_gender_folder
+    assert folder_for(Task.CLASSIFY, folders) == class_folder
+    assert folder_for(Task.DETECTOR, folders) is None
+    assert folder_for(Task.LANDMARKS, []) is None
+
+
+def test_power_is_noted_where_a_sensor_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examination, "board_power_w", lambda: 5.0)
+    monkeypatch.setattr(examination, "POWER_S", 0.3)
+    (row,) = run_bench([shipped_model("landmarks")], QUICK, bridge=TorchBridge()).rows
+    assert row.facts.power_w == 5.0 and row.facts.energy_mj is not None
+    assert row.facts.energy_mj == pytest.approx(5 * row.measurement.p50_ms, rel=0.9)
+
+
+def test_a_gpus_memory_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = iter(range(100, 1000, 50))
+
+    def read(*, gpu: bool = False) -> sensors.Reading:
+        return sensors.Reading(gpu_memory_mib=float(next(used)))
+
+    monkeypatch.setattr(contest, "has_nvidia_smi", lambda: True)
+    monkeypatch.setattr(contest, "read_sensors", read)
+    monkeypatch.setattr(examination, "read_sensors", lambda **_: sensors.Reading())
+    (row,) = run_bench([shipped_model("landmarks")], replace(QUICK, rounds=1), bridge=TorchBridge()).rows
+    assert row.facts.device_mib == 50.0
+
+
+def test_baselines_are_compared_with_the_first() -> None:
+    options = replace(QUICK, baselines=("eager", "channels-last"))
+    report = run_bench([shipped_model("landmarks")], options, bridge=TorchBridge())
+    eager, fast, last = report.rows
+    assert [row.measurement.description.provider for row in report.rows] == ["eager-cpu", "cpu", "channels-last-cpu"]
+    assert fast.baseline == last.baseline == eager.name and fast.ratio is not None and last.ratio is not None
+    assert fast.parity and last.parity and eager.facts.own_cost_us is None
+    assert fast.facts.peak_mib is not None and eager.facts.peak_mib is not None
+    assert fast.facts.peak_mib < eager.facts.peak_mib, "a candidate without PyTorch must not import it"
+
+
+def test_files_of_the_same_weights_share_a_baseline(tmp_path: Path) -> None:
+    twin = tmp_path / "twin.onnx"
+    twin.write_bytes(shipped_model("landmarks").read_bytes())
+    report = run_bench([shipped_model("landmarks"), twin], replace(QUICK, baselines=("eager",)), bridge=TorchBridge())
+    assert [row.name for row in report.rows] == [
+        "landmarks/eager-cpu/fp32/1",
+        "landmarks/cpu/fp32/1",
+        "twin/cpu/fp32/1",
+    ]
+    assert [row.baseline for row in report.rows][1:] == ["landmarks/eager-cpu/fp32/1"] * 2
+    assert all(row.ratio is not None for row in report.rows[1:])
+
+
+def test_a_given_file_feeds_a_foreign_model(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    graph = helper.make_graph(
+        [helper.make_node("Softmax", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 7])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+    )
+    model = tmp_path / "softmax.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(model))
+    report = run_bench([model], replace(QUICK, levels=(Level.MODEL, Level.PICTURE)), bridge=TorchBridge())
+    (row,) = report.rows
+    assert "x 1×7: noise" in row.facts.inputs and row.measurement.description.precision is None
+    assert "nobody knows what a foreign file wants of a picture" in report.lost[0].reason
+    feed = tmp_path / "feed.npz"
+    np.savez(feed, x=np.ones((3, 2, 7), np.float32))
+    (row,) = run_bench([model], replace(QUICK, feed=feed), bridge=TorchBridge()).rows
+    assert row.facts.inputs == "inputs from the given file"
+    assert row.measurement.description.batch == 2  # whatever was asked for
+    feed.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"is no \.npz file"):
+        run_bench([model], replace(QUICK, feed=feed), bridge=TorchBridge())
+
+
+def test_ctrl_c_leaves_the_rounds_so_far_in_a_valid_report(tmp_path: Path) -> None:
+    out, page = tmp_path / "b.json", tmp_path / "b.html"
+    command = [sys.executable, "-m", "mien.cli", "bench", str(shipped_model("landmarks")), "--baseline", "none"]
+    process = subprocess.Popen(
+        [*command, "--rounds", "100000", "--calls-per-round", "5", "--json", str(out), "--html", str(page)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(6)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the whole group
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    report = BenchReport.from_json(out.read_text(encoding="utf-8"), origin="b.json")
+    assert report.course is not None and report.course.interrupted and "the run was interrupted" in stdout
+    (row,) = report.rows
+    assert 1 <= len(row.measurement.rounds_ns) < 100000 and row.facts.peak_mib is not None
+    assert json.loads(out.read_text())["course"]["rounds"] == 100000 and page.read_text().startswith("<!doctype html>")

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mien.bench.timing.measurement import Description, Level, Measurement, ProcessRun
+from mien.bench.timing.speedup import Ratio, instability, paired_ratio
+from mien.runtime.errors import InputError
+from mien.runtime.models.spec import Precision
+from mien.runtime.values import FloatArray
+
+SIMULATIONS = 20
+
+
+def measured(latencies_ms: FloatArray, *, name: str = "a", batch: int = 1, warm_up: int = 20) -> Measurement:
+    """Latencies (rounds, calls) in ms."""
+    description = Description(
+        name=name,
+        model="m",
+        precision=Precision.FP32,
+        provider="cpu",
+        batch=batch,
+        threads=1,
+    )
+    rounds = tuple(tuple(int(v) for v in one_round) for one_round in latencies_ms * 1e6)
+    return Measurement(description, (ProcessRun((1_000_000,) * warm_up, rounds),))
+
+
+def simulated(seed: int, *, slowdown: float) -> Ratio:
+    """Baseline over a candidate that takes `slowdown` times as long, on a machine that drifts and hiccups."""
+    noise = np.random.default_rng(seed)
+    rounds, calls = 20, 10
+    drift = np.exp(np.cumsum(noise.normal(0, 0.03, rounds)))[:, None]
+
+    def one(factor: float, name: str) -> Measurement:
+        latencies = 5 * factor * drift * np.exp(noise.gamma(1.5, 0.03, (rounds, calls)))
+        latencies *= np.exp(noise.normal(0, 0.01, (rounds, 1)))  # what a round's own state does to it
+        latencies *= np.where(noise.random((rounds, calls)) < 0.02, 3, 1)
+        return measured(latencies, name=name)
+
+    return paired_ratio(one(1.0, "eager"), one(slowdown, "onnx"))
+
+
+def test_a_slowdown_of_ten_percent_is_detected() -> None:
+    found = [simulated(seed, slowdown=1.1) for seed in range(SIMULATIONS)]
+    assert sum(ratio.differs and ratio.value < 1 for ratio in found) >= 19
+    assert np.median([ratio.value for ratio in found]) == pytest.approx(1 / 1.1, rel=0.01)
+
+
+def test_no_slowdown_is_not_detected() -> None:
+    found = [simulated(seed, slowdown=1.0) for seed in range(SIMULATIONS)]
+    assert sum(not ratio.differs for ratio in found) >= 19
+
+
+def launched(seed: int, launches: int, between: float) -> Ratio:
+    """Equally fast candidates in 20 rounds; each launch is slower or faster as a whole by a normal `between`."""
+    noise = np.random.default_rng(seed)
+
+    def one(name: str) -> Measurement:
+        ways = np.exp(noise.normal(0, between, launches))
+        shape = (20 // launches, 3)
+        parts = [measured(5 * way * np.exp(noise.normal(0, 0.02, shape)), name=name) for way in ways]
+        return replace(parts[0], launches=tuple(part.launches[0] for part in parts))
+
+    return paired_ratio(one("eager"), one("onnx"))
+
+
+@pytest.mark.parametrize("between", [0.0, 0.04])
+@pytest.mark.parametrize("launches", [2, 3, 5, 10])
+def test_the_interval_covers_what_differs_from_launch_to_launch(launches: int, between: float) -> None:
+    found = [launched(seed, launches, between) for seed in range(1000)]
+    assert 930 <= sum(ratio.low <= 1 <= ratio.high for ratio in found) <= 970  # three standard errors
+
+
+def test_rounds_of_one_launch_cannot_tell_it() -> None:
+    """Why there are several: the interval is far too narrow else."""
+    found = [launched(seed, 1, 0.04) for seed in range(100)]
+    assert sum(ratio.low <= 1 <= ratio.high for ratio in found) < 50
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    found = [simulated(seed, slowdown=1.0) for seed in range(100)]
+    assert 90 <= sum(ratio.low <= 1 <= ratio.high for ratio in found) <= 99
+
+
+def test_the_ratio_is_paired_by_rounds() -> None:
+    load = np.array([1.0, 5.0, 1.0, 9.0, 2.0, 7.0])[:, None] * np.ones(4)
+    ratio = paired_ratio(measured(3 * load), measured(2 * load, name="b"))
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((1.5, 1.5, 1.5), rel=1e-6)
+    assert ratio.rounds == 6
+
+
+def test_swapping_gives_the_reciprocal_and_a_seed_the_same_interval() -> None:
+    noise = np.random.default_rng(3)
+    a, b = (measured(noise.uniform(1, 2, (8, 5)), name=name) for name in "ab")
+    assert paired_ratio(a, b) == paired_ratio(a, b)
+    assert paired_ratio(a, b).value == pytest.approx(1 / paired_ratio(b, a).value)
+    assert paired_ratio(a, b, seed=1).value == paired_ratio(a, b, seed=2).value
+
+
+def test_ratios_that_mean_nothing_are_refused() -> None:
+    one = np.ones((6, 2))
+    with pytest.raises(InputError, match="same batch"):
+        paired_ratio(measured(one), measured(one, batch=8))
+    with pytest.raises(InputError, match="in one run"):
+        paired_ratio(measured(one), measured(one[:5]))
+    with pytest.raises(InputError, match="4 rounds are too few"):
+        paired_ratio(measured(one[:4]), measured(one[:4]))
+    with pytest.raises(ValueError, match="no ratio"):
+        Ratio(value=float("nan"), low=1.0, high=2.0, rounds=5)
+
+
+def test_small_but_certain_differences_do_not_count() -> None:
+    assert not Ratio(value=1.01, low=1.005, high=1.015, rounds=9).differs
+    assert Ratio(value=1.05, low=1.03, high=1.07, rounds=9).differs
+    assert Ratio(value=0.95, low=0.93, high=0.97, rounds=9).differs
+
+
+def test_a_steady_measurement_has_no_warnings() -> None:
+    noise = np.random.default_rng(0)
+    assert instability(measured(noise.uniform(5.0, 5.2, (20, 10)))) == []
+
+
+def test_each_instability_is_named() -> None:
+    steady = np.full((20, 10), 5.0)
+    (few,) = instability(measured(steady[:9]))
+    assert few == "90 calls are few: p99 needs at least 100"
+    (rounds,) = instability(measured(steady.reshape(2, 100)))
+    assert rounds.startswith("2 round(s)")
+    (warm_up,) = instability(measured(steady, warm_up=3))
+    assert "not settled after 3 warm-up calls" in warm_up
+    scattered = steady.copy()
+    scattered[:, :3] *= 2
+    (spread,) = instability(measured(scattered))
+    assert "p90 is 2.00 times p50" in spread
+    whole = measured(scattered)
+    assert instability(replace(whole, description=replace(whole.description, level=Level.PIPELINE))) == []
+    (slower,) = instability(measured(steady * np.linspace(1.0, 1.2, 20)[:, None]))
+    assert "slower than the first" in slower
+    (faster,) = instability(measured(steady * np.linspace(1.2, 1.0, 20)[:, None]))
+    assert "faster than the first" in faster

@@ -1,0 +1,106 @@
+"""What a measured process may meet, for the tests: opened by name in a fresh interpreter."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mien.bench.timing.interleave import TimedCalls, time_calls
+from mien.bench.worker.candidate import Job
+from mien.runtime.errors import InputError
+from mien.runtime.models.spec import ModelSpec, Precision, Task
+
+
+class Sleeper:
+    """Every call takes `job.path` ms; outputs are the means of the images."""
+
+    precision: Precision | None = Precision.FP32
+
+    def __init__(self, job: Job) -> None:
+        self.spec: ModelSpec | None = ModelSpec(Task.CLASSIFY, (4, 4), ("logits",))
+        self.provider = f"sleeps-{'onnxruntime' in sys.modules}-{'torch' in sys.modules}"
+        self.batch = job.batch
+        self.seconds = float(job.path or 0) / 1e3
+
+    def bind(self, material: Mapping[str, Any]) -> tuple[str, str]:
+        return "digest", f"{sorted(material)} {os.environ.get('OMP_NUM_THREADS')}"
+
+    def call(self, i: int) -> object:
+        time.sleep(self.seconds)
+        return i
+
+    def prime(self, first: int, count: int) -> None:
+        self.call(first)
+
+    def time_calls(self, first: int, count: int) -> TimedCalls:
+        return time_calls(self.call, first=first, count=count)
+
+    def outputs(self, batch: Any) -> Mapping[str, Any]:
+        if len(batch) != self.batch:
+            raise InputError(f"wanted batches of {self.batch}, found {len(batch)}")
+        return {"logits": batch.reshape(len(batch), -1).mean(axis=1, keepdims=True)}
+
+    def own_cost_us(self) -> tuple[float, float] | None:
+        return 1.5, 100.0
+
+    def nodes(self) -> tuple[int, int] | None:
+        return 3, 4
+
+
+def sleeps(job: Job) -> Sleeper:
+    print("a library that prints")
+    return Sleeper(job)
+
+
+def refuses(job: Job) -> Sleeper:
+    raise InputError("this file is no good")
+
+
+def breaks(job: Job) -> Sleeper:
+    raise ZeroDivisionError("a bug")
+
+
+def aborts(job: Job) -> Sleeper:
+    os.abort()
+
+
+def hangs(job: Job) -> Sleeper:
+    time.sleep(1000)
+    raise AssertionError
+
+
+def devours(job: Job) -> Sleeper:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
+    np.ones(1 << 32)
+    raise AssertionError
+
+
+class Fussy(Sleeper):
+    """Refuses whatever it is given."""
+
+    def bind(self, material: Mapping[str, Any]) -> tuple[str, str]:
+        raise InputError("not this")
+
+
+def wants_nothing(job: Job) -> Sleeper:
+    return Fussy(job)
+
+
+class Aborter(Sleeper):
+    """Aborts in its third round."""
+
+    def call(self, i: int) -> object:
+        if i >= 4:
+            os.abort()
+        return super().call(i)
+
+
+def aborts_later(job: Job) -> Sleeper:
+    return Aborter(job)

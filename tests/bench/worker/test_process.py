@@ -1,0 +1,210 @@
+"""Processes of their own: what they tell, and how they are lost. Each test starts one or two, which takes some time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.bench.timing.interleave import interleave, warm_up
+from mien.bench.timing.measurement import Level
+from mien.bench.worker import process as processes
+from mien.bench.worker.candidate import Job, name_of
+from mien.bench.worker.process import CandidateFailed, CandidateProcess, FailureKind, RemoteRunner, last_words, loss_of
+from mien.bench.worker.worker import peak_mib
+from mien.runtime.errors import ProcessFailed
+
+
+@pytest.fixture(autouse=True)
+def odd_targets_can_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+
+
+def job(function: str, *, milliseconds: float = 0.0, batch: int = 1) -> Job:
+    return Job(
+        opener=f"odd_targets:{function}",
+        path=str(milliseconds),
+        device="cpu",
+        threads=1,
+        batch=batch,
+        models={"a": "b"},
+    )
+
+
+@pytest.fixture
+def sleeper() -> Iterator[CandidateProcess]:
+    with CandidateProcess(job("sleeps", milliseconds=2, batch=4), timeout_s=60) as process:
+        yield process
+
+
+def test_a_job_goes_through_its_line() -> None:
+    whole = Job(
+        opener="m:f", path="p", device="cuda", threads=2, level=Level.PICTURE, batch=8, models={"detector": "d"}
+    )
+    assert Job.from_json(whole.to_json()) == whole and "\n" not in whole.to_json()
+    assert name_of(warm_up) == "mien.bench.timing.interleave:warm_up"
+
+
+def test_a_process_tells_what_it_opened_and_times_itself(sleeper: CandidateProcess) -> None:
+    opened = sleeper.open()
+    assert opened.provider == "sleeps-True-False", "mien brings onnxruntime, and nothing brings torch"
+    assert (
+        opened.spec is not None and opened.spec.outputs == ("logits",) and opened.import_ms > 1 and opened.load_ms >= 0
+    )
+    bound = sleeper.bind(None)
+    assert bound.digest == "digest" and bound.note == "[] 1", "threads are pinned in the environment"
+    assert 2 <= bound.first_ms < 500
+    turn = sleeper.time_calls(0, 3)
+    assert len(turn.calls_ns) == 3 and min(turn.calls_ns) >= 2_000_000 and turn.device_ns == () and turn.cpu_ns >= 0
+    assert sleeper.overhead() == ((1.5, 100.0), (3, 4))
+    peak = sleeper.peak_mib()
+    assert peak is not None and 20 < peak < 400
+    sleeper.start_running(0.05)
+    calls, seconds = sleeper.calls_run()
+    assert calls >= 1 and seconds >= 0.05
+
+
+def test_outputs_come_in_the_batches_that_are_measured(sleeper: CandidateProcess) -> None:
+    sleeper_opened = sleeper.open()
+    runner = RemoteRunner(sleeper, sleeper_opened)
+    images = np.random.default_rng(0).integers(0, 255, (10, 4, 4, 3), dtype=np.uint8)
+    with runner:  # ten images in batches of four: the last is filled up, and cut again
+        assert np.allclose(runner(images)["logits"][:, 0], images.reshape(10, -1).mean(axis=1))
+    with pytest.raises(ValueError, match="without a spec"):
+        RemoteRunner(sleeper, replace(sleeper_opened, spec=None))
+    assert runner.provider == "sleeps-True-False" and runner.precision.value == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("function", "loss", "reason"),
+    [
+        ("refuses", FailureKind.REFUSED, "this file is no good"),
+        ("breaks", FailureKind.CRASHED, "ZeroDivisionError: a bug"),
+        ("aborts", FailureKind.CRASHED, "SIGABRT"),
+        ("devours", FailureKind.OUT_OF_MEMORY, "Unable to allocate"),
+    ],
+)
+def test_what_becomes_of_a_process_is_told(function: str, loss: FailureKind, reason: str) -> None:
+    with CandidateProcess(job(function), timeout_s=60) as process:
+        with pytest.raises(CandidateFailed, match=reason) as told:
+            process.open()
+        assert told.value.loss is loss
+        with pytest.raises(CandidateFailed):  # and again, without waiting
+            process.time_calls(0, 1)
+
+
+def test_a_process_that_hangs_is_ended() -> None:
+    process = CandidateProcess(job("hangs"), timeout_s=1.5)
+    with pytest.raises(CandidateFailed, match=r"hung: no answer within 1.5 s"):
+        process.open()
+    process.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+
+
+def test_a_process_outlives_the_terminals_ctrl_c(sleeper: CandidateProcess) -> None:
+    sleeper.open()
+    assert os.getpgid(sleeper.pid) != os.getpgid(0), "a terminal's SIGINT goes to the group of who reads it"
+    assert sleeper.bind(None).digest == "digest"
+
+
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(sleeper: CandidateProcess) -> None:
+    sleeper.open()
+    sleeper.bind(None)
+    sleeper.start_running(0.01)  # as an interrupted turn: asked, and the answer never read
+    assert len(sleeper.time_calls(0, 7).calls_ns) == 7
+
+
+def test_one_that_is_lost_leaves_the_rounds_and_the_others_finish() -> None:
+    with (
+        CandidateProcess(job("sleeps"), timeout_s=60) as good,
+        CandidateProcess(job("aborts_later"), timeout_s=60) as bad,
+    ):
+        for process in (good, bad):
+            process.open()
+            process.bind(None)
+        found = interleave({"bad": bad, "good": good}, rounds=4, calls_per_round=2)
+    assert set(found.turns) == {"good"} and len(found.turns["good"]) == 4 and not found.interrupted
+    assert isinstance(found.lost["bad"], ProcessFailed) and "SIGABRT" in str(found.lost["bad"])
+
+
+def test_the_end_of_the_parent_is_the_end_of_the_process(sleeper: CandidateProcess) -> None:
+    sleeper.open()
+    assert sleeper._process.stdin is not None
+    sleeper._process.stdin.close()
+    until = time.monotonic() + 20
+    while sleeper._process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    assert sleeper._process.poll() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a busy process notices when its turn is over")
+def test_a_busy_process_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    code = f"""
+import os, sys, time
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from mien.bench.worker.candidate import Job
+from mien.bench.worker.process import CandidateProcess
+process = CandidateProcess(Job(opener="odd_targets:sleeps", path="100000", device="cpu", threads=1))
+process.open()
+process.start_running(1000)
+print(process.pid, flush=True)
+time.sleep(1000)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc") / parent.stdout.readline().strip()
+        assert child.exists()
+        parent.kill()
+    until = time.monotonic() + 10
+    while child.exists() and "Z" not in (child / "stat").read_text().split()[2] and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not child.exists() or "Z" in (child / "stat").read_text().split()[2]
+
+
+def test_losses_are_told_apart() -> None:
+    assert loss_of(-signal.SIGKILL, "").loss is FailureKind.OUT_OF_MEMORY
+    assert loss_of(-signal.SIGSEGV, "").reason == "ended by SIGSEGV"
+    assert loss_of(-signal.SIGABRT, "what():  std::bad_alloc").loss is FailureKind.OUT_OF_MEMORY
+    assert loss_of(3, "").reason == "exit code 3" and loss_of(1, "x" * 999).reason == "x" * 300
+
+
+def test_the_error_is_found_among_the_words_around_it() -> None:
+    frames = "Traceback (most recent call last):\n  File x, line 1\n    call()\n  ^^^^\n"
+    trace = f"{frames}ValueError: no compiler\n\nSet A=1 for more.\n"
+    assert last_words(trace) == "ValueError: no compiler"
+    assert (
+        last_words("Traceback (most recent call last):\n  f\nA: 1\n\nDuring handling\n\n" + trace)
+        == "ValueError: no compiler"
+    )
+    assert last_words("one\ntwo\n") == "two" and last_words("") == ""
+
+
+def test_peak_memory_is_not_the_parents(tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/status").write_text("Name:\tpython\nVmHWM:\t  10240 kB\nVmRSS:\t 1 kB\n")
+    assert peak_mib(root=tmp_path) == 10.0
+    if sys.platform == "linux":
+        fallback = peak_mib(root=tmp_path / "nowhere")
+        assert fallback is not None and fallback > 10
+
+
+def test_candidates_keep_their_memory_unless_the_user_chose_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LD_PRELOAD", *processes.GLIBC_KEEPS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(processes.platform, "libc_ver", lambda: ("glibc", "2.41"))
+    assert processes.allocator() == "glibc that keeps its memory"
+    assert processes._environment(1)["MALLOC_TRIM_THRESHOLD_"] == str(1 << 30)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert processes.allocator() == "glibc with MALLOC_TRIM_THRESHOLD_=131072"
+    assert processes._environment(1)["MALLOC_TRIM_THRESHOLD_"] == "131072"
+    monkeypatch.setattr(processes.platform, "libc_ver", lambda: ("", ""))
+    assert processes.allocator() == processes.SYSTEM_ALLOCATOR

@@ -1,0 +1,226 @@
+"""What a measured process holds, here in the tests' own process."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from mien.bench.timing.interleave import time_calls
+from mien.bench.timing.measurement import Level
+from mien.bench.worker.candidate import Job
+from mien.bench.worker.foreign import GIVEN, ForeignSubject, channel_axis, given_feeds, made_feeds, open_foreign
+from mien.bench.worker.targets import ModelTarget, open_model, own_cost_us, picture_call
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
+from mien.runtime.capture.demo_camera import DemoCamera
+from mien.runtime.errors import InputError, ModelError
+from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.models.runner import Provider
+from mien.runtime.models.shipped import shipped_model
+
+RECORDS_NODES = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
+
+
+def job(path: Path, **other: Any) -> Job:
+    return Job(opener="", path=str(path), device="cpu", threads=1, **other)
+
+
+def test_a_model_of_mien_is_timed_through_its_runner() -> None:
+    subject = open_model(job(shipped_model("landmarks")))
+    assert isinstance(subject, ModelTarget) and subject.provider == "cpu" and subject.spec is not None
+    with pytest.raises(InputError, match="no inputs yet"):
+        subject.time_calls(0, 1)
+    inputs = np.random.default_rng(0).integers(0, 255, (2, 1, 112, 112, 3), dtype=np.uint8)
+    digest, note = subject.bind({"inputs": inputs})
+    assert len(digest) == 16 and note == "" and subject.bind({"inputs": inputs[::-1]})[0] != digest
+    assert len(subject.time_calls(0, 3).calls_ns) == 3
+    nodes = subject.nodes()
+    assert (nodes is not None and nodes[0] == nodes[1] > 50) if RECORDS_NODES else nodes is None
+
+
+def test_mien_adds_little_to_a_call() -> None:
+    """At most 50 µs or 5 %: told by the report too; here with room for a busy machine."""
+    subject = open_model(job(shipped_model("landmarks")))
+    subject.bind({"inputs": np.random.default_rng(0).integers(0, 255, (4, 1, 112, 112, 3), dtype=np.uint8)})
+    best = min(subject.own_cost_us() or (np.inf, 0) for _ in range(5))
+    assert best[0] <= max(50, 0.05 * best[1]) and best[1] > 100
+
+
+def test_what_a_runner_adds_is_measured() -> None:
+    def bare(_: int) -> None:
+        time.sleep(0.001)
+
+    def through(_: int) -> None:
+        time.sleep(0.002)
+
+    added_us, bare_us = own_cost_us(through, bare, 1)
+    assert 900 <= added_us <= 1600 and 1000 <= bare_us <= 3000
+
+
+def test_a_device_clock_times_the_same_calls() -> None:
+    class Events:
+        def __init__(self) -> None:
+            self.log: list[str] = []
+
+        def start(self) -> None:
+            self.log.append("start")
+
+        def stop_ns(self) -> int:
+            self.log.append("stop")
+            return 7
+
+    events = Events()
+    turn = time_calls(lambda i: events.log.append(str(i)), first=4, count=2, device_clock=events)
+    assert turn.device_ns == (7, 7) and events.log == ["start", "4", "stop", "start", "5", "stop"]
+
+
+def test_from_a_picture_to_the_result_is_what_the_pipeline_does() -> None:
+    picture = DemoCamera().frame(0)
+    with Pipeline.load(provider=Provider.CPU) as pipeline:
+        faces = pipeline(picture)
+        bounds = np.concatenate(
+            [faces.landmarks[:1, :, :2].min(axis=1), faces.landmarks[:1, :, :2].max(axis=1)], axis=1
+        )
+        pictures, points = [picture], faces.landmarks[:1]
+        located = picture_call(pipeline.landmarks, pictures, bounds, points)(0)
+        assert np.linalg.norm(located[:, :2] - points[0, :, :2], axis=1).mean() < 3
+        assert pipeline.age_gender is not None
+        age, _ = picture_call(pipeline.age_gender, pictures, bounds, points)(5)  # the sixth picture is the first again
+        assert age[0] == pytest.approx(faces.age[0], abs=1e-3)
+        detect = OnnxRunner(shipped_model("detector"), provider=Provider.CPU)
+        boxes, _ = picture_call(detect, pictures, bounds, points)(0)
+        assert np.allclose(boxes, faces.boxes)
+
+
+def test_the_pipeline_is_timed_by_stage_over_an_endless_clip(tmp_path: Path) -> None:
+    from mien.bench.worker.targets import FRAMES_PER_TURN, open_pipeline
+
+    clip = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 30, (320, 240))
+    camera = DemoCamera()
+    for i in range(8):
+        picture = cv2.resize(camera.frame(i), (320, 240))
+        picture[:32, :32] = 30 * i  # its number
+        writer.write(picture)
+    writer.release()
+    subject = open_pipeline(job(clip, level=Level.PIPELINE))
+    digest, note = subject.bind({})
+    assert len(digest) == 16 and "clip.avi" in note
+    assert len(subject.time_calls(0, 1).calls_ns) == 1
+    turn = subject.time_calls(1, 10)
+    assert len(turn.calls_ns) == FRAMES_PER_TURN == len(turn.stages_ns["process"])
+    assert 1 <= len(turn.stages_ns["detect"]) < FRAMES_PER_TURN and "attributes" in turn.stages_ns
+    assert sum(turn.stages_ns["process"]) + sum(turn.stages_ns["capture"]) <= sum(turn.calls_ns)
+    assert subject.nodes() is None and subject.own_cost_us() is None
+    with pytest.raises(InputError, match="no outputs"):
+        subject.outputs(np.zeros((1, 1, 1, 3), np.uint8))
+    seen: list[int] = []
+    follow = subject._pipeline.track  # type: ignore[attr-defined]
+
+    def track(frames: Any, **options: Any) -> Any:
+        return follow((seen.append(frame.pixels[0, 0, 0]) or frame for frame in frames), **options)
+
+    subject._pipeline.track = track  # type: ignore[attr-defined]
+    taken = []
+    for warm_up in (0, 35):  # however long that was, a turn begins at its own frame
+        for _ in range(warm_up):
+            subject.time_calls(0, 1)
+        seen.clear()
+        subject.prime(20, 10)  # the third turn of ten calls
+        subject.time_calls(20, 10)
+        taken.append(list(seen))
+    video = cv2.VideoCapture(str(clip))
+    first = [video.read()[1][0, 0, 0] for _ in range(8)]
+    assert taken[0] == taken[1] == [first[(2 * FRAMES_PER_TURN - 1 + i) % 8] for i in range(FRAMES_PER_TURN + 1)]
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 3 // 4])  # its header still speaks of eight frames
+    subject.prime(0, 10)  # the frame before the first: the eighth
+    assert len(subject.time_calls(0, 10).calls_ns) == FRAMES_PER_TURN
+    noise = tmp_path / "noise.mp4"
+    noise.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="not a video"):
+        open_pipeline(job(noise, level=Level.PIPELINE)).time_calls(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ([1, 3, 224, 224], 1),
+        (["batch", 3, "height", "width"], 1),
+        ([None, 112, 112, 3], 3),
+        ([1, 1, 28, 28], 1),
+        ([1, 3, 4, 4], None),
+        ([1, 64, 56, 56], None),
+        ([1, 128], None),
+    ],
+)
+def test_an_image_is_known_by_its_shape(shape: list[Any], axis: int | None) -> None:
+    assert channel_axis(shape) == axis
+
+
+def test_inputs_are_made_from_shapes() -> None:
+    pictures = [DemoCamera().frame(i) for i in (0, 20)]
+    wanted = {
+        "image": (["batch", 3, 32, 48], "tensor(float)"),
+        "bytes": ([1, None, None, 1], "tensor(uint8)"),
+        "state": ([2, "hidden"], "tensor(float16)"),
+        "ids": ([1, 5], "tensor(int64)"),
+    }
+    feeds, note = made_feeds(wanted, pictures, batch=4)
+    assert len(feeds) == 2 and feeds[0]["image"].shape == (4, 3, 32, 48) and feeds[0]["image"].dtype == np.float32
+    assert 0.3 < feeds[0]["image"].max() <= 1 and feeds[0]["image"].std() > 0.05
+    assert not np.array_equal(feeds[0]["image"], feeds[1]["image"]), "inputs are rotated"
+    assert feeds[0]["bytes"].shape == (1, 224, 224, 1) and feeds[0]["bytes"].dtype == np.uint8
+    assert feeds[0]["state"].dtype == np.float16 and set(np.unique(feeds[0]["ids"])) <= {0, 1}
+    assert "image 4×3×32×48: pictures" in note and "state 2×1: noise" in note
+    again, _ = made_feeds(wanted, pictures, batch=4)
+    assert np.array_equal(again[1]["state"], feeds[1]["state"]), "noise is seeded"
+    with pytest.raises(InputError, match=r"tensor\(string\), which cannot be made"):
+        made_feeds({"text": ([1], "tensor(string)")}, pictures, batch=1)
+
+
+def test_inputs_can_be_given() -> None:
+    image, state = np.ones((3, 1, 8), np.float32), np.zeros((1, 4), np.float32)
+    feeds = given_feeds({"image": image, "state": state}, {"image": 2, "state": 2})
+    assert len(feeds) == 3 and feeds[2]["image"].shape == (1, 8) and feeds[2]["state"] is not None
+    assert len(given_feeds({"image": image}, {"image": 3})) == 1
+    with pytest.raises(InputError, match="wanted inputs named image, found other"):
+        given_feeds({"other": image}, {"image": 3})
+    with pytest.raises(InputError, match="with 1 dimensions"):
+        given_feeds({"image": image}, {"image": 1})
+    with pytest.raises(InputError, match="same number"):
+        given_feeds({"a": np.ones((2, 1)), "b": np.ones((3, 1))}, {"a": 1, "b": 1})
+
+
+def test_a_foreign_file_runs_bare(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", kind, ["batch", 3, 32, 32])],
+        [helper.make_tensor_value_info("y", kind, None)],
+    )
+    path = tmp_path / "relu.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    subject = open_foreign(job(path, batch=2))
+    assert isinstance(subject, ForeignSubject) and subject.spec is None and subject.precision is None
+    with pytest.raises(ModelError, match="no mien metadata"):
+        open_model(job(path))
+    with pytest.raises(ModelError, match="mien's own"):
+        open_foreign(job(shipped_model("landmarks")))
+    picture = DemoCamera().frame(0)
+    digest, note = subject.bind({"picture_0": picture})
+    assert "x 2×3×32×32: pictures" in note and len(digest) == 16
+    assert len(subject.time_calls(0, 2).calls_ns) == 2 and subject.own_cost_us() is None
+    nodes = subject.nodes()
+    assert nodes == (1, 1) if RECORDS_NODES else nodes is None
+    assert subject.bind({f"{GIVEN}x": np.ones((2, 3, 32, 32), np.float32)})[1] == "inputs from the given file"
+    with pytest.raises(InputError, match="does not take these inputs"):
+        subject.bind({f"{GIVEN}x": np.ones((2, 5, 32, 32), np.float32)})
+    with pytest.raises(InputError, match="cannot be compared"):
+        subject.outputs(np.zeros((1, 1, 1, 3), np.uint8))

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mien.export.convert.to_onnx import export_onnx
+from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mien.export.networks.normalization import Normalization
+from mien.export.training.age_gender import AgeGenderTraining
+from mien.export.training.classify import ClassifyTraining
+from mien.export.training.config import Share, TrainConfig
+from mien.export.training.frozen_backbone import ChapterAgeGenderTraining, ChapterLandmarkTraining
+from mien.export.training.history import Report
+from mien.export.training.landmarks import LandmarkTraining
+from mien.export.training.loop import BEST, LAST, fit, one_cycle, shuffled
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
+from mien.runtime.errors import InputError, ModelError, OutputError
+from mien.runtime.models.spec import ModelSpec, Task
+
+SPEC = ModelSpec(task=Task.LANDMARKS, input_size=(64, 64), outputs=("landmarks", "presence"))
+
+
+NETWORK = {"weights": "none", "normalization": Normalization.IMAGENET}
+
+
+def tiny_training(folder: Path) -> LandmarkTraining:
+    torch.manual_seed(0)  # the same untrained network each time
+    return LandmarkTraining(folder, backbone="mobilenet_v3_small", frozen=False, input_size=64, **NETWORK)  # type: ignore[arg-type]
+
+
+def tiny_age_gender(folder: Path) -> AgeGenderTraining:
+    torch.manual_seed(0)
+    return AgeGenderTraining(folder, backbone="mobilenet_v3_small", input_size=64, **NETWORK)  # type: ignore[arg-type]
+
+
+def tiny_classifier(folder: Path) -> ClassifyTraining:
+    torch.manual_seed(0)
+    return ClassifyTraining(folder, backbone="mobilenet_v3_small", input_size=64, **NETWORK)  # type: ignore[arg-type]
+
+
+def from_scratch(folder: Path) -> ClassifyTraining:
+    torch.manual_seed(0)
+    return ClassifyTraining(folder, backbone="reslayer", input_size=64, **NETWORK)  # type: ignore[arg-type]
+
+
+def chapter_landmarks(folder: Path) -> ChapterLandmarkTraining:
+    torch.manual_seed(0)
+    return ChapterLandmarkTraining(folder, backbone="resnet18", **NETWORK)  # type: ignore[arg-type]
+
+
+def chapter_age_gender(folder: Path) -> ChapterAgeGenderTraining:
+    torch.manual_seed(0)
+    return ChapterAgeGenderTraining(folder, backbone="resnet18", **NETWORK)  # type: ignore[arg-type]
+
+
+TASKS = [
+    (tiny_training, "landmark_folder"),
+    (tiny_age_gender, "age_gender_folder"),
+    (tiny_classifier, "class_folder"),
+    (from_scratch, "class_folder"),
+    (chapter_landmarks, "landmark_folder"),
+    (chapter_age_gender, "age_gender_folder"),
+]
+
+
+def config(epochs: int) -> TrainConfig:
+    return TrainConfig(epochs=epochs, batch_size=8, learning_rate=2e-3, workers=0, average=0.5)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def interrupt_in_second_epoch(task: Any) -> None:
+    """Stop as Ctrl-C does."""
+    batches = task.batches
+
+    def until_the_second(epoch: int, *rest: Any) -> Any:
+        if epoch == 1:
+            raise KeyboardInterrupt
+        return batches(epoch, *rest)
+
+    task.batches = until_the_second
+
+
+@pytest.mark.parametrize(("training", "material"), TASKS, ids=lambda v: getattr(v, "__name__", ""))
+def test_resumed_training_equals_an_unbroken_one_and_exports(
+    training: Any, material: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(material)
+    whole = fit(training(folder), config(2), tmp_path / "whole")
+    broken = training(folder)
+    interrupt_in_second_epoch(broken)
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, config(2), tmp_path / "broken")
+    resumed = fit(training(folder), config(2), tmp_path / "broken", resume=True)
+    a, b = (load_checkpoint(tmp_path / run / LAST).weights for run in ("whole", "broken"))
+    assert all(torch.allclose(a[k].float(), b[k].float(), atol=1e-6) for k in a)
+    assert resumed.metrics == pytest.approx(whole.metrics)
+    rows = rows_of(tmp_path / "broken" / "metrics.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1][broken.score]) > 0
+    assert (tmp_path / "broken" / "curves.png").stat().st_size > 1000
+    exported = export_onnx(tmp_path / "broken" / BEST, tmp_path / "model.onnx")
+    assert all(exported.parities)
+    with OnnxRunner(exported.path) as runner:
+        outputs = runner(np.zeros((3, *runner.spec.input_size, 3), np.uint8))
+    assert set(outputs) == set(runner.spec.outputs) and all(len(v) == 3 for v in outputs.values())
+
+
+def test_training_learns(landmark_folder: Path, tmp_path: Path) -> None:
+    best = fit(tiny_training(landmark_folder), config(12), tmp_path / "run")
+    losses = [float(row["trn_loss"]) for row in rows_of(tmp_path / "run" / "metrics.csv")]
+    assert losses[-1] < 0.8 * losses[0]
+    assert best.spec.dims == 3 and best.spec.provenance["backbone"] == "mobilenet_v3_small"
+
+
+def test_tensorboard_is_told_where_it_is_installed(
+    class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            assert folder == str(tmp_path / "run" / "tensorboard")
+
+        def add_scalar(self, name: str, value: float, epoch: int) -> None:
+            told.append((name, epoch))
+
+        def flush(self) -> None: ...
+
+        def close(self) -> None:
+            told.append(("closed", 0))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    fit(from_scratch(class_folder), config(2), tmp_path / "run")
+    assert {("trn_loss", 1), ("val_loss", 2), ("accuracy", 2)} <= set(told) and told[-1] == ("closed", 0)
+
+
+def test_two_shares_are_an_epoch() -> None:
+    table = list(range(11))
+    train = TrainConfig(epochs=1, batch_size=2, learning_rate=1e-3, workers=0)
+    shares = [shuffled(table, 3, train, Share(rank, 2)) for rank in (0, 1)]
+    seen = [[int(i) for batch in share for i in batch] for share in shares]
+    assert len(seen[0]) == len(seen[1]) == 4 and not set(seen[0]) & set(seen[1])  # whole batches only
+    again = [int(i) for batch in shuffled(table, 3, train, Share(0, 2)) for i in batch]
+    other = [int(i) for batch in shuffled(table, 4, train, Share(0, 2)) for i in batch]
+    assert again == seen[0] != other
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_by_another(landmark_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing to resume"):
+        fit(tiny_training(landmark_folder), config(1), tmp_path / "run", resume=True)
+    fit(tiny_training(landmark_folder), config(1), tmp_path / "run")
+    with pytest.raises(InputError, match="already holds a training; add --resume"):
+        fit(tiny_training(landmark_folder), config(1), tmp_path / "run")
+    with pytest.raises(InputError, match=r"trained with other settings \(epochs was 1, is 3\)"):
+        fit(tiny_training(landmark_folder), config(3), tmp_path / "run", resume=True)
+
+
+def test_frozen_backbone_does_not_move(landmark_folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = LandmarkTraining(landmark_folder, backbone="mobilenet_v3_small", frozen=True, input_size=64, **NETWORK)  # type: ignore[arg-type]
+    before = {k: v.clone() for k, v in task.net.backbone.named_parameters()}
+    fit(task, config(1), tmp_path / "run")
+    assert all(torch.equal(before[k], v) for k, v in task.net.backbone.named_parameters())
+
+
+def test_early_stopping(landmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = tiny_training(landmark_folder)
+    monkeypatch.setattr(task, "validate", lambda net: {"nme": 5.0})
+    fit(task, TrainConfig(epochs=9, batch_size=8, learning_rate=1e-4, workers=0, patience=2), tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run" / LAST).training["epoch"] == 3
+    assert load_checkpoint(tmp_path / "run" / BEST).spec.provenance["epochs"] == "1 of 9"
+
+
+def test_what_has_stopped_early_is_not_trained_on(
+    landmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = TrainConfig(epochs=9, batch_size=8, learning_rate=1e-4, workers=0, patience=1)
+    for resume in (False, True):
+        task = tiny_training(landmark_folder)
+        monkeypatch.setattr(task, "validate", lambda net: {"nme": 5.0})
+        fit(task, train, tmp_path / "run", resume=resume)
+        assert load_checkpoint(tmp_path / "run" / LAST).training["epoch"] == 2
+
+
+def test_one_subject_cannot_be_split(landmark_folder: Path) -> None:
+    labels = landmark_folder / "landmarks.csv"
+    labels.write_text("\n".join(labels.read_text().splitlines()[:3]))
+    with pytest.raises(InputError, match=r"1 subject\(s\) are too few"):
+        tiny_training(landmark_folder)
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    rates = [one_cycle(p, 0.1) for p in np.linspace(0, 1, 101)]
+    assert rates[0] < 0.02 and max(rates) == pytest.approx(1.0, abs=0.01) and rates[-1] == pytest.approx(0, abs=1e-9)
+    assert np.argmax(rates) == pytest.approx(10, abs=1)
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(SPEC, {"backbone": "x"}, {"nme": 4.0}, {"a": torch.arange(3.0)})
+    save_checkpoint(tmp_path / "c.pt", checkpoint)
+    found = load_checkpoint(tmp_path / "c.pt")
+    assert torch.equal(found.weights["a"], checkpoint.weights["a"]) and found.metrics == {"nme": 4.0}
+    assert len(found.spec.weights_sha256) == 64
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    with pytest.raises(ModelError, match="no checkpoint"):
+        load_checkpoint(path)
+    save_checkpoint(path, Checkpoint(SPEC, {}, {}, {"a": torch.zeros(1000)}))
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ModelError, match="truncated or not a checkpoint"):
+        load_checkpoint(path)
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match="was not written by mien train"):
+        load_checkpoint(path)
+
+
+class Explosive:
+    def __reduce__(self):  # type: ignore[no-untyped-def]
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_a_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle
+
+    monkeypatch.chdir(tmp_path)
+    Path("c.pt").write_bytes(pickle.dumps(Explosive()))
+    with pytest.raises(ModelError, match="not a checkpoint"):
+        load_checkpoint(Path("c.pt"))
+    assert not Path("exploded").exists()
+
+
+def test_checkpoint_into_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write"):
+        save_checkpoint(tmp_path / "none" / "c.pt", Checkpoint(SPEC, {}, {}, {}))
+
+
+def test_time_left_after_a_resume_counts_what_was_done_since() -> None:
+    now = [0.0]
+    report = Report(10, clock=lambda: now[0])
+    report.rows = [(position, {"trn_loss": 1.0}) for position in (1, 2, 3, 4, 5)]  # as a resume restores them
+    now[0] = 10.0
+    report.record(5.5, trn_loss=1.0)
+    assert report.seconds_left() == pytest.approx(90)
+
+
+def test_report_averages_by_epoch(tmp_path: Path) -> None:
+    seconds = iter([0.0, 10.0])
+    report = Report(4, clock=lambda: next(seconds))
+    report.record(0.5, trn_loss=4.0)
+    report.record(1.0, trn_loss=2.0, val_loss=3.0)
+    report.record(2.0, trn_loss=1.0)
+    assert report.report_avgs(1) == {"trn_loss": 3.0, "val_loss": 3.0}
+    assert report.report_avgs(2) == {"trn_loss": 1.0}
+    assert report.seconds_left() == pytest.approx(10.0)
+    report.save_csv(tmp_path / "m.csv")
+    assert (tmp_path / "m.csv").read_text().split() == ["epoch,trn_loss,val_loss", "1,3,3", "2,1,"]
+    with pytest.raises(TypeError):
+        report.record(1.0, 2.0)  # type: ignore[misc]

@@ -1,0 +1,228 @@
+"""`mien predict` over many files: the rows of one thread, whatever the number of threads and whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from mien.cli import app
+from mien.runtime.batch.predict import Predictor
+from mien.runtime.capture.demo_camera import DemoCamera, find_photo
+from mien.runtime.errors import InputError, OutputError
+from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.images import read_image
+from mien.runtime.values import Faces, Image
+
+run = CliRunner()
+
+
+def mien(*arguments: object, code: int = 0) -> Result:
+    result = run.invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
+    return result
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twelve pictures of several sizes with 0 to 2 faces, in two folders that share names, and two that are none."""
+    photos = tmp_path / "photos"
+    photo = read_image(find_photo()[0])
+    for n in range(12):
+        at = photos / ("first" if n < 6 else "second")
+        at.mkdir(parents=True, exist_ok=True)
+        zoom = 0.5 + 0.1 * n
+        pixels = cv2.resize(photo, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        if n % 3 == 1:
+            pixels = np.concatenate([pixels, pixels[:, ::-1]], axis=1)
+        elif n % 3 == 2:
+            pixels = np.full_like(pixels, 80)
+        cv2.imwrite(str(at / f"{n % 6}.jpg"), pixels)
+    (photos / "first" / "2b.jpg").write_bytes(b"no picture")
+    (photos / "second" / "0.png").touch()
+    return photos
+
+
+def test_rows_are_those_of_one_thread_to_the_byte(folder: Path, tmp_path: Path) -> None:
+    texts, messages = [], []
+    for threads in (1, 2, 5):
+        rows = tmp_path / f"{threads}.jsonl"
+        messages.append(mien("predict", folder, "--threads", threads, "--json", rows, code=2).stderr)
+        texts.append(rows.read_bytes())
+    assert texts[0] == texts[1] == texts[2] and messages[0] == messages[1] == messages[2]
+    parsed = [json.loads(line) for line in texts[0].splitlines()]
+    assert [Path(row["image"]).relative_to(folder).as_posix() for row in parsed] == [
+        f"{sub}/{n}.jpg" for sub in ("first", "second") for n in range(6)
+    ]
+    counts = [len(row["faces"]) for row in parsed]
+    assert counts[:3] == [1, 2, 0] and counts[2::3] == [0] * 4 and min(counts[::3] + counts[1::3]) > 0
+    assert "2b.jpg is not an image" in messages[0] and "0.png is not an image" in messages[0]
+
+
+def test_rows_are_those_of_threads_within_the_models(folder: Path, tmp_path: Path) -> None:
+    """How one picture runs, and how every picture ran before there were workers."""
+    texts = []
+    for workers, threads in ((1, 2), (2, 1)):
+        rows = tmp_path / f"{workers}.jsonl"
+        with (
+            Pipeline.load(threads=threads) as pipeline,
+            Predictor(pipeline, json_target=str(rows), draw_folder=None, workers=workers) as predictor,
+        ):
+            predictor.run([folder])
+        texts.append(rows.read_bytes())
+    assert texts[0] == texts[1] and texts[0].count(b"\n") == 12
+
+
+def test_drawn_pictures_have_the_same_names_and_pixels(folder: Path, tmp_path: Path) -> None:
+    for threads in (1, 3):
+        mien("predict", folder, "--threads", threads, "--json", "-", "--draw", tmp_path / str(threads), code=2)
+    one, three = (sorted((tmp_path / n).iterdir()) for n in "13")
+    assert [p.name for p in one] == [p.name for p in three] and len(one) == 12 and one[1].name == "0.png"
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, three, strict=True))
+
+
+def test_pictures_are_not_drawn_among_the_inputs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(folder.rglob("*"))
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    for draw in (folder / "drawn", folder, Path("link") / "a" / "b", Path("photos/first/../drawn")):
+        told = " ".join(mien("predict", tmp_path / "none.jpg", folder, "--draw", draw, code=2).stderr.split())
+        assert "lies within the input" in told and "--draw" in told
+    assert sorted(folder.rglob("*")) == before
+    mien("predict", folder / "first" / "0.jpg", "--draw", folder / "drawn")  # a file's neighbours are no inputs
+    mien("predict", folder / "first", "--draw", tmp_path / "photos" / "first drawn", code=2)
+
+
+def test_an_input_is_not_drawn_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture, clip = tmp_path / "a.png", tmp_path / "c.mp4"
+    cv2.imwrite(str(picture), DemoCamera().frame(0))
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
+    for i in range(3):
+        writer.write(DemoCamera().frame(i))
+    writer.release()
+    before = picture.read_bytes(), clip.read_bytes()
+    mien("predict", "a.png", clip, "--draw", tmp_path / "." / "x" / "..")
+    assert (picture.read_bytes(), clip.read_bytes()) == before
+    assert (tmp_path / "a-2.png").is_file() and (tmp_path / "c-2.mp4").is_file()
+
+
+def test_a_broken_link_in_a_folder_is_told(folder: Path) -> None:
+    (folder / "first" / "9.jpg").symlink_to("nowhere")
+    assert f"no image {folder}/first/9.jpg" in mien("predict", folder / "first", code=2).stderr.replace("\n", "")
+
+
+def test_a_picture_beyond_what_opencv_reads_is_told_in_one_line(tmp_path: Path) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    with pytest.raises(InputError, match=r"huge\.png cannot be read \(OpenCV: ") as told:
+        read_image(tmp_path / "huge.png")
+    assert "\n" not in str(told.value) and ".cpp" not in str(told.value)
+
+
+def test_videos_stand_between_the_pictures(folder: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    camera = DemoCamera()
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
+    for i in range(5):
+        writer.write(camera.frame(i))
+    writer.release()
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    inputs = [folder / "first" / "0.jpg", clip, broken, folder / "second" / "1.jpg", folder / "second" / "2.jpg"]
+    texts = []
+    for threads in (1, 2):
+        result = mien("predict", *inputs, "--threads", threads, code=2)
+        texts.append(result.stdout)
+        assert "broken.mp4" in result.stderr
+    rows = [json.loads(line) for line in texts[0].splitlines()]
+    assert texts[0] == texts[1]
+    assert [Path(r["image"]).name for r in rows] == ["0.jpg", *["clip.mp4"] * 5, "1.jpg", "2.jpg"]
+
+
+def test_progress_counts_every_input_once(folder: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    with (
+        Pipeline.load(threads=1) as pipeline,
+        Predictor(pipeline, json_target=str(tmp_path / "r.jsonl"), draw_folder=None, workers=2) as predictor,
+    ):
+        predictor.run([folder], progress=lambda done, total: told.append((done, total)))
+    assert told == [(n, 14) for n in range(1, 15)] and len(predictor.failures) == 2
+
+
+def test_an_error_of_a_worker_reaches_the_caller(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(RuntimeError):
+        pass
+
+    def fail(image: Image, faces: Faces, *_: object) -> Faces:
+        if len(faces):
+            raise Broken
+        return faces
+
+    rows = tmp_path / "r.jsonl"
+    with Pipeline.load(threads=1) as pipeline:
+        monkeypatch.setattr(pipeline, "locate", fail)
+        with (
+            pytest.raises(Broken),
+            Predictor(pipeline, json_target=str(rows), draw_folder=None, workers=2) as predictor,
+        ):
+            predictor.run([folder / "first" / "2.jpg", folder / "first" / "0.jpg", folder / "first" / "5.jpg"])
+    assert json.loads(rows.read_text())["faces"] == []  # the row before the error
+
+
+def test_a_full_disk_ends_the_run(folder: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with (
+        Pipeline.load(threads=1) as pipeline,
+        Predictor(pipeline, json_target="/dev/full", draw_folder=None, workers=2) as predictor,
+        pytest.raises(OutputError, match="No space left"),
+    ):
+        predictor.run([folder])
+
+
+def many(folder: Path, tmp_path: Path) -> Path:
+    """Four hundred names of one picture: more than is done before a signal comes."""
+    names = tmp_path / "many"
+    names.mkdir()
+    for n in range(400):
+        (names / f"{n:03d}.jpg").symlink_to(folder / "first" / "1.jpg")
+    return names
+
+
+def test_ctrl_c_leaves_whole_rows(folder: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    command = [sys.executable, "-m", "mien.cli", "predict", many(folder, tmp_path), "--threads", "2", "--json", rows]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (rows.exists() and rows.read_bytes().count(b"\n") > 3) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130 and stderr.strip() == "interrupted", stderr
+    text = rows.read_text()
+    names = [Path(json.loads(line)["image"]).stem for line in text.splitlines()]
+    assert text.endswith("\n") and 3 < len(names) < 400 and names == [f"{n:03d}" for n in range(len(names))]
+
+
+def test_a_reader_that_has_had_enough_ends_the_run(folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mien.cli", "predict", many(folder, tmp_path), "--threads", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert json.loads(process.stdout.readline())["faces"]
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0 and process.stderr.read() == ""

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mien.runtime.doctor import checks as doctor
+from mien.runtime.doctor.check_result import CheckResult, Status
+from mien.runtime.doctor.checks import clash, cpu_features, examine, free_memory_gb, to_row, try_provider
+from mien.runtime.errors import ProviderError, next_step
+from mien.runtime.models.runner import Provider
+
+
+def test_everything_is_looked_at_and_the_cpu_really_runs() -> None:
+    findings = {finding.name: finding for finding in examine()}
+    assert {"Python", "CPU", "wheels of onnxruntime", "ONNX Runtime", "OpenCV", "camera"} <= set(findings)
+    assert findings["runs on cpu"].found == "yes, really on cpu"
+    assert all(f.status is not Status.PROBLEM or f.fix for f in findings.values())
+
+
+SERVER = {"gpu": False, "display": False, "jetson": False}
+
+
+@pytest.mark.parametrize(
+    ("module", "owners", "machine", "fix"),
+    [
+        ("onnxruntime", ["onnxruntime", "onnxruntime-gpu"], {"gpu": True}, " && pip install onnxruntime-gpu"),
+        ("onnxruntime", ["onnxruntime", "onnxruntime-gpu"], {}, " && pip install onnxruntime"),
+        ("onnxruntime", ["onnxruntime", "onnxruntime-qnn"], {"gpu": True}, " && pip install onnxruntime"),
+        ("cv2", ["opencv-python", "opencv-python-headless"], {"display": True}, " && pip install opencv-python"),
+        ("cv2", ["opencv-python", "opencv-python-headless"], {}, " && pip install opencv-python-headless"),
+        ("cv2", ["opencv-contrib-python", "opencv-python"], {"display": True}, " && pip install opencv-contrib-python"),
+        ("cv2", ["opencv-contrib-python", "opencv-python"], {}, " && pip install opencv-contrib-python-headless"),
+        ("cv2", ["opencv-python", "opencv-python-headless"], {"jetson": True, "display": True}, ""),
+    ],
+)
+def test_two_wheels_of_one_folder_leave_the_one_that_fits(
+    module: str, owners: list[str], machine: dict[str, bool], fix: str
+) -> None:
+    found = clash(module, owners, **SERVER | machine)
+    assert found.status is Status.PROBLEM
+    assert found.fix == f"pip uninstall -y {' '.join(owners)}{fix}"
+
+
+def test_one_wheel_is_no_clash() -> None:
+    assert clash("cv2", ["opencv-python"], **SERVER).status is Status.OK
+    assert clash("cv2", [], **SERVER).found == "the system's own"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ProviderError("libcublasLt.so.13 is missing; install it"),
+        RuntimeError("CUDA failure 209; install it"),
+        OSError("libcuda; install it"),
+    ],
+)
+def test_a_provider_that_does_not_run_is_told_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(doctor, "open_model", refuses)
+    monkeypatch.setattr(doctor, "compiled_in", lambda provider: provider is Provider.CPU)
+    told = str(error).removesuffix("; install it")
+    assert try_provider(Provider.CUDA) == CheckResult("runs on cuda", Status.NOTE, told, "install it")
+    assert try_provider(Provider.CPU).status is Status.PROBLEM
+    monkeypatch.setattr(doctor, "compiled_in", lambda _: True)  # whoever installed it wants it to run
+    assert try_provider(Provider.CUDA).status is Status.PROBLEM
+
+
+def test_a_provider_that_fails_in_its_first_call_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+    from mien.runtime.backends.ort import onnx_runner, onnx_session
+
+    class FailsInCalls:
+        def __init__(self, session: object) -> None:
+            self._session = session
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._session, name)
+
+        def run(self, *_: object) -> None:
+            raise Fail("CUDA failure 209: no kernel image")
+
+    def on_cuda(path: Path, **_: object) -> onnx_session.OpenSession:
+        session = onnx_session.open_session(path, provider=Provider.CPU, threads=1).session
+        return onnx_session.OpenSession(FailsInCalls(session), Provider.CUDA)
+
+    monkeypatch.setattr(onnx_runner, "open_session", on_cuda)
+    found = try_provider(Provider.CUDA)
+    assert "cuda failed while landmarks ran (CUDA failure 209" in found.found and "--provider cpu" in found.fix
+
+
+def test_every_finding_about_a_provider_says_what_to_do() -> None:
+    findings = [try_provider(provider) for provider in (Provider.CUDA, Provider.TENSORRT, Provider.ORT_TENSORRT)]
+    assert all(finding.status is Status.OK or finding.fix for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "step"),
+    [
+        ("wanted a, found b; take c", "wanted a, found b", "take c"),
+        ("a; b; c (d)", "a; b", "c (d)"),
+        ("could not build it (no memory; canceled)", "could not build it (no memory; canceled)", ""),
+        ("nothing to do", "nothing to do", ""),
+    ],
+)
+def test_next_step_of_an_error(text: str, told: str, step: str) -> None:
+    assert next_step(ProviderError(text)) == (told, step)
+
+
+def test_a_check_that_fails_unforeseen_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def _gpu() -> Iterator[CheckResult]:
+        yield CheckResult("GPU", Status.OK, "there")
+        raise RuntimeError("the driver is gone")
+
+    monkeypatch.setattr(doctor, "CHECKS", (_gpu,))
+    assert [f.status for f in examine()] == [Status.OK, Status.PROBLEM]
+    assert to_row(list(examine())[1])["found"] == "could not be looked at: the driver is gone"
+
+
+def test_memory_and_features_are_read_from_the_kernel(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 8000000 kB\nMemAvailable:    2000000 kB\n")
+    assert free_memory_gb(tmp_path / "meminfo") == pytest.approx(2.048)
+    assert free_memory_gb(tmp_path / "none") is None
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512_vnni\n")
+    assert cpu_features(tmp_path / "cpuinfo") == ["avx2", "avx512_vnni"] and cpu_features(tmp_path / "none") == []
+
+
+def test_a_gpu_is_told_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H100, 580.65, 80000 MiB, 9.0'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert next(doctor._nvidia()).found == "NVIDIA H100, 580.65, 80000 MiB, 9.0"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed' >&2\nexit 9\n")
+    (found,) = doctor._nvidia()
+    assert found.status is Status.PROBLEM and found.found == "NVIDIA-SMI has failed" and found.fix
+
+
+def test_an_engine_that_is_tried_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mien.runtime.backends.trt import engine_runner
+    from mien.tests.fakes.fake_accelerator import fake_accelerator
+
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path))
+    monkeypatch.setattr(engine_runner, "find_accelerator", fake_accelerator)
+    assert try_provider(Provider.TENSORRT).found == "yes, really on tensorrt"
+    assert not list(tmp_path.iterdir()) and os.environ["MIEN_CACHE"] == str(tmp_path)

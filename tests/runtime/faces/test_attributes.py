@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mien.runtime.faces.attributes import EVERY, TrackedAttributes
+from mien.runtime.models.spec import ModelSpec, Task
+from mien.runtime.values import Faces, FloatArray, Image
+from mien.runtime.vision.crop import CROP_SCALE, EYE_HEIGHT, alignment_matrix
+from mien.runtime.vision.geometry import transform_points
+from mien.runtime.vision.mean_face import CANONICAL
+
+IMAGE = np.zeros((200, 200, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("zoom", "roll"), [(40.0, 0.0), (90.0, 0.7), (25.0, -2.0)])
+def test_eyes_land_where_an_aligned_crop_has_them(zoom: float, roll: float) -> None:
+    turn = np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
+    seen = zoom * CANONICAL[:, :2] @ turn.T + [120.0, 80.0]
+    crop = transform_points(seen, alignment_matrix(seen, scale=CROP_SCALE, size=112))
+    eyes = (crop[[36, 45]] + 0.5) / 112
+    assert np.allclose(eyes[:, 1], EYE_HEIGHT, atol=1e-6)
+    assert np.allclose(eyes.mean(axis=0)[0], 0.5) and np.isclose(np.ptp(eyes[:, 0]) * CROP_SCALE, 1, atol=0.002)
+
+
+class Runner:
+    """Ages by a list of its own; notes how many crops it was given."""
+
+    spec = ModelSpec(Task.AGE_GENDER, (32, 32), ("age", "female"), crop_scale=CROP_SCALE)
+
+    def __init__(self, ages: list[float]) -> None:
+        self.ages = ages
+        self.batches: list[int] = []
+
+    def __call__(self, batch: Image) -> dict[str, FloatArray]:
+        self.batches.append(len(batch))
+        ages = [self.ages.pop(0) for _ in batch]
+        return {"age": np.array(ages, np.float32), "female": np.array([0.8] * len(batch), np.float32)}
+
+
+def faces(*ids: int) -> Faces:
+    points = np.tile(40 * CANONICAL[None], (len(ids), 1, 1)) + 100
+    known = Faces.from_boxes(np.tile([60.0, 60, 140, 140], (len(ids), 1)), np.ones(len(ids)))
+    return known.with_fields(landmarks=points, track_id=np.array(ids, dtype=np.int64))
+
+
+def test_a_track_is_looked_at_now_and_then_and_its_age_is_the_mean() -> None:
+    runner = Runner([30.0, 40.0, 50.0])
+    attributes = TrackedAttributes(runner)  # type: ignore[arg-type]
+    ages = [float(attributes.update(IMAGE, faces(7)).age[0]) for _ in range(2 * EVERY + 1)]
+    assert runner.batches == [1, 1, 1]
+    assert ages[0] == ages[EVERY - 1] == 30 and ages[EVERY] == 35 and ages[2 * EVERY] == pytest.approx(40)
+
+
+def test_new_faces_are_one_batch_and_the_gone_are_forgotten() -> None:
+    runner = Runner([20.0, 60.0, 33.0])
+    attributes = TrackedAttributes(runner)  # type: ignore[arg-type]
+    found = attributes.update(IMAGE, faces(1, 2))
+    assert (
+        runner.batches == [2] and found.age.tolist() == [20, 60] and found.female.tolist() == pytest.approx([0.8] * 2)
+    )
+    assert attributes.update(IMAGE, faces(2)).age.tolist() == [60]
+    assert attributes.update(IMAGE, faces(1, 2)).age.tolist() == [33, 60]  # 1 was gone: it is looked at anew

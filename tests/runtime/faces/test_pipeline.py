@@ -1,0 +1,175 @@
+"""The whole runtime with the shipped models, on the photograph that the demo camera films."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mien import Faces, Frame, Pipeline, Provider
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
+from mien.runtime.capture.demo_camera import DemoCamera, find_photo
+from mien.runtime.errors import InputError, ModelError, ProviderError
+from mien.runtime.faces.detector import YunetDetector, open_detector
+from mien.runtime.images import read_image
+from mien.runtime.models.shipped import shipped_model
+from mien.runtime.values import Image
+from mien.runtime.vision.geometry import roll_of
+
+YUNET = Path(__file__).parents[4] / "shared" / "weights" / "face_detection_yunet_2023mar.onnx"
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return Pipeline.load(provider=Provider.CPU, threads=1)
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image:
+    return read_image(find_photo()[0])
+
+
+def eyes(faces: Faces) -> np.ndarray:
+    """Middle of each eye (2, 2) of the face with the best score."""
+    assert len(faces) and faces.scores[0] > 0.6 and faces.presence[0] > 0.9
+    return np.stack([faces.landmarks[0, 36:42, :2].mean(axis=0), faces.landmarks[0, 42:48, :2].mean(axis=0)])
+
+
+def test_the_face_of_a_photograph(pipeline: Pipeline, photo: Image) -> None:
+    faces = pipeline(photo)
+    assert len(faces) == 1 and faces.scores[0] > 0.5 and faces.presence[0] > 0.9
+    x0, y0, x1, y1 = find_photo()[1].face
+    points = faces.landmarks[0]
+    assert (points[:, 0] > x0 - 20).all() and (points[:, 0] < x1 + 20).all()
+    assert (points[:, 1] > y0 - 20).all() and (points[:, 1] < y1 + 20).all()
+    assert points[30, 2] < points[[0, 16], 2].mean()  # the nose is nearer than the ears
+    assert points[[37, 38], 1].mean() < points[[40, 41], 1].mean() < points[51, 1] < points[57, 1] < points[8, 1]
+
+
+@pytest.mark.parametrize("zoom", [0.5, 2.0])
+def test_landmarks_scale_with_the_picture(pipeline: Pipeline, photo: Image, zoom: float) -> None:
+    scaled = np.asarray(cv2.resize(photo, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), np.uint8)
+    assert np.abs(eyes(pipeline(scaled)) / zoom - eyes(pipeline(photo))).max() < 4
+
+
+def test_landmarks_move_with_the_picture(pipeline: Pipeline, photo: Image) -> None:
+    moved = np.zeros((700, 700, 3), np.uint8)
+    moved[60:660, 90:602] = photo
+    assert np.abs(eyes(pipeline(moved)) - [90, 60] - eyes(pipeline(photo))).max() < 4
+
+
+def test_several_faces_in_one_picture(pipeline: Pipeline, photo: Image) -> None:
+    small = np.asarray(cv2.resize(photo, (256, 300), interpolation=cv2.INTER_AREA), np.uint8)
+    faces = pipeline(np.concatenate([small, small[:, ::-1], small], axis=1))
+    assert len(faces) == 3
+    assert (np.diff(sorted(faces.landmarks[:, 30, 0])) > 150).all()
+
+
+def test_no_face_in_plain_pictures(pipeline: Pipeline) -> None:
+    for value in (0, 128, 255):
+        assert len(pipeline(np.full((240, 320, 3), value, np.uint8))) == 0
+    for shape in ((1, 1, 3), (5, 700, 3), (31, 33, 3)):
+        assert len(pipeline(np.zeros(shape, np.uint8))) == 0
+
+
+@pytest.mark.parametrize("picture", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
+def test_what_is_no_picture(pipeline: Pipeline, picture: Image) -> None:
+    with pytest.raises(InputError, match="wanted a picture"):
+        pipeline(picture)
+
+
+def test_what_is_no_array(pipeline: Pipeline) -> None:
+    with pytest.raises(InputError, match=r"found None; did cv2\.imread find the file\?"):
+        pipeline(cv2.imread("none.jpg"))
+    with pytest.raises(InputError, match=r"wanted a picture .* found list"):
+        pipeline([[0, 0, 0]])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"wanted a uint8 batch .* found NoneType"):
+        pipeline.landmarks(None)  # type: ignore[arg-type]
+
+
+def test_files_and_providers_by_their_names(photo: Image) -> None:
+    model = str(shipped_model("landmarks"))
+    with Pipeline.load(model=model, attributes=False, provider="cpu", threads=1) as pipeline:
+        assert len(pipeline(photo)) == 1 and pipeline.landmarks.provider == "cpu"
+    with OnnxRunner(model, provider="cpu") as runner:
+        assert runner.provider == "cpu"
+    for provider in ("gpu", "CPU"):
+        with pytest.raises(InputError, match=rf"wanted a provider \(auto, cpu, .*\), found '{provider}'"):
+            Pipeline.load(provider=provider)
+        with pytest.raises(InputError, match="wanted a provider"):
+            OnnxRunner(model, provider=provider)
+    with pytest.raises(InputError, match=r"wanted a precision \(fp32, fp16, int8\), found 'half'"):
+        Pipeline.load(precision="half")
+    for missing in ({"model": "none.onnx"}, {"detector": "none.onnx"}, {"age_gender": "none.onnx"}):
+        with pytest.raises(ModelError, match=r"none\.onnx"):
+            Pipeline.load(provider="cpu", **missing)
+    with pytest.raises(InputError, match=r"none\.mien cannot be read"):
+        Pipeline.load(bundle="none.mien")
+    for provider in ("tensorrt", "ort-tensorrt"):
+        with contextlib.suppress(ProviderError):  # the one or the other, and no KeyError
+            Pipeline.load(provider=provider).close()
+
+
+def test_models_that_were_opened_before_a_bad_one_are_closed() -> None:
+    opened: list[OnnxRunner] = []
+
+    def note(path: Path, *, provider: Provider, threads: int) -> OnnxRunner:
+        opened.append(OnnxRunner(path, provider=provider, threads=threads))
+        return opened[-1]
+
+    with pytest.raises(ModelError, match="wanted an age and gender model"):
+        Pipeline.load(age_gender=shipped_model("landmarks"), provider=Provider.CPU, open_runner=note)
+    assert len(opened) == 2 and all(runner.session is None for runner in opened)
+
+
+def test_one_pipeline_serves_several_threads(pipeline: Pipeline) -> None:
+    camera = DemoCamera()
+    pictures = [camera.frame(i) for i in range(0, 80, 10)]
+    alone = [pipeline(p).landmarks for p in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = [f.landmarks for f in pool.map(pipeline, pictures)]
+    assert all(np.allclose(a, b, atol=1e-3) for a, b in zip(alone, together, strict=True))
+
+
+def test_tracking_follows_a_face_that_turns(pipeline: Pipeline, photo: Image) -> None:
+    """The crop is turned upright from the last landmarks, so a face may turn further than any training crop did."""
+    middle = (290.0, 225.0)
+    frames = []
+    for i, degrees in enumerate(range(0, 121, 4)):
+        matrix = cv2.getRotationMatrix2D(middle, -degrees, 1.0)
+        frames.append(Frame(np.asarray(cv2.warpAffine(photo, matrix, (512, 600)), np.uint8), i, i))
+    rolls = []
+    for _, faces in pipeline.track(frames, detect_every=1000):
+        assert len(faces) == 1 and faces.track_id.tolist() == [0]
+        rolls.append(float(np.degrees(roll_of(faces.landmarks)[0])))
+    # The demo face's own roll is the first; it is followed to within a few degrees.
+    assert np.abs(np.array(rolls) - rolls[0] - np.arange(0, 121, 4)).max() < 8
+
+
+def test_wrong_models_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="wanted a landmark model, found a model for detector"):
+        Pipeline.load(model=shipped_model("detector"))
+    with pytest.raises(ModelError, match="wanted a detector, found a model for landmarks"):
+        open_detector(shipped_model("landmarks"))
+    with pytest.raises(ModelError, match="ships no model 'ears'"):
+        shipped_model("ears")
+
+
+def test_cuda_is_cuda_or_an_error() -> None:
+    try:
+        runner = OnnxRunner(shipped_model("landmarks"), provider=Provider.CUDA)
+    except ProviderError as error:
+        assert "CUDA" in str(error)
+    else:
+        assert runner.provider == "cuda"
+
+
+@pytest.mark.skipif(not YUNET.is_file(), reason="no YuNet file at hand")
+def test_a_yunet_file_serves_as_detector(photo: Image) -> None:
+    with Pipeline.load(detector=YUNET, provider=Provider.CPU) as pipeline:
+        assert isinstance(pipeline.detector, YunetDetector)
+        assert len(pipeline(photo)) == 1

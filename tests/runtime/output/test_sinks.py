@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.runtime.errors import OutputError
+from mien.runtime.output import sinks
+from mien.runtime.output.overlay import CONTOURS, draw_faces
+from mien.runtime.output.rows import CsvSink, JsonLinesSink
+from mien.runtime.output.sinks import BackgroundSink, close_all
+from mien.runtime.output.video_file import RESERVE_BYTES, VideoSink
+from mien.runtime.values import Faces, Frame, Image
+
+
+def frame(index: int, size: tuple[int, int] = (48, 64)) -> Frame:
+    pixels = np.full((*size, 3), 40 * (index % 5), np.uint8)
+    return Frame(pixels=pixels, timestamp_ns=index, index=index)
+
+
+def count(path: Path) -> int:
+    video = cv2.VideoCapture(str(path))
+    n = 0
+    while video.read()[0]:
+        n += 1
+    video.release()
+    return n
+
+
+class Recorder:
+    wants_picture = False
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+        self.closed = 0
+        self.go = threading.Event()
+        self.fail_at: int | None = None
+        self.stop_at: int | None = None
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        self.go.wait(5)
+        if frame.index == self.fail_at:
+            raise OutputError("disk full")
+        self.seen.append(frame.index)
+        return frame.index != self.stop_at
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv", ".webm"])
+def test_video_has_every_frame_and_its_name_at_the_end(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    sink = VideoSink(path, fps=25)
+    for i in range(7):
+        assert sink.write(frame(i, (48 + 16 * (i > 4), 64)), Faces.empty(), frame(i, (48 + 16 * (i > 4), 64)).pixels)
+    assert not path.exists()
+    sink.close()
+    sink.close()
+    assert count(path) == 7 and [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_dropped_frames_are_filled_by_the_last_one(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.avi", fps=10)
+    for i in (0, 1, 4, 5):
+        late = Frame(frame(i).pixels, timestamp_ns=1_000_000_000 + i * 100_000_000, index=i)
+        sink.write(late, Faces.empty(), late.pixels)
+    sink.close()
+    assert count(tmp_path / "out.avi") == 6
+
+
+def test_a_long_gap_is_left_out_once_and_for_all(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.avi", fps=10)
+    for i in [0, 1, 2, *range(602, 612)]:  # a minute without a picture
+        late = Frame(frame(i).pixels, timestamp_ns=i * 100_000_000, index=i)
+        sink.write(late, Faces.empty(), late.pixels)
+    sink.close()
+    assert count(tmp_path / "out.avi") == 13
+
+
+def test_a_full_disk_ends_a_video_that_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "out.mp4"
+    sink = VideoSink(path, fps=2)
+    sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=RESERVE_BYTES - 1))
+    sink.write(frame(1), Faces.empty(), frame(1).pixels)  # room is asked for once a second
+    with pytest.raises(OutputError, match=r"is full.*after 3 frames"):
+        sink.write(frame(2), Faces.empty(), frame(2).pixels)
+    sink.close()
+    assert count(path) == 3
+
+
+def test_a_video_that_does_not_play_is_an_error(tmp_path: Path) -> None:
+    sink = VideoSink(tmp_path / "out.mp4", fps=25)
+    sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    sink._partial.unlink()
+    with pytest.raises(OutputError, match="does not play"):
+        sink.close()
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_video_without_a_frame_leaves_nothing(tmp_path: Path) -> None:
+    VideoSink(tmp_path / "out.mp4", fps=25).close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_are_whole(tmp_path: Path) -> None:
+    sink = JsonLinesSink(str(tmp_path / "rows.jsonl"))
+    sink.write(frame(3), Faces.empty(), frame(3).pixels)
+    assert json.loads((tmp_path / "rows.jsonl").read_text()) == {"frame": 3, "timestamp_ns": 3, "faces": []}
+    sink.close()
+
+
+def test_csv_has_a_line_a_face(tmp_path: Path) -> None:
+    sink = CsvSink(tmp_path / "faces.csv")
+    faces = Faces.from_boxes(np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]]), np.array([0.9, 0.8]))
+    points = np.random.default_rng(0).uniform(0, 40, (2, 68, 3))
+    known = faces.with_fields(landmarks=points, track_id=np.array([0, 4]), age=np.array([31.24, np.nan]))
+    sink.write(frame(3), known, frame(3).pixels)
+    sink.write(frame(4), Faces.empty(), frame(4).pixels)
+    sink.write(frame(5), faces.mask(np.array([0])), frame(5).pixels)  # without landmarks
+    sink.close()
+    with (tmp_path / "faces.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [(r["frame"], r["track_id"]) for r in rows] == [("3", "0"), ("3", "4"), ("5", "")]
+    assert float(rows[1]["z67"]) == pytest.approx(points[1, 67, 2], abs=0.01) and rows[0]["box_x2"] == "3.0"
+    assert (rows[0]["age"], rows[1]["age"], rows[0]["female"]) == ("31.2", "", "")
+
+
+def test_background_writes_all_before_it_closes() -> None:
+    recorder = Recorder()
+    sink = BackgroundSink(recorder, capacity=32)
+    for i in range(20):
+        sink.write(frame(i), Faces.empty(), frame(i).pixels)
+    assert recorder.seen == []
+    recorder.go.set()
+    sink.close()
+    assert recorder.seen == list(range(20)) and recorder.closed == 1
+
+
+def test_a_camera_does_not_wait_for_a_slow_output() -> None:
+    recorder = Recorder()
+    sink = BackgroundSink(recorder, live=True, capacity=2)
+    for i in range(20):
+        assert sink.write(frame(i), Faces.empty(), frame(i).pixels)
+    recorder.go.set()
+    sink.close()
+    assert len(recorder.seen) + sink.missed == 20 and len(recorder.seen) in (2, 3)
+
+
+def test_a_stuck_output_does_not_keep_a_run_that_is_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "PATIENCE_S", 0.05)
+    recorder, stuck = Recorder(), threading.Event()
+    monkeypatch.setattr(recorder, "write", lambda *_: stuck.wait(20))
+    sink = BackgroundSink(recorder, capacity=2)
+    threading.Timer(0.3, sink.hurry).start()
+    for i in range(6):  # the fourth waits until the run is told to end
+        sink.write(frame(i), Faces.empty(), frame(i).pixels)
+    assert sink.missed >= 1
+    with pytest.raises(OutputError, match="an output is stuck"):
+        sink.close()
+    stuck.set()  # whoever reads goes on after all: the writer that was left behind then ends by itself
+    recorder.go.set()
+    sink._thread.join(5)
+    assert not sink._thread.is_alive()
+
+
+def test_a_failure_in_the_background_reaches_the_caller() -> None:
+    recorder = Recorder()
+    recorder.fail_at = 2
+    recorder.go.set()
+    sink = BackgroundSink(recorder, capacity=2)
+    with pytest.raises(OutputError, match="disk full"):
+        for i in range(1000):
+            sink.write(frame(i), Faces.empty(), frame(i).pixels)
+    sink.close()
+    assert recorder.closed == 1 and recorder.seen == [0, 1]
+
+
+def test_a_failure_at_the_last_frame_is_raised_by_close() -> None:
+    recorder = Recorder()
+    recorder.fail_at = 0
+    sink = BackgroundSink(recorder)
+    sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    recorder.go.set()
+    with pytest.raises(OutputError, match="disk full"):
+        sink.close()
+    assert recorder.closed == 1
+
+
+def test_a_sink_that_has_had_enough_ends_the_run() -> None:
+    recorder = Recorder()
+    recorder.stop_at = 0
+    recorder.go.set()
+    sink = BackgroundSink(recorder, capacity=1)
+    assert not all(sink.write(frame(i), Faces.empty(), frame(i).pixels) for i in range(1000))
+    sink.close()
+    assert recorder.seen == [0]
+
+
+def test_every_sink_is_closed_when_one_fails() -> None:
+    class Broken(Recorder):
+        def close(self) -> None:
+            raise OutputError("no space")
+
+    last = Recorder()
+    with pytest.raises(OutputError, match="no space"):
+        close_all([Broken(), last])
+    assert last.closed == 1
+
+
+def test_contours_use_every_point_once() -> None:
+    points = [i for first, last, _ in CONTOURS for i in range(first, last + 1)]
+    assert points == list(range(68))
+
+
+def test_overlay_draws_on_a_copy() -> None:
+    canvas = np.zeros((100, 100, 3), np.uint8)
+    faces = Faces.from_boxes(np.array([[20.0, 20, 80, 80]]), np.ones(1))
+    points = np.random.default_rng(0).uniform(30, 70, (1, 68, 3))
+    drawn = draw_faces(canvas, faces.with_fields(landmarks=points, track_id=np.array([7])), hud=["30 fps"])
+    assert not canvas.any()
+    x, y = points[0, 5, :2].round().astype(int)
+    assert drawn[y, x].any() and drawn[18:23, 50].any() and drawn[:24, :60].any()
+    outside = faces.with_fields(landmarks=points + 5000.0)
+    assert draw_faces(canvas, outside).shape == canvas.shape
