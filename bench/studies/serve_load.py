@@ -31,7 +31,7 @@ from mien.runtime.capture.sources import OpenedSource, RawFrame, SourceInfo, as_
 from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.faces.smoothing import OneEuro
 from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.live.listen_socket import open_listener
+from mien.runtime.live.listen_socket import open_listen_socket
 from mien.runtime.live.live_run import LiveRun
 from mien.runtime.live.page_server import STREAM_HZ, LivePage
 from mien.runtime.models.runner import DEFAULT_THREADS, Provider
@@ -61,7 +61,7 @@ class Loop:
 class Counter:
     """A sink that counts frames, and ends the run when it is told."""
 
-    wants_picture = False
+    needs_picture = False
 
     def __init__(self) -> None:
         self.frames = 0
@@ -179,10 +179,10 @@ def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Names
         opened = OpenedSource(Loop(frames, rate), SourceInfo(name="loop", live=False, fps=rate))
         return as_live(opened, clock=time.monotonic_ns) if options.rate else opened
 
-    with open_listener("127.0.0.1:0") as listener, Capture(open_source, reconnect=False) as capture:
-        page = LivePage(listener, capture, stages, provider=pipeline.landmarks.provider)
+    with open_listen_socket("127.0.0.1:0") as listen_socket, Capture(open_source, reconnect=False) as capture:
+        page = LivePage(listen_socket, capture, stages, provider=pipeline.landmarks.provider)
         run = LiveRun(capture, pipeline, [page, counter], smoothing=OneEuro(), clock=stages)
-        command = [sys.executable, "-m", "mien.bench.studies.serve_load", "--port", str(listener.port)]
+        command = [sys.executable, "-m", "mien.bench.studies.serve_load", "--port", str(listen_socket.port)]
         command += ["--clients", str(options.clients)]
 
         def turns() -> None:

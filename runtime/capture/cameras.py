@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cv2
 
-from mien.runtime.capture.opencv_video import VideoSource, frame_rate, open_pipeline
+from mien.runtime.capture.opencv_video import VideoSource, frame_rate, open_gstreamer_pipeline
 from mien.runtime.capture.sources import NOMINAL_FPS, OpenedSource, SourceInfo, SourceOptions
 from mien.runtime.errors import InputError
 
@@ -67,7 +67,7 @@ def open_csi(source: str, options: SourceOptions) -> OpenedSource:
     sensor = source.removeprefix("csi://") or "0"
     if not sensor.isdecimal():
         raise InputError(f"wanted csi:// and the number of a sensor, as csi://0, found {source}")
-    return open_pipeline(
+    return open_gstreamer_pipeline(
         csi_pipeline(int(sensor), size=options.size or CSI_SIZE, fps=options.fps or NOMINAL_FPS),
         options,
         name=source,

@@ -170,7 +170,7 @@ class Capture:
     def close(self) -> None:
         """Stop reading, release the source and join the thread; iteration ends. Twice does no harm."""
         self._stop.set()
-        unseen = self._queue.abandon()
+        unseen = self._queue.cancel()
         with self._lock:
             source = self._source
         source.close()  # wakes a reader that waits in it

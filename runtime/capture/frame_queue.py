@@ -23,7 +23,7 @@ class FrameQueue:
     """Bounded queue between one producer and one consumer.
 
     The producer works within ``with queue:``. Leaving the block ends the queue; an exception that leaves it is
-    kept for the consumer, who gets it after the frames that came before it. `abandon` is the consumer's way out.
+    kept for the consumer, who gets it after the frames that came before it. `cancel` is the consumer's way out.
     """
 
     def __init__(self, policy: FramePolicy, *, capacity: int = 2) -> None:
@@ -32,7 +32,7 @@ class FrameQueue:
         self._frames: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._finished = False
-        self._abandoned = False
+        self._cancelled = False
         self._error: BaseException | None = None
         self._dropped = 0
         self._delivered = 0
@@ -51,14 +51,14 @@ class FrameQueue:
     def ended(self) -> bool:
         """Nothing will come any more: no frame, and no error that is still to be raised."""
         with self._changed:
-            return self._abandoned or (self._finished and not self._frames and self._error is None)
+            return self._cancelled or (self._finished and not self._frames and self._error is None)
 
     def put(self, frame: Frame) -> bool:
         """Hand over a frame, waiting for room under `FramePolicy.EVERY`; False when nobody wants it any more."""
         with self._changed:
             if self._policy is FramePolicy.EVERY:
-                self._changed.wait_for(lambda: self._abandoned or len(self._frames) < self._capacity)
-            if self._abandoned:
+                self._changed.wait_for(lambda: self._cancelled or len(self._frames) < self._capacity)
+            if self._cancelled:
                 return False
             if len(self._frames) == self._capacity:
                 self._frames.popleft()
@@ -74,20 +74,20 @@ class FrameQueue:
             BaseException: what ended the producer, once.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._abandoned or self._finished or self._frames, timeout_s)
+            self._changed.wait_for(lambda: self._cancelled or self._finished or self._frames, timeout_s)
             if self._frames:
                 self._delivered += 1
                 self._changed.notify_all()
                 return self._frames.popleft()
-            if self._error is None or self._abandoned:
+            if self._error is None or self._cancelled:
                 return None
             error, self._error = self._error, None
         raise error
 
-    def abandon(self) -> BaseException | None:
+    def cancel(self) -> BaseException | None:
         """Drop what waits and let the producer go; returns the error that nobody has seen, if there is one."""
         with self._changed:
-            self._abandoned = True
+            self._cancelled = True
             self._frames.clear()
             self._changed.notify_all()
             return self._error

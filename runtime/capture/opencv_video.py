@@ -176,7 +176,7 @@ def open_gstreamer(source: str, options: SourceOptions) -> OpenedSource:
     Raises:
         InputError: no GStreamer in this OpenCV, or the pipeline gives no picture.
     """
-    return open_pipeline(
+    return open_gstreamer_pipeline(
         with_appsink(source.removeprefix("gst:")),
         options,
         name=without_password(source),
@@ -191,7 +191,7 @@ def with_appsink(pipeline: str) -> str:
     return f"{pipeline.rstrip(' !')} ! videoconvert ! video/x-raw, format=(string)BGR ! appsink drop=true max-buffers=1"
 
 
-def open_pipeline(pipeline: str, options: SourceOptions, *, name: str, advice: str) -> OpenedSource:
+def open_gstreamer_pipeline(pipeline: str, options: SourceOptions, *, name: str, advice: str) -> OpenedSource:
     """Open a whole GStreamer pipeline; `advice` is for when it does not run.
 
     Raises:

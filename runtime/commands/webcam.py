@@ -56,7 +56,7 @@ def webcam(
     from mien.runtime.faces.smoothing import OneEuro
     from mien.runtime.faces.stage_timer import StageTimer
     from mien.runtime.files import check_writable
-    from mien.runtime.live.listen_socket import open_listener
+    from mien.runtime.live.listen_socket import open_listen_socket
     from mien.runtime.live.live_run import LiveRun
     from mien.runtime.output.rows import CsvSink, JsonLinesSink
     from mien.runtime.output.sinks import BackgroundSink, Sink, close_all
@@ -68,7 +68,7 @@ def webcam(
     if stats is not None:
         check_writable(stats)
     with (
-        contextlib.nullcontext() if serve is None else open_listener(serve, token=token) as listener,
+        contextlib.nullcontext() if serve is None else open_listen_socket(serve, token=token) as listen_socket,
         Pipeline.load(
             model=model,
             detector=detector,
@@ -91,11 +91,11 @@ def webcam(
         sinks: list[Sink] = []
         view, clock = View(), StageTimer()
         try:
-            if listener is not None:
+            if listen_socket is not None:
                 from mien.runtime.live.page_server import LivePage
 
-                sinks.append(LivePage(listener, capture, clock, provider=pipeline.landmarks.provider))
-                say(f"live page: {listener.url}{'?token=…' if listener.token is not None else ''}")
+                sinks.append(LivePage(listen_socket, capture, clock, provider=pipeline.landmarks.provider))
+                say(f"live page: {listen_socket.url}{'?token=…' if listen_socket.token is not None else ''}")
             if show:
                 sinks.append(WindowSink(view))
             if output is not None:
@@ -111,7 +111,7 @@ def webcam(
         run = LiveRun(capture, pipeline, sinks, detect_every=detect_every, smoothing=smoothing, view=view, clock=clock)
         summary = run.run(max_frames=max_frames)
     if stats is not None:
-        stats.write_text(json.dumps(summary.to_row(), indent=2) + "\n", encoding="utf-8")
+        stats.write_text(json.dumps(summary.to_dict(), indent=2) + "\n", encoding="utf-8")
     print_summary(summary, output)
     if run.ended_by is not None:
         raise typer.Exit(128 + run.ended_by)

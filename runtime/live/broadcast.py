@@ -1,4 +1,4 @@
-"""What is published again and again to many clients: each gets the newest when it has room, and none has a queue."""
+"""Broadcast only the latest item; slow clients skip items."""
 
 from __future__ import annotations
 
@@ -7,69 +7,71 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 
-class FeedFull(Exception):
-    """All seats of a feed are taken. No error of the user: the client is told to come back."""
+class TooManySubscribers(Exception):
+    """Raised when a broadcast is full; the client is asked to come back later, so this is no user error."""
 
 
-class Feed:
-    """The newest of what is published, and the clients that watch. It lives in one event loop.
+class LatestBroadcast:
+    """Hold the latest published item for any number of subscribers, without queues. Not thread-safe: one event loop.
 
-    seats: how many may watch. watchers: how many do. refused: how many found no seat.
+    Attributes:
+        subscribers: Current number of subscribers.
+        refused: Number of subscriptions refused because the broadcast was full.
     """
 
-    def __init__(self, *, seats: int) -> None:
-        self.watchers = 0
+    def __init__(self, *, max_subscribers: int) -> None:
+        self.subscribers = 0
         self.refused = 0
-        self._seats = seats
-        self._newest = b""
+        self._max_subscribers = max_subscribers
+        self._latest = b""
         self._number = 0
-        self._seen_by_all = 0
+        self._skipped_by_all = 0
         self._ended = False
         self._changed = asyncio.Event()
 
     @contextmanager
-    def seat(self) -> Iterator[None]:
-        """Watch.
+    def subscription(self) -> Iterator[None]:
+        """Count as a subscriber within the block.
 
         Raises:
-            FeedFull: all seats are taken.
+            TooManySubscribers: The broadcast is full.
         """
-        if self.watchers >= self._seats:
+        if self.subscribers >= self._max_subscribers:
             self.refused += 1
-            raise FeedFull
-        if not self.watchers:
-            self._seen_by_all = self._number  # what was published for those before may be hours old
-        self.watchers += 1
+            raise TooManySubscribers
+        if not self.subscribers:
+            self._skipped_by_all = self._number  # what earlier subscribers were sent may be hours old
+        self.subscribers += 1
         try:
             yield
         finally:
-            self.watchers -= 1
+            self.subscribers -= 1
 
     def publish(self, chunk: bytes) -> None:
-        """Replace the newest."""
-        self._newest = chunk
+        """Replace the latest item."""
+        self._latest = chunk
         self._number += 1
         self._wake()
 
     def end(self) -> None:
-        """Nothing more will come; whoever watches still gets the newest."""
+        """End the broadcast; subscribers still receive the latest item."""
         self._ended = True
         self._wake()
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the newest again and again, from within a `seat`; an empty chunk before each asks for room.
+        """Yield each latest item, preceded by an empty chunk, to a holder of a `subscription`.
 
-        The sender waits with the empty chunk until its client has room, so that what follows is the newest then.
+        The sender blocks on the empty chunk until its client can take more, so the item after it is the latest by then.
         """
-        seen = self._seen_by_all
+        sent = self._skipped_by_all
         while True:
-            while self._number == seen and not self._ended:
+            while self._number == sent and not self._ended:
                 await self._changed.wait()
-            if self._number == seen:
+            if self._number == sent:
                 return
             yield b""
-            seen = self._number
-            yield self._newest
+            sent = self._number
+            yield self._latest
 
     def _wake(self) -> None:
         before, self._changed = self._changed, asyncio.Event()

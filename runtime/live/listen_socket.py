@@ -1,4 +1,4 @@
-"""Where the live page listens: an address that is taken, and a token where others can reach it, before all else."""
+"""Bind the live page's socket first; require a token for non-loopback addresses."""
 
 from __future__ import annotations
 
@@ -14,43 +14,53 @@ from importlib.util import find_spec
 from mien.runtime.errors import InputError
 
 MIN_TOKEN = 16
-"""Characters; a shorter token can be guessed."""
+"""Characters; shorter tokens can be guessed."""
 SEND_BUFFER_BYTES = 1 << 18
-"""What the system holds for a client that reads slowly: a few pictures, which it sees late. Its own choice is MBs."""
+"""Per client: a few pictures. The kernel's default is megabytes, which a slow client would see seconds late."""
 MAKE_A_TOKEN = "export MIEN_TOKEN=$(python3 -c 'import secrets; print(secrets.token_urlsafe())')"
 _PLAIN = re.compile(r"[A-Za-z0-9._~/=-]+")
-"""Characters that stand in an address as they are: a token is given to browsers in one."""
+"""Characters that need no escaping: browsers receive the token in the URL."""
 _ADDRESS = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[^\[\]:]+)):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """A socket that listens. host: as it was asked for. local: only this machine can reach it. token: None, no need."""
+class ListenSocket:
+    """A bound socket and who may use it.
+
+    Attributes:
+        socket: Listening socket.
+        host: Host as given in the address.
+        loopback: True if only this machine can reach it.
+        token: Access token, or None if none is required.
+    """
 
     socket: socket.socket
     host: str
-    local: bool
+    loopback: bool
     token: str | None
 
     @property
     def port(self) -> int:
-        """The port; 0 was asked for: the one that the system chose."""
+        """The bound port, also when port 0 was requested."""
         port: int = self.socket.getsockname()[1]
         return port
 
     @property
     def url(self) -> str:
-        """What to open in a browser, without the token."""
+        """URL for a browser, without the token."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
 
 @contextmanager
-def open_listener(address: str, *, token: str | None = None) -> Iterator[Listener]:
-    """Take ``HOST:PORT`` (``[::1]:8080`` for IPv6, port 0 for any); the socket is closed at the end.
+def open_listen_socket(address: str, *, token: str | None = None) -> Iterator[ListenSocket]:
+    """Bind a socket, and close it at the end of the block.
+
+    Args:
+        address: ``HOST:PORT``, such as ``[::1]:8080`` for IPv6; port 0 picks a free one.
+        token: Access token; required unless the address is loopback.
 
     Raises:
-        InputError: starlette or uvicorn is missing, no such address, the port is in use, or an address that other
-            machines can reach comes without a token, or the token is weak.
+        InputError: starlette or uvicorn is missing, the address is invalid or in use, or the token is missing or weak.
     """
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:
@@ -58,33 +68,33 @@ def open_listener(address: str, *, token: str | None = None) -> Iterator[Listene
             f"--serve needs {' and '.join(missing)}, which is not installed; run: pip install 'mien[serve]'"
         )
     host, port = _parse(address)
-    token = token or None  # an empty variable is none
+    token = token or None  # MIEN_TOKEN may be set but empty
     _check_token(token)
     try:
-        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, bound = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise InputError(f"--serve {address}: no such address here ({error})") from error
-    local = ipaddress.ip_address(str(place[0]).partition("%")[0]).is_loopback
-    if not local and token is None:
+    loopback = ipaddress.ip_address(str(bound[0]).partition("%")[0]).is_loopback
+    if not loopback and token is None:
         raise InputError(
-            f"--serve {address}: other machines can reach it, so it wants a token; run: {MAKE_A_TOKEN}"
+            f"--serve {address}: other machines can reach this address, so it needs a token; run: {MAKE_A_TOKEN}"
             " (or use 127.0.0.1 and an SSH tunnel)"
         )
     try:
-        # The sockets of clients inherit the buffer's size.
-        listening = socket.create_server((str(place[0]), port), family=family, backlog=128)
+        # Client sockets inherit the buffer size.
+        listening = socket.create_server((str(bound[0]), port), family=family, backlog=128)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno is not None else error
-        raise InputError(f"--serve {address}: cannot listen there ({reason}); take another port") from error
+        raise InputError(f"--serve {address}: cannot listen there ({reason}); choose another port") from error
     with listening:
-        yield Listener(listening, host, local, token)
+        yield ListenSocket(listening, host, loopback, token)
 
 
 def _parse(address: str) -> tuple[str, int]:
     found = _ADDRESS.fullmatch(address)
     if found is None or int(found["port"]) > 65535:
-        raise InputError(f"--serve wants HOST:PORT such as 127.0.0.1:8080 or [::1]:8080; found {address!r}")
+        raise InputError(f"--serve expects HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080; found {address!r}")
     return found["six"] or found["host"], int(found["port"])
 
 
@@ -93,8 +103,8 @@ def _check_token(token: str | None) -> None:
         return
     others = _PLAIN.sub("", token)
     if len(token) < MIN_TOKEN or others:
-        found = f"{len(token)} characters" + (f", {others!r} among them" if others else "")
+        found = f"{len(token)} characters" + (f", including {others!r}" if others else "")
         raise InputError(
-            f"the token wants at least {MIN_TOKEN} characters, and only letters, digits and . _ ~ / = -, as it stands "
-            f"in an address; found {found}; run: {MAKE_A_TOKEN}"
+            f"the token must have at least {MIN_TOKEN} characters, and only letters, digits and . _ ~ / = - (it is "
+            f"part of a URL); found {found}; run: {MAKE_A_TOKEN}"
         )

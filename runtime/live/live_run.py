@@ -1,4 +1,4 @@
-"""The live run: capture, track, draw, write, and the truth about how fast it went."""
+"""Run a live session: capture, track, draw, write, and time each stage."""
 
 from __future__ import annotations
 
@@ -21,16 +21,24 @@ from mien.runtime.output.sinks import BackgroundSink, Sink, close_all
 from mien.runtime.output.window import View
 from mien.runtime.values import Faces, Frame, Image
 
-WAIT_S = 0.2
-"""How long a wait for a frame may keep a Ctrl-C waiting."""
+POLL_S = 0.2
+"""Longest wait for a frame, which delays a Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveSummary:
-    """What happened in a run.
+    """Outcome of a run.
 
-    faces: the most seen in one frame. unwritten: results that outputs left out because they were too far behind.
-    stages: see `StageTimer.summary`.
+    Attributes:
+        stages: See `StageTimer.summary`.
+        read: Frames read from the source.
+        processed: Frames with a result.
+        dropped: Frames dropped in favor of newer ones.
+        unwritten: Results skipped by outputs that could not keep up.
+        faces: Maximum number of faces in one frame.
+        reconnects: Reconnections to a lost source.
+        provider: Provider that ran the landmark model.
+        ended_early: True if a file ended before the number of frames in its header.
     """
 
     stages: dict[str, dict[str, float]]
@@ -43,8 +51,8 @@ class LiveSummary:
     provider: str
     ended_early: bool
 
-    def to_row(self) -> dict[str, Any]:
-        """As the JSON of ``--stats``."""
+    def to_dict(self) -> dict[str, Any]:
+        """Build the JSON object of ``--stats``."""
         return {
             "stages": self.stages,
             "frames": {
@@ -60,10 +68,20 @@ class LiveSummary:
 
 
 class LiveRun:
-    """One run over a capture. `run` returns at the end of the source, or when a sink or `max_frames` ends it.
+    """Run a pipeline over a capture. Sinks are closed however the run ends, so their files are complete.
 
-    Sinks are closed however the run ends, so that their files are whole. `ended_by` is the signal that ended it, if
-    one did: Ctrl-C or SIGTERM.
+    Args:
+        capture: Source of the frames.
+        pipeline: Finds and tracks the faces.
+        sinks: Receive each result; any of them can end the run.
+        detect_every: Frames between two runs of the detector.
+        smoothing: Filter for the landmarks; None for none.
+        view: Display options, shared with the window.
+        clock: Timer for the stages.
+        notifier: Notifies the service manager.
+
+    Attributes:
+        ended_by: Signal that ended the run (SIGINT or SIGTERM), if any.
     """
 
     def __init__(
@@ -91,11 +109,11 @@ class LiveRun:
         self._most_faces = 0
 
     def run(self, *, max_frames: int | None = None) -> LiveSummary:
-        """Process the source's frames."""
+        """Process frames until the source or a sink ends, a signal arrives, or `max_frames` are done."""
         try:
             with self._signals_end_the_run():
                 self._loop(max_frames)
-        except KeyboardInterrupt:  # the second one
+        except KeyboardInterrupt:  # a second Ctrl-C
             self.ended_by = signal.SIGINT
         finally:
             self._notifier.close()
@@ -104,40 +122,40 @@ class LiveRun:
 
     @contextmanager
     def _signals_end_the_run(self) -> Iterator[None]:
-        """Let the first Ctrl-C or SIGTERM end the run behind the current frame, and only a second one interrupt it.
+        """End the run after the current frame on the first Ctrl-C or SIGTERM; only a second one interrupts it.
 
-        An exception out of the blue may strike inside a queue or a lock, whose other side then waits for ever.
+        An asynchronous exception could strike inside a queue or a lock and leave the other side waiting forever.
         """
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may handle signals, and only it is interrupted
+            yield  # only the main thread can handle signals
             return
-        usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
         def end(number: int, _: object) -> None:
             self.ended_by = signal.Signals(number)
             self._view.ended = True
             for sink in self._sinks:
                 if isinstance(sink, BackgroundSink):
-                    sink.hurry()
-            signal.signal(number, usual[self.ended_by])
+                    sink.stop_waiting()
+            signal.signal(number, previous[self.ended_by])
 
-        for number in usual:
+        for number in previous:
             signal.signal(number, end)
         try:
             yield
         finally:
-            for number, handler in usual.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
     def summary(self) -> LiveSummary:
-        """What happened so far."""
+        """Summarize the run so far."""
         counts = self._capture.counts
         return LiveSummary(
             stages=self.clock.summary(),
             read=counts.read,
             processed=self._processed,
             dropped=counts.dropped,
-            unwritten=sum(sink.missed for sink in self._sinks if isinstance(sink, BackgroundSink)),
+            unwritten=sum(sink.skipped for sink in self._sinks if isinstance(sink, BackgroundSink)),
             faces=self._most_faces,
             reconnects=counts.reconnects,
             provider=self._pipeline.landmarks.provider,
@@ -155,17 +173,17 @@ class LiveRun:
             self._most_faces = max(self._most_faces, len(faces))
             if self._capture.live:
                 clock.record("frame_age", self._capture.clock() - frame.timestamp_ns)
-            go_on = self._deliver(frame, faces)
+            wanted = self._deliver(frame, faces)
             self._notifier.frame_done()
             clock.record("end_to_end", clock.now() - started)
             started = clock.now()
-            if not go_on or (max_frames is not None and self._processed >= max_frames):
+            if not wanted or (max_frames is not None and self._processed >= max_frames):
                 return
 
     def _frames(self) -> Iterator[Frame]:
         start = self.clock.now()
         while self.ended_by is None:
-            frame = self._capture.wait_frame(WAIT_S)
+            frame = self._capture.wait_frame(POLL_S)
             if frame is not None:
                 self.clock.record("capture", self.clock.now() - start)
                 yield frame
@@ -175,11 +193,11 @@ class LiveRun:
 
     def _deliver(self, frame: Frame, faces: Faces) -> bool:
         picture = frame.pixels
-        if any(sink.wants_picture for sink in self._sinks):
+        if any(sink.needs_picture for sink in self._sinks):
             with self.clock.stage("draw"):
                 picture = self._draw(frame, faces)
         with self.clock.stage("write"):
-            wanted = [sink.write(frame, faces, picture) for sink in self._sinks]
+            wanted = [sink.write(frame, faces, picture) for sink in self._sinks]  # every sink gets it
         return all(wanted)
 
     def _draw(self, frame: Frame, faces: Faces) -> Image:
@@ -188,7 +206,7 @@ class LiveRun:
 
     def _hud(self, faces: int) -> list[str]:
         clock = self.clock
-        last = 60  # about the last two seconds
+        last = 60  # about two seconds
         interval_ms = clock.percentile_ms("end_to_end", 50, last=last)
         if not np.isfinite(interval_ms):
             return []

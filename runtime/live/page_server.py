@@ -1,4 +1,4 @@
-"""The live page of a run: a sink whose HTTP server lives in a thread of its own and never makes the run wait."""
+"""Serve the live page of a run: a sink whose HTTP server runs in its own thread and never blocks the run."""
 
 from __future__ import annotations
 
@@ -17,107 +17,115 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mien.runtime.capture.capture import Capture
 from mien.runtime.errors import OutputError
 from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.live.broadcast import Feed
-from mien.runtime.live.listen_socket import Listener
+from mien.runtime.live.broadcast import LatestBroadcast
+from mien.runtime.live.listen_socket import ListenSocket
 from mien.runtime.live.page_app import make_app, picture_part, row_event
 from mien.runtime.live.page_stats import PageStats, Result
 from mien.runtime.output.overlay import draw_faces
 from mien.runtime.values import Faces, Frame, Image, size_of
 
 STREAM_HZ = 10.0
-"""Pictures and rows a second that clients get at most; it is what watching costs."""
+"""Maximum pictures and rows per second, which bounds the cost of watching."""
 STREAM_SIDE = 960
 """Longer side of the stream's pictures, px."""
 STREAM_QUALITY, SNAPSHOT_QUALITY = 70, 92
-"""Of JPEG, out of 100."""
-SEATS = 32
-"""Clients of the stream, and as many of the rows."""
-STUCK_S = 10.0
-"""A client that takes nothing, or that does not finish its request, is given up after so long."""
+"""JPEG quality, 0 to 100."""
+MAX_SUBSCRIBERS = 32
+"""Of the stream, and separately of the rows."""
+STALL_TIMEOUT_S = 10.0
+"""Until a client that stops reading, or does not finish its request, is disconnected."""
 MAX_CONNECTIONS = 256
 GRACE_S = 2
-"""How long clients may take for their last picture once the run has ended."""
+"""Time that clients have to receive the last picture once the run has ended."""
 
 
-class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP, which waits for ever for a client that stops to read or to ask; here its patience ends.
+class TimeoutH11Protocol(H11Protocol):
+    """Add timeouts to uvicorn's protocol, which waits forever for clients that stop reading or sending.
 
-    given_up: how many connections that were, and those beyond `MAX_CONNECTIONS`.
+    Attributes:
+        aborted: Connections aborted because they stalled or exceeded `MAX_CONNECTIONS`.
     """
 
-    given_up = 0
+    aborted = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, unless there are too many."""
+        """Accept a connection, unless there are too many."""
         super().connection_made(transport)
-        self.access_log = False  # a program's log would tell the token
-        self._stuck: asyncio.TimerHandle | None = None
-        self._next_look = self.loop.call_later(STUCK_S, self._look, (None, 0))
+        self.access_log = False  # it would write the token to the log of an embedding program
+        self._stalled: asyncio.TimerHandle | None = None
+        self._next_check = self.loop.call_later(STALL_TIMEOUT_S, self._check_progress, (None, 0))
         if len(self.connections) > MAX_CONNECTIONS:
-            self._give_up()
+            self._abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget a connection."""
-        self._next_look.cancel()
-        if self._stuck is not None:
-            self._stuck.cancel()
+        """Stop the timers of a closed connection."""
+        self._next_check.cancel()
+        if self._stalled is not None:
+            self._stalled.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client does not keep up."""
+        """Start the timer when the client falls behind."""
         super().pause_writing()
-        self._stuck = self.loop.call_later(STUCK_S, self._give_up)
+        self._stalled = self.loop.call_later(STALL_TIMEOUT_S, self._abort)
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Stop the timer when the client has caught up."""
         super().resume_writing()
-        if self._stuck is not None:
-            self._stuck.cancel()
+        if self._stalled is not None:
+            self._stalled.cancel()
 
-    def _look(self, before: tuple[object, int]) -> None:
-        """Give up a connection that is not being answered and where nothing was asked or read since the last look."""
+    def _check_progress(self, before: tuple[object, int]) -> None:
+        """Abort a connection that is idle: no response in progress, nothing sent or read since the last check."""
         now = self.cycle, self.transport.get_write_buffer_size()
         if now == before and (self.cycle is None or self.cycle.response_complete):
-            self._give_up()
+            self._abort()
         else:
-            self._next_look = self.loop.call_later(STUCK_S, self._look, now)
+            self._next_check = self.loop.call_later(STALL_TIMEOUT_S, self._check_progress, now)
 
-    def _give_up(self) -> None:
-        type(self).given_up += 1
-        self.transport.abort()  # to close it would wait for the client to read
+    def _abort(self) -> None:
+        type(self).aborted += 1
+        self.transport.abort()  # close() would wait for the client to read
 
 
 class LivePage:
-    """Serves the newest result to browsers; `close` sends the last one before it ends.
+    """Serve the latest result to browsers.
 
-    `write` only leaves the result behind: drawing, encoding and sending are done elsewhere, for what is watched, once
-    for all clients, at most `stream_hz` times a second. What goes wrong in the server is raised by `write` or `close`.
+    `write` only stores the result. The server's thread draws, encodes and sends it, once for all clients and only
+    while someone is watching. Errors of the server are raised by the next `write` or `close`.
 
-    capture, stages, provider: what the figures are of; `stages` is the clock of the `LiveRun`.
+    Args:
+        listen_socket: Where to serve.
+        capture: Source of the frame counts.
+        stages: Timer of the `LiveRun`.
+        provider: Provider to display.
+        stream_hz: Maximum rate of pictures and rows.
+        max_subscribers: Clients of the stream, and separately of the rows; further ones get a 503.
     """
 
-    wants_picture = False
+    needs_picture = False
 
     def __init__(
         self,
-        listener: Listener,
+        listen_socket: ListenSocket,
         capture: Capture,
         stages: StageTimer,
         *,
         provider: str,
         stream_hz: float = STREAM_HZ,
-        seats: int = SEATS,
+        max_subscribers: int = MAX_SUBSCRIBERS,
     ) -> None:
-        self.pictures, self.rows = Feed(seats=seats), Feed(seats=seats)
+        self.pictures = LatestBroadcast(max_subscribers=max_subscribers)
+        self.rows = LatestBroadcast(max_subscribers=max_subscribers)
         self.stats = PageStats(capture, stages, provider=provider, latest=lambda: self._latest)
         self._latest: Result | None = None
         self._period_s = 1 / stream_hz
         self._snapshot: tuple[float, bytes] = (-1.0, b"")
-        self._listener = listener
+        self._listen_socket = listen_socket
         self._failure: BaseException | None = None
-        # A class of its own, which counts for this page only.
-        self._protocol: type[PatientProtocol] = type("PageProtocol", (PatientProtocol,), {})
-        self._ended, self._one_at_a_time = asyncio.Event(), asyncio.Lock()
+        # A subclass per page: uvicorn takes a class, and the count is on it.
+        self._protocol: type[TimeoutH11Protocol] = type("PageProtocol", (TimeoutH11Protocol,), {})
+        self._ended, self._snapshot_lock = asyncio.Event(), asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mien page", daemon=True)
@@ -125,30 +133,30 @@ class LivePage:
         self._started.wait()
 
     @property
-    def given_up(self) -> int:
-        """Connections that were stuck or too many."""
-        return self._protocol.given_up
+    def aborted(self) -> int:
+        """Number of connections aborted because they stalled or exceeded the limit."""
+        return self._protocol.aborted
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Show one result."""
+        """Store one result for the server."""
         self._raise_failure()
         number = self._latest.number + 1 if self._latest is not None else 1
         self._latest = Result(frame, faces, number, time.monotonic_ns())
         return True
 
     def close(self) -> None:
-        """Send the last result, end the server and wait for its thread."""
+        """Send the last result, stop the server and join its thread."""
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed where the server has failed
+            with contextlib.suppress(RuntimeError):  # the loop is closed if the server has failed
                 self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(GRACE_S + 3)
         if self._thread.is_alive():
-            raise OutputError("the live page's server does not end; it is left behind")
+            raise OutputError("the live page's server did not stop in time")
         self._raise_failure()
 
     async def snapshot(self) -> bytes | None:
-        """The newest picture as JPEG, in full size, as old as one of the stream at most; None before the first."""
-        async with self._one_at_a_time:
+        """Encode the latest picture at full size, at most `stream_hz` times per second; None before the first."""
+        async with self._snapshot_lock:
             latest = self._latest
             if latest is None:
                 return None
@@ -169,10 +177,10 @@ class LivePage:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        # uvicorn logs requests that are none, and so on: nothing to tell people unless a program asks for it.
+        # uvicorn logs malformed requests and the like, which concern nobody unless a program configures its logger.
         logging.getLogger("uvicorn").addHandler(logging.NullHandler())
         config = uvicorn.Config(
-            make_app(self, self._listener),
+            make_app(self, self._listen_socket),
             http=self._protocol,
             ws="none",
             lifespan="off",
@@ -190,9 +198,9 @@ class LivePage:
         for task in tasks:
             task.add_done_callback(end_server)
         self._started.set()
-        await server.serve(sockets=[self._listener.socket])
+        await server.serve(sockets=[self._listen_socket.socket])
         for connection in list(server.server_state.connections):
-            connection.transport.abort()  # it had its time
+            connection.transport.abort()  # it had its grace period
         self._ended.set()
         await asyncio.gather(*tasks)
 
@@ -206,7 +214,7 @@ class LivePage:
             await asyncio.wait_for(self._ended.wait(), seconds)
 
     async def _publish(self) -> None:
-        """Make and publish what is watched, up to the last result."""
+        """Draw and publish results while there are subscribers, up to the last result."""
         sent, due = 0, time.monotonic()
         ended = False
         while not ended:
@@ -217,9 +225,9 @@ class LivePage:
             if latest is None or latest.number == sent:
                 continue
             sent = latest.number
-            if self.rows.watchers:
+            if self.rows.subscribers:
                 self.rows.publish(await asyncio.to_thread(row_event, latest))
-            if self.pictures.watchers:
+            if self.pictures.subscribers:
                 jpeg = await asyncio.to_thread(drawn_jpeg, latest, STREAM_SIDE, STREAM_QUALITY)
                 self.pictures.publish(picture_part(jpeg))
         self.rows.end()
@@ -232,12 +240,18 @@ class LivePage:
 
 
 def drawn_jpeg(result: Result, max_side: int | None, quality: int) -> bytes:
-    """The picture with its faces as JPEG, reduced by a whole number to a longer side of at most `max_side` px."""
+    """Draw the faces and encode the picture as JPEG.
+
+    Args:
+        result: Picture and faces.
+        max_side: Limit of the longer side in px; the picture is reduced by an integer factor.
+        quality: 0 to 100.
+    """
     pixels, faces = result.frame.pixels, result.faces
     width, height = size_of(pixels)
     shrink = 1 if max_side is None else -(-max(width, height) // max_side)
     if shrink > 1:
-        # Whole numbers of whole pixels take a third of the time.
+        # INTER_AREA takes a third of the time for an integer factor of whole pixels.
         size = max(1, width // shrink), max(1, height // shrink)
         whole = pixels[: size[1] * shrink, : size[0] * shrink]
         pixels = np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

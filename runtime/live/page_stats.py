@@ -1,4 +1,4 @@
-"""The figures of the live page: a point a second for its charts, a JSON row, and Prometheus' text format."""
+"""Statistics of the live page: one chart sample per second, as JSON and in the Prometheus text format."""
 
 from __future__ import annotations
 
@@ -14,17 +14,24 @@ from mien.runtime.faces.stage_timer import StageTimer
 from mien.runtime.values import Faces, Frame
 
 RECENT = 300
-"""Frames that the percentiles of the stages are taken over."""
+"""Number of frames over which the percentiles of the stages are computed."""
 HISTORY_S = 120
-"""How far back the charts go."""
+"""Time span of the charts."""
 STALE_S = 5.0
-"""Without a frame for so long the run is unhealthy."""
+"""A run without a new frame for this long is unhealthy."""
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The newest result. number: how many there were, this one counted. at_ns: when it came, on the stats' clock."""
+    """Latest result of a run.
+
+    Attributes:
+        frame: Frame with the undrawn picture.
+        faces: Faces found in it.
+        number: Number of results so far, including this one.
+        at_ns: Time of arrival on the monotonic clock.
+    """
 
     frame: Frame
     faces: Faces
@@ -34,7 +41,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One point of the charts. number: from 1 on. fps: since the point before. p50_ms, p95_ms: of inference then."""
+    """One point of the charts.
+
+    Attributes:
+        number: Sequence number, starting at 1.
+        fps: Rate since the previous sample.
+        p50_ms: Median inference time since then; None without a frame.
+        p95_ms: 95th percentile since then.
+    """
 
     number: int
     fps: float
@@ -43,9 +57,14 @@ class Sample:
 
 
 class PageStats:
-    """Figures of a run. `sample` is called once a second; the percentiles of the stages are as old as that.
+    """Collect statistics of a run; `sample` is to be called once per second.
 
-    capture: what is counted. clock: the run's. latest: the newest result, None before the first. now: monotonic ns.
+    Args:
+        capture: Source of the frame counts.
+        stages: Timer of the run.
+        provider: Provider to display.
+        latest: Returns the latest result, or None before the first.
+        now: Clock of `Result.at_ns`.
     """
 
     def __init__(
@@ -58,7 +77,7 @@ class PageStats:
         now: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._capture = capture
-        self._clock = stages
+        self._timer = stages
         self._provider = provider
         self._latest = latest
         self._now = now
@@ -69,28 +88,33 @@ class PageStats:
         self._totals_s: dict[str, float] = {}
 
     def sample(self) -> None:
-        """Add a point to the charts."""
+        """Add a sample to the charts."""
         now, processed = self._now(), self._processed()
         frames = processed - self._sampled_frames
         seconds = (now - self._sampled_ns) / 1e9
-        p50, p95 = (self._clock.percentile_ms("process", p, last=frames) if frames else math.nan for p in (50, 95))
+        p50, p95 = (self._timer.percentile_ms("process", p, last=frames) if frames else math.nan for p in (50, 95))
         number = self._history[-1].number + 1 if self._history else 1
         self._history.append(Sample(number, round(frames / seconds, 2), _finite(p50), _finite(p95)))
         self._sampled_ns, self._sampled_frames = now, processed
 
     @property
     def since_frame_s(self) -> float:
-        """Seconds since the newest result, or since the start."""
+        """Seconds since the latest result, or since the start."""
         latest = self._latest()
         return (self._now() - (latest.at_ns if latest is not None else self._started_ns)) / 1e9
 
     @property
     def healthy(self) -> bool:
-        """Whether frames come."""
+        """True while new frames arrive."""
         return self.since_frame_s < STALE_S
 
-    def to_row(self, *, after: int, clients: Mapping[str, int]) -> dict[str, Any]:
-        """As the JSON of ``/stats``. after: the number of the last point that the asking page has."""
+    def to_dict(self, *, after: int, clients: Mapping[str, int]) -> dict[str, Any]:
+        """Build the JSON object of ``/stats``.
+
+        Args:
+            after: Number of the last sample that the client has; only newer ones are included.
+            clients: Subscribers of each broadcast.
+        """
         latest, counts = self._latest(), self._capture.counts
         newest = self._history[-1].number if self._history else 0
         return {
@@ -107,26 +131,37 @@ class PageStats:
             "samples": [asdict(s) for s in self._history if s.number > after or after > newest],
         }
 
-    def to_prometheus(self, *, clients: Mapping[str, int], refused: int, given_up: int) -> str:
-        """As the text of ``/metrics``."""
+    def to_prometheus(self, *, clients: Mapping[str, int], refused: int, aborted: int) -> str:
+        """Build the text of ``/metrics``.
+
+        Args:
+            clients: Subscribers of each broadcast.
+            refused: Subscriptions refused because a broadcast was full.
+            aborted: Connections aborted because they stalled or exceeded the limit.
+        """
         latest, counts = self._latest(), self._capture.counts
         lines: list[str] = []
 
-        def tell(name: str, kind: str, about: str, values: Mapping[str, float]) -> None:
-            lines.extend([f"# HELP mien_{name} {about}", f"# TYPE mien_{name} {kind}"])
+        def add(name: str, kind: str, description: str, values: Mapping[str, float]) -> None:
+            lines.extend([f"# HELP mien_{name} {description}", f"# TYPE mien_{name} {kind}"])
             lines.extend(f"mien_{name}{labels} {value}" for labels, value in values.items())
 
-        tell("frames_read_total", "counter", "Frames that the source gave.", {"": counts.read})
-        tell("frames_processed_total", "counter", "Frames with a result.", {"": self._processed()})
-        tell("frames_dropped_total", "counter", "Frames replaced by newer ones.", {"": counts.dropped})
-        tell("reconnects_total", "counter", "Times that a lost source came back.", {"": counts.reconnects})
-        tell("faces", "gauge", "Faces in the newest frame.", {"": len(latest.faces) if latest is not None else 0})
-        tell("fps", "gauge", "Results a second, over the last second.", {"": self._fps()})
-        tell("since_frame_seconds", "gauge", "Time since the newest result.", {"": round(self.since_frame_s, 3)})
-        tell("clients", "gauge", "Clients that watch.", {f'{{feed="{k}"}}': v for k, v in clients.items()})
-        tell("clients_refused_total", "counter", "Clients that found no seat.", {"": refused})
-        tell("clients_given_up_total", "counter", "Connections that were stuck or too many.", {"": given_up})
-        tell("stage_latency_seconds", "summary", f"Quantiles of the last {RECENT} frames.", self._summaries())
+        add("frames_read_total", "counter", "Frames read from the source.", {"": counts.read})
+        add("frames_processed_total", "counter", "Frames processed.", {"": self._processed()})
+        add("frames_dropped_total", "counter", "Frames dropped in favor of newer ones.", {"": counts.dropped})
+        add("reconnects_total", "counter", "Reconnections to a lost source.", {"": counts.reconnects})
+        add("faces", "gauge", "Faces in the latest frame.", {"": len(latest.faces) if latest is not None else 0})
+        add("fps", "gauge", "Frames processed per second, over the last second.", {"": self._fps()})
+        add("since_frame_seconds", "gauge", "Time since the latest result.", {"": round(self.since_frame_s, 3)})
+        add("clients", "gauge", "Connected clients.", {f'{{feed="{k}"}}': v for k, v in clients.items()})
+        add("clients_refused_total", "counter", "Clients refused because too many were connected.", {"": refused})
+        add("connections_aborted_total", "counter", "Connections aborted: stalled or too many.", {"": aborted})
+        add(
+            "stage_latency_seconds",
+            "summary",
+            f"Latency of each stage; quantiles over the last {RECENT} frames.",
+            self._summaries(),
+        )
         return "\n".join(lines) + "\n"
 
     def _summaries(self) -> dict[str, float]:
@@ -139,11 +174,11 @@ class PageStats:
         return values
 
     def _recent_stages(self) -> dict[str, dict[str, float]]:
-        """Once for each sample, however many ask."""
+        """Summarize the stages once per sample, however many clients ask."""
         number = self._history[-1].number if self._history else 0
         if self._stages[0] != number:
-            self._stages = (number, self._clock.summary(last=RECENT))
-            self._totals_s = {stage: self._clock.total_s(stage) for stage in self._stages[1]}
+            self._stages = (number, self._timer.summary(last=RECENT))
+            self._totals_s = {stage: self._timer.total_s(stage) for stage in self._stages[1]}
         return self._stages[1]
 
     def _processed(self) -> int:

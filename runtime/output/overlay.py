@@ -27,16 +27,23 @@ POINT_COLOUR = (120, 255, 60)
 LINE_COLOUR = (255, 200, 90)
 BOX_COLOUR = (60, 170, 255)
 AXIS_COLOURS = ((80, 80, 255), (80, 220, 80), (255, 140, 60))
-"""Of the face's axes: to its left, down, and out of it (red, green, blue, as drawn for x, y, z)."""
+"""Axes to the person's left, down, and out of the face, in red, green and blue."""
 TEXT_SCALE = 0.5
 TEXT_COLOUR = (255, 255, 255)
 _SUBPIXEL_BITS = 4
 
 
 def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), contours: bool = True) -> Image:
-    """Return a copy of `picture` (h, w, 3) with boxes, points, pose axes and labels; `hud` lines go to the corner.
+    """Draw boxes, landmarks, pose axes and labels.
 
-    contours: join the points by lines.
+    Args:
+        picture: (h, w, 3) uint8 BGR.
+        faces: Faces to draw.
+        hud: Lines of text for the corner.
+        contours: Connect the landmarks by lines.
+
+    Returns:
+        An annotated copy of `picture`.
     """
     canvas = picture.copy()
     for i in range(len(faces)):
@@ -62,7 +69,7 @@ def _draw_landmarks(canvas: Image, points: FloatArray, *, contours: bool) -> Non
 
 
 def _draw_axes(canvas: Image, points: FloatArray) -> None:
-    """Draw the axes of the head from the tip of the nose, 0.4 of the face long."""
+    """Draw the axes of the head at the tip of the nose, 0.4 times the size of the face."""
     pose = head_pose(points, size_of(canvas))
     if pose is None:
         return
@@ -94,7 +101,7 @@ def _label(faces: Faces, i: int) -> str:
 
 
 def _draw_text(canvas: Image, text: str, origin: tuple[int, int]) -> None:
-    """Write on a dark plate: an outline of thicker letters does not fit, OpenCV 5 makes thicker letters wider too."""
+    """Write on a dark plate; an outline of thicker letters would not align, as OpenCV 5 also makes them wider."""
     if not text:
         return
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, TEXT_SCALE, 1)

@@ -1,4 +1,4 @@
-"""Results as rows: JSON lines and CSV."""
+"""Convert results to rows, and write them as JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -20,31 +20,39 @@ from mien.runtime.values import POINTS, Faces, FloatArray, Frame, Image, size_of
 from mien.runtime.vision.head_pose import head_pose
 
 CSV_HEADER = (
-    *(
-        "frame",
-        "timestamp_ns",
-        "track_id",
-        "box_x1",
-        "box_y1",
-        "box_x2",
-        "box_y2",
-        "score",
-        "presence",
-        "age",
-        "female",
-    ),
+    *("frame", "timestamp_ns", "track_id"),
+    *("box_x1", "box_y1", "box_x2", "box_y2", "score"),
+    *("presence", "age", "female"),
     *("yaw", "pitch", "roll"),
     *(f"{axis}{i}" for i in range(POINTS) for axis in "xyz"),
 )
 
 
+def frame_row(frame: Frame, faces: Faces) -> dict[str, Any]:
+    """Build the row of a video frame: ``{"frame", "timestamp_ns", "faces"}``."""
+    rows = face_rows(faces, size_of(frame.pixels))
+    return {"frame": frame.index, "timestamp_ns": frame.timestamp_ns, "faces": rows}
+
+
+def face_rows(faces: Faces, size_px: tuple[int, int]) -> list[dict[str, Any]]:
+    """Build one row per face, in the order of `faces`, of a picture of `size_px` (width, height)."""
+    return [_face_row(faces, i, size_px) for i in range(len(faces))]
+
+
 def row_line(row: dict[str, Any]) -> str:
-    """A row as a line of JSON."""
+    """Encode a row as a line of JSON."""
     return json.dumps(row) + "\n"
 
 
 class RowFile:
-    """JSON rows, each whole before the next; ``-`` is standard output. An existing file is kept until the first row."""
+    """JSON lines file that is flushed after each row and not truncated before the first.
+
+    Args:
+        target: Path, or ``-`` for standard output.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
 
     def __init__(self, target: str) -> None:
         self._path = None if target == "-" else Path(target)
@@ -53,7 +61,11 @@ class RowFile:
         self._handle: IO[str] | None = None if self._path is not None else sys.stdout
 
     def write(self, row: dict[str, Any]) -> bool:
-        """Append one row; False when the reader of standard output has had enough."""
+        """Append one row; return False if the reader of standard output is gone.
+
+        Raises:
+            OutputError: The row cannot be written.
+        """
         try:
             if self._handle is None:
                 assert self._path is not None
@@ -61,7 +73,7 @@ class RowFile:
             self._handle.write(row_line(row))
             self._handle.flush()
         except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123 - or Python complains once more when it exits
+            sys.stdout = open(os.devnull, "w")  # noqa: PTH123 - or Python complains again when it exits
             return False
         except OSError as error:
             raise OutputError(f"cannot write the JSON rows ({error.strerror})") from error
@@ -70,21 +82,20 @@ class RowFile:
     def close(self) -> None:
         """Close the file."""
         if self._path is not None and self._handle is not None:
-            # What could not be written was told by `write`.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # `write` has raised it
                 self._handle.close()
 
 
 class JsonLinesSink:
-    """A row a frame."""
+    """Write one JSON row per frame to a `RowFile`."""
 
-    wants_picture = False
+    needs_picture = False
 
     def __init__(self, target: str) -> None:
         self._rows = RowFile(target)
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Append one row."""
+        """Append the row of a frame."""
         return self._rows.write(frame_row(frame, faces))
 
     def close(self) -> None:
@@ -93,60 +104,48 @@ class JsonLinesSink:
 
 
 class CsvSink:
-    """A line a face: frame, timestamp, track, box, score, presence, age, female, pose in degrees, 68 points in px."""
+    """Write one CSV line per face, with the columns of `CSV_HEADER`.
 
-    wants_picture = False
+    Args:
+        path: File to write.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+
+    needs_picture = False
 
     def __init__(self, path: Path) -> None:
         check_writable(path)
         self._path = path
         self._handle = path.open("w", newline="", encoding="utf-8")
-        self._rows = csv.writer(self._handle)
+        self._csv = csv.writer(self._handle)
         self._write(CSV_HEADER)
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
         """Append the faces of a frame."""
-        for row in face_rows(faces, size_of(frame.pixels)):
-            pose = row["pose"] or {}
-            points = [v for point in row["landmarks"] or [] for v in point]
-            head = [
-                frame.index,
-                frame.timestamp_ns,
-                row.get("track_id"),
-                *row["box"],
-                row["score"],
-                row["presence"],
-                row["age"],
-                row["female"],
-            ]
-            self._write([*head, pose.get("yaw"), pose.get("pitch"), pose.get("roll"), *points])
+        for face in face_rows(faces, size_of(frame.pixels)):
+            identity = (frame.index, frame.timestamp_ns, face.get("track_id"))
+            pose = face["pose"] or dict.fromkeys(("yaw", "pitch", "roll"))
+            estimates = (face[name] for name in ("score", "presence", "age", "female"))
+            points = (value for point in face["landmarks"] or () for value in point)
+            self._write([*identity, *face["box"], *estimates, pose["yaw"], pose["pitch"], pose["roll"], *points])
         return True
 
     def close(self) -> None:
         """Close the file."""
-        with contextlib.suppress(OSError):  # told by `write`
+        with contextlib.suppress(OSError):  # `write` has raised it
             self._handle.close()
 
-    def _write(self, row: Sequence[object]) -> None:
+    def _write(self, fields: Sequence[object]) -> None:
         try:
-            self._rows.writerow(row)
+            self._csv.writerow(fields)
             self._handle.flush()
         except OSError as error:
             raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
 
 
-def frame_row(frame: Frame, faces: Faces) -> dict[str, Any]:
-    """The row of a frame of a video: ``{"frame", "timestamp_ns", "faces"}``."""
-    rows = face_rows(faces, size_of(frame.pixels))
-    return {"frame": frame.index, "timestamp_ns": frame.timestamp_ns, "faces": rows}
-
-
-def face_rows(faces: Faces, size_px: tuple[int, int]) -> list[dict[str, Any]]:
-    """One dict a face of a picture of size (width, height), in the order of `faces`."""
-    return [_row(faces, i, size_px) for i in range(len(faces))]
-
-
-def _row(faces: Faces, i: int, size_px: tuple[int, int]) -> dict[str, Any]:
+def _face_row(faces: Faces, i: int, size_px: tuple[int, int]) -> dict[str, Any]:
     pose = head_pose(faces.landmarks[i], size_px)
     row: dict[str, Any] = {
         "box": _rounded(faces.boxes[i], 2),

@@ -1,4 +1,4 @@
-"""Where results go: a video file, a window, and any sink in the background. Rows are in `row_sinks`."""
+"""Define sinks, which receive the result of each frame, and run them in the background."""
 
 from __future__ import annotations
 
@@ -11,68 +11,77 @@ from typing import Protocol
 from mien.runtime.errors import OutputError
 from mien.runtime.values import Faces, Frame, Image
 
-PATIENCE_S = 5.0
-"""How long a writer may take for its last frames once a run is to end."""
+STOP_TIMEOUT_S = 5.0
+"""Time a writer has for its last frames once the run is to stop."""
 
 
 class Sink(Protocol):
-    """Takes each frame's result; `close` leaves a whole file behind, however the run ended."""
+    """Receiver of each frame's result."""
 
-    wants_picture: bool
-    """Whether `write` needs the drawn picture."""
+    needs_picture: bool
+    """True if `write` needs the drawn picture."""
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Take one result; False asks the run to end."""
+        """Take one result; return False to end the run."""
         ...
 
     def close(self) -> None:
-        """Finish the file."""
+        """Complete the file, however the run ended."""
         ...
 
 
 class BackgroundSink:
-    """Lets another sink work in a thread of its own, a bounded number of frames behind.
+    """Run another sink in a thread with a bounded queue. Its errors are raised by the next `write` or `close`.
 
-    live: a result that comes while it is that far behind is left out and counted in `missed`, for a camera does not
-    wait; without it `write` waits, and nothing is left out.
-    What goes wrong there is raised by the next `write` or by `close`, which waits for everything to be written.
+    Args:
+        sink: Sink to run.
+        live: Skip a result if the queue is full, because a camera does not wait; otherwise `write` blocks.
+        capacity: Length of the queue.
+
+    Attributes:
+        needs_picture: As in `Sink`.
+        skipped: Number of results skipped.
     """
 
     def __init__(self, sink: Sink, *, live: bool = False, capacity: int = 8) -> None:
-        self.wants_picture = sink.wants_picture
-        self.missed = 0
+        self.needs_picture = sink.needs_picture
+        self.skipped = 0
         self._live = live
         self._sink = sink
         self._queue: queue.Queue[tuple[Frame, Faces, Image] | None] = queue.Queue(capacity)
         self._failure: BaseException | None = None
-        self._goes_on = True
-        self._hurry = False
+        self._wanted = True
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="mien writer", daemon=True)
         self._thread.start()
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Hand one result over."""
+        """Queue one result."""
         self._raise_failure()
         while not self._put((frame, faces, picture), wait=not self._live):
-            if self._live or self._hurry:
-                self.missed += 1
+            if self._live or self._stopping:
+                self.skipped += 1
                 break
-        return self._goes_on
+        return self._wanted
 
-    def hurry(self) -> None:
-        """Wait no longer for a writer that is stuck, such as a pipe that nobody reads: the run is to end."""
-        self._hurry = True
+    def stop_waiting(self) -> None:
+        """Stop waiting for a blocked writer, such as a pipe that nobody reads, because the run is to stop."""
+        self._stopping = True
 
     def close(self) -> None:
-        """Write what is left and close the sink; a writer that is stuck in a run that is to end is left behind."""
+        """Write the queued results and close the sink.
+
+        Raises:
+            OutputError: The writer stayed blocked after `stop_waiting`, or failed.
+        """
         while self._thread.is_alive():
             if self._put(None, wait=True):
-                self._thread.join(PATIENCE_S if self._hurry else None)
+                self._thread.join(STOP_TIMEOUT_S if self._stopping else None)
                 break
-            if self._hurry and not self._drain():
+            if self._stopping and not self._drain():
                 break
         if self._thread.is_alive():
-            raise OutputError("an output is stuck: what reads it does not go on; its last rows are lost")
+            raise OutputError("an output is blocked because its reader has stopped reading; its last rows are lost")
         try:
             self._sink.close()
         finally:
@@ -86,36 +95,36 @@ class BackgroundSink:
         return True
 
     def _drain(self) -> bool:
-        """Make room for the end by dropping what waits; False when there is nothing to drop."""
+        """Drop one queued result to make room; False if there is none."""
         with contextlib.suppress(queue.Empty):
             self._queue.get_nowait()
-            self.missed += 1
+            self.skipped += 1
             return True
         return False
 
     def _run(self) -> None:
-        # After a failure the queue is still emptied, or the other side would wait for ever.
+        # Keep emptying the queue after a failure, or the other side would wait forever.
         while (item := self._queue.get()) is not None:
-            if self._failure is None and self._goes_on:
+            if self._failure is None and self._wanted:
                 try:
-                    self._goes_on = self._sink.write(*item)
+                    self._wanted = self._sink.write(*item)
                 except Exception as error:  # noqa: BLE001 - raised in the thread that writes and closes
                     self._failure = error
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            self._goes_on = False
+            self._wanted = False
             raise failure
 
 
 def close_all(sinks: Sequence[Sink]) -> None:
-    """Close every sink, also when one of them fails; the first failure is raised at the end."""
+    """Close every sink, then raise the first failure, if any."""
     failure: Exception | None = None
     for sink in sinks:
         try:
             sink.close()
-        except Exception as error:  # noqa: BLE001 - raised below, when every other file is whole
+        except Exception as error:  # noqa: BLE001 - raised below, once every file is complete
             failure = failure if failure is not None else error
     if failure is not None:
         raise failure

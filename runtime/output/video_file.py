@@ -14,28 +14,31 @@ from mien.runtime.files import check_writable
 from mien.runtime.values import Faces, Frame, Image, size_of
 
 MAX_GAP_S = 5.0
-"""A longer gap, such as a lost camera's, is not filled."""
-
-
+"""Longer gaps, as while a camera was lost, are not filled with repeated frames."""
 RESERVE_BYTES = 32 << 20
-"""Room that must be left on the disk: a video is whole only once its index is behind the pictures."""
-
-
+"""Free disk space to leave, because a video is unreadable until its index has been written at the end."""
 CODECS = {".mp4": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}
 
 
 class VideoSink:
-    """A video file; the codec follows the suffix. It bears a temporary name until it is closed.
+    """Write a video file, under a temporary name until it is closed.
 
-    A frame is repeated until the next one's timestamp: a camera whose frames were dropped plays at its own pace.
-    Frames of another size than the first are fitted to it: a video has one size.
+    A frame is repeated until the timestamp of the next, so a recording with dropped frames plays at the original speed.
+    Frames that differ in size from the first are resized to it.
+
+    Args:
+        path: File to write; the suffix selects the codec.
+        fps: Frame rate of the file.
+
+    Raises:
+        OutputError: The suffix is unknown or the file cannot be written.
     """
 
-    wants_picture = True
+    needs_picture = True
 
     def __init__(self, path: Path, *, fps: float) -> None:
         if path.suffix.lower() not in CODECS:
-            raise OutputError(f"{path}: wanted one of {', '.join(CODECS)}, found {path.suffix!r}")
+            raise OutputError(f"{path}: expected one of {', '.join(CODECS)}, found {path.suffix!r}")
         check_writable(path)
         self._path = path
         self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
@@ -47,7 +50,7 @@ class VideoSink:
         self._last: Image | None = None
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Append one picture, after repeating the last one until its time."""
+        """Append one picture, after repeating the previous one up to its timestamp."""
         if self._writer is None:
             self._size = size_of(picture)
             self._start_ns = frame.timestamp_ns
@@ -56,39 +59,39 @@ class VideoSink:
             picture = np.asarray(cv2.resize(picture, self._size), dtype=np.uint8)
         missing = self._due(frame) - self._written
         if missing > MAX_GAP_S * self._fps:
-            self._start_ns += round(missing * 1e9 / self._fps)  # the video goes on as if the gap had not been
+            self._start_ns += round(missing * 1e9 / self._fps)  # cut the gap out
             missing = 0
         if self._last is not None:
             for _ in range(missing):
                 self._append(self._writer, self._last)
         self._append(self._writer, picture)
         self._last = picture
-        if self._written % max(1, round(self._fps)) == 1:  # each second; OpenCV does not tell of a full disk
+        if self._written % max(1, round(self._fps)) == 1:  # once per second; OpenCV does not report a full disk
             self._check_room()
         return True
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
+        """Complete the file and rename it."""
         if self._writer is None:
             return
         self._writer.release()
         self._writer = None
-        if not _plays(self._partial):
-            raise OutputError(f"cannot write {self._path}: what was written does not play; see {self._partial}")
+        if not _is_playable(self._partial):
+            raise OutputError(f"cannot write {self._path}: the file does not play; see {self._partial}")
         try:
             os.replace(self._partial, self._path)
         except OSError as error:
             raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
 
     def _due(self, frame: Frame) -> int:
-        """How many frames should stand before this one."""
+        """Compute the number of frames that should precede this one."""
         return round((frame.timestamp_ns - self._start_ns) * self._fps / 1e9)
 
     def _check_room(self) -> None:
         free = shutil.disk_usage(self._partial.parent).free
         if free < RESERVE_BYTES:
             raise OutputError(
-                f"the disk of {self._path} is full ({free / 1e6:.0f} MB left); the video ends here, after "
+                f"the disk of {self._path} is full ({free / 1e6:.0f} MB left); the video ends after "
                 f"{self._written} frames"
             )
 
@@ -105,7 +108,7 @@ class VideoSink:
         self._written += 1
 
 
-def _plays(path: Path) -> bool:
+def _is_playable(path: Path) -> bool:
     video = cv2.VideoCapture(str(path))
     try:
         return video.read()[0]

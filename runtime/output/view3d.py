@@ -1,4 +1,4 @@
-"""Landmarks in three dimensions as a page that one can turn."""
+"""Show landmarks in 3D on an interactive HTML page."""
 
 from __future__ import annotations
 
@@ -22,27 +22,34 @@ BETWEEN: tuple[tuple[int, ...], ...] = (
     (33, 51),
     (57, 8),
 )
-"""Lines beside the contours, that a turned face reads as a surface."""
+"""Lines in addition to the contours, so a rotated face reads as a surface."""
 
 
 def write_view(found: Sequence[tuple[str, Faces]], path: Path) -> int:
-    """Write the faces of named pictures as one self-contained page, a face chosen by a menu; returns how many.
+    """Write a self-contained page with a menu of the faces.
+
+    Args:
+        found: Name and faces of each picture.
+        path: File to write.
+
+    Returns:
+        Number of faces.
 
     Raises:
-        InputError: no face to show.
+        InputError: There is no face to show.
         OutputError: `path` cannot be written.
     """
     named = [(f"{name}, face {i + 1}", faces.landmarks[i]) for name, faces in found for i in range(len(faces))]
     if not named:
-        raise InputError("no face was found: there is nothing to show in 3D")
+        raise InputError("no face was found, so there is nothing to show in 3D")
     figure = go.Figure()
-    owner: list[int] = []  # the face of each trace
+    face_of_trace: list[int] = []
     for number, (_, points) in enumerate(named):
         for trace in _traces(points):
             figure.add_trace(trace.update(visible=number == 0))
-            owner.append(number)
+            face_of_trace.append(number)
     buttons = [
-        {"label": label, "method": "update", "args": [{"visible": [o == n for o in owner]}]}
+        {"label": label, "method": "update", "args": [{"visible": [face == n for face in face_of_trace]}]}
         for n, (label, _) in enumerate(named)
     ]
     hidden = {"visible": False}
@@ -66,7 +73,7 @@ def write_view(found: Sequence[tuple[str, Faces]], path: Path) -> int:
 
 
 def _traces(points: FloatArray) -> list[go.Scatter3d]:
-    """Points and lines of landmarks (68, 3); the page's y goes into the picture and its z upwards."""
+    """Plot landmarks (68, 3); the plot's y axis points into the picture and its z axis up."""
     x, y, z = points[:, 0], points[:, 2], -points[:, 1]
     lines = [[*range(a, b + 1), *([a] if closed else [])] for a, b, closed in CONTOURS]
     order: list[int | None] = []

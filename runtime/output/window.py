@@ -1,4 +1,4 @@
-"""Show frames in a window."""
+"""Show frames in an OpenCV window."""
 
 from __future__ import annotations
 
@@ -16,31 +16,45 @@ from mien.runtime.values import Faces, Frame, Image
 
 @dataclass
 class View:
-    """What the picture shows; the window's keys change it."""
+    """Display options, which the window's keys change.
+
+    Attributes:
+        hud: Show the performance figures.
+        contours: Connect the landmarks by lines.
+        ended: The run is to stop, so a pause ends.
+    """
 
     hud: bool = True
     contours: bool = True
     ended: bool = False
-    """The run is to end: a pause is over."""
 
 
 class WindowSink:
-    """A window. Keys: q ends, space pauses, s saves the picture, h shows or hides the HUD, m the contours."""
+    """Show each result. Keys: q quits, space pauses, s saves the picture, h toggles the HUD, m the contours.
 
-    wants_picture = True
+    Args:
+        view: Display options that the keys change.
+        title: Title of the window.
+        snapshots: Folder for saved pictures.
+
+    Raises:
+        OutputError: There is no display, or OpenCV was built without window support.
+    """
+
+    needs_picture = True
 
     def __init__(self, view: View, *, title: str = "mien", snapshots: Path = Path()) -> None:
         if not has_display():
             raise OutputError("no display (DISPLAY and WAYLAND_DISPLAY are unset); use --no-show with --output FILE")
         if not has_windows():
-            raise OutputError("this OpenCV is built without windows; install mien[cpu], or use --no-show")
+            raise OutputError("this OpenCV was built without window support; install mien[cpu], or use --no-show")
         self._view = view
         self._title = title
         self._snapshots = snapshots
         self._shown = False
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Show one picture and obey the keys."""
+        """Show one picture and handle the keys."""
         if self._shown and self._is_closed():
             return False
         cv2.imshow(self._title, picture)
@@ -73,14 +87,14 @@ class WindowSink:
 
 
 def has_display() -> bool:
-    """Whether a window can be shown. Asked first, because OpenCV's Qt aborts the process when it cannot."""
+    """Check that a window can be shown; OpenCV's Qt aborts the process otherwise."""
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def has_windows() -> bool:
-    """Whether this OpenCV was built with a window system."""
+    """Check that this OpenCV was built with window support."""
     for line in cv2.getBuildInformation().splitlines():
         if line.strip().startswith("GUI:"):
             return "NONE" not in line

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from mien.cli import app
 from mien.runtime.errors import InputError
 from mien.runtime.live import listen_socket as listener
-from mien.runtime.live.listen_socket import open_listener
+from mien.runtime.live.listen_socket import open_listen_socket
 
 SERVE = ["webcam", "--source", "demo", "--serve"]
 TOKEN = "a-token-of-many-characters"
@@ -37,16 +37,16 @@ def error_of(*arguments: str, **env: str | None) -> str:
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("8080", "wants HOST:PORT such as 127.0.0.1:8080"),
-        ("localhost:", "wants HOST:PORT"),
-        (":8080", "wants HOST:PORT"),
-        ("::1:8080", "wants HOST:PORT"),
-        ("localhost:70000", "wants HOST:PORT"),
-        ("localhost:x", "wants HOST:PORT"),
+        ("8080", "expects HOST:PORT, such as 127.0.0.1:8080"),
+        ("localhost:", "expects HOST:PORT"),
+        (":8080", "expects HOST:PORT"),
+        ("::1:8080", "expects HOST:PORT"),
+        ("localhost:70000", "expects HOST:PORT"),
+        ("localhost:x", "expects HOST:PORT"),
         ("no.such.host.invalid:8080", "no such address here"),
         ("a..b:8080", "no such address here"),
-        ("203.0.113.7:8080", "wants a token; run: export MIEN_TOKEN=$(python3 -c"),
-        ("0.0.0.0:0", "wants a token"),
+        ("203.0.113.7:8080", "needs a token; run: export MIEN_TOKEN=$(python3 -c"),
+        ("0.0.0.0:0", "needs a token"),
     ],
 )
 def test_an_address_that_cannot_be_used(address: str, reason: str) -> None:
@@ -58,12 +58,12 @@ def test_other_machines_need_a_token_that_cannot_be_guessed() -> None:
         message = error_of("0.0.0.0:0", "--token", weak)
         assert "at least 16 characters, and only letters" in message and weak not in message
     for other in "+&#%?\\\"'":  # would not reach the page from an address as it is printed
-        assert f"17 characters, {other!r} among them" in error_of("0.0.0.0:0", "--token", f"a-long-to{other}ken-xyz")
-    assert "wants a token" in error_of("0.0.0.0:0", MIEN_TOKEN="")
+        assert f"17 characters, including {other!r}" in error_of("0.0.0.0:0", "--token", f"a-long-to{other}ken-xyz")
+    assert "needs a token" in error_of("0.0.0.0:0", MIEN_TOKEN="")
     assert "cannot listen there" in error_of("203.0.113.7:8080", MIEN_TOKEN=TOKEN)
-    with open_listener("0.0.0.0:0", token=TOKEN) as found:
-        assert not found.local and found.token == TOKEN
-    with open_listener("127.0.0.1:0", token="Aa0._~/=-" * 2) as found:
+    with open_listen_socket("0.0.0.0:0", token=TOKEN) as found:
+        assert not found.loopback and found.token == TOKEN
+    with open_listen_socket("127.0.0.1:0", token="Aa0._~/=-" * 2) as found:
         assert found.token == "Aa0._~/=-" * 2
 
 
@@ -73,7 +73,7 @@ def test_a_port_in_use_is_told_before_anything_starts(monkeypatch: pytest.Monkey
     )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert "cannot listen there (Address already in use); take another port" in error_of(f"127.0.0.1:{port}")
+        assert "cannot listen there (Address already in use); choose another port" in error_of(f"127.0.0.1:{port}")
 
 
 def test_a_missing_extra_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,12 +85,12 @@ def test_a_missing_extra_is_told_before_anything_starts(monkeypatch: pytest.Monk
 
 
 def test_names_of_a_listener() -> None:
-    with open_listener("localhost:0") as found:
-        assert found.local and found.url == f"http://localhost:{found.port}/"
+    with open_listen_socket("localhost:0") as found:
+        assert found.loopback and found.url == f"http://localhost:{found.port}/"
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")
-    with contextlib.suppress(InputError), open_listener("[::1]:0") as found:
-        assert found.local and found.url == f"http://[::1]:{found.port}/"
+    with contextlib.suppress(InputError), open_listen_socket("[::1]:0") as found:
+        assert found.loopback and found.url == f"http://[::1]:{found.port}/"
 
 
 def test_show_beside_serve_wants_a_display(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mien.runtime.live.broadcast import Feed, FeedFull
+from mien.runtime.live.broadcast import LatestBroadcast, TooManySubscribers
 
 
 async def take(chunks: object) -> bytes:
@@ -13,20 +13,20 @@ async def take(chunks: object) -> bytes:
 
 def test_whoever_is_slow_skips_to_the_newest() -> None:
     async def play() -> None:
-        feed = Feed(seats=2)
-        with feed.seat(), feed.seat():
-            slow, quick = feed.chunks(), feed.chunks()
-            feed.publish(b"1")
+        broadcast = LatestBroadcast(max_subscribers=2)
+        with broadcast.subscription(), broadcast.subscription():
+            slow, quick = broadcast.chunks(), broadcast.chunks()
+            broadcast.publish(b"1")
             assert await take(slow) == b""  # it waits for room …
             assert [await take(quick), await take(quick)] == [b"", b"1"]
-            feed.publish(b"2")
+            broadcast.publish(b"2")
             assert [await take(quick), await take(quick)] == [b"", b"2"]
-            feed.publish(b"3")
+            broadcast.publish(b"3")
             assert await take(slow) == b"3"  # … and gets what is newest then
             waiting = asyncio.create_task(take(slow))
             await asyncio.sleep(0.01)
             assert not waiting.done()
-            feed.publish(b"4")
+            broadcast.publish(b"4")
             assert [await waiting, await take(slow)] == [b"", b"4"]
 
     asyncio.run(play())
@@ -34,37 +34,37 @@ def test_whoever_is_slow_skips_to_the_newest() -> None:
 
 def test_the_end_comes_after_the_newest() -> None:
     async def play() -> None:
-        feed = Feed(seats=1)
-        with feed.seat():
-            chunks = feed.chunks()
-            feed.publish(b"last")
-            feed.end()
+        broadcast = LatestBroadcast(max_subscribers=1)
+        with broadcast.subscription():
+            chunks = broadcast.chunks()
+            broadcast.publish(b"last")
+            broadcast.end()
             assert [chunk async for chunk in chunks] == [b"", b"last"]
-            assert [chunk async for chunk in feed.chunks()] == [b"", b"last"]
+            assert [chunk async for chunk in broadcast.chunks()] == [b"", b"last"]
 
     asyncio.run(play())
 
 
 def test_the_first_to_come_back_sees_nothing_old() -> None:
     async def play() -> None:
-        feed = Feed(seats=2)
-        with feed.seat():
-            feed.publish(b"old")
-        with feed.seat():
-            waiting = asyncio.create_task(take(feed.chunks()))
+        broadcast = LatestBroadcast(max_subscribers=2)
+        with broadcast.subscription():
+            broadcast.publish(b"old")
+        with broadcast.subscription():
+            waiting = asyncio.create_task(take(broadcast.chunks()))
             await asyncio.sleep(0.01)
             assert not waiting.done()
-            feed.publish(b"new")
+            broadcast.publish(b"new")
             assert await waiting == b""
 
     asyncio.run(play())
 
 
 def test_seats() -> None:
-    feed = Feed(seats=1)
-    with feed.seat():
-        with pytest.raises(FeedFull), feed.seat():
+    broadcast = LatestBroadcast(max_subscribers=1)
+    with broadcast.subscription():
+        with pytest.raises(TooManySubscribers), broadcast.subscription():
             pass
-        assert (feed.watchers, feed.refused) == (1, 1)
-    with feed.seat():
-        assert (feed.watchers, feed.refused) == (1, 1)
+        assert (broadcast.subscribers, broadcast.refused) == (1, 1)
+    with broadcast.subscription():
+        assert (broadcast.subscribers, broadcast.refused) == (1, 1)

@@ -67,7 +67,7 @@ class Detector:
 
 
 class Sink:
-    wants_picture = True
+    needs_picture = True
 
     def __init__(self, *, fail_at: int | None = None, stop_at: int | None = None) -> None:
         self.fail_at, self.stop_at = fail_at, stop_at
@@ -94,7 +94,7 @@ def test_every_frame_reaches_every_sink_and_the_numbers_add_up() -> None:
     sinks = [Sink(), Sink()]
     summary = LiveRun(Capture(6), pipeline(), sinks).run()  # type: ignore[arg-type]
     assert all(s.seen == list(range(6)) and s.closed == 1 for s in sinks)
-    row = json.loads(json.dumps(summary.to_row()))
+    row = json.loads(json.dumps(summary.to_dict()))
     assert row["frames"] == {"read": 9, "processed": 6, "dropped": 3, "unwritten": 0}
     assert row["reconnects"] == 1 and row["faces"] == 1 and row["provider"] == "fake"
     stages = row["stages"]
@@ -130,7 +130,7 @@ def test_a_failing_sink_ends_the_run_and_the_others_are_closed() -> None:
 
 def test_no_picture_is_drawn_for_nobody() -> None:
     sink = Sink()
-    sink.wants_picture = False
+    sink.needs_picture = False
     summary = LiveRun(Capture(3), pipeline(), [sink]).run()  # type: ignore[arg-type]
     assert "draw" not in summary.stages
 

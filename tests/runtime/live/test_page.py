@@ -28,7 +28,7 @@ from mien.runtime.errors import OutputError
 from mien.runtime.faces.stage_timer import StageTimer
 from mien.runtime.live import page_server as live_page
 from mien.runtime.live import page_stats
-from mien.runtime.live.listen_socket import open_listener
+from mien.runtime.live.listen_socket import open_listen_socket
 from mien.runtime.live.page_app import PAGE
 from mien.runtime.live.page_server import LivePage, drawn_jpeg
 from mien.runtime.live.page_stats import Result
@@ -109,10 +109,10 @@ class Run:
 
 @contextlib.contextmanager
 def served(*, token: str | None = None, **options: float) -> Iterator[Run]:
-    with open_listener("127.0.0.1:0", token=token) as listener:
-        page = LivePage(listener, Capture(), StageTimer(), provider="fake", **options)  # type: ignore[arg-type]
+    with open_listen_socket("127.0.0.1:0", token=token) as listen_socket:
+        page = LivePage(listen_socket, Capture(), StageTimer(), provider="fake", **options)  # type: ignore[arg-type]
         try:
-            yield Run(page, listener.port)
+            yield Run(page, listen_socket.port)
         finally:
             page.close()
 
@@ -189,7 +189,7 @@ def test_health_follows_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
         run.write()
         assert run.ask("/healthz")[::2] == (200, b"ok\n")
         time.sleep(1.05)
-        assert run.ask("/healthz")[::2] == (503, b"no frame comes\n")
+        assert run.ask("/healthz")[::2] == (503, b"no new frames\n")
         run.write()
         assert run.ask("/healthz")[0] == 200
 
@@ -197,11 +197,11 @@ def test_health_follows_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_metrics_are_what_prometheus_reads() -> None:
     with served() as run:
         for i in range(100):
-            run.page.stats._clock.record("process", (i + 1) * 1_000_000)
+            run.page.stats._timer.record("process", (i + 1) * 1_000_000)
         run.write()
         run.write()
         with run.watching("/faces"):
-            wait_for(lambda: run.page.rows.watchers)
+            wait_for(lambda: run.page.rows.subscribers)
             _, answer, text = run.ask("/metrics")
     assert answer.getheader("Content-Type") == "text/plain; version=0.0.4; charset=utf-8"
     families = {f.name: f for f in text_string_to_metric_families(text.decode())}
@@ -236,60 +236,60 @@ def test_one_encoding_for_all_and_none_for_nobody(monkeypatch: pytest.MonkeyPatc
         assert len(set(made)) == len(made)
         for stream in streams:
             stream.close()
-    assert run.page.pictures.watchers == 0
+    assert run.page.pictures.subscribers == 0
 
 
 def test_seats_are_limited_and_come_back() -> None:
-    with served(seats=2) as run:
+    with served(max_subscribers=2) as run:
         with run.watching("/faces"), run.watching("/faces"):
-            wait_for(lambda: run.page.rows.watchers == 2)
+            wait_for(lambda: run.page.rows.subscribers == 2)
             status, answer, _ = run.ask("/faces")
             assert status == 503 and answer.getheader("Retry-After") == "5" and run.page.rows.refused == 1
             assert run.ask("/stream.mjpg")[0] == 200  # seats of another feed
-        wait_for(lambda: run.page.rows.watchers == 0)
+        wait_for(lambda: run.page.rows.subscribers == 0)
         assert run.ask("/faces")[0] == 200
 
 
-def test_a_client_that_reads_nothing_is_given_up_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "STUCK_S", 0.5)
+def test_a_client_that_reads_nothing_is_aborted_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 0.5)
     with served(stream_hz=100) as run, socket.socket() as stuck:
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stuck.connect(("127.0.0.1", run.port))
         stuck.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with run.going(noise((720, 960))), run.watching("/stream.mjpg") as reading:
-            wait_for(lambda: run.page.pictures.watchers == 2)
-            while run.page.pictures.watchers == 2:
+            wait_for(lambda: run.page.pictures.subscribers == 2)
+            while run.page.pictures.subscribers == 2:
                 next_picture(reading)
             next_picture(reading)
-        assert run.page.given_up == 1 and run.longest_write_s < 0.4  # it waits for nobody
+        assert run.page.aborted == 1 and run.longest_write_s < 0.4  # it waits for nobody
         stuck.settimeout(10)
         while stuck.recv(1 << 20):  # what the system still held, and then the end
             pass
 
 
-def test_half_a_request_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "STUCK_S", 0.2)
+def test_half_a_request_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 0.2)
     with served() as run, socket.create_connection(("127.0.0.1", run.port), timeout=10) as half:
         half.sendall(b"GET /stats HTT")
         with contextlib.suppress(ConnectionError):
             assert half.recv(100) == b""
-        assert run.page.given_up == 1
+        assert run.page.aborted == 1
 
 
-def test_an_answer_that_is_not_fetched_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "STUCK_S", 0.3)
+def test_an_answer_that_is_not_fetched_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 0.3)
     with served() as run, socket.socket() as stuck:
         run.write(noise((900, 1200)))  # some MB: too much for the system to hold
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stuck.connect(("127.0.0.1", run.port))
         stuck.sendall(b"GET /snapshot.jpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        wait_for(lambda: run.page.given_up == 1)
+        wait_for(lambda: run.page.aborted == 1)
         jpeg = run.ask("/snapshot.jpg")[2]
-        assert len(jpeg) > 1_000_000 and run.page.given_up == 1
+        assert len(jpeg) > 1_000_000 and run.page.aborted == 1
 
 
-def test_a_slow_reader_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "STUCK_S", 0.4)
+def test_a_slow_reader_is_not_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 0.4)
     with served() as run, socket.socket() as slow:
         run.write(noise((400, 600)))
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -299,15 +299,15 @@ def test_a_slow_reader_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         while chunk := slow.recv(16_384):
             got += len(chunk)
             time.sleep(0.05)
-        assert run.page.given_up == 0 and got > len(run.ask("/snapshot.jpg")[2])
+        assert run.page.aborted == 0 and got > len(run.ask("/snapshot.jpg")[2])
 
 
 def test_too_many_connections_are_shut_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_page, "MAX_CONNECTIONS", 3)
     with served() as run, contextlib.ExitStack() as stack:
         many = [stack.enter_context(socket.create_connection(("127.0.0.1", run.port), timeout=10)) for _ in range(5)]
-        wait_for(lambda: run.page.given_up >= 2)
-        assert run.page.given_up == 2 and len(many) == 5
+        wait_for(lambda: run.page.aborted >= 2)
+        assert run.page.aborted == 2 and len(many) == 5
 
 
 def send_junk(port: int, junk: bytes) -> None:
@@ -343,7 +343,7 @@ def test_junk_never_ends_the_server(caplog: pytest.LogCaptureFixture, capfd: pyt
                 send_junk(run.port, piece)
             run.write()
             assert run.ask("/healthz")[0] == 200
-            wait_for(lambda run=run: run.page.rows.watchers == run.page.pictures.watchers == 0)
+            wait_for(lambda run=run: run.page.rows.subscribers == run.page.pictures.subscribers == 0)
     assert not [r for r in caplog.records if r.levelno >= logging.ERROR and r.name in ("mien", "asyncio")]
     assert "Traceback" not in capfd.readouterr().err
 
@@ -441,7 +441,7 @@ def test_stats_with_a_clock_of_the_test() -> None:
         stats.sample()
     now[0] += 2_000_000_000
     stats.sample()
-    row = stats.to_row(after=0, clients={})
+    row = stats.to_dict(after=0, clients={})
     assert [(s["fps"], s["p50_ms"]) for s in row["samples"]] == [(30, 1), (30, 2), (30, 3), (0, None)]
     assert row["since_frame_s"] == 3 and stats.healthy
     now[0] += 2_000_000_000
@@ -449,14 +449,14 @@ def test_stats_with_a_clock_of_the_test() -> None:
     for _ in range(300):
         now[0] += 1_000_000_000
         stats.sample()
-    assert len(stats.to_row(after=0, clients={})["samples"]) == page_stats.HISTORY_S
+    assert len(stats.to_dict(after=0, clients={})["samples"]) == page_stats.HISTORY_S
 
 
 def test_closing_sends_the_last_result_and_frees_the_port() -> None:
     usual = signal.getsignal(signal.SIGINT)
     with served(stream_hz=2) as run, run.watching("/faces") as events, run.watching("/stream.mjpg") as stream:
         assert signal.getsignal(signal.SIGINT) is usual
-        wait_for(lambda: run.page.rows.watchers and run.page.pictures.watchers)
+        wait_for(lambda: run.page.rows.subscribers and run.page.pictures.subscribers)
         for _ in range(5):
             run.write()
         run.page.close()
@@ -466,7 +466,7 @@ def test_closing_sends_the_last_result_and_frees_the_port() -> None:
         while stream.read(1 << 16):
             pass
     assert not [t for t in threading.enumerate() if t.name == "mien page"]
-    with open_listener(f"127.0.0.1:{run.port}"):
+    with open_listen_socket(f"127.0.0.1:{run.port}"):
         pass
 
 
@@ -476,7 +476,7 @@ def test_a_stuck_client_does_not_keep_the_end() -> None:
         stuck.connect(("127.0.0.1", run.port))
         stuck.sendall(b"GET /stream.mjpg HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with run.going(noise((720, 960))):
-            wait_for(lambda: run.page.pictures.watchers)
+            wait_for(lambda: run.page.pictures.subscribers)
             time.sleep(0.5)
         start = time.monotonic()
         run.page.close()
@@ -488,9 +488,9 @@ def test_a_failure_in_the_server_reaches_the_run(monkeypatch: pytest.MonkeyPatch
         raise OutputError("no encoder")
 
     monkeypatch.setattr(live_page, "drawn_jpeg", fail)
-    with open_listener("127.0.0.1:0") as listener:
-        page = LivePage(listener, Capture(), StageTimer(), provider="fake", stream_hz=100)  # type: ignore[arg-type]
-        run = Run(page, listener.port)
+    with open_listen_socket("127.0.0.1:0") as listen_socket:
+        page = LivePage(listen_socket, Capture(), StageTimer(), provider="fake", stream_hz=100)  # type: ignore[arg-type]
+        run = Run(page, listen_socket.port)
         with run.watching("/stream.mjpg"), pytest.raises(OutputError, match="no encoder"):
             for _ in range(500):
                 run.write()
@@ -500,10 +500,10 @@ def test_a_failure_in_the_server_reaches_the_run(monkeypatch: pytest.MonkeyPatch
 
 def test_a_server_that_cannot_start_fails_at_the_first_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mien.runtime.live.page_app.PAGE", Path("no page.html"))
-    with open_listener("127.0.0.1:0") as listener:
-        page = LivePage(listener, Capture(), StageTimer(), provider="fake")  # type: ignore[arg-type]
+    with open_listen_socket("127.0.0.1:0") as listen_socket:
+        page = LivePage(listen_socket, Capture(), StageTimer(), provider="fake")  # type: ignore[arg-type]
         with pytest.raises(FileNotFoundError, match=r"no page\.html"):
-            Run(page, listener.port).write()
+            Run(page, listen_socket.port).write()
         page.close()
 
 
@@ -511,7 +511,7 @@ def test_a_failing_answer_is_logged_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with served() as run:
-        monkeypatch.setattr(run.page.stats, "to_row", lambda **_: 1 / 0)
+        monkeypatch.setattr(run.page.stats, "to_dict", lambda **_: 1 / 0)
         run.write()
         assert run.ask("/stats")[0] == 500
         assert "'/stats' failed: ZeroDivisionError" in caplog.text

@@ -58,7 +58,7 @@ def test_ready_at_the_first_frame_and_alive_four_times_an_interval(manager: Mana
     notifier = ServiceNotifier(environment=environment, clock=lambda: now[0])
     assert manager.heard() == []  # opened is not ready
     notifier.frame_done()
-    assert manager.heard() == ["READY=1\nSTATUS=frames come through\nWATCHDOG=1"]
+    assert manager.heard() == ["READY=1\nSTATUS=processing frames\nWATCHDOG=1"]
     for _ in range(30):  # three seconds of frames
         now[0] += 100_000_000
         notifier.frame_done()
@@ -94,7 +94,7 @@ def test_nobody_there_is_a_warning_and_no_end(tmp_path: Path, caplog: pytest.Log
         notifier = ServiceNotifier(environment={"NOTIFY_SOCKET": str(tmp_path / "gone")})
         notifier.frame_done()
         notifier.close()
-    assert "cannot be told" in caplog.text
+    assert "cannot notify" in caplog.text
     silent = ServiceNotifier(environment={})
     silent.frame_done()
     silent.close()

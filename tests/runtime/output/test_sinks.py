@@ -34,7 +34,7 @@ def count(path: Path) -> int:
 
 
 class Recorder:
-    wants_picture = False
+    needs_picture = False
 
     def __init__(self) -> None:
         self.seen: list[int] = []
@@ -152,19 +152,19 @@ def test_a_camera_does_not_wait_for_a_slow_output() -> None:
         assert sink.write(frame(i), Faces.empty(), frame(i).pixels)
     recorder.go.set()
     sink.close()
-    assert len(recorder.seen) + sink.missed == 20 and len(recorder.seen) in (2, 3)
+    assert len(recorder.seen) + sink.skipped == 20 and len(recorder.seen) in (2, 3)
 
 
 def test_a_stuck_output_does_not_keep_a_run_that_is_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(sinks, "STOP_TIMEOUT_S", 0.05)
     recorder, stuck = Recorder(), threading.Event()
     monkeypatch.setattr(recorder, "write", lambda *_: stuck.wait(20))
     sink = BackgroundSink(recorder, capacity=2)
-    threading.Timer(0.3, sink.hurry).start()
+    threading.Timer(0.3, sink.stop_waiting).start()
     for i in range(6):  # the fourth waits until the run is told to end
         sink.write(frame(i), Faces.empty(), frame(i).pixels)
-    assert sink.missed >= 1
-    with pytest.raises(OutputError, match="an output is stuck"):
+    assert sink.skipped >= 1
+    with pytest.raises(OutputError, match="an output is blocked"):
         sink.close()
     stuck.set()  # whoever reads goes on after all: the writer that was left behind then ends by itself
     recorder.go.set()
