@@ -283,7 +283,7 @@ def measurement_row(measurement: Measurement) -> dict[str, Any]:
         "precision": None if precision is None else precision.value,
         **{f"p{p}_ms": round(measurement.percentile_ms(p), 4) for p in (50, 90, 99)},
         "n": len(measurement.calls_ns),
-        "launches": [asdict(launch) for launch in measurement.launches],
+        "processes": [asdict(run) for run in measurement.processes],
     }
 
 

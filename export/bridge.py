@@ -31,9 +31,9 @@ class TorchBridge:
     def export_reference(self, target: Path) -> Path:
         """Write torchvision's mobilenet_v2 at 224 px, with seeded weights, as a model file."""
         from mien.export.convert.to_onnx import write_graph
-        from mien.export.networks.reference_net import SPEC, seeded_yardstick
+        from mien.export.networks.reference_net import SPEC, seeded_reference_net
 
-        write_graph(seeded_yardstick(), SPEC, target)
+        write_graph(seeded_reference_net(), SPEC, target)
         return target
 
     def find_checkpoint(self, spec: ModelSpec, model: Path) -> Path | None:

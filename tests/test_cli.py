@@ -292,8 +292,8 @@ def test_bench_prints_a_table_and_keeps_raw_values(tmp_path: Path) -> None:
     cells = [[c.strip() for c in line.split("|")] for line in result.stdout.splitlines()]
     assert any(row[1:5] == ["landmarks", "fp32", "cpu", "1"] for row in cells)
     report = json.loads((tmp_path / "b.json").read_text())
-    launches = report["rows"][0]["measurement"]["launches"]
-    assert report["format"] == "mien-bench" and [len(launch["latencies_ns"]) for launch in launches] == [1, 1]
+    processes = report["rows"][0]["measurement"]["processes"]
+    assert report["format"] == "mien-bench" and [len(run["latencies_ns"]) for run in processes] == [1, 1]
 
 
 def test_summary_needs_no_data_and_training_does() -> None:
@@ -352,8 +352,8 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
     mien("bench", shipped_model("landmarks"), *options, old)
     slower = json.loads(old.read_text())
     for row in slower["rows"]:
-        for launch in row["measurement"]["launches"]:
-            launch["latencies_ns"] = [[int(1.5 * ns) for ns in r] for r in launch["latencies_ns"]]
+        for run in row["measurement"]["processes"]:
+            run["latencies_ns"] = [[int(1.5 * ns) for ns in r] for r in run["latencies_ns"]]
     new.write_text(json.dumps(slower))
     assert "+0.0%" in mien("bench", "compare", old, old).stdout
     told = mien("bench", "compare", old, new, "--fail-if", "p50>+20%", code=1).stderr

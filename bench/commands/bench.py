@@ -68,10 +68,10 @@ def run(
     threads: int = typer.Option(1, "--threads", min=1, help="Threads of one operator, and of PyTorch."),
     rounds: int = typer.Option(20, "--rounds", min=1, help="Rounds in which all candidates take turns."),
     calls: int = typer.Option(10, "--calls-per-round", min=1, help="Calls of each candidate in a round."),
-    launches: int = typer.Option(
+    processes: int = typer.Option(
         5, "--processes", min=1, help="Processes that each candidate has, one after the other; rounds are shared out."
     ),
-    yardstick: bool = typer.Option(
+    reference_model: bool = typer.Option(
         False, "--reference-model", help="Also measure torchvision's mobilenet_v2 at 224 px."
     ),
     data: list[Path] = typer.Option(
@@ -117,9 +117,9 @@ def run(
         threads=threads,
         rounds=rounds,
         calls_per_round=calls,
-        launches=launches,
+        processes=processes,
         baselines=baselines_of(baseline),
-        yardstick=yardstick,
+        reference_model=reference_model,
         providers=tuple(several(providers, Provider, "--providers")),
         levels=levels_of(level),
         data=tuple(data),
@@ -142,7 +142,7 @@ def run(
         if path is not None:
             path.write_text(told(report), encoding="utf-8")
     print(to_markdown(report), end="")
-    if budget_ms is not None and report.course is not None and report.course.interrupted:
+    if budget_ms is not None and report.conditions is not None and report.conditions.interrupted:
         say("interrupted: not everything is known that a choice is made by, and none is made")
     elif budget_ms is not None:
         print_choices(recommend(report, budget_ms, max_nme_loss=max_nme_loss), budget_ms)
@@ -150,13 +150,15 @@ def run(
 
 
 def end_with(report: BenchReport) -> None:
-    """The exit code: 130 where Ctrl-C ended the rounds, 1 where a candidate was lost or its parity is false."""
-    if report.course is not None and report.course.interrupted:
+    """The exit code: 130 where Ctrl-C ended the rounds, 1 where a candidate failed or its parity is false."""
+    if report.conditions is not None and report.conditions.interrupted:
         raise typer.Exit(INTERRUPTED)
     if any(row.parity is not None and not row.parity for row in report.rows):
         raise CheckFailed("a candidate does not compute what its reference computes; see the table")
-    told = [f"{one.description.name} {one.loss.value} ({one.reason})" for one in report.lost]
-    told += [f"{row.name} behind the rounds ({row.facts.lost})" for row in report.rows if row.facts.lost]
+    told = [f"{one.description.name} {one.failure.value} ({one.reason})" for one in report.failed]
+    told += [
+        f"{row.name} failed after the rounds ({row.metadata.failure})" for row in report.rows if row.metadata.failure
+    ]
     if told:
         raise CheckFailed(f"not everything could be measured: {'; '.join(told)}")
 
@@ -193,7 +195,7 @@ def compare(
 ) -> None:
     """Tell what became worse, with 95 % intervals; exit code 1 where it is too much and no chance."""
     from mien.bench.report.regression import compare_reports, missing_results, parse_rule
-    from mien.bench.timing.speedup import ONE_LAUNCH
+    from mien.bench.timing.speedup import ONE_PROCESS
 
     rules = [parse_rule(text) for text in fail_if]
     before, after = read_report(old), read_report(new)
@@ -213,7 +215,7 @@ def compare(
     for name in sorted({row.name for row in after.rows} ^ {row.name for row in before.rows}):
         say(f"only in one of them: {name}")
     for path, report in ((old, before), (new, after)):
-        of_old_version = [ONE_LAUNCH] if any(len(row.measurement.launches) == 1 for row in report.rows) else []
+        of_old_version = [ONE_PROCESS] if any(len(row.measurement.processes) == 1 for row in report.rows) else []
         for warning in dict.fromkeys([*report.warnings, *of_old_version]):
             say(f"{path}: {warning}", style="yellow")
     broken += missing_results(before, after, [rule.metric for rule in rules])

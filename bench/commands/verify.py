@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from mien.bench.timing.environment import disturbances
+from mien.bench.timing.environment import environment_warnings
 from mien.bench.verify import Check, Verdict, VerifyOptions, verify_file
 from mien.runtime.commands.console import say, stderr
 from mien.runtime.errors import InputError
@@ -71,7 +71,7 @@ def _print(verdict: Verdict, path: Path) -> None:
     for provider, reason in verdict.absent.items():
         say(f"not tried on {provider.value}: {reason}")
     if verdict.environment is not None and any(check.measurement for check in verdict.checks):
-        for reason in disturbances(verdict.environment):
+        for reason in environment_warnings(verdict.environment):
             say(f"doubt the latencies: {reason}", style="yellow")
     out.print(str(verdict), markup=False)
 

@@ -49,18 +49,18 @@ li, p { color: var(--soft); }
 def to_html(report: BenchReport) -> str:
     """The whole page."""
     notes = [*report.warnings]
-    notes += [f"Failed: {one.description}: {one.loss.value} ({one.reason})" for one in report.lost]
+    notes += [f"Failed: {one.description}: {one.failure.value} ({one.reason})" for one in report.failed]
     for row in report.rows:
         about = row.measurement.description
         notes += [f"No ratio for {about}: {row.withheld}"] if row.withheld is not None else []
         notes += [f"{about}: {'; '.join(row.warnings)}"] if row.warnings else []
-    remarks = [f"{row.measurement.description}: {row.facts.inputs}" for row in report.rows if row.facts.inputs]
+    remarks = [f"{row.measurement.description}: {row.metadata.inputs}" for row in report.rows if row.metadata.inputs]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>mien bench</title><style>{STYLE}</style></head><body>
 <h1>mien bench</h1>
 <p>{escape(machine(report.environment))}</p>
-<p>{"" if report.course is None else escape(str(report.course))}</p>
+<p>{"" if report.conditions is None else escape(str(report.conditions))}</p>
 <h2>Figures</h2>
 <div class="wide">{_figures(report)}</div>
 <h2>Latency of each call</h2>
@@ -214,12 +214,16 @@ def _stages(report: BenchReport) -> str:
 def _figures(report: BenchReport) -> str:
     heads = ["model", "provider", "p50 ms", "p90 ms", ratio_heading(report), "parity", "accuracy"]
     heads += ["p99 ms", "max ms", "images/s", "batch", "calls", "deviation"]
-    lost = [
-        [escape(one.description.model), escape(one.description.provider), f'<span class="no">{one.loss.value}</span>']
+    failed = [
+        [
+            escape(one.description.model),
+            escape(one.description.provider),
+            f'<span class="no">{one.failure.value}</span>',
+        ]
         + [NONE] * (len(heads) - 3)
-        for one in report.lost
+        for one in report.failed
     ]
-    return _table(heads, [*(_cells(row, report) for row in report.rows), *lost])
+    return _table(heads, [*(_cells(row, report) for row in report.rows), *failed])
 
 
 def _cells(row: Row, report: BenchReport) -> list[str]:

@@ -22,7 +22,7 @@ _OPTION = {Task.LANDMARKS.value: "--model", Task.DETECTOR.value: "--detector", T
 _PROVIDERS = {provider.value for provider in Provider}
 """What mien's commands take; PyTorch's rows are called eager-cpu, compile-cuda, …"""
 SHIPPED_FILE = "shipped"
-YARDSTICK_FILE = "torchvision"
+REFERENCE_FILE = "torchvision"
 """A network to measure by, and nothing to ship."""
 
 
@@ -68,7 +68,7 @@ def recommend(report: BenchReport, budget_ms: float, *, max_nme_loss: float | No
 
 def command_of(row: Row) -> str:
     """What to type to use an artifact."""
-    d, file = row.measurement.description, row.facts.file
+    d, file = row.measurement.description, row.metadata.file
     threads = f" --threads {d.threads}" if d.threads else ""
     run = f"--provider {d.provider}{threads}"
     made = ""
@@ -93,7 +93,7 @@ def _candidates(report: BenchReport) -> list[Row]:
         if row.name not in bases
         and row.measurement.description.level is not Level.PIPELINE
         and row.measurement.description.provider in _PROVIDERS
-        and row.facts.file != YARDSTICK_FILE
+        and row.metadata.file != REFERENCE_FILE
     ]
     kept = []
     for row in shippable:
@@ -115,7 +115,7 @@ def _choice(
 ) -> Recommendation:
     rows = [row for row in candidates if _task_of(row) == task]
     held = [row for row in rows if row.parity or (row.parity is None and row.baseline is None)]
-    sound = [row for row in held if not row.facts.lost]
+    sound = [row for row in held if not row.metadata.failure]
     fitting = sorted((r for r in sound if r.measurement.p90_ms <= budget_ms), key=lambda r: r.measurement.p90_ms)
     if not fitting:
         fastest = min((r.measurement.p90_ms for r in sound), default=None)

@@ -113,16 +113,16 @@ def compare_reports(
 def missing_results(old: BenchReport, new: BenchReport, metrics: Sequence[str] = ()) -> list[str]:
     """What was there before and is not now, each with its reason: candidates, parities that held, `metrics`."""
     found = []
-    for one in new.lost:
+    for one in new.failed:
         if any(_same_candidate(one.description, row.measurement.description) for row in old.rows):
-            found.append(f"{one.description.name} {one.loss.value} ({one.reason})")
+            found.append(f"{one.description.name} {one.failure.value} ({one.reason})")
     afters = {row.name: row for row in new.rows}
     for before in old.rows:
         after = afters.get(before.name)
         if after is None:
             continue
-        if after.facts.lost and not before.facts.lost:
-            found.append(f"{after.name}: its process was lost ({after.facts.lost})")
+        if after.metadata.failure and not before.metadata.failure:
+            found.append(f"{after.name}: its process failed ({after.metadata.failure})")
         if before.parity and not after.parity:
             found.append(f"{after.name}: its parity held and {_parity_now(after)}")
         for metric in metrics:
@@ -132,12 +132,12 @@ def missing_results(old: BenchReport, new: BenchReport, metrics: Sequence[str] =
     return found
 
 
-def _same_candidate(lost: Description, measured: Description) -> bool:
+def _same_candidate(failed: Description, measured: Description) -> bool:
     """One that was never opened bears what was asked for: no precision, and `auto` for whatever it would have been."""
-    if lost.precision is not None:
-        return lost.name == measured.name
-    asked = (lost.model, lost.batch, lost.level)
-    of_kind = lost.provider in (measured.provider, Provider.AUTO.value)
+    if failed.precision is not None:
+        return failed.name == measured.name
+    asked = (failed.model, failed.batch, failed.level)
+    of_kind = failed.provider in (measured.provider, Provider.AUTO.value)
     return of_kind and asked == (measured.model, measured.batch, measured.level)
 
 
@@ -158,8 +158,12 @@ def differences(old: BenchReport, new: BenchReport, pairs: Sequence[tuple[Row, R
         a, b = getattr(old.environment, name), getattr(new.environment, name)
         if a != b:
             found.append(f"{name.replace('_', ' ')} was {a}, is {b}")
-    if old.course is not None and new.course is not None and old.course.allocator != new.course.allocator:
-        found.append(f"the memory allocator was {old.course.allocator}, is {new.course.allocator}")
+    if (
+        old.conditions is not None
+        and new.conditions is not None
+        and old.conditions.allocator != new.conditions.allocator
+    ):
+        found.append(f"the memory allocator was {old.conditions.allocator}, is {new.conditions.allocator}")
     for a, b in pairs:
         x, y = a.measurement.description, b.measurement.description
         if x.threads != y.threads:
@@ -209,7 +213,7 @@ def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Gener
 
 
 def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> FloatArray:
-    """A time in ms (1 + RESAMPLES,), the geometric mean of that of each launch; see `replicates`."""
+    """A time in ms (1 + RESAMPLES,), the geometric mean of that of each process; see `replicates`."""
 
     def statistic(calls_ns: FloatArray) -> float:
         if metric == "mean":
@@ -221,6 +225,6 @@ def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> F
             f"{measurement.description.name} was measured in {len(measurement.rounds_ns)} round(s), a comparison needs "
             f"{MIN_ROUNDS}; measure with --rounds {MIN_ROUNDS} or more"
         )
-    launches = [np.array(launch.latencies_ns, dtype=np.float64) for launch in measurement.launches]
-    times: FloatArray = np.exp(replicates(launches, statistic, rng, RESAMPLES))
+    processes = [np.array(run.latencies_ns, dtype=np.float64) for run in measurement.processes]
+    times: FloatArray = np.exp(replicates(processes, statistic, rng, RESAMPLES))
     return times

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 from mien.bench.accuracy.accuracy import Accuracy
 from mien.bench.parity.parity import ParityGate
 from mien.bench.report.serde import decode, encode
-from mien.bench.timing.environment import Environment, disturbances
+from mien.bench.timing.environment import Environment, environment_warnings
 from mien.bench.timing.measurement import Description, Measurement
-from mien.bench.timing.sensors import Reading, doubts
-from mien.bench.timing.speedup import MIN_ROUNDS, ONE_LAUNCH, Ratio, instability, paired_ratio
+from mien.bench.timing.sensors import Reading, sensor_warnings
+from mien.bench.timing.speedup import MIN_ROUNDS, ONE_PROCESS, Ratio, measurement_warnings, paired_ratio
 from mien.bench.worker.process import SYSTEM_ALLOCATOR, FailureKind
 from mien.runtime.errors import InputError
 
 FORMAT = "mien-bench"
-VERSION = 4
-"""2: digest of the inputs. 3: facts, accuracy, stages, lost candidates, how the run went. 4: launches, allocator."""
+VERSION = 5
 SUMMARY = ("p50_ms", "p90_ms", "p99_ms", "max_ms", "images_per_second", "spread")
-OWN_COST_US = 50.0
-OWN_COST_SHARE = 0.05
+MAX_OVERHEAD_US = 50.0
+MAX_OVERHEAD_SHARE = 0.05
 """What a runner's own lines may add to a call: the larger of the two."""
 OTHERS_CORES = 0.1
 """Cores that other processes may use before it is told."""
@@ -33,13 +31,14 @@ class CandidateMetadata:
     """What is known of a candidate besides its latency; None where it is not.
 
     file: as it was named, ``shipped`` for the package's own. import_ms: of mien and what runs the model, from the
-    interpreter's first line on; load_ms: of the file; first_ms: of the first call, each the median of the launches. The
-    files lay in the system's cache.
+    interpreter's first line on; load_ms: of the file; first_ms: of the first call, each the median of the processes.
+    The files lay in the system's cache.
     peak_mib: of the process, libraries included. device_mib: by which the GPU's used memory grew when it was opened and
-    called. nodes_on_provider: of the graph's `nodes`. own_cost_us: what the runner's own lines add to bare_us, the
+    called. nodes_on_provider: of the graph's `nodes`. overhead_us: what the runner's own lines add to bare_us, the
     session called alone. power_w: while it runs without a pause, of the whole board or GPU; energy_mj: of that, for a
     call. inputs: where they come from, if not from where a model of mien takes them. preemptions: how often the system
-    took a core away from it in its turns. lost: how its process was lost when all had been measured; empty: it was not.
+    took a core away from it in its turns. failure: how its
+    process failed after the rounds; empty: it did not.
     """
 
     file: str = ""
@@ -51,28 +50,28 @@ class CandidateMetadata:
     device_mib: float | None = None
     nodes: int | None = None
     nodes_on_provider: int | None = None
-    own_cost_us: float | None = None
+    overhead_us: float | None = None
     bare_us: float | None = None
     power_w: float | None = None
     energy_mj: float | None = None
     inputs: str = ""
     preemptions: int | None = None
-    lost: str = ""
+    failure: str = ""
 
     @property
-    def own_cost_is_small(self) -> bool | None:
+    def overhead_is_small(self) -> bool | None:
         """Whether the runner adds no more than it may; None where it was not measured."""
-        if self.own_cost_us is None or self.bare_us is None:
+        if self.overhead_us is None or self.bare_us is None:
             return None
-        return self.own_cost_us <= max(OWN_COST_US, OWN_COST_SHARE * self.bare_us)
+        return self.overhead_us <= max(MAX_OVERHEAD_US, MAX_OVERHEAD_SHARE * self.bare_us)
 
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What is to be said of a candidate, in plain words."""
-        found = [f"its process was lost behind the rounds: {self.lost}"] if self.lost else []
+        found = [f"its process failed after the rounds: {self.failure}"] if self.failure else []
         if self.nodes is not None and self.nodes_on_provider is not None and self.nodes_on_provider < self.nodes:
             found.append(f"{self.nodes - self.nodes_on_provider} of its {self.nodes} nodes run elsewhere")
-        if self.own_cost_is_small is False:
-            found.append(f"mien's own lines add {self.own_cost_us:.0f} µs to a call of {self.bare_us:.0f} µs")
+        if self.overhead_is_small is False:
+            found.append(f"mien's own lines add {self.overhead_us:.0f} µs to a call of {self.bare_us:.0f} µs")
         return found
 
 
@@ -83,7 +82,8 @@ NO_METADATA = CandidateMetadata()
 class Row:
     """One candidate. There is no way to make a row with a ratio whose parity is missing or false.
 
-    baseline: name of the row it is compared with. withheld: why there is no ratio to it. warnings: see `instability`.
+    baseline: name of the row it is compared with. withheld: why there is no ratio to it.
+    warnings: see `measurement_warnings`.
     stages_ns: of a pipeline, durations by stage in the order in which they were taken.
     """
 
@@ -93,7 +93,7 @@ class Row:
     parity: ParityGate | None = None
     withheld: str | None = None
     warnings: tuple[str, ...] = ()
-    facts: CandidateMetadata = NO_METADATA
+    metadata: CandidateMetadata = NO_METADATA
     accuracy: Accuracy | None = None
     stages_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -117,7 +117,7 @@ class FailedCandidate:
     """A candidate that could not be measured to the end, and why."""
 
     description: Description
-    loss: FailureKind
+    failure: FailureKind
     reason: str
 
 
@@ -125,15 +125,15 @@ class FailedCandidate:
 class RunConditions:
     """How a run went.
 
-    rounds: that were wanted, of all launches together. launches: how often each candidate's process was to begin anew.
+    rounds: that were wanted, of all processes together. processes: of each candidate, one after the other.
     priming_calls: untimed calls before each turn. allocator: of the candidates' memory. others_cores: that other
     processes used during the rounds; stolen_cores: that a hypervisor gave away. readings: before the rounds of each
-    launch, and behind each.
+    process, and behind each.
     """
 
     rounds: int
     calls_per_round: int
-    launches: int = 1
+    processes: int = 1
     priming_calls: int = 0
     allocator: str = SYSTEM_ALLOCATOR
     interrupted: bool = False
@@ -142,8 +142,8 @@ class RunConditions:
     readings: tuple[Reading, ...] = ()
 
     def __str__(self) -> str:
-        """What was wanted; clock, heat and company during the rounds, as far as they are known."""
-        wanted = f"{self.rounds} rounds of {self.calls_per_round} calls in {self.launches} launch(es)"
+        """What was wanted; clock, heat and load during the rounds, as far as they are known."""
+        wanted = f"{self.rounds} rounds of {self.calls_per_round} calls in {self.processes} process(es)"
         how = f"{wanted}; memory: {self.allocator}."
         told = []
         for name, unit in (("clock_mhz", "MHz"), ("gpu_clock_mhz", "MHz on the GPU"), ("temperature_c", "°C")):
@@ -154,11 +154,11 @@ class RunConditions:
             told.append(f"{self.others_cores:.2f} core(s) used by others")
         return f"{how} During the rounds: {', '.join(told)}." if told else how
 
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """What the run itself gives to doubt, in plain words."""
-        found = doubts(self.readings)
-        if self.launches == 1:
-            found.append(ONE_LAUNCH)
+        found = sensor_warnings(self.readings)
+        if self.processes == 1:
+            found.append(ONE_PROCESS)
         if self.interrupted:
             found.append("the run was interrupted: rounds, accuracy or other figures may be missing")
         if self.others_cores is not None and self.others_cores > OTHERS_CORES:
@@ -170,17 +170,16 @@ class RunConditions:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """What one run of the benchmark found. warnings: what concerns all rows. lost: what could not be measured."""
+    """What one run of the benchmark found. warnings: what concerns all rows. failed: what could not be measured."""
 
     environment: Environment
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
-    lost: tuple[FailedCandidate, ...] = ()
-    course: RunConditions | None = None
-    """None: written by a version that did not note it."""
+    failed: tuple[FailedCandidate, ...] = ()
+    conditions: RunConditions | None = None
 
     def __post_init__(self) -> None:
-        names = [row.name for row in self.rows] + [lost.description.name for lost in self.lost]
+        names = [row.name for row in self.rows] + [one.description.name for one in self.failed]
         if len(set(names)) < len(names):
             raise ValueError(f"two rows have the same name: {', '.join(names)}")
         unknown = {row.baseline for row in self.rows} - {None, *(row.name for row in self.rows)}
@@ -197,10 +196,10 @@ class BenchReport:
 
     @classmethod
     def from_json(cls, text: str, *, origin: str) -> BenchReport:
-        """Parse what `to_json` wrote, or the versions from 2 on; `origin` names the file in an error.
+        """Parse what `to_json` wrote; `origin` names the file in an error.
 
         Raises:
-            InputError: no report of ours, one of a future version, a missing or malformed value, or a forbidden ratio.
+            InputError: no report of ours, one of another version, a missing or malformed value, or a forbidden ratio.
         """
         try:
             raw = json.loads(text)
@@ -211,11 +210,9 @@ class BenchReport:
         version = raw.get("version")
         if type(version) is int and version > VERSION:
             raise InputError(f"{origin}: report version {version}, this mien reads {VERSION}; upgrade mien")
-        if type(version) is not int or version < 2:
+        if version != VERSION or type(version) is not int:
             raise InputError(f"{origin}: wanted report version {VERSION}, found {version!r}; measure again")
         try:
-            for upgrade in _UPGRADES[version - 2 :]:
-                raw = upgrade(raw)
             report: BenchReport = decode(cls, raw)
             return report
         except KeyError as error:
@@ -231,19 +228,19 @@ def build_report(
     baseline_of: Mapping[str, str],
     parities: Mapping[str, ParityGate],
     details: Mapping[str, Details] | None = None,
-    lost: Sequence[FailedCandidate] = (),
-    course: RunConditions | None = None,
+    failed: Sequence[FailedCandidate] = (),
+    conditions: RunConditions | None = None,
 ) -> BenchReport:
     """Compare each measurement named in `baseline_of` with its baseline, where its parity allows it.
 
     environment: described before the run, so that its load is not the benchmark's own. A baseline may be among the
-    `lost`: then there is no ratio, and a warning says so.
+    `failed`: then there is no ratio, and a warning says so.
 
     Raises:
         InputError: a name that was not measured or was measured twice, or a baseline from another run or batch.
     """
     by_name = {m.description.name: m for m in measurements}
-    gone = {one.description.name for one in lost}
+    gone = {one.description.name for one in failed}
     unknown = {*baseline_of, *baseline_of.values(), *parities} - set(by_name) - gone
     if unknown or len(by_name) < len(measurements):
         raise InputError(
@@ -254,9 +251,9 @@ def build_report(
     for name, measurement in by_name.items():
         baseline, parity = baseline_of.get(name), parities.get(name)
         more = (details or {}).get(name, NO_DETAILS)
-        warnings = [*instability(measurement), *more.facts.doubts()]
+        warnings = [*measurement_warnings(measurement), *more.metadata.warnings()]
         if baseline in gone:
-            warnings.append(f"no ratio: its baseline {baseline} was lost")
+            warnings.append(f"no ratio: its baseline {baseline} failed")
             baseline = None
         withheld = None if baseline is None else _obstacle(measurement, parity)
         allowed = baseline is not None and withheld is None
@@ -269,20 +266,20 @@ def build_report(
                 parity,
                 withheld,
                 tuple(warnings),
-                more.facts,
+                more.metadata,
                 more.accuracy,
                 more.stages_ns,
             )
         )
-    doubtful = [*disturbances(environment), *([] if course is None else course.doubts())]
-    return BenchReport(environment, tuple(rows), tuple(doubtful), tuple(lost), course)
+    warnings_of_all = [*environment_warnings(environment), *([] if conditions is None else conditions.warnings())]
+    return BenchReport(environment, tuple(rows), tuple(warnings_of_all), tuple(failed), conditions)
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
     """What a row holds besides its measurement; see `Row`."""
 
-    facts: CandidateMetadata = NO_METADATA
+    metadata: CandidateMetadata = NO_METADATA
     accuracy: Accuracy | None = None
     stages_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -297,29 +294,3 @@ def _obstacle(measurement: Measurement, parity: ParityGate | None) -> str | None
         return f"its parity is false ({parity})"
     rounds = len(measurement.rounds_ns)
     return None if rounds >= MIN_ROUNDS else f"{rounds} round(s), an interval needs {MIN_ROUNDS}"
-
-
-def _from_2(raw: dict[str, Any]) -> dict[str, Any]:
-    """A report of version 2 as version 3 would have written it, knowing no more."""
-    rows = []
-    for row in raw["rows"]:
-        measurement = row["measurement"]
-        description = {"task": "", "level": "model"} | measurement["description"]
-        more = {"facts": encode(NO_METADATA), "accuracy": None, "stages_ns": {}}
-        rows.append(more | row | {"measurement": {"device_ns": []} | measurement | {"description": description}})
-    unknown = {f.name: None for f in fields(Environment) if f.default is None}
-    return raw | {"rows": rows, "lost": [], "course": None, "environment": unknown | raw["environment"]}
-
-
-def _from_3(raw: dict[str, Any]) -> dict[str, Any]:
-    """A report of version 3, whose candidates were launched once, each with the system's allocator as it is."""
-    rows = []
-    for row in raw["rows"]:
-        launch = dict(row["measurement"])
-        rows.append(row | {"measurement": {"description": launch.pop("description"), "launches": [launch]}})
-        rows[-1]["facts"] = {"lost": ""} | row["facts"]
-    alone = {"launches": 1, "allocator": SYSTEM_ALLOCATOR}
-    return raw | {"rows": rows, "course": None if raw["course"] is None else alone | raw["course"]}
-
-
-_UPGRADES = (_from_2, _from_3)

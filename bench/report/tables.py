@@ -20,14 +20,14 @@ def to_markdown(report: BenchReport) -> str:
     tables = [_first_table(report), _second_table(report)]
     stages = _stage_table(report)
     notes = [f"Warning: {text}." for text in report.warnings]
-    notes += [f"Failed: {lost.description}: {lost.loss.value} ({lost.reason})." for lost in report.lost]
+    notes += [f"Failed: {one.description}: {one.failure.value} ({one.reason})." for one in report.failed]
     for row in report.rows:
         about = row.measurement.description
         notes += [f"No ratio for {about}: {row.withheld}."] if row.withheld is not None else []
         notes += [f"Warning, {about}: {'; '.join(row.warnings)}."] if row.warnings else []
-    notes += [f"{row.measurement.description}: {row.facts.inputs}." for row in report.rows if row.facts.inputs]
-    course = "" if report.course is None else str(report.course)
-    parts = [*tables, *([stages] if stages else []), machine(report.environment), *([course] if course else [])]
+    notes += [f"{row.measurement.description}: {row.metadata.inputs}." for row in report.rows if row.metadata.inputs]
+    conditions = "" if report.conditions is None else str(report.conditions)
+    parts = [*tables, *([stages] if stages else []), machine(report.environment), *([conditions] if conditions else [])]
     return "\n\n".join([*parts, *(["\n".join(f"- {note}" for note in notes)] if notes else [])]) + "\n"
 
 
@@ -84,7 +84,7 @@ def _first_table(report: BenchReport) -> str:
         cells = [model_cell(row), _precision_cell(d), d.provider, str(d.batch), *times, f"{m.images_per_second:.1f}"]
         cells += [ratio_cell(row, report), parity_cell(row)]
         rows.append(cells + ([accuracy_cell(row)] if accuracies else []))
-    rows += [_lost_cells(lost, len(head)) for lost in report.lost]
+    rows += [_failed_cells(one, len(head)) for one in report.failed]
     return aligned(head, rows, words=3)
 
 
@@ -103,9 +103,9 @@ def accuracy_cell(row: Row) -> str:
     return NONE if row.accuracy is None else f"{row.accuracy.metric.value} {row.accuracy}"
 
 
-def _lost_cells(lost: FailedCandidate, columns: int) -> list[str]:
-    d = lost.description
-    cells = [d.model, _precision_cell(d), d.provider, str(d.batch), lost.loss.value]
+def _failed_cells(failed: FailedCandidate, columns: int) -> list[str]:
+    d = failed.description
+    cells = [d.model, _precision_cell(d), d.provider, str(d.batch), failed.failure.value]
     return cells + [NONE] * (columns - len(cells))
 
 
@@ -126,29 +126,29 @@ MORE = (
 
 def more_cells(row: Row) -> list[str]:
     """Under `MORE`."""
-    m, d, f = row.measurement, row.measurement.description, row.facts
+    m, d, f = row.measurement, row.measurement.description, row.metadata
     cells = [
         str(d.threads or "all"),
         str(len(m.calls_ns)),
-        str(sum(len(launch.warm_up_ns) for launch in m.launches)),
+        str(sum(len(run.warm_up_ns) for run in m.processes)),
         f"{m.max_ms:.3f}",
     ]
     cells += [nodes_cell(f), _number(None if f.size_bytes is None else f.size_bytes / 1e6, 2)]
     cells += [_number(value, 0) for value in (f.peak_mib, f.import_ms, f.load_ms)]
-    return [*cells, _number(f.first_ms, 1), _number(f.own_cost_us, 1)]
+    return [*cells, _number(f.first_ms, 1), _number(f.overhead_us, 1)]
 
 
-def nodes_cell(facts: CandidateMetadata) -> str:
+def nodes_cell(metadata: CandidateMetadata) -> str:
     """How many nodes of how many the provider runs."""
-    return NONE if facts.nodes is None else f"{facts.nodes_on_provider} of {facts.nodes}"
+    return NONE if metadata.nodes is None else f"{metadata.nodes_on_provider} of {metadata.nodes}"
 
 
 def _second_table(report: BenchReport) -> str:
     head = ["model", "precision", "provider", *MORE]
-    powered = any(row.facts.power_w is not None for row in report.rows)
+    powered = any(row.metadata.power_w is not None for row in report.rows)
     rows = []
     for row in report.rows:
-        d, f = row.measurement.description, row.facts
+        d, f = row.measurement.description, row.metadata
         power = [_number(f.power_w, 1), _number(f.energy_mj, 2)] if powered else []
         rows.append([model_cell(row), _precision_cell(d), d.provider, *more_cells(row), *power])
     return aligned(head + (["W", "mJ a call"] if powered else []), rows, words=3)
@@ -168,12 +168,12 @@ def _stage_table(report: BenchReport) -> str:
 def to_csv(report: BenchReport) -> str:
     """A line a row: what was measured, its figures, and the ratio with its interval; empty where there is none."""
     about = ("name", "model", "task", "level", "provider", "batch", "threads")
-    facts = [f.name for f in fields(CandidateMetadata) if f.name != "inputs"]
+    metadata = [f.name for f in fields(CandidateMetadata) if f.name not in ("inputs", "failure")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         [*about, "precision", "calls", *SUMMARY, "ratio", "ratio_low", "ratio_high", "parity", "metric", "accuracy"]
-        + [*facts, "lost"]
+        + [*metadata, "failure"]
     )
     for row in report.rows:
         m, d = row.measurement, row.measurement.description
@@ -181,16 +181,18 @@ def to_csv(report: BenchReport) -> str:
         parity = "" if row.parity is None else bool(row.parity)
         accuracy = ("", "") if row.accuracy is None else (row.accuracy.metric.value, row.accuracy.value)
         figures = [getattr(m, name) for name in SUMMARY]
-        known = ["" if (value := getattr(row.facts, name)) is None else value for name in facts]
+        known = ["" if (value := getattr(row.metadata, name)) is None else value for name in metadata]
         precision = "" if d.precision is None else d.precision.value
         head = [getattr(d, name) for name in about if name != "level"]
         head.insert(about.index("level"), d.level.value)
-        writer.writerow([*head, precision, len(m.calls_ns), *figures, *ratio, parity, *accuracy, *known, ""])
-    columns = len(about) + 2 + len(SUMMARY) + 6 + len(facts)
-    for lost in report.lost:
-        d = lost.description
+        writer.writerow(
+            [*head, precision, len(m.calls_ns), *figures, *ratio, parity, *accuracy, *known, row.metadata.failure]
+        )
+    columns = len(about) + 2 + len(SUMMARY) + 6 + len(metadata)
+    for one in report.failed:
+        d = one.description
         head = [d.name, d.model, d.task, d.level.value, d.provider, d.batch, d.threads]
-        writer.writerow([*head, *[""] * (columns - len(head)), f"{lost.loss.value}: {lost.reason}"])
+        writer.writerow([*head, *[""] * (columns - len(head)), f"{one.failure.value}: {one.reason}"])
     return text.getvalue()
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.bench.timing.environment import describe_environment, disturbances
+from mien.bench.timing.environment import describe_environment, environment_warnings
 from mien.bench.timing.measurement import Description, Measurement, ProcessRun
 from mien.bench.timing.speedup import Ratio, paired_ratio
 from mien.runtime.backends.ort.onnx_runner import INPUT
@@ -248,7 +248,7 @@ def measure(paths: Sequence[Path], *, threads: int, rounds: int) -> dict[str, An
         "predict_of_bare_cpu": _ratio(taken, "bare", "predict", threads, cpu=True),
         "predict_of_one_at_a_time": _ratio(taken, "one_at_a_time", "predict", threads),
         "environment": asdict(environment),
-        "disturbances": disturbances(environment),
+        "warnings": environment_warnings(environment),
     }
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.bench.bridge import PyTorchBridge
-from mien.bench.report.recommend import YARDSTICK_FILE
+from mien.bench.report.recommend import REFERENCE_FILE
 from mien.bench.report.report import BenchReport
-from mien.bench.suite.candidates import YARDSTICK, Entry, Plan
+from mien.bench.suite.candidates import REFERENCE_NETWORK, Entry, Plan
 from mien.bench.suite.session import BenchmarkSession, BenchOptions
 from mien.bench.timing.environment import describe_environment
 from mien.bench.timing.measurement import Level
@@ -78,9 +78,9 @@ def _chosen(models: Sequence[Path], options: BenchOptions, folder: Path, bridge:
                 found.append(_Model(name, str(model), model))
     else:
         found = [_Model(name, "shipped", shipped_model(name)) for name in SHIPPED]
-    if options.yardstick:
+    if options.reference_model:
         path = _needed(bridge).export_reference(folder / "mobilenet_v2_224.onnx")
-        found.append(_Model("mobilenet_v2 at 224 px", YARDSTICK_FILE, path, YARDSTICK))
+        found.append(_Model("mobilenet_v2 at 224 px", REFERENCE_FILE, path, REFERENCE_NETWORK))
     return found
 
 

@@ -16,7 +16,7 @@ from mien.bench.worker.targets import open_model, open_pipeline
 from mien.runtime.models.spec import Precision
 from mien.runtime.values import Image
 
-YARDSTICK = Path()
+REFERENCE_NETWORK = Path()
 """In place of a checkpoint: the yardstick's own weights."""
 
 
@@ -60,7 +60,7 @@ class Plan:
             opener = name_of(open_pipeline if pipeline else open_foreign if self.foreign else open_model)
         return Job(
             opener=opener,
-            path="" if self.path == YARDSTICK else str(self.path),
+            path="" if self.path == REFERENCE_NETWORK else str(self.path),
             device=self.device,
             threads=threads,
             level=self.level,
@@ -74,7 +74,7 @@ class Entry:
     """A candidate whose process is open and has its inputs.
 
     material: its inputs, a file. images: of a model of mien, for its parity (n, h, w, 3). inputs: what is to be said of
-    them. device_mib: by which the GPU's used memory has grown. cold_starts_ms: import, load, first call of each launch.
+    them. device_mib: by which the GPU's used memory has grown. cold_starts_ms: import, load and first call by process.
     """
 
     plan: Plan
@@ -94,11 +94,11 @@ class Entry:
 
     @property
     def cold_start_ms(self) -> tuple[float, float, float]:
-        """Import, load and first call, each the median of the launches."""
+        """Import, load and first call, each the median of the processes."""
         imports, loads, firsts = (median(column) for column in zip(*self.cold_starts_ms, strict=True))
         return imports, loads, firsts
 
-    def launched_again(self, process: CandidateProcess, opened: Opened, bound: Bound) -> Entry:
+    def restarted(self, process: CandidateProcess, opened: Opened, bound: Bound) -> Entry:
         """The same candidate in another process."""
         return replace(
             self, process=process, opened=opened, cold_starts_ms=(*self.cold_starts_ms, cold_start(opened, bound))

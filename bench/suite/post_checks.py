@@ -28,7 +28,7 @@ POWER_EVERY_S = 0.05
 
 
 class PostRunChecks:
-    """Collects `facts`, `parities` and `accuracies` by the names of `entries`, which it may ask in their processes.
+    """Collects `metadata`, `parities` and `accuracies` by the names of `entries`, which it may ask in their processes.
 
     baseline_of: who is compared with whom. data: folders with labels; held_out: only what training keeps out of them.
     gpu: whether nvidia-smi tells the power.
@@ -43,7 +43,7 @@ class PostRunChecks:
         held_out: bool,
         gpu: bool,
     ) -> None:
-        self.facts: dict[str, CandidateMetadata] = {}
+        self.metadata: dict[str, CandidateMetadata] = {}
         self.parities: dict[str, ParityGate] = {}
         self.accuracies: dict[str, Accuracy] = {}
         self._entries = entries
@@ -59,27 +59,27 @@ class PostRunChecks:
 
     def look_closely(self) -> None:
         """The rest, which takes longer."""
-        self._note_own_costs()
+        self._note_overheads()
         self._note_powers()
         self._note_accuracies()
 
     def _each(self, step: Callable[[Entry], None], entries: Iterable[Entry]) -> None:
         """Examine candidates; one whose process is lost meanwhile keeps what was measured."""
         for entry in entries:
-            if self.facts[entry.name].lost:
+            if self.metadata[entry.name].failure:
                 continue
             try:
                 step(entry)
             except ProcessFailed as error:
-                self._note_loss(entry, error)
+                self._note_failure(entry, error)
 
-    def _note_loss(self, entry: Entry, error: ProcessFailed) -> None:
+    def _note_failure(self, entry: Entry, error: ProcessFailed) -> None:
         log.warning("%s was measured, but is lost since: %s", entry.name, error)
-        self.facts[entry.name] = replace(self.facts[entry.name], lost=str(error))
+        self.metadata[entry.name] = replace(self.metadata[entry.name], failure=str(error))
 
     def _note_memory(self) -> None:
         for entry in self._entries.values():  # what was known before, for all, should a process be lost meanwhile
-            self.facts[entry.name] = CandidateMetadata(
+            self.metadata[entry.name] = CandidateMetadata(
                 file=entry.plan.file,
                 size_bytes=_size_of(entry.plan),
                 device_mib=entry.device_mib,
@@ -87,7 +87,7 @@ class PostRunChecks:
             )
 
         def note(entry: Entry) -> None:
-            self.facts[entry.name] = replace(self.facts[entry.name], peak_mib=entry.process.peak_mib())
+            self.metadata[entry.name] = replace(self.metadata[entry.name], peak_mib=entry.process.peak_mib())
 
         self._each(note, self._entries.values())
 
@@ -99,7 +99,7 @@ class PostRunChecks:
             try:
                 wanted = base.runner(entry.images)
             except ProcessFailed as error:
-                self._note_loss(base, error)
+                self._note_failure(base, error)
                 return
             found = entry.runner(entry.images)
             try:
@@ -111,15 +111,15 @@ class PostRunChecks:
 
         self._each(check, self._entries.values())
 
-    def _note_own_costs(self) -> None:
+    def _note_overheads(self) -> None:
         def note(entry: Entry) -> None:
             cost, nodes = entry.process.overhead()
-            facts = self.facts[entry.name]
+            metadata = self.metadata[entry.name]
             if cost is not None:
-                facts = replace(facts, own_cost_us=cost[0], bare_us=cost[1])
+                metadata = replace(metadata, overhead_us=cost[0], bare_us=cost[1])
             if nodes is not None:
-                facts = replace(facts, nodes_on_provider=nodes[0], nodes=nodes[1])
-            self.facts[entry.name] = facts
+                metadata = replace(metadata, nodes_on_provider=nodes[0], nodes=nodes[1])
+            self.metadata[entry.name] = metadata
 
         self._each(note, (e for e in self._entries.values() if not e.plan.baseline))
 
@@ -144,7 +144,7 @@ class PostRunChecks:
             if powers and calls:
                 power_w = float(np.mean(powers))
                 energy_mj = 1e3 * power_w * seconds / calls
-                self.facts[entry.name] = replace(self.facts[entry.name], power_w=power_w, energy_mj=energy_mj)
+                self.metadata[entry.name] = replace(self.metadata[entry.name], power_w=power_w, energy_mj=energy_mj)
 
         self._each(note, self._entries.values())
 

@@ -16,7 +16,7 @@ from mien.bench.suite.inputs import BenchInputs
 from mien.bench.suite.post_checks import PostRunChecks
 from mien.bench.timing.background_load import BackgroundLoad
 from mien.bench.timing.environment import Environment
-from mien.bench.timing.interleave import TimedCalls, check_counts, interleave, launch_of, warm_up
+from mien.bench.timing.interleave import TimedCalls, check_counts, interleave, process_run, warm_up
 from mien.bench.timing.measurement import Description, Level, Measurement
 from mien.bench.timing.sensors import has_nvidia_smi, read_sensors
 from mien.bench.worker.candidate import Job
@@ -45,7 +45,7 @@ WARM_UP_CALLS = 200
 class BenchOptions:
     """What to measure.
 
-    rounds: in all, shared out to the launches: so often every candidate's process begins anew.
+    rounds: in all, shared out to the processes: so often every candidate's process begins anew.
     baselines: how PyTorch is asked to run the same weights (`Baseline`'s values); ratios are taken to the first.
     yardstick: also mobilenet_v2 at 224 px. data: folders that inputs and labels come from; accuracy is measured where
     they hold the task's labels, held_out: only on what training keeps out. clip: a video for the whole pipeline. feed:
@@ -56,9 +56,9 @@ class BenchOptions:
     threads: int = 1
     rounds: int = 20
     calls_per_round: int = 10
-    launches: int = 5
+    processes: int = 5
     baselines: tuple[str, ...] = ("eager",)
-    yardstick: bool = False
+    reference_model: bool = False
     providers: tuple[Provider, ...] = (Provider.CPU,)
     levels: tuple[Level, ...] = (Level.MODEL,)
     data: tuple[Path, ...] = ()
@@ -78,9 +78,9 @@ class BenchmarkSession:
         self._stack = ExitStack()
         self._gpu = has_nvidia_smi()
         self._entries: dict[str, Entry] = {}
-        self._lost: dict[str, FailedCandidate] = {}
-        self._launches: dict[str, list[tuple[tuple[int, ...], tuple[TimedCalls, ...]]]] = {}
-        """Warm-up and turns of each launch, by candidate."""
+        self._failed: dict[str, FailedCandidate] = {}
+        self._runs: dict[str, list[tuple[tuple[int, ...], tuple[TimedCalls, ...]]]] = {}
+        """Warm-up and turns of each process, by candidate."""
         self._baseline_of: dict[str, str] = {}
         self._baselines: dict[tuple[Path, str, str, Level, int], str] = {}
 
@@ -96,7 +96,7 @@ class BenchmarkSession:
             material, images = self._material(plan, opened)
             bound = process.bind(material)
         except CandidateFailed as error:
-            self._note_loss(describe(plan, opened, None, threads=threads), error)
+            self._note_failure(describe(plan, opened, None, threads=threads), error)
             if process is not None:
                 process.close()
             return None
@@ -107,7 +107,7 @@ class BenchmarkSession:
             log.warning("%s is measured already: %s has become %s", described.name, plan.device, opened.provider)
             process.close()
             return None
-        self._lost.pop(described.name, None)  # by another way to the same name
+        self._failed.pop(described.name, None)  # by another way to the same name
         starts = (cold_start(opened, bound),)
         self._entries[described.name] = Entry(
             plan, described, process, opened, material, images, bound.note, grown, starts
@@ -121,7 +121,12 @@ class BenchmarkSession:
             return process, process.open()
         except CandidateFailed as error:
             process.close()
-            if error.loss is not FailureKind.REFUSED or plan.foreign or plan.baseline or plan.level is Level.PIPELINE:
+            if (
+                error.failure is not FailureKind.REFUSED
+                or plan.foreign
+                or plan.baseline
+                or plan.level is Level.PIPELINE
+            ):
                 raise
             try:
                 return self._opened(replace(plan, foreign=True))
@@ -170,19 +175,19 @@ class BenchmarkSession:
             ProcessFailed: no candidate is left.
         """
         options = self._options
-        company = BackgroundLoad(lambda: read_sensors(gpu=self._gpu))
+        load = BackgroundLoad(lambda: read_sensors(gpu=self._gpu))
         found = PostRunChecks(
             self._entries, self._baseline_of, data=options.data, held_out=options.held_out, gpu=self._gpu
         )
         tick = counter(options.rounds, progress)
-        launches = shares(options.rounds, options.launches)
+        processes = shares(options.rounds, options.processes)
         interrupted = False
         done = 0
         try:
-            for rounds in launches:
+            for rounds in processes:
                 if done:
-                    self._launch_again()
-                interrupted = self._launch(rounds, done, company, tick)
+                    self._restart()
+                interrupted = self._measure_processes(rounds, done, load, tick)
                 if not done:
                     found.look()
                 if interrupted:
@@ -191,82 +196,82 @@ class BenchmarkSession:
             else:
                 found.look_closely()
         except KeyboardInterrupt:
-            if not self._launches:
+            if not self._runs:
                 raise
             interrupted = True
-        course = RunConditions(
+        conditions = RunConditions(
             rounds=options.rounds,
             calls_per_round=options.calls_per_round,
-            launches=len(launches),
+            processes=len(processes),
             priming_calls=PRIMING_CALLS,
             allocator=allocator(),
             interrupted=interrupted,
-            others_cores=company.others_cores,
-            stolen_cores=company.stolen_cores,
-            readings=tuple(company.readings),
+            others_cores=load.others_cores,
+            stolen_cores=load.stolen_cores,
+            readings=tuple(load.readings),
         )
-        return self._report(environment, course, found)
+        return self._report(environment, conditions, found)
 
-    def _launch_again(self) -> None:
+    def _restart(self) -> None:
         """Begin every process anew: what one of them happened to get, as its place in memory, must not decide."""
         for entry in self._entries.values():
             entry.process.close()
         for name, entry in list(self._entries.items()):
             process = self._started(entry.process.job)
             try:
-                self._entries[name] = entry.launched_again(process, process.open(), process.bind(entry.material))
+                self._entries[name] = entry.restarted(process, process.open(), process.bind(entry.material))
             except CandidateFailed as error:
                 process.close()
-                self._lose(name, error)
+                self._drop(name, error)
         self._check_some_left()
 
-    def _launch(self, rounds: int, before: int, company: BackgroundLoad, tick: Callable[[], None]) -> bool:
-        """Warm up and measure in turns, behind the rounds of earlier launches; whether Ctrl-C ended it."""
+    def _measure_processes(self, rounds: int, before: int, load: BackgroundLoad, tick: Callable[[], None]) -> bool:
+        """Warm up and measure in turns, behind the rounds of earlier processes; whether Ctrl-C ended it."""
         warm_ups = self._warm_ups()
 
         def after_a_round(*_: int) -> None:
-            company.look()
+            load.look()
             tick()
 
-        company.begin()
+        load.begin()
         lanes = {name: entry.process for name, entry in self._in_turn().items()}
         taken = interleave(
             lanes, rounds=rounds, calls_per_round=self._options.calls_per_round, before=before, progress=after_a_round
         )
-        complete = not taken.lost and not taken.interrupted
-        company.end(sum(turn.cpu_ns for turns in taken.turns.values() for turn in turns) / 1e9 if complete else None)
-        for name, error in taken.lost.items():
-            self._lose(name, error)
+        complete = not taken.failed and not taken.interrupted
+        load.end(sum(turn.cpu_ns for turns in taken.turns.values() for turn in turns) / 1e9 if complete else None)
+        for name, error in taken.failed.items():
+            self._drop(name, error)
         self._check_some_left()
         for name, turns in taken.turns.items():
-            self._launches.setdefault(name, []).append((warm_ups[name], turns))
+            self._runs.setdefault(name, []).append((warm_ups[name], turns))
         return taken.interrupted
 
-    def _report(self, environment: Environment, course: RunConditions, found: PostRunChecks) -> BenchReport:
+    def _report(self, environment: Environment, conditions: RunConditions, found: PostRunChecks) -> BenchReport:
         measurements, details = [], {}
         for name, entry in self._in_turn().items():
-            launches = tuple(launch_of(warm_up_ns, turns) for warm_up_ns, turns in self._launches[name])
-            measurements.append(Measurement(entry.description, launches))
-            turns = [turn for _, turns in self._launches[name] for turn in turns]
+            processes = tuple(process_run(warm_up_ns, turns) for warm_up_ns, turns in self._runs[name])
+            measurements.append(Measurement(entry.description, processes))
+            turns = [turn for _, turns in self._runs[name] for turn in turns]
             taken = {stage: tuple(ns for turn in turns for ns in turn.stages_ns.get(stage, ())) for stage in STAGES}
             stages = {stage: durations for stage, durations in taken.items() if durations}
             import_ms, load_ms, first_ms = entry.cold_start_ms
-            facts = replace(
-                found.facts.get(name, NO_METADATA),
+            metadata = replace(
+                found.metadata.get(name, NO_METADATA),
                 import_ms=import_ms,
                 load_ms=load_ms,
                 first_ms=first_ms,
                 preemptions=sum(turn.preemptions for turn in turns),
             )
-            details[name] = Details(facts, found.accuracies.get(name), stages)
+            details[name] = Details(metadata, found.accuracies.get(name), stages)
         return build_report(
             measurements,
             environment,
             baseline_of={name: base for name, base in self._baseline_of.items() if name in self._entries},
             parities=found.parities,
             details=details,
-            lost=list(self._lost.values()),
-            course=course,
+            failed=list(self._failed.values()),
+            conditions=conditions,
         )
 
     def _in_turn(self) -> dict[str, Entry]:
@@ -285,26 +290,26 @@ class BenchmarkSession:
             try:
                 found[name] = warm_up(entry.process, limit=WARM_UP_CALLS)
             except ProcessFailed as error:
-                self._lose(name, error)
+                self._drop(name, error)
         self._check_some_left()
         return found
 
-    def _lose(self, name: str, error: ProcessFailed) -> None:
+    def _drop(self, name: str, error: ProcessFailed) -> None:
         entry = self._entries.pop(name)
-        self._note_loss(entry.description, error)
+        self._note_failure(entry.description, error)
         entry.process.close()
 
-    def _note_loss(self, described: Description, error: ProcessFailed) -> None:
+    def _note_failure(self, described: Description, error: ProcessFailed) -> None:
         """Note a candidate as lost, unless another way to its name, as `auto`, is measured or lost already."""
         log.warning("%s is lost: %s", described, error)
-        loss = error.loss if isinstance(error, CandidateFailed) else FailureKind.CRASHED
+        failure = error.failure if isinstance(error, CandidateFailed) else FailureKind.CRASHED
         reason = error.reason if isinstance(error, CandidateFailed) else str(error)
         if described.name not in self._entries:
-            self._lost.setdefault(described.name, FailedCandidate(described, loss, reason))
+            self._failed.setdefault(described.name, FailedCandidate(described, failure, reason))
 
     def _check_some_left(self) -> None:
         if not self._entries:
-            told = "; ".join(f"{one.description}: {one.loss.value} ({one.reason})" for one in self._lost.values())
+            told = "; ".join(f"{one.description}: {one.failure.value} ({one.reason})" for one in self._failed.values())
             raise ProcessFailed(f"no candidate could be measured: {told}")
 
     def _gpu_memory_mib(self) -> float | None:
@@ -331,7 +336,7 @@ class BenchmarkSession:
         self.close()
 
 
-def shares(rounds: int, launches: int) -> list[int]:
-    """Rounds of each launch, as even as can be; there are not more launches than rounds."""
-    count = min(rounds, launches)
+def shares(rounds: int, processes: int) -> list[int]:
+    """Rounds of each process, as even as can be; there are not more processes than rounds."""
+    count = min(rounds, processes)
     return [rounds // count + (i < rounds % count) for i in range(count)]

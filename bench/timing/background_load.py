@@ -18,10 +18,10 @@ class BackgroundLoad:
         self._first = Reading()
         self._others: list[tuple[float, float]] = []
         self._stolen: list[tuple[float, float]] = []
-        """Processor time that was used in a launch, and how long its rounds took, s; launches where it is known."""
+        """Processor time that was used in a process, and how long its rounds took, s; processes where it is known."""
 
     def begin(self) -> None:
-        """The rounds of a launch begin."""
+        """The rounds of a process begin."""
         self.look()
         self._first = self.readings[-1]
         self._begun = time.perf_counter(), time.process_time()
@@ -31,7 +31,7 @@ class BackgroundLoad:
         self.readings.append(self._read())
 
     def end(self, candidates_s: float | None) -> None:
-        """The rounds of a launch are over. candidates_s: processor time of all turns, None if it is not known."""
+        """The rounds of a process are over. candidates_s: processor time of all turns, None if it is not known."""
         first, last = self._first, self.readings[-1]
         elapsed_s, own_s = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]
         if first.busy_s is not None and last.busy_s is not None and candidates_s is not None:

@@ -71,7 +71,7 @@ def describe_environment(*, root: Path = Path("/")) -> Environment:
     )
 
 
-def disturbances(environment: Environment) -> list[str]:
+def environment_warnings(environment: Environment) -> list[str]:
     """Reasons to doubt whatever is measured in this state, in plain words; empty when there are none."""
     found = []
     load = environment.load_average

@@ -121,7 +121,7 @@ def measure_interleaved(
     finally:
         if collecting:
             gc.enable()
-    return [Measurement(c.description, (launch_of(warm_ups[c.name], done.turns[c.name]),)) for c in candidates]
+    return [Measurement(c.description, (process_run(warm_ups[c.name], done.turns[c.name]),)) for c in candidates]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +137,10 @@ class _CallableLane:
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """What came of the rounds. turns: of each lane that lasted, one a round. lost: why the others did not."""
+    """What came of the rounds. turns: of each lane that lasted, one a round. failed: why the others did not."""
 
     turns: Mapping[str, tuple[TimedCalls, ...]]
-    lost: Mapping[str, ProcessFailed]
+    failed: Mapping[str, ProcessFailed]
     interrupted: bool
 
 
@@ -154,23 +154,23 @@ def interleave(
 ) -> Rounds:
     """Let lanes take turns; only one runs at a time. A lane that is lost is left out from then on, the others go on.
 
-    before: rounds of earlier launches, behind whose inputs these go on.
+    before: rounds of earlier processes, behind whose inputs these go on.
     Ctrl-C ends the rounds; the complete ones are returned if there is one, else it goes through.
     """
     done: list[dict[str, TimedCalls]] = []
-    lost: dict[str, ProcessFailed] = {}
+    failed: dict[str, ProcessFailed] = {}
     interrupted = False
     try:
         for i in range(rounds):
             # A round is added whole, or an interrupt would leave candidates with unequal numbers of rounds.
             taken: dict[str, TimedCalls] = {}
             for name, lane in lanes.items():
-                if name not in lost:
+                if name not in failed:
                     try:
                         taken[name] = lane.time_calls((before + i) * calls_per_round, calls_per_round)
                     except ProcessFailed as error:
-                        lost[name] = error
-            if len(lost) == len(lanes):
+                        failed[name] = error
+            if len(failed) == len(lanes):
                 break
             done.append(taken)
             if progress is not None:
@@ -180,8 +180,8 @@ def interleave(
             raise
         interrupted = True
         log.warning("interrupted: %d of %d rounds are complete and kept", len(done), rounds)
-    kept = [name for name in lanes if name not in lost]
-    return Rounds({name: tuple(one_round[name] for one_round in done) for name in kept}, lost, interrupted)
+    kept = [name for name in lanes if name not in failed]
+    return Rounds({name: tuple(one_round[name] for one_round in done) for name in kept}, failed, interrupted)
 
 
 def warm_up(lane: CallTimer, *, limit: int) -> tuple[int, ...]:
@@ -192,7 +192,7 @@ def warm_up(lane: CallTimer, *, limit: int) -> tuple[int, ...]:
     return taken
 
 
-def launch_of(warm_up_ns: tuple[int, ...], turns: Sequence[TimedCalls]) -> ProcessRun:
+def process_run(warm_up_ns: tuple[int, ...], turns: Sequence[TimedCalls]) -> ProcessRun:
     """What a lane took in its warm-up and its turns."""
     on_device = tuple(turn.device_ns for turn in turns if turn.device_ns)
     return ProcessRun(warm_up_ns, tuple(turn.calls_ns for turn in turns), on_device)

@@ -54,7 +54,7 @@ class Description:
 class ProcessRun:
     """What one process of a candidate took: how its memory lies, for one, stays as it is until the process ends.
 
-    latencies_ns: one tuple a round; round k of every candidate of one launch was taken at about the same time.
+    latencies_ns: one tuple a round; round k of every candidate of one process was taken at about the same time.
     device_ns: the same calls by the device's own clock, empty where there is none.
     """
 
@@ -64,29 +64,29 @@ class ProcessRun:
 
     def __post_init__(self) -> None:
         if not self.latencies_ns or not all(self.latencies_ns):
-            raise ValueError("a launch needs at least one round, and each round a call")
+            raise ValueError("a process needs at least one round, and each round a call")
         if min(chain(self.warm_up_ns, *self.latencies_ns)) <= 0:
             raise ValueError("a latency must be above 0 ns")
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """All latencies of one candidate, by launch.
+    """All latencies of one candidate, by process.
 
     Percentiles are nearest-rank over all calls: each is a latency that really occurred.
     """
 
     description: Description
-    launches: tuple[ProcessRun, ...]
+    processes: tuple[ProcessRun, ...]
 
     def __post_init__(self) -> None:
-        if not self.launches:
-            raise ValueError("a measurement needs at least one launch")
+        if not self.processes:
+            raise ValueError("a measurement needs at least one process")
 
     @property
     def rounds_ns(self) -> tuple[tuple[int, ...], ...]:
-        """The latencies of each round of all launches."""
-        return tuple(chain.from_iterable(launch.latencies_ns for launch in self.launches))
+        """The latencies of each round of all processes."""
+        return tuple(chain.from_iterable(run.latencies_ns for run in self.processes))
 
     @property
     def calls_ns(self) -> tuple[int, ...]:

@@ -78,7 +78,7 @@ def rails_w(root: Path = Path("/")) -> dict[str, float]:
     return rails
 
 
-def doubts(readings: Sequence[Reading]) -> list[str]:
+def sensor_warnings(readings: Sequence[Reading]) -> list[str]:
     """What a run's readings give to doubt, in plain words."""
     found = []
     for name, what in (("clock_mhz", "the CPU's clock"), ("gpu_clock_mhz", "the GPU's clock")):

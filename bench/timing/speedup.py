@@ -20,9 +20,9 @@ NOTICEABLE = 0.02
 MIN_CALLS = 100
 MAX_SPREAD = 1.25
 MAX_DRIFT = 0.05
-MAX_BETWEEN_LAUNCHES = 1.1
-"""The slowest launch's median over the fastest's, from which it is told."""
-ONE_LAUNCH = "one launch: the intervals do not cover what differs from process to process"
+MAX_BETWEEN_PROCESSES = 1.1
+"""The slowest process's median over the fastest's, from which it is told."""
+ONE_PROCESS = "one process: the intervals do not cover what differs from process to process"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def paired_ratio(
     a, b = baseline.description, candidate.description
     if a.batch != b.batch:
         raise InputError(f"wanted the same batch, found {a.name} with {a.batch} and {b.name} with {b.batch}")
-    counts = [[len(launch.latencies_ns) for launch in m.launches] for m in (baseline, candidate)]
+    counts = [[len(run.latencies_ns) for run in m.processes] for m in (baseline, candidate)]
     if counts[0] != counts[1]:
         told = [" + ".join(map(str, count)) for count in counts]
         raise InputError(f"{a.name} has {told[0]} rounds and {b.name} {told[1]}; measure both in one run")
@@ -75,7 +75,7 @@ def paired_ratio(
 
 
 def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 2000) -> Ratio:
-    """Median over rounds of ratios, given as logarithms (rounds,) by launch, with an interval; see `replicates`."""
+    """Median over rounds of ratios, given as logarithms (rounds,) by process, with an interval; see `replicates`."""
     middle, *draws = replicates(logs, np.median, np.random.default_rng(seed), resamples)
     low, high = np.quantile(draws, [0.025, 0.975])
     return Ratio(
@@ -87,36 +87,36 @@ def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 
 
 
 def log_ratios(baseline: Measurement, candidate: Measurement) -> list[FloatArray]:
-    """Logarithm of the ratio of each round's two medians (rounds,), by launch.
+    """Logarithm of the ratio of each round's two medians (rounds,), by process.
 
     In logarithms, so that swapping the two gives the reciprocal also for an even number of rounds.
     """
-    medians = [[np.log(_round_medians(launch)) for launch in m.launches] for m in (baseline, candidate)]
+    medians = [[np.log(_round_medians(run)) for run in m.processes] for m in (baseline, candidate)]
     return [a - b for a, b in zip(*medians, strict=True)]
 
 
 def replicates(
-    launches: Sequence[FloatArray], statistic: Callable[[FloatArray], Any], rng: np.random.Generator, count: int
+    processes: Sequence[FloatArray], statistic: Callable[[FloatArray], Any], rng: np.random.Generator, count: int
 ) -> FloatArray:
     """A statistic on a logarithmic scale (1 + count,): as it is first, then as it might have been.
 
-    launches: values of rounds (rounds, …), by launch. What is of one launch is alike: the statistic is taken of each,
-    and averaged; Student's t tells how far off the mean may be (Georges et al., OOPSLA 2007). With one launch rounds
+    processes: values of rounds (rounds, …), by process. Those of one process are alike: the statistic is taken of each
+    and averaged; Student's t tells how far off the mean may be (Georges et al., OOPSLA 2007). With one process rounds
     are drawn with replacement, for the calls of one round are alike (a block bootstrap).
     """
-    if len(launches) > 1:
-        each = np.array([float(statistic(launch)) for launch in launches])
+    if len(processes) > 1:
+        each = np.array([float(statistic(run)) for run in processes])
         error = each.std(ddof=1) / np.sqrt(len(each))
         off = rng.standard_t(len(each) - 1, count) * error
         spread: FloatArray = each.mean() + np.append(0.0, off)
         return spread
-    (rounds,) = launches
+    (rounds,) = processes
     picks = rng.integers(0, len(rounds), (count, len(rounds)))
     draws: FloatArray = np.array([float(statistic(rounds)), *(float(statistic(rounds[pick])) for pick in picks)])
     return draws
 
 
-def instability(measurement: Measurement) -> list[str]:
+def measurement_warnings(measurement: Measurement) -> list[str]:
     """Reasons to doubt a measurement, in plain words; empty when there are none."""
     calls = np.asarray(measurement.calls_ns, dtype=np.float64)
     found = []
@@ -124,14 +124,14 @@ def instability(measurement: Measurement) -> list[str]:
         found.append(f"{len(calls)} calls are few: p99 needs at least {MIN_CALLS}")
     if len(measurement.rounds_ns) < MIN_ROUNDS:
         found.append(f"{len(measurement.rounds_ns)} round(s): a comparison needs at least {MIN_ROUNDS}")
-    unsettled = [launch for launch in measurement.launches if not has_settled(launch.warm_up_ns)]
+    unsettled = [run for run in measurement.processes if not has_settled(run.warm_up_ns)]
     if unsettled:
-        calls_made = max(len(launch.warm_up_ns) for launch in unsettled)
-        of_launches = f" in {len(unsettled)} of {len(measurement.launches)} launches"
-        found.append(f"the latencies had not settled after {calls_made} warm-up calls{of_launches}")
-    medians = [float(np.median(np.concatenate(launch.latencies_ns))) for launch in measurement.launches]
-    if max(medians) > MAX_BETWEEN_LAUNCHES * min(medians):
-        found.append(f"the slowest launch takes {max(medians) / min(medians):.2f} times as long as the fastest")
+        calls_made = max(len(run.warm_up_ns) for run in unsettled)
+        of_processes = f" in {len(unsettled)} of {len(measurement.processes)} processes"
+        found.append(f"the latencies had not settled after {calls_made} warm-up calls{of_processes}")
+    medians = [float(np.median(np.concatenate(run.latencies_ns))) for run in measurement.processes]
+    if max(medians) > MAX_BETWEEN_PROCESSES * min(medians):
+        found.append(f"the slowest process takes {max(medians) / min(medians):.2f} times as long as the fastest")
     # A pipeline's frames differ by what is done for them: every so often the detector runs.
     if measurement.spread > MAX_SPREAD and measurement.description.level is not Level.PIPELINE:
         found.append(f"the latencies scatter: p90 is {measurement.spread:.2f} times p50")
@@ -146,6 +146,6 @@ def instability(measurement: Measurement) -> list[str]:
     return found
 
 
-def _round_medians(launch: ProcessRun) -> FloatArray:
+def _round_medians(run: ProcessRun) -> FloatArray:
     """Median latency of each round (n,), ns."""
-    return np.array([np.median(one_round) for one_round in launch.latencies_ns])
+    return np.array([np.median(one_round) for one_round in run.latencies_ns])

@@ -40,7 +40,7 @@ _TYPES: Mapping[str, type[np.generic]] = {
 Feed = dict[str, npt.NDArray[Any]]
 
 
-class ForeignSubject:
+class ForeignTarget:
     """A file of somebody else's in an ONNX Runtime session, which is called bare."""
 
     spec: ModelSpec | None = None
@@ -73,7 +73,7 @@ class ForeignSubject:
         """Nobody knows what they would mean."""
         raise InputError("the outputs of a foreign file cannot be compared")
 
-    def own_cost_us(self) -> tuple[float, float] | None:
+    def overhead_us(self) -> tuple[float, float] | None:
         """The session is called bare."""
         return None
 
@@ -93,11 +93,11 @@ def open_foreign(job: Job) -> Target:
     opened = open_session(Path(job.path), provider=Provider(job.device), threads=job.threads, cuda_graph=False)
     if METADATA_KEY in opened.session.get_modelmeta().custom_metadata_map:
         raise ModelError(f"{job.path} is mien's own")
-    return ForeignSubject(opened.session, opened.provider, job)
+    return ForeignTarget(opened.session, opened.provider, job)
 
 
 def feeds_for(session: Any, material: Material, *, batch: int) -> tuple[list[Feed], str]:
-    """Feeds of a session's inputs, and a line on where they come from. material: see `ForeignSubject.bind`.
+    """Feeds of a session's inputs, and a line on where they come from. material: see `ForeignTarget.bind`.
 
     Raises:
         InputError: what was given does not fit the inputs, or one of them cannot be made.

@@ -57,9 +57,9 @@ class FailureKind(str, Enum):
 class CandidateFailed(ProcessFailed):
     """A `ProcessFailed` that says how."""
 
-    def __init__(self, loss: FailureKind, reason: str) -> None:
-        super().__init__(f"{loss.value}: {reason}")
-        self.loss = loss
+    def __init__(self, failure: FailureKind, reason: str) -> None:
+        super().__init__(f"{failure.value}: {reason}")
+        self.failure = failure
         self.reason = reason
 
 
@@ -138,7 +138,7 @@ class CandidateProcess:
         """What the model answers to images (n, h, w, 3) uint8 BGR, run in the batches that it is measured with."""
         given, made = Path(self._folder.name) / "batch.npy", Path(self._folder.name) / "outputs.npz"
         np.save(given, batch)
-        self._ask(do="outputs", batch=str(given), target=str(made))
+        self._ask(do="outputs", batch=str(given), file=str(made))
         with np.load(made) as arrays:
             return dict(arrays)
 
@@ -148,9 +148,9 @@ class CandidateProcess:
         return peak
 
     def overhead(self) -> tuple[tuple[float, float] | None, tuple[int, int] | None]:
-        """See `Target.own_cost_us` and `Target.nodes`."""
-        row = self._ask(do="own cost")
-        cost, nodes = row["own_cost_us"], row["nodes"]
+        """See `Target.overhead_us` and `Target.nodes`."""
+        row = self._ask(do="overhead")
+        cost, nodes = row["overhead_us"], row["nodes"]
         return None if cost is None else tuple(cost), None if nodes is None else tuple(nodes)
 
     def start_running(self, seconds: float) -> None:
@@ -219,7 +219,7 @@ class CandidateProcess:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
         except (OSError, ValueError):
-            raise self._lost() from None
+            raise self._failed() from None
         self._waiting += 1
 
     def _receive(self) -> dict[str, Any]:
@@ -230,17 +230,17 @@ class CandidateProcess:
             raise CandidateFailed(FailureKind.HUNG, f"no answer within {self._timeout_s:g} s; it was ended") from None
         self._waiting -= 1
         if not line:
-            raise self._lost()
+            raise self._failed()
         row: dict[str, Any] = json.loads(line)
         if "refused" in row:
             raise CandidateFailed(FailureKind.REFUSED, row["refused"])
         return row
 
-    def _lost(self) -> CandidateFailed:
+    def _failed(self) -> CandidateFailed:
         self._answers.put("")  # whoever asks again learns it again
         code = self._process.wait()
         self._errors.seek(0)
-        return loss_of(code, last_words(self._errors.read().decode("utf-8", "replace")))
+        return failure_of(code, last_words(self._errors.read().decode("utf-8", "replace")))
 
 
 def last_words(text: str) -> str:
@@ -251,7 +251,7 @@ def last_words(text: str) -> str:
     return (named or lines[-1:] or [""])[0].strip()
 
 
-def loss_of(code: int, said: str) -> CandidateFailed:
+def failure_of(code: int, said: str) -> CandidateFailed:
     """What became of a process, by its exit code and the last line that it said."""
     if code < 0 and hasattr(signal, "SIGKILL") and -code == signal.SIGKILL:
         return CandidateFailed(FailureKind.OUT_OF_MEMORY, "killed (SIGKILL), as the kernel does when memory runs out")

@@ -33,10 +33,10 @@ from mien.runtime.vision.geometry import crop_matrix
 Material = Mapping[str, npt.NDArray[Any]]
 PRIMING_CALLS = 1
 """Untimed calls, or frames, before a turn: that the others have emptied the caches is the instrument's doing."""
-FRAMES_PER_TURN = 30
+FRAMES_PER_ROUND = 30
 """Two rounds of a tracker's detections: turns of fewer frames would differ by whether the detector ran."""
-OWN_COST_CALLS = 300
-OWN_COST_NS = 2_000_000_000
+OVERHEAD_CALLS = 300
+OVERHEAD_NS = 2_000_000_000
 
 
 class Target(Protocol):
@@ -68,7 +68,7 @@ class Target(Protocol):
         """What a model answers to a batch."""
         ...
 
-    def own_cost_us(self) -> tuple[float, float] | None:
+    def overhead_us(self) -> tuple[float, float] | None:
         """What the runner's own lines add to a call, and the bare call, in µs; None where there is nothing barer."""
         ...
 
@@ -115,7 +115,7 @@ class ModelTarget:
         """See `Target`."""
         return self._runner(batch)
 
-    def own_cost_us(self) -> tuple[float, float] | None:
+    def overhead_us(self) -> tuple[float, float] | None:
         """See `Target`."""
         runner, inputs = self._runner, self._inputs
         if not isinstance(runner, OnnxRunner) or not inputs:
@@ -123,7 +123,7 @@ class ModelTarget:
         session = runner.session
         if session is None:
             return None
-        return own_cost_us(lambda i: runner(inputs[i]), lambda i: session.run(None, {INPUT: inputs[i]}), len(inputs))
+        return overhead_us(lambda i: runner(inputs[i]), lambda i: session.run(None, {INPUT: inputs[i]}), len(inputs))
 
     def nodes(self) -> tuple[int, int] | None:
         """See `Target`."""
@@ -162,7 +162,7 @@ def picture_call(
     return locate
 
 
-def own_cost_us(
+def overhead_us(
     through_runner: Callable[[int], object], bare: Callable[[int], object], inputs: int
 ) -> tuple[float, float]:
     """What the first adds to the second, and the second's median, both in µs.
@@ -171,8 +171,8 @@ def own_cost_us(
     deciles: a few lines of Python cost the same each time, and what else happens on the machine is not theirs.
     """
     taken: tuple[list[int], list[int]] = ([], [])
-    until = time.perf_counter_ns() + OWN_COST_NS
-    for i in range(OWN_COST_CALLS):
+    until = time.perf_counter_ns() + OVERHEAD_NS
+    for i in range(OVERHEAD_CALLS):
         for which in (0, 1) if i % 2 else (1, 0):
             call = (through_runner, bare)[which]
             start = time.perf_counter_ns()
@@ -196,7 +196,7 @@ def nodes_on_provider(path: Path, provider: Provider) -> tuple[int, int] | None:
     return len(placed.get(NAMES[provider], [])), sum(len(nodes) for nodes in placed.values())
 
 
-class PipelineSubject:
+class PipelineTarget:
     """The tracked pipeline over a clip, again and again; the clip is read and decoded within the timed part."""
 
     spec: ModelSpec | None = None
@@ -215,7 +215,7 @@ class PipelineSubject:
         )
         self.provider = self._pipeline.landmarks.provider
         self._clip = Path(job.path)
-        self._clock = TurnClock()
+        self._clock = StageRecorder()
         self._results = self._follow(0)
 
     def bind(self, material: Material) -> tuple[str, str]:
@@ -225,13 +225,13 @@ class PipelineSubject:
 
     def prime(self, first: int, count: int) -> None:
         """Begin anew at the frame before the turn's first: each turn's frames are the same in every run."""
-        self._results = self._follow(first // count * FRAMES_PER_TURN - PRIMING_CALLS)
+        self._results = self._follow(first // count * FRAMES_PER_ROUND - PRIMING_CALLS)
         self.time_calls(first, PRIMING_CALLS)
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
-        """Time the next frame, or if several are asked for the next `FRAMES_PER_TURN`."""
+        """Time the next frame, or if several are asked for the next `FRAMES_PER_ROUND`."""
         self._clock.taken.clear()
-        frames = 1 if count == 1 else FRAMES_PER_TURN
+        frames = 1 if count == 1 else FRAMES_PER_ROUND
         turn = time_calls(lambda _: next(self._results), first=first, count=frames)
         return TimedCalls(turn.calls_ns, stages_ns={name: tuple(ns) for name, ns in self._clock.taken.items()})
 
@@ -239,7 +239,7 @@ class PipelineSubject:
         """A pipeline has none that could be compared."""
         raise InputError("a pipeline has no outputs to compare")
 
-    def own_cost_us(self) -> tuple[float, float] | None:
+    def overhead_us(self) -> tuple[float, float] | None:
         """See `Target`."""
         return None
 
@@ -275,7 +275,7 @@ class PipelineSubject:
                 raise InputError(f"{self._clip} is not a video that OpenCV can read")
 
 
-class TurnClock(StageTimer):
+class StageRecorder(StageTimer):
     """Keeps every duration of one turn, by stage."""
 
     def __init__(self) -> None:
@@ -294,4 +294,4 @@ def open_model(job: Job) -> Target:
 
 def open_pipeline(job: Job) -> Target:
     """The pipeline over the clip `job.path`."""
-    return PipelineSubject(job)
+    return PipelineTarget(job)

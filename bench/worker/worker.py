@@ -55,79 +55,79 @@ def main(begun_ns: int) -> None:
         module, _, function = job.opener.partition(":")
         opener = getattr(importlib.import_module(module), function)
         imported_ns = time.perf_counter_ns()
-        subject: Target = opener(job)
+        target: Target = opener(job)
         opened_ns = time.perf_counter_ns()
         answer(
             {
-                "spec": None if subject.spec is None else subject.spec.to_json(),
-                "provider": subject.provider,
-                "precision": None if subject.precision is None else subject.precision.value,
+                "spec": None if target.spec is None else target.spec.to_json(),
+                "provider": target.provider,
+                "precision": None if target.precision is None else target.precision.value,
                 "import_ns": imported_ns - begun_ns,
                 "load_ns": opened_ns - imported_ns,
             }
         )
         for line in sys.stdin:
-            answer(serve(subject, json.loads(line)))
+            answer(serve(target, json.loads(line)))
     except MienError as error:
         answer({"refused": str(error)})
 
 
-def serve(subject: Target, request: dict[str, Any]) -> dict[str, Any]:
+def serve(target: Target, request: dict[str, Any]) -> dict[str, Any]:
     """Do what a request says."""
     what = request.pop("do")
-    return HANDLERS[what](subject, **request)
+    return HANDLERS[what](target, **request)
 
 
-def bind(subject: Target, material: str | None) -> dict[str, Any]:
+def bind(target: Target, material: str | None) -> dict[str, Any]:
     """Take the inputs and make the first call."""
     arrays = {} if material is None else dict(np.load(material))
-    digest, note = subject.bind(arrays)
-    (first_ns, *_) = subject.time_calls(0, 1).calls_ns
-    return {"digest": digest, "batch": subject.batch, "note": note, "first_ns": first_ns}
+    digest, note = target.bind(arrays)
+    (first_ns, *_) = target.time_calls(0, 1).calls_ns
+    return {"digest": digest, "batch": target.batch, "note": note, "first_ns": first_ns}
 
 
-def turn(subject: Target, first: int, count: int) -> dict[str, Any]:
+def turn(target: Target, first: int, count: int) -> dict[str, Any]:
     """Time some calls, with nothing collected meanwhile, behind the lead-in."""
     cpu_ns = time.process_time_ns()  # the lead-in is this candidate's work too, not other processes'
     gc.disable()
     try:
-        subject.prime(first, count)
+        target.prime(first, count)
         preemptions = _preemptions()
-        taken = subject.time_calls(first, count)
+        taken = target.time_calls(first, count)
         used = {"cpu_ns": time.process_time_ns() - cpu_ns, "preemptions": _preemptions() - preemptions}
     finally:
         gc.enable()
     return asdict(taken) | used
 
 
-def outputs(subject: Target, batch: str, target: str) -> dict[str, Any]:
+def outputs(target: Target, batch: str, file: str) -> dict[str, Any]:
     """Write what the model answers to images, so many at a time as it is measured with."""
-    images, size = np.load(batch), subject.batch
+    images, size = np.load(batch), target.batch
     parts = []
     for first in range(0, len(images), size):
         part = images[first : first + size]
         missing = size - len(part)
         full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-        parts.append({name: value[: len(part)] for name, value in subject.outputs(full).items()})
-    save_arrays(Path(target), {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        parts.append({name: value[: len(part)] for name, value in target.outputs(full).items()})
+    save_arrays(Path(file), {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     return {}
 
 
-def memory(subject: Target) -> dict[str, Any]:
+def memory(target: Target) -> dict[str, Any]:
     """The most memory that this process ever had, in MiB."""
     return {"peak_mib": peak_mib()}
 
 
-def overhead(subject: Target) -> dict[str, Any]:
+def overhead(target: Target) -> dict[str, Any]:
     """What the runner's own lines cost, and who runs the nodes."""
-    return {"own_cost_us": subject.own_cost_us(), "nodes": subject.nodes()}
+    return {"overhead_us": target.overhead_us(), "nodes": target.nodes()}
 
 
-def run_for(subject: Target, seconds: float) -> dict[str, Any]:
+def run_for(target: Target, seconds: float) -> dict[str, Any]:
     """Call without a pause for some time, for others to look at the power."""
     begun, calls = time.perf_counter_ns(), 0
     while time.perf_counter_ns() - begun < seconds * 1e9:
-        calls += len(subject.time_calls(calls, 1).calls_ns)
+        calls += len(target.time_calls(calls, 1).calls_ns)
     return {"calls": calls, "seconds": (time.perf_counter_ns() - begun) / 1e9}
 
 
@@ -136,7 +136,7 @@ HANDLERS: dict[str, Callable[..., dict[str, Any]]] = {
     "turn": turn,
     "outputs": outputs,
     "memory": memory,
-    "own cost": overhead,
+    "overhead": overhead,
     "run for": run_for,
 }
 

@@ -26,7 +26,7 @@ class Yardstick(nn.Module):
         return (self.classifier(self.prologue(image)),)
 
 
-def seeded_yardstick() -> nn.Module:
+def seeded_reference_net() -> nn.Module:
     """The same random weights in every process, so that what is exported can be compared with what is not."""
     torch.manual_seed(0)
     return Yardstick().eval()

@@ -12,7 +12,7 @@ from mien.bench.worker.candidate import Job
 from mien.bench.worker.targets import ModelTarget, Target
 from mien.export.networks.build_network import build_network
 from mien.export.networks.checkpoint import load_checkpoint
-from mien.export.networks.reference_net import SPEC, seeded_yardstick
+from mien.export.networks.reference_net import SPEC, seeded_reference_net
 from mien.export.pytorch.eager_runner import NetworkRunner
 from mien.runtime.errors import ProviderError
 
@@ -61,6 +61,6 @@ def _open(job: Job, how: Baseline) -> Target:
         checkpoint = load_checkpoint(Path(job.path))
         net, spec = build_network(checkpoint), checkpoint.spec
     else:
-        net, spec = seeded_yardstick(), SPEC
+        net, spec = seeded_reference_net(), SPEC
     runner = NetworkRunner(net, spec, device=job.device, threads=job.threads, how=how)
     return ModelTarget(runner, job, device_clock=clock)

@@ -88,8 +88,8 @@ def test_a_candidate_that_was_measured_and_is_lost_now_fails_the_comparison(repo
     twin["measurement"]["description"]["name"] = "twin"
     both, one = tmp_path / "both.json", tmp_path / "one.json"
     both.write_text(json.dumps(raw | {"rows": [*raw["rows"], twin]}))
-    lost = {"description": twin["measurement"]["description"], "loss": "hung", "reason": "no answer within 3 s"}
-    one.write_text(json.dumps(raw | {"lost": [lost]}))
+    lost = {"description": twin["measurement"]["description"], "failure": "hung", "reason": "no answer within 3 s"}
+    one.write_text(json.dumps(raw | {"failed": [lost]}))
     told = mien("bench", "compare", both, one, code=1)
     assert "worse: twin hung (no answer within 3 s)" in told.stderr and "only in one of them: twin" in told.stderr
     assert "only in one of them" in mien("bench", "compare", both, report).stderr
@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_opened_any_more_fails_the_comparison(tmp_path: Pa
     model.write_bytes(model.read_bytes()[:500_000])
     mien("bench", *options, "--json", new, code=1)
     told = mien("bench", "compare", old, new, "--fail-if", "p50>+900%", code=1)
-    assert "worse: w/cpu/unknown/1 refused" in told.stderr and "one launch: the intervals do not cover" in told.stderr
+    assert "worse: w/cpu/unknown/1 refused" in told.stderr and "one process: the intervals do not cover" in told.stderr
 
 
 def test_options_without_effect_are_refused() -> None:
@@ -135,8 +135,8 @@ def test_the_report_has_what_the_documentation_says(report: Path) -> None:
     }
     raw = json.loads(report.read_text())
     row = raw["rows"][0]
-    written = {*raw} | {f"course.{k}" for k in raw["course"]} | {f"environment.{k}" for k in raw["environment"]}
-    written |= {f"rows.{k}" for k in row} | {f"rows.facts.{k}" for k in row["facts"]}
+    written = {*raw} | {f"conditions.{k}" for k in raw["conditions"]} | {f"environment.{k}" for k in raw["environment"]}
+    written |= {f"rows.{k}" for k in row} | {f"rows.metadata.{k}" for k in row["metadata"]}
     written |= {f"rows.measurement.{k}" for k in row["measurement"]}
     written |= {f"rows.measurement.description.{k}" for k in row["measurement"]["description"]}
     assert documented == written

@@ -7,7 +7,7 @@ import pytest
 
 from mien.bench.accuracy.accuracy import Accuracy, Metric, mean_accuracy
 from mien.bench.parity.parity import ParityGate, Unit, parity_of
-from mien.bench.report.recommend import YARDSTICK_FILE, Recommendation, command_of, parse_budget, recommend
+from mien.bench.report.recommend import REFERENCE_FILE, Recommendation, command_of, parse_budget, recommend
 from mien.bench.report.report import BenchReport, CandidateMetadata, Row
 from mien.bench.timing.environment import describe_environment
 from mien.bench.timing.measurement import Description, Level, Measurement, ProcessRun
@@ -51,7 +51,7 @@ def row(
         Measurement(description, (ProcessRun((1,), (one_round,) * 20),)),
         parity=gate,
         accuracy=accuracy,
-        facts=CandidateMetadata(file=file or f"{name}.onnx"),
+        metadata=CandidateMetadata(file=file or f"{name}.onnx"),
     )
 
 
@@ -121,8 +121,8 @@ def test_the_yardstick_and_what_was_not_proven_are_not_chosen() -> None:
     unproven = replace(row("unproven", 1), baseline="eager", withheld="its parity was not checked")
     eager = row("eager", 3, provider="eager-cpu")
     unproven = replace(unproven, baseline=eager.name)
-    died = replace(row("died", 1), facts=CandidateMetadata(file="died.onnx", lost="ended by SIGSEGV"))
-    yardstick = row("mobilenet", 1, file=YARDSTICK_FILE, task="classify")
+    died = replace(row("died", 1), metadata=CandidateMetadata(file="died.onnx", failure="ended by SIGSEGV"))
+    yardstick = row("mobilenet", 1, file=REFERENCE_FILE, task="classify")
     assert name_of(chosen(unproven, eager, died, yardstick, row("good", 5, parity=0.1))) == "good"
 
 

@@ -68,8 +68,10 @@ def test_what_differs_from_launch_to_launch_is_no_change(between: float) -> None
     def launched(seed: int, slower: float = 1.0) -> BenchReport:
         ways = np.exp(np.random.default_rng(seed).normal(0, between, 5))
         parts = [report(7 * seed + i, slower=slower * way, rounds=4).rows[0] for i, way in enumerate(ways)]
-        launches = tuple(part.measurement.launches[0] for part in parts)
-        return BenchReport(MACHINE, (replace(parts[0], measurement=replace(parts[0].measurement, launches=launches)),))
+        processes = tuple(part.measurement.processes[0] for part in parts)
+        return BenchReport(
+            MACHINE, (replace(parts[0], measurement=replace(parts[0].measurement, processes=processes)),)
+        )
 
     def breaks(seed: int, slower: float) -> bool:
         old, new = launched(seed), launched(1000 + seed, slower)
@@ -104,7 +106,7 @@ def test_different_things_are_not_compared_unless_told_to() -> None:
         assert compare_reports(report(0), new, ["p50"], anyway=True)
     kept, plain = (RunConditions(rounds=20, calls_per_round=10, allocator=a) for a in ("kept", "plain"))
     with pytest.raises(InputError, match="the memory allocator was kept, is plain"):
-        compare_reports(replace(report(0), course=kept), replace(other, course=plain), ["p50"])
+        compare_reports(replace(report(0), conditions=kept), replace(other, conditions=plain), ["p50"])
     renamed = replace(other.rows[0].measurement.description, name="detector")
     nothing = BenchReport(MACHINE, (Row(replace(other.rows[0].measurement, description=renamed)),))
     with pytest.raises(InputError, match="no candidate in common"):
@@ -199,11 +201,11 @@ def test_the_ratio_tells_a_slower_model_from_a_slower_machine() -> None:
 
 def test_a_candidate_that_is_lost_now_is_told() -> None:
     old = report(0)
-    lost = FailedCandidate(old.rows[0].measurement.description, FailureKind.CRASHED, "ended by SIGSEGV")
-    assert missing_results(old, BenchReport(MACHINE, (), lost=(lost,))) == [
+    failed = FailedCandidate(old.rows[0].measurement.description, FailureKind.CRASHED, "ended by SIGSEGV")
+    assert missing_results(old, BenchReport(MACHINE, (), failed=(failed,))) == [
         "landmarks/cpu/fp32/1 crashed (ended by SIGSEGV)"
     ]
-    assert missing_results(BenchReport(MACHINE, ()), BenchReport(MACHINE, (), lost=(lost,))) == []
+    assert missing_results(BenchReport(MACHINE, ()), BenchReport(MACHINE, (), failed=(failed,))) == []
 
 
 def test_one_that_cannot_be_opened_any_more_is_told_under_the_name_it_was_asked_for() -> None:
@@ -211,10 +213,10 @@ def test_one_that_cannot_be_opened_any_more_is_told_under_the_name_it_was_asked_
     old = report(0)
     about = old.rows[0].measurement.description
     for provider, known in (("cpu", True), ("auto", True), ("cuda", False)):
-        lost = FailedCandidate(
+        failed = FailedCandidate(
             replace(about, name="x", precision=None, provider=provider), FailureKind.REFUSED, "no model"
         )
-        assert bool(missing_results(old, BenchReport(MACHINE, (), lost=(lost,)))) is known
+        assert bool(missing_results(old, BenchReport(MACHINE, (), failed=(failed,)))) is known
 
 
 def test_what_is_not_known_any_more_is_told() -> None:
@@ -227,7 +229,7 @@ def test_what_is_not_known_any_more_is_told() -> None:
     held = replace(row, parity=good)
     assert "its parity held and is false" in told(held, replace(row, parity=bad))[0]
     assert "its parity held and was not checked" in told(held, row)[0]
-    assert "its process was lost (SIGSEGV)" in told(row, replace(row, facts=CandidateMetadata(lost="SIGSEGV")))[0]
+    assert "its process failed (SIGSEGV)" in told(row, replace(row, metadata=CandidateMetadata(failure="SIGSEGV")))[0]
     measured = replace(row, accuracy=nme(0))
     assert told(measured, row, "nme") == ["landmarks/cpu/fp32/1: nme is not known any more"]
     assert told(measured, row) == told(held, held) == told(measured, measured, "nme", "p50") == []

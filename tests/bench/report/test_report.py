@@ -174,16 +174,16 @@ def test_json_has_a_summary_for_readers() -> None:
         (broken(lambda raw: raw.update(rows={})), "cannot be read"),
         (broken(lambda raw: raw.update(environment=None)), "cannot be read"),
         (
-            broken(lambda raw: raw["rows"][0]["measurement"]["launches"][0].update(latencies_ns=[])),
+            broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[])),
             "at least one round",
         ),
-        (broken(lambda raw: raw["rows"][0]["measurement"]["launches"][0].update(latencies_ns=[[0]])), "above 0"),
+        (broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[0]])), "above 0"),
         (
-            broken(lambda raw: raw["rows"][0]["measurement"]["launches"][0].update(latencies_ns=[[1.5]])),
+            broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[1.5]])),
             "wanted int, found '1.5'",
         ),
-        (broken(lambda raw: raw["rows"][0]["measurement"]["launches"][0].update(latencies_ns=[["1"]])), "wanted int"),
-        (broken(lambda raw: raw["rows"][0]["measurement"]["launches"][0].update(latencies_ns=[[True]])), "wanted int"),
+        (broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[["1"]])), "wanted int"),
+        (broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[True]])), "wanted int"),
         (broken(lambda raw: raw["rows"][0]["measurement"]["description"].update(precision="fp8")), "fp8"),
         (
             broken(lambda raw: raw["rows"][0]["measurement"]["description"].update(name="ort")),
@@ -251,15 +251,15 @@ def test_csv_has_a_line_a_row() -> None:
 
 def full_report() -> BenchReport:
     """A report that has something in every field."""
-    facts = CandidateMetadata(file="net.onnx", size_bytes=4_500_000, peak_mib=104.4, nodes=10, nodes_on_provider=8)
+    metadata = CandidateMetadata(file="net.onnx", size_bytes=4_500_000, peak_mib=104.4, nodes=10, nodes_on_provider=8)
     slow = CandidateMetadata(
-        file="net.onnx", own_cost_us=80.0, bare_us=1000.0, power_w=9.5, energy_mj=19.0, inputs="noise"
+        file="net.onnx", overhead_us=80.0, bare_us=1000.0, power_w=9.5, energy_mj=19.0, inputs="noise"
     )
     accuracy = mean_accuracy(np.array([3.0, 4.0, 5.0]), Metric.NME, data_digest="d")
     gone = FailedCandidate(
         replace(measured("rt", 1).description, provider="cuda"), FailureKind.HUNG, "no answer within 3 s"
     )
-    course = RunConditions(
+    conditions = RunConditions(
         rounds=20,
         calls_per_round=10,
         interrupted=True,
@@ -273,11 +273,11 @@ def full_report() -> BenchReport:
         baseline_of={"ort": "eager"},
         parities={"ort": SAME},
         details={
-            "eager": Details(facts),
+            "eager": Details(metadata),
             "ort": Details(slow, accuracy, {"detect": (3_000_000,), "process": (4_000_000, 6_000_000)}),
         },
-        lost=[gone],
-        course=course,
+        failed=[gone],
+        conditions=conditions,
     )
 
 
@@ -292,7 +292,7 @@ def test_what_gives_to_doubt_is_told() -> None:
         "2 of its 10 nodes run elsewhere",
         "mien's own lines add 80 µs to a call of 1000 µs",
         "the run was interrupted",
-        "one launch: the intervals do not cover",
+        "one process: the intervals do not cover",
         "other processes used 0.50 core(s)",
         "the hypervisor gave 0.30 core(s)",
         "the CPU's clock changed between 1000 and 2000 MHz",
@@ -308,8 +308,8 @@ def test_what_gives_to_doubt_is_told() -> None:
     ("own_us", "bare_us", "small"), [(50.0, 10.0, True), (51.0, 10.0, False), (99.0, 2000.0, True), (-3.0, 1.0, True)]
 )
 def test_a_runner_may_add_fifty_microseconds_or_five_percent(own_us: float, bare_us: float, small: bool) -> None:
-    assert CandidateMetadata(own_cost_us=own_us, bare_us=bare_us).own_cost_is_small is small
-    assert CandidateMetadata().own_cost_is_small is None
+    assert CandidateMetadata(overhead_us=own_us, bare_us=bare_us).overhead_is_small is small
+    assert CandidateMetadata().overhead_is_small is None
 
 
 def test_the_part_that_fails_is_the_one_that_is_told() -> None:
@@ -325,7 +325,7 @@ def test_a_lost_candidate_has_a_row_in_every_output() -> None:
     table = [cells(line) for line in to_markdown(whole).splitlines() if line.startswith("|")]
     assert ["landmarks", "fp16", "cuda", "1", "hung", *["–"] * 6] in table
     rows = list(csv.DictReader(io.StringIO(to_csv(whole))))
-    assert rows[-1]["name"] == "rt" and rows[-1]["lost"] == "hung: no answer within 3 s" and not rows[-1]["p50_ms"]
+    assert rows[-1]["name"] == "rt" and rows[-1]["failure"] == "hung: no answer within 3 s" and not rows[-1]["p50_ms"]
     assert rows[1]["accuracy"] == "4.0" and rows[1]["metric"] == "nme" and rows[0]["size_bytes"] == "4500000"
     page = to_html(whole)
     assert '<span class="no">hung</span>' in page and "Speed against accuracy" in page and "Stages of the" in page
@@ -334,47 +334,11 @@ def test_a_lost_candidate_has_a_row_in_every_output() -> None:
 def test_a_lost_baseline_gives_no_ratio_and_says_so() -> None:
     gone = FailedCandidate(measured("eager", 1).description, FailureKind.CRASHED, "SIGABRT")
     found = build_report(
-        [measured("ort", 1)], ENVIRONMENT, baseline_of={"ort": "eager"}, parities={"ort": SAME}, lost=[gone]
+        [measured("ort", 1)], ENVIRONMENT, baseline_of={"ort": "eager"}, parities={"ort": SAME}, failed=[gone]
     )
-    assert found.rows[0].ratio is None and "no ratio: its baseline eager was lost" in found.rows[0].warnings
+    assert found.rows[0].ratio is None and "no ratio: its baseline eager failed" in found.rows[0].warnings
     with pytest.raises(ValueError, match="the same name"):
-        replace(found, lost=(FailedCandidate(measured("ort", 1).description, FailureKind.CRASHED, "x"),))
-
-
-def version_3(found: BenchReport) -> dict[str, Any]:
-    """A report as version 3 wrote it: one launch, which it did not name, and no word of the allocator."""
-    old = json.loads(found.to_json()) | {"version": 3}
-    for row in old["rows"]:
-        (launch,) = row["measurement"].pop("launches")
-        row["measurement"] |= launch
-    if old["course"] is not None:
-        del old["course"]["launches"], old["course"]["allocator"]
-    return old
-
-
-def test_version_3_is_read() -> None:
-    course = RunConditions(rounds=20, calls_per_round=10)
-    for found in (report({"ort": SAME}), replace(report({"ort": SAME}), course=course)):
-        assert BenchReport.from_json(json.dumps(version_3(found)), origin="a.json") == found
-
-
-def test_version_2_is_read_and_knows_no_more() -> None:
-    old = version_3(report({"ort": SAME})) | {"version": 2}
-    for name in ("lost", "course"):
-        del old[name]
-    for name in ("gpu", "power_mode"):
-        del old["environment"][name]
-    for row in old["rows"]:
-        for name in ("facts", "accuracy", "stages_ns"):
-            del row[name]
-        for name in ("task", "level"):
-            del row["measurement"]["description"][name]
-        del row["measurement"]["device_ns"]
-    assert BenchReport.from_json(json.dumps(old), origin="a.json") == report({"ort": SAME})
-    with pytest.raises(InputError, match="lacks 'rows'"):
-        BenchReport.from_json('{"format": "mien-bench", "version": 2}', origin="a.json")
-    with pytest.raises(InputError, match="wanted report version 4, found 1"):
-        BenchReport.from_json('{"format": "mien-bench", "version": 1}', origin="a.json")
+        replace(found, failed=(FailedCandidate(measured("ort", 1).description, FailureKind.CRASHED, "x"),))
 
 
 def test_the_committed_report_is_read() -> None:
@@ -382,7 +346,7 @@ def test_the_committed_report_is_read() -> None:
     committed = BenchReport.from_json(path.read_text(encoding="utf-8"), origin=str(path))
     assert committed.rows and all(row.measurement.p50_ms > 0 for row in committed.rows)
     assert json.loads(path.read_text(encoding="utf-8"))["version"] == VERSION, "make results makes a new one"
-    assert all(len(row.measurement.launches) > 1 for row in committed.rows)
+    assert all(len(row.measurement.processes) > 1 for row in committed.rows)
 
 
 def test_columns_stand_below_each_other() -> None:

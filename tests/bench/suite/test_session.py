@@ -39,7 +39,7 @@ from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Task
 
-QUICK = BenchOptions(rounds=5, calls_per_round=2, launches=1, baselines=(), timeout_s=120)
+QUICK = BenchOptions(rounds=5, calls_per_round=2, processes=1, baselines=(), timeout_s=120)
 ODD = Path(__file__).parents[1] / "worker"
 
 
@@ -60,7 +60,7 @@ def test_the_one_that_crashes_is_told_and_the_others_finish(monkeypatch: pytest.
         report = field.measure(contest_environment())
     (row,) = report.rows
     assert row.measurement.description.model == "landmarks" and len(row.measurement.rounds_ns) == 5
-    assert {one.description.model: one.loss for one in report.lost} == {
+    assert {one.description.model: one.failure for one in report.failed} == {
         "aborts": FailureKind.CRASHED,
         "hangs": FailureKind.HUNG,
         "devours": FailureKind.OUT_OF_MEMORY,
@@ -88,24 +88,24 @@ def pair(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[BenchmarkS
 def test_a_pair_has_its_ratio(pair: BenchmarkSession, caplog: pytest.LogCaptureFixture) -> None:
     first, second = pair.measure(contest_environment()).rows
     assert second.parity and second.ratio is not None and 0.5 < second.ratio.value < 2
-    assert (second.facts.own_cost_us, second.facts.nodes_on_provider, second.facts.nodes) == (1.5, 3, 4)
+    assert (second.metadata.overhead_us, second.metadata.nodes_on_provider, second.metadata.nodes) == (1.5, 3, 4)
     assert "1 of its 4 nodes run elsewhere" in second.warnings
     assert first.accuracy is None and "no accuracy of first" in caplog.text  # the folder holds no classes
 
 
 def test_each_launch_is_a_process_of_its_own(pair: BenchmarkSession) -> None:
-    pair._options = replace(pair._options, rounds=5, launches=2)
+    pair._options = replace(pair._options, rounds=5, processes=2)
     pids = {entry.process.pid for entry in pair._entries.values()}
     seen: list[tuple[int, int]] = []
     report = pair.measure(contest_environment(), progress=lambda done, rounds: seen.append((done, rounds)))
     assert seen == [(i, 5) for i in range(1, 6)]
     for row in report.rows:
-        assert [len(launch.latencies_ns) for launch in row.measurement.launches] == [3, 2]
-        assert all(launch.warm_up_ns for launch in row.measurement.launches)
+        assert [len(run.latencies_ns) for run in row.measurement.processes] == [3, 2]
+        assert all(run.warm_up_ns for run in row.measurement.processes)
     assert report.rows[1].ratio is not None and report.rows[1].ratio.rounds == 5
     assert pids.isdisjoint(entry.process.pid for entry in pair._entries.values())
     assert all(len(entry.cold_starts_ms) == 2 for entry in pair._entries.values())
-    assert report.course is not None and report.course.launches == 2 and len(report.course.readings) == 7
+    assert report.conditions is not None and report.conditions.processes == 2 and len(report.conditions.readings) == 7
     assert shares(20, 3) == [7, 7, 6] and shares(2, 5) == [1, 1]
 
 
@@ -115,20 +115,20 @@ def test_ctrl_c_between_launches_keeps_the_launches_before(
     def impatient() -> None:
         raise KeyboardInterrupt
 
-    pair._options = replace(pair._options, rounds=10, launches=2)
-    monkeypatch.setattr(pair, "_launch_again", impatient)
+    pair._options = replace(pair._options, rounds=10, processes=2)
+    monkeypatch.setattr(pair, "_restart", impatient)
     report = pair.measure(contest_environment())
-    assert report.course is not None and report.course.interrupted
+    assert report.conditions is not None and report.conditions.interrupted
     assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and report.rows[1].ratio is not None
 
 
 def test_one_that_does_not_come_up_again_is_lost(pair: BenchmarkSession, tmp_path: Path) -> None:
-    pair._options = replace(pair._options, rounds=10, launches=2)
+    pair._options = replace(pair._options, rounds=10, processes=2)
     first, second = list(pair._entries)
     process = pair._entries[first].process
     process.job = replace(process.job, opener="odd_targets:refuses")
     report = pair.measure(contest_environment())
-    assert [row.name for row in report.rows] == [second] and report.lost[0].loss is FailureKind.REFUSED
+    assert [row.name for row in report.rows] == [second] and report.failed[0].failure is FailureKind.REFUSED
     assert "no ratio: its baseline" in " ".join(report.rows[0].warnings)
 
 
@@ -156,11 +156,11 @@ def test_a_process_that_is_lost_behind_the_rounds_keeps_them(
 
     monkeypatch.setattr(examination, "compare_outputs", gone)
     report = pair.measure(contest_environment())
-    assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and not report.lost
+    assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and not report.failed
     assert report.rows[1].withheld == "its parity was not checked"
-    assert [row.facts.lost for row in report.rows] == ["", "crashed: ended by SIGSEGV"]
-    assert "behind the rounds: crashed: ended by SIGSEGV" in report.rows[1].warnings[-1]
-    with pytest.raises(CheckFailed, match="behind the rounds"):
+    assert [row.metadata.failure for row in report.rows] == ["", "crashed: ended by SIGSEGV"]
+    assert "after the rounds: crashed: ended by SIGSEGV" in report.rows[1].warnings[-1]
+    with pytest.raises(CheckFailed, match="after the rounds"):
         end_with(report)
 
 
@@ -175,7 +175,7 @@ def test_the_baseline_is_lost_where_it_was_the_baseline(pair: BenchmarkSession) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PostRunChecks, "_note_memory", lose_it)
         report = pair.measure(contest_environment())
-    assert [bool(row.facts.lost) for row in report.rows] == [True, False]
+    assert [bool(row.metadata.failure) for row in report.rows] == [True, False]
     assert report.rows[1].withheld == "its parity was not checked"
 
 
@@ -186,13 +186,13 @@ def test_two_ways_to_one_name_are_lost_once(monkeypatch: pytest.MonkeyPatch, tmp
         assert good is not None
         for _ in range(2):
             field.enter(OddPlan(model="x", file="refuses", path=tmp_path / "x", device="cpu"))
-        assert len(field.measure(contest_environment()).lost) == 1
+        assert len(field.measure(contest_environment()).failed) == 1
     with BenchmarkSession(QUICK, tmp_path) as field:
         field.enter(OddPlan(model="x", file="wants_nothing", path=tmp_path / "x", device="cpu"))
-        assert field._lost
+        assert field._failed
         field.enter(OddPlan(model="x", file="sleeps", path=tmp_path / "x", device="cpu"))
         report = field.measure(contest_environment())
-        assert not report.lost and len(report.rows) == 1
+        assert not report.failed and len(report.rows) == 1
 
 
 def test_ctrl_c_behind_the_rounds_leaves_a_report(pair: BenchmarkSession, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +201,7 @@ def test_ctrl_c_behind_the_rounds_leaves_a_report(pair: BenchmarkSession, monkey
 
     monkeypatch.setattr(examination, "accuracy_of", impatient)
     report = pair.measure(contest_environment())
-    assert report.course is not None and report.course.interrupted
+    assert report.conditions is not None and report.conditions.interrupted
     assert report.rows[1].ratio is not None and report.rows[0].accuracy is None
 
 
@@ -227,12 +227,12 @@ def test_each_level_and_the_facts_of_a_model() -> None:
     report = run_bench([shipped_model("landmarks")], options, bridge=TorchBridge())
     found = {row.name: row for row in report.rows}
     assert set(found) == {f"landmarks/cpu/fp32/{rest}" for rest in ("1", "2", "1/picture")}
-    facts = found["landmarks/cpu/fp32/1"].facts
-    assert facts.size_bytes == shipped_model("landmarks").stat().st_size and facts.import_ms and facts.load_ms
-    assert facts.first_ms and facts.peak_mib and facts.peak_mib < 400 and facts.own_cost_us is not None
+    metadata = found["landmarks/cpu/fp32/1"].metadata
+    assert metadata.size_bytes == shipped_model("landmarks").stat().st_size and metadata.import_ms and metadata.load_ms
+    assert metadata.first_ms and metadata.peak_mib and metadata.peak_mib < 400 and metadata.overhead_us is not None
     assert found["landmarks/cpu/fp32/1/picture"].measurement.p50_ms > 0
-    assert report.course is not None and len(report.course.readings) == 6 and not report.course.interrupted
-    assert report.course.priming_calls == 1 and all(
+    assert report.conditions is not None and len(report.conditions.readings) == 6 and not report.conditions.interrupted
+    assert report.conditions.priming_calls == 1 and all(
         row.measurement.description.task == "landmarks" for row in report.rows
     )
 
@@ -241,9 +241,9 @@ def test_a_provider_that_is_not_there_is_lost_and_not_replaced() -> None:
     report = run_bench(
         [shipped_model("landmarks")], replace(QUICK, providers=(Provider.CPU, Provider.CUDA)), bridge=TorchBridge()
     )
-    (lost,) = report.lost
+    (failed,) = report.failed
     assert [row.measurement.description.provider for row in report.rows] == ["cpu"]
-    assert lost.loss is FailureKind.REFUSED and lost.description.provider == "cuda"
+    assert failed.failure is FailureKind.REFUSED and failed.description.provider == "cuda"
     only_once = run_bench(
         [shipped_model("landmarks")], replace(QUICK, providers=(Provider.CPU, Provider.AUTO)), bridge=TorchBridge()
     )
@@ -298,8 +298,8 @@ def test_power_is_noted_where_a_sensor_tells_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(examination, "board_power_w", lambda: 5.0)
     monkeypatch.setattr(examination, "POWER_S", 0.3)
     (row,) = run_bench([shipped_model("landmarks")], QUICK, bridge=TorchBridge()).rows
-    assert row.facts.power_w == 5.0 and row.facts.energy_mj is not None
-    assert row.facts.energy_mj == pytest.approx(5 * row.measurement.p50_ms, rel=0.9)
+    assert row.metadata.power_w == 5.0 and row.metadata.energy_mj is not None
+    assert row.metadata.energy_mj == pytest.approx(5 * row.measurement.p50_ms, rel=0.9)
 
 
 def test_a_gpus_memory_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +312,7 @@ def test_a_gpus_memory_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contest, "read_sensors", read)
     monkeypatch.setattr(examination, "read_sensors", lambda **_: sensors.Reading())
     (row,) = run_bench([shipped_model("landmarks")], replace(QUICK, rounds=1), bridge=TorchBridge()).rows
-    assert row.facts.device_mib == 50.0
+    assert row.metadata.device_mib == 50.0
 
 
 def test_baselines_are_compared_with_the_first() -> None:
@@ -321,9 +321,9 @@ def test_baselines_are_compared_with_the_first() -> None:
     eager, fast, last = report.rows
     assert [row.measurement.description.provider for row in report.rows] == ["eager-cpu", "cpu", "channels-last-cpu"]
     assert fast.baseline == last.baseline == eager.name and fast.ratio is not None and last.ratio is not None
-    assert fast.parity and last.parity and eager.facts.own_cost_us is None
-    assert fast.facts.peak_mib is not None and eager.facts.peak_mib is not None
-    assert fast.facts.peak_mib < eager.facts.peak_mib, "a candidate without PyTorch must not import it"
+    assert fast.parity and last.parity and eager.metadata.overhead_us is None
+    assert fast.metadata.peak_mib is not None and eager.metadata.peak_mib is not None
+    assert fast.metadata.peak_mib < eager.metadata.peak_mib, "a candidate without PyTorch must not import it"
 
 
 def test_files_of_the_same_weights_share_a_baseline(tmp_path: Path) -> None:
@@ -352,12 +352,12 @@ def test_a_given_file_feeds_a_foreign_model(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(model))
     report = run_bench([model], replace(QUICK, levels=(Level.MODEL, Level.PICTURE)), bridge=TorchBridge())
     (row,) = report.rows
-    assert "x 1×7: noise" in row.facts.inputs and row.measurement.description.precision is None
-    assert "nobody knows what a foreign file wants of a picture" in report.lost[0].reason
+    assert "x 1×7: noise" in row.metadata.inputs and row.measurement.description.precision is None
+    assert "nobody knows what a foreign file wants of a picture" in report.failed[0].reason
     feed = tmp_path / "feed.npz"
     np.savez(feed, x=np.ones((3, 2, 7), np.float32))
     (row,) = run_bench([model], replace(QUICK, feed=feed), bridge=TorchBridge()).rows
-    assert row.facts.inputs == "inputs from the given file"
+    assert row.metadata.inputs == "inputs from the given file"
     assert row.measurement.description.batch == 2  # whatever was asked for
     feed.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"is no \.npz file"):
@@ -379,7 +379,8 @@ def test_ctrl_c_leaves_the_rounds_so_far_in_a_valid_report(tmp_path: Path) -> No
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     report = BenchReport.from_json(out.read_text(encoding="utf-8"), origin="b.json")
-    assert report.course is not None and report.course.interrupted and "the run was interrupted" in stdout
+    assert report.conditions is not None and report.conditions.interrupted and "the run was interrupted" in stdout
     (row,) = report.rows
-    assert 1 <= len(row.measurement.rounds_ns) < 100000 and row.facts.peak_mib is not None
-    assert json.loads(out.read_text())["course"]["rounds"] == 100000 and page.read_text().startswith("<!doctype html>")
+    assert 1 <= len(row.measurement.rounds_ns) < 100000 and row.metadata.peak_mib is not None
+    assert json.loads(out.read_text())["conditions"]["rounds"] == 100000
+    assert page.read_text().startswith("<!doctype html>")

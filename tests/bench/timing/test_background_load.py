@@ -16,23 +16,23 @@ def test_what_others_used_is_what_is_left(monkeypatch: pytest.MonkeyPatch) -> No
     own = iter([0.0, 1.0, 1.0, 1.0])
     monkeypatch.setattr("mien.bench.timing.background_load.time.perf_counter", lambda: next(clock))
     monkeypatch.setattr("mien.bench.timing.background_load.time.process_time", lambda: next(own))
-    company = readings(50.0, 62.0, 200.0, 214.0)
+    load = readings(50.0, 62.0, 200.0, 214.0)
     for candidates_s in (8.0, 10.0):  # 12 and 14 s were used in 10 s each, 1 s of them by this process
-        company.begin()
-        company.look()
-        company.end(candidates_s)
-    assert company.others_cores == pytest.approx((3 + 4) / 20)
-    assert company.stolen_cores == 0.0 and len(company.readings) == 4
+        load.begin()
+        load.look()
+        load.end(candidates_s)
+    assert load.others_cores == pytest.approx((3 + 4) / 20)
+    assert load.stolen_cores == 0.0 and len(load.readings) == 4
 
 
 def test_a_launch_in_which_a_candidate_was_lost_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 10.0, 100.0, 110.0])
     monkeypatch.setattr("mien.bench.timing.background_load.time.perf_counter", lambda: next(clock))
     monkeypatch.setattr("mien.bench.timing.background_load.time.process_time", lambda: 0.0)
-    company = readings(1.0, 9.0, 20.0, 26.0, stolen_s=None)
+    load = readings(1.0, 9.0, 20.0, 26.0, stolen_s=None)
     for candidates_s in (None, 1.0):
-        company.begin()
-        company.look()
-        company.end(candidates_s)
-    assert company.others_cores == pytest.approx(0.5) and company.stolen_cores is None
+        load.begin()
+        load.look()
+        load.end(candidates_s)
+    assert load.others_cores == pytest.approx(0.5) and load.stolen_cores is None
     assert readings().others_cores is None

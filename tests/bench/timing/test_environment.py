@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.bench.timing.environment import describe_environment, disturbances
+from mien.bench.timing.environment import describe_environment, environment_warnings
 
 Machine = Callable[[Path, dict[str, str]], Path]
 
@@ -58,10 +58,10 @@ def test_a_machine_that_says_nothing_is_no_error(tmp_path: Path, machine: Machin
 
 def test_a_busy_machine_and_a_saving_governor_are_warned_of(tmp_path: Path) -> None:
     calm = replace(describe_environment(root=tmp_path), load_average=(0.1, 3.0, 3.0), logical_cores=2)
-    assert disturbances(calm) == []
-    assert disturbances(replace(calm, load_average=None)) == []
-    assert disturbances(replace(calm, governor="performance")) == []
-    (busy,) = disturbances(replace(calm, load_average=(2.0, 0.0, 0.0)))
+    assert environment_warnings(calm) == []
+    assert environment_warnings(replace(calm, load_average=None)) == []
+    assert environment_warnings(replace(calm, governor="performance")) == []
+    (busy,) = environment_warnings(replace(calm, load_average=(2.0, 0.0, 0.0)))
     assert busy == "the machine was busy: load 2.0 on 2 core(s)"
-    (governed,) = disturbances(replace(calm, governor="powersave"))
+    (governed,) = environment_warnings(replace(calm, governor="powersave"))
     assert "'powersave'" in governed

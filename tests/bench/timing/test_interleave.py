@@ -72,7 +72,7 @@ def test_known_delays_are_measured_exactly_and_the_warm_up_is_kept_apart() -> No
     delays = [float(v) for v in range(1, 101)]
     candidate = clock.candidate("a", iter(warm_up + delays), batch=2)
     (found,) = measure([candidate], batches(3, batch=2), rounds=10, calls_per_round=10, warm_up_calls=200, clock=clock)
-    assert found.launches[0].warm_up_ns == tuple(round(v * MS) for v in warm_up)
+    assert found.processes[0].warm_up_ns == tuple(round(v * MS) for v in warm_up)
     assert found.calls_ns == tuple(round(v * MS) for v in delays)
     assert [len(one_round) for one_round in found.rounds_ns] == [10] * 10
     assert (found.p50_ms, found.p90_ms, found.p99_ms, found.max_ms) == (50, 90, 99, 100)
@@ -112,8 +112,8 @@ def test_a_warm_up_that_never_settles_is_capped() -> None:
         warm_up_calls=33,
         clock=clock,
     )
-    assert len(found.launches[0].warm_up_ns) == 33
-    assert not has_settled(found.launches[0].warm_up_ns)
+    assert len(found.processes[0].warm_up_ns) == 33
+    assert not has_settled(found.processes[0].warm_up_ns)
 
 
 def test_settled_means_equal_medians_of_whole_windows() -> None:

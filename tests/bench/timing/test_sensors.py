@@ -9,11 +9,11 @@ from mien.bench.timing import sensors
 from mien.bench.timing.sensors import (
     Reading,
     board_power_w,
-    doubts,
     has_nvidia_smi,
     parse_nvidia_smi,
     rails_w,
     read_sensors,
+    sensor_warnings,
 )
 
 Machine = Callable[[Path, dict[str, str]], Path]
@@ -115,7 +115,11 @@ def test_a_gpu_is_asked_through_the_tool(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_changing_clock_and_throttling_are_told() -> None:
     steady = [Reading(clock_mhz=1000.0, gpu_clock_mhz=1500.0, throttled=3), Reading(clock_mhz=990.0, throttled=3)]
-    assert doubts(steady) == [] == doubts([]) == doubts([Reading()])
-    assert doubts([*steady, Reading(clock_mhz=900.0)]) == ["the CPU's clock changed between 900 and 1000 MHz"]
-    assert doubts([*steady, Reading(gpu_clock_mhz=300.0)]) == ["the GPU's clock changed between 300 and 1500 MHz"]
-    assert doubts([*steady, Reading(throttled=5)]) == ["the machine was throttled 2 time(s) while it was measured"]
+    assert sensor_warnings(steady) == [] == sensor_warnings([]) == sensor_warnings([Reading()])
+    assert sensor_warnings([*steady, Reading(clock_mhz=900.0)]) == ["the CPU's clock changed between 900 and 1000 MHz"]
+    assert sensor_warnings([*steady, Reading(gpu_clock_mhz=300.0)]) == [
+        "the GPU's clock changed between 300 and 1500 MHz"
+    ]
+    assert sensor_warnings([*steady, Reading(throttled=5)]) == [
+        "the machine was throttled 2 time(s) while it was measured"
+    ]

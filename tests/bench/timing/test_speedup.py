@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mien.bench.timing.measurement import Description, Level, Measurement, ProcessRun
-from mien.bench.timing.speedup import Ratio, instability, paired_ratio
+from mien.bench.timing.speedup import Ratio, measurement_warnings, paired_ratio
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import Precision
 from mien.runtime.values import FloatArray
@@ -54,23 +54,23 @@ def test_no_slowdown_is_not_detected() -> None:
     assert sum(not ratio.differs for ratio in found) >= 19
 
 
-def launched(seed: int, launches: int, between: float) -> Ratio:
-    """Equally fast candidates in 20 rounds; each launch is slower or faster as a whole by a normal `between`."""
+def launched(seed: int, processes: int, between: float) -> Ratio:
+    """Equally fast candidates in 20 rounds; each process is slower or faster as a whole by a normal `between`."""
     noise = np.random.default_rng(seed)
 
     def one(name: str) -> Measurement:
-        ways = np.exp(noise.normal(0, between, launches))
-        shape = (20 // launches, 3)
+        ways = np.exp(noise.normal(0, between, processes))
+        shape = (20 // processes, 3)
         parts = [measured(5 * way * np.exp(noise.normal(0, 0.02, shape)), name=name) for way in ways]
-        return replace(parts[0], launches=tuple(part.launches[0] for part in parts))
+        return replace(parts[0], processes=tuple(part.processes[0] for part in parts))
 
     return paired_ratio(one("eager"), one("onnx"))
 
 
 @pytest.mark.parametrize("between", [0.0, 0.04])
-@pytest.mark.parametrize("launches", [2, 3, 5, 10])
-def test_the_interval_covers_what_differs_from_launch_to_launch(launches: int, between: float) -> None:
-    found = [launched(seed, launches, between) for seed in range(1000)]
+@pytest.mark.parametrize("processes", [2, 3, 5, 10])
+def test_the_interval_covers_what_differs_from_launch_to_launch(processes: int, between: float) -> None:
+    found = [launched(seed, processes, between) for seed in range(1000)]
     assert 930 <= sum(ratio.low <= 1 <= ratio.high for ratio in found) <= 970  # three standard errors
 
 
@@ -120,24 +120,24 @@ def test_small_but_certain_differences_do_not_count() -> None:
 
 def test_a_steady_measurement_has_no_warnings() -> None:
     noise = np.random.default_rng(0)
-    assert instability(measured(noise.uniform(5.0, 5.2, (20, 10)))) == []
+    assert measurement_warnings(measured(noise.uniform(5.0, 5.2, (20, 10)))) == []
 
 
 def test_each_instability_is_named() -> None:
     steady = np.full((20, 10), 5.0)
-    (few,) = instability(measured(steady[:9]))
+    (few,) = measurement_warnings(measured(steady[:9]))
     assert few == "90 calls are few: p99 needs at least 100"
-    (rounds,) = instability(measured(steady.reshape(2, 100)))
+    (rounds,) = measurement_warnings(measured(steady.reshape(2, 100)))
     assert rounds.startswith("2 round(s)")
-    (warm_up,) = instability(measured(steady, warm_up=3))
+    (warm_up,) = measurement_warnings(measured(steady, warm_up=3))
     assert "not settled after 3 warm-up calls" in warm_up
     scattered = steady.copy()
     scattered[:, :3] *= 2
-    (spread,) = instability(measured(scattered))
+    (spread,) = measurement_warnings(measured(scattered))
     assert "p90 is 2.00 times p50" in spread
     whole = measured(scattered)
-    assert instability(replace(whole, description=replace(whole.description, level=Level.PIPELINE))) == []
-    (slower,) = instability(measured(steady * np.linspace(1.0, 1.2, 20)[:, None]))
+    assert measurement_warnings(replace(whole, description=replace(whole.description, level=Level.PIPELINE))) == []
+    (slower,) = measurement_warnings(measured(steady * np.linspace(1.0, 1.2, 20)[:, None]))
     assert "slower than the first" in slower
-    (faster,) = instability(measured(steady * np.linspace(1.2, 1.0, 20)[:, None]))
+    (faster,) = measurement_warnings(measured(steady * np.linspace(1.2, 1.0, 20)[:, None]))
     assert "faster than the first" in faster

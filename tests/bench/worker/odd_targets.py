@@ -45,7 +45,7 @@ class Sleeper:
             raise InputError(f"wanted batches of {self.batch}, found {len(batch)}")
         return {"logits": batch.reshape(len(batch), -1).mean(axis=1, keepdims=True)}
 
-    def own_cost_us(self) -> tuple[float, float] | None:
+    def overhead_us(self) -> tuple[float, float] | None:
         return 1.5, 100.0
 
     def nodes(self) -> tuple[int, int] | None:

@@ -18,7 +18,14 @@ from mien.bench.timing.interleave import interleave, warm_up
 from mien.bench.timing.measurement import Level
 from mien.bench.worker import process as processes
 from mien.bench.worker.candidate import Job, name_of
-from mien.bench.worker.process import CandidateFailed, CandidateProcess, FailureKind, RemoteRunner, last_words, loss_of
+from mien.bench.worker.process import (
+    CandidateFailed,
+    CandidateProcess,
+    FailureKind,
+    RemoteRunner,
+    failure_of,
+    last_words,
+)
 from mien.bench.worker.worker import peak_mib
 from mien.runtime.errors import ProcessFailed
 
@@ -84,7 +91,7 @@ def test_outputs_come_in_the_batches_that_are_measured(sleeper: CandidateProcess
 
 
 @pytest.mark.parametrize(
-    ("function", "loss", "reason"),
+    ("function", "failure", "reason"),
     [
         ("refuses", FailureKind.REFUSED, "this file is no good"),
         ("breaks", FailureKind.CRASHED, "ZeroDivisionError: a bug"),
@@ -92,11 +99,11 @@ def test_outputs_come_in_the_batches_that_are_measured(sleeper: CandidateProcess
         ("devours", FailureKind.OUT_OF_MEMORY, "Unable to allocate"),
     ],
 )
-def test_what_becomes_of_a_process_is_told(function: str, loss: FailureKind, reason: str) -> None:
+def test_what_becomes_of_a_process_is_told(function: str, failure: FailureKind, reason: str) -> None:
     with CandidateProcess(job(function), timeout_s=60) as process:
         with pytest.raises(CandidateFailed, match=reason) as told:
             process.open()
-        assert told.value.loss is loss
+        assert told.value.failure is failure
         with pytest.raises(CandidateFailed):  # and again, without waiting
             process.time_calls(0, 1)
 
@@ -133,7 +140,7 @@ def test_one_that_is_lost_leaves_the_rounds_and_the_others_finish() -> None:
             process.bind(None)
         found = interleave({"bad": bad, "good": good}, rounds=4, calls_per_round=2)
     assert set(found.turns) == {"good"} and len(found.turns["good"]) == 4 and not found.interrupted
-    assert isinstance(found.lost["bad"], ProcessFailed) and "SIGABRT" in str(found.lost["bad"])
+    assert isinstance(found.failed["bad"], ProcessFailed) and "SIGABRT" in str(found.failed["bad"])
 
 
 def test_the_end_of_the_parent_is_the_end_of_the_process(sleeper: CandidateProcess) -> None:
@@ -171,10 +178,10 @@ time.sleep(1000)
 
 
 def test_losses_are_told_apart() -> None:
-    assert loss_of(-signal.SIGKILL, "").loss is FailureKind.OUT_OF_MEMORY
-    assert loss_of(-signal.SIGSEGV, "").reason == "ended by SIGSEGV"
-    assert loss_of(-signal.SIGABRT, "what():  std::bad_alloc").loss is FailureKind.OUT_OF_MEMORY
-    assert loss_of(3, "").reason == "exit code 3" and loss_of(1, "x" * 999).reason == "x" * 300
+    assert failure_of(-signal.SIGKILL, "").failure is FailureKind.OUT_OF_MEMORY
+    assert failure_of(-signal.SIGSEGV, "").reason == "ended by SIGSEGV"
+    assert failure_of(-signal.SIGABRT, "what():  std::bad_alloc").failure is FailureKind.OUT_OF_MEMORY
+    assert failure_of(3, "").reason == "exit code 3" and failure_of(1, "x" * 999).reason == "x" * 300
 
 
 def test_the_error_is_found_among_the_words_around_it() -> None:

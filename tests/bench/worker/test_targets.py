@@ -14,8 +14,8 @@ import pytest
 from mien.bench.timing.interleave import time_calls
 from mien.bench.timing.measurement import Level
 from mien.bench.worker.candidate import Job
-from mien.bench.worker.foreign import GIVEN, ForeignSubject, channel_axis, given_feeds, made_feeds, open_foreign
-from mien.bench.worker.targets import ModelTarget, open_model, own_cost_us, picture_call
+from mien.bench.worker.foreign import GIVEN, ForeignTarget, channel_axis, given_feeds, made_feeds, open_foreign
+from mien.bench.worker.targets import ModelTarget, open_model, overhead_us, picture_call
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.capture.demo_camera import DemoCamera
 from mien.runtime.errors import InputError, ModelError
@@ -31,23 +31,23 @@ def job(path: Path, **other: Any) -> Job:
 
 
 def test_a_model_of_mien_is_timed_through_its_runner() -> None:
-    subject = open_model(job(shipped_model("landmarks")))
-    assert isinstance(subject, ModelTarget) and subject.provider == "cpu" and subject.spec is not None
+    target = open_model(job(shipped_model("landmarks")))
+    assert isinstance(target, ModelTarget) and target.provider == "cpu" and target.spec is not None
     with pytest.raises(InputError, match="no inputs yet"):
-        subject.time_calls(0, 1)
+        target.time_calls(0, 1)
     inputs = np.random.default_rng(0).integers(0, 255, (2, 1, 112, 112, 3), dtype=np.uint8)
-    digest, note = subject.bind({"inputs": inputs})
-    assert len(digest) == 16 and note == "" and subject.bind({"inputs": inputs[::-1]})[0] != digest
-    assert len(subject.time_calls(0, 3).calls_ns) == 3
-    nodes = subject.nodes()
+    digest, note = target.bind({"inputs": inputs})
+    assert len(digest) == 16 and note == "" and target.bind({"inputs": inputs[::-1]})[0] != digest
+    assert len(target.time_calls(0, 3).calls_ns) == 3
+    nodes = target.nodes()
     assert (nodes is not None and nodes[0] == nodes[1] > 50) if RECORDS_NODES else nodes is None
 
 
 def test_mien_adds_little_to_a_call() -> None:
     """At most 50 µs or 5 %: told by the report too; here with room for a busy machine."""
-    subject = open_model(job(shipped_model("landmarks")))
-    subject.bind({"inputs": np.random.default_rng(0).integers(0, 255, (4, 1, 112, 112, 3), dtype=np.uint8)})
-    best = min(subject.own_cost_us() or (np.inf, 0) for _ in range(5))
+    target = open_model(job(shipped_model("landmarks")))
+    target.bind({"inputs": np.random.default_rng(0).integers(0, 255, (4, 1, 112, 112, 3), dtype=np.uint8)})
+    best = min(target.overhead_us() or (np.inf, 0) for _ in range(5))
     assert best[0] <= max(50, 0.05 * best[1]) and best[1] > 100
 
 
@@ -58,7 +58,7 @@ def test_what_a_runner_adds_is_measured() -> None:
     def through(_: int) -> None:
         time.sleep(0.002)
 
-    added_us, bare_us = own_cost_us(through, bare, 1)
+    added_us, bare_us = overhead_us(through, bare, 1)
     assert 900 <= added_us <= 1600 and 1000 <= bare_us <= 3000
 
 
@@ -98,7 +98,7 @@ def test_from_a_picture_to_the_result_is_what_the_pipeline_does() -> None:
 
 
 def test_the_pipeline_is_timed_by_stage_over_an_endless_clip(tmp_path: Path) -> None:
-    from mien.bench.worker.targets import FRAMES_PER_TURN, open_pipeline
+    from mien.bench.worker.targets import FRAMES_PER_ROUND, open_pipeline
 
     clip = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 30, (320, 240))
@@ -108,38 +108,38 @@ def test_the_pipeline_is_timed_by_stage_over_an_endless_clip(tmp_path: Path) -> 
         picture[:32, :32] = 30 * i  # its number
         writer.write(picture)
     writer.release()
-    subject = open_pipeline(job(clip, level=Level.PIPELINE))
-    digest, note = subject.bind({})
+    target = open_pipeline(job(clip, level=Level.PIPELINE))
+    digest, note = target.bind({})
     assert len(digest) == 16 and "clip.avi" in note
-    assert len(subject.time_calls(0, 1).calls_ns) == 1
-    turn = subject.time_calls(1, 10)
-    assert len(turn.calls_ns) == FRAMES_PER_TURN == len(turn.stages_ns["process"])
-    assert 1 <= len(turn.stages_ns["detect"]) < FRAMES_PER_TURN and "attributes" in turn.stages_ns
+    assert len(target.time_calls(0, 1).calls_ns) == 1
+    turn = target.time_calls(1, 10)
+    assert len(turn.calls_ns) == FRAMES_PER_ROUND == len(turn.stages_ns["process"])
+    assert 1 <= len(turn.stages_ns["detect"]) < FRAMES_PER_ROUND and "attributes" in turn.stages_ns
     assert sum(turn.stages_ns["process"]) + sum(turn.stages_ns["capture"]) <= sum(turn.calls_ns)
-    assert subject.nodes() is None and subject.own_cost_us() is None
+    assert target.nodes() is None and target.overhead_us() is None
     with pytest.raises(InputError, match="no outputs"):
-        subject.outputs(np.zeros((1, 1, 1, 3), np.uint8))
+        target.outputs(np.zeros((1, 1, 1, 3), np.uint8))
     seen: list[int] = []
-    follow = subject._pipeline.track  # type: ignore[attr-defined]
+    follow = target._pipeline.track  # type: ignore[attr-defined]
 
     def track(frames: Any, **options: Any) -> Any:
         return follow((seen.append(frame.pixels[0, 0, 0]) or frame for frame in frames), **options)
 
-    subject._pipeline.track = track  # type: ignore[attr-defined]
+    target._pipeline.track = track  # type: ignore[attr-defined]
     taken = []
     for warm_up in (0, 35):  # however long that was, a turn begins at its own frame
         for _ in range(warm_up):
-            subject.time_calls(0, 1)
+            target.time_calls(0, 1)
         seen.clear()
-        subject.prime(20, 10)  # the third turn of ten calls
-        subject.time_calls(20, 10)
+        target.prime(20, 10)  # the third turn of ten calls
+        target.time_calls(20, 10)
         taken.append(list(seen))
     video = cv2.VideoCapture(str(clip))
     first = [video.read()[1][0, 0, 0] for _ in range(8)]
-    assert taken[0] == taken[1] == [first[(2 * FRAMES_PER_TURN - 1 + i) % 8] for i in range(FRAMES_PER_TURN + 1)]
+    assert taken[0] == taken[1] == [first[(2 * FRAMES_PER_ROUND - 1 + i) % 8] for i in range(FRAMES_PER_ROUND + 1)]
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 3 // 4])  # its header still speaks of eight frames
-    subject.prime(0, 10)  # the frame before the first: the eighth
-    assert len(subject.time_calls(0, 10).calls_ns) == FRAMES_PER_TURN
+    target.prime(0, 10)  # the frame before the first: the eighth
+    assert len(target.time_calls(0, 10).calls_ns) == FRAMES_PER_ROUND
     noise = tmp_path / "noise.mp4"
     noise.write_bytes(b"nothing")
     with pytest.raises(InputError, match="not a video"):
@@ -207,20 +207,20 @@ def test_a_foreign_file_runs_bare(tmp_path: Path) -> None:
     )
     path = tmp_path / "relu.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
-    subject = open_foreign(job(path, batch=2))
-    assert isinstance(subject, ForeignSubject) and subject.spec is None and subject.precision is None
+    target = open_foreign(job(path, batch=2))
+    assert isinstance(target, ForeignTarget) and target.spec is None and target.precision is None
     with pytest.raises(ModelError, match="no mien metadata"):
         open_model(job(path))
     with pytest.raises(ModelError, match="mien's own"):
         open_foreign(job(shipped_model("landmarks")))
     picture = DemoCamera().frame(0)
-    digest, note = subject.bind({"picture_0": picture})
+    digest, note = target.bind({"picture_0": picture})
     assert "x 2×3×32×32: pictures" in note and len(digest) == 16
-    assert len(subject.time_calls(0, 2).calls_ns) == 2 and subject.own_cost_us() is None
-    nodes = subject.nodes()
+    assert len(target.time_calls(0, 2).calls_ns) == 2 and target.overhead_us() is None
+    nodes = target.nodes()
     assert nodes == (1, 1) if RECORDS_NODES else nodes is None
-    assert subject.bind({f"{GIVEN}x": np.ones((2, 3, 32, 32), np.float32)})[1] == "inputs from the given file"
+    assert target.bind({f"{GIVEN}x": np.ones((2, 3, 32, 32), np.float32)})[1] == "inputs from the given file"
     with pytest.raises(InputError, match="does not take these inputs"):
-        subject.bind({f"{GIVEN}x": np.ones((2, 5, 32, 32), np.float32)})
+        target.bind({f"{GIVEN}x": np.ones((2, 5, 32, 32), np.float32)})
     with pytest.raises(InputError, match="cannot be compared"):
-        subject.outputs(np.zeros((1, 1, 1, 3), np.uint8))
+        target.outputs(np.zeros((1, 1, 1, 3), np.uint8))

@@ -67,7 +67,7 @@ def test_what_is_in_a_bundle(made: Bundled) -> None:
     assert "research use only" in licences and "UTKFace" in licences
     baseline = json.loads(bundle.files[BENCH])
     assert {row["name"] for row in baseline["measurements"]} == {c.name for c in made.verdict.checks}
-    assert all(row["n"] == 4 == len(row["launches"][0]["latencies_ns"][0]) for row in baseline["measurements"])
+    assert all(row["n"] == 4 == len(row["processes"][0]["latencies_ns"][0]) for row in baseline["measurements"])
     assert baseline["environment"]["machine"]
     assert bundle.sha256 == made.sha256 and made.size_bytes == made.path.stat().st_size
 

@@ -120,17 +120,17 @@ def test_detector_takes_any_multiple_of_32(tmp_path: Path) -> None:
 
 
 def test_bench_compares_with_eager(model: Path) -> None:
-    report = run_bench([model], BenchOptions(rounds=5, launches=1, calls_per_round=2), bridge=TorchBridge())
+    report = run_bench([model], BenchOptions(rounds=5, processes=1, calls_per_round=2), bridge=TorchBridge())
     eager, fast = report.rows
     assert eager.measurement.description.provider == "eager-cpu" and fast.parity
     assert fast.ratio is not None and fast.ratio.value > 0
-    assert fast.facts.nodes and fast.facts.own_cost_us is not None and fast.facts.peak_mib
+    assert fast.metadata.nodes and fast.metadata.overhead_us is not None and fast.metadata.peak_mib
 
 
 def test_bench_of_a_checkpoint_exports_it_first(checkpoint: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(to_onnx, "write_graph", lambda net, spec, path: path.write_bytes(model.read_bytes()))
     report = run_bench(
-        [checkpoint], BenchOptions(rounds=5, launches=1, calls_per_round=1, batches=(2,)), bridge=TorchBridge()
+        [checkpoint], BenchOptions(rounds=5, processes=1, calls_per_round=1, batches=(2,)), bridge=TorchBridge()
     )
     assert [row.measurement.description.batch for row in report.rows] == [2, 2]
 
@@ -138,7 +138,7 @@ def test_bench_of_a_checkpoint_exports_it_first(checkpoint: Path, model: Path, m
 def test_bench_without_the_weights_of_a_model(model: Path, tmp_path: Path) -> None:
     lonely = tmp_path / "lonely.onnx"
     lonely.write_bytes(model.read_bytes())
-    report = run_bench([lonely, model], BenchOptions(rounds=5, launches=1, calls_per_round=1), bridge=TorchBridge())
+    report = run_bench([lonely, model], BenchOptions(rounds=5, processes=1, calls_per_round=1), bridge=TorchBridge())
     assert [row.ratio is None for row in report.rows] == [True, True, False]  # alone, eager, beside its checkpoint
 
 
