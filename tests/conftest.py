@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+from mien.tests.processes import MARKER, started_by_tests
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup ignores it, and every child would inherit that
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in several processes, and start more, on few cores
+os.environ[MARKER] = str(os.getpid())
+LINGER_S = 15.0
+"""Time for processes to end after the last test of a file; a cluster of Ray needs several seconds."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_process_is_left() -> Iterator[None]:
+    """Kill what the tests of a file left running, and fail."""
+    before = set(started_by_tests())
+    yield
+    deadline = time.monotonic() + LINGER_S
+    while (left := {p: c for p, c in started_by_tests().items() if p not in before}) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"left running: {left}"
 
 
 def mean_shape() -> np.ndarray:

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ from typer.testing import CliRunner, Result
 from mien.cli import app
 from mien.runtime.capture.demo_camera import DemoCamera, find_photo
 from mien.runtime.models.shipped import shipped_model
+from mien.tests.processes import MIEN, started, wait_for
 
 run = CliRunner()
 
@@ -188,7 +188,7 @@ def test_misuse_is_one_line_and_leaves_nothing(
 def test_native_libraries_add_no_lines(tmp_path: Path) -> None:
     """Only a process of its own shows what OpenCV and FFmpeg write past Python."""
     (tmp_path / "text.mp4").write_text("no video")
-    command = [sys.executable, "-m", "mien.cli", "webcam", "--source", "text.mp4", "--no-show"]
+    command = [*MIEN, "webcam", "--source", "text.mp4", "--no-show"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error: text.mp4"), done.stderr
@@ -196,13 +196,11 @@ def test_native_libraries_add_no_lines(tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_files_that_play(tmp_path: Path) -> None:
     video, rows = tmp_path / "out.mp4", tmp_path / "rows.jsonl"
-    command = [sys.executable, "-m", "mien.cli", "webcam", "--source", "demo", "--no-show"]
-    process = subprocess.Popen([*command, "--output", video, "--json", rows], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (rows.exists() and rows.read_text().count("\n") > 5) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    command = [*MIEN, "webcam", "--source", "demo", "--no-show", "--output", video, "--json", rows]
+    with started(*command, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: rows.exists() and rows.read_text().count("\n") > 5)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     count = len([json.loads(line) for line in rows.read_text().splitlines()])
     assert frames_of(video) > 5 and count > 5

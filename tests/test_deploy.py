@@ -8,7 +8,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ import mien
 from mien.bench.verify import VerifyOptions
 from mien.export.convert.bundle import make_bundle
 from mien.runtime.models.spec import Precision
+from mien.tests.processes import MIEN, started
 
 ROOT = Path(mien.__file__).parent
 DEPLOY = ROOT / "docs" / "deploy"
@@ -38,26 +38,26 @@ def test_the_service_runs_as_it_is_written(tmp_path: Path) -> None:
     make_bundle(tmp_path / "face.mien", precisions=(Precision.FP32,), options=VerifyOptions(rounds=0))
     settings = unit()
     assert settings["Type"] == ["notify"] and settings["Restart"] == ["always"] and settings["WatchdogSec"] == ["30"]
-    program = [sys.executable, "-m", "mien.cli"]
     before, run = (shlex.split(settings[name][0]) for name in ("ExecStartPre", "ExecStart"))
     assert before[0] == run[0] == "/opt/mien/bin/mien"
-    subprocess.run([*program, *before[1:]], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run([*MIEN, *before[1:]], cwd=tmp_path, check=True, capture_output=True)
     run[run.index("0")] = "demo"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(60)
-        process = subprocess.Popen(
-            [*program, *run[1:]],
+        with started(
+            *MIEN,
+            *run[1:],
             cwd=tmp_path,
             env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-        )
-        heard = [manager.recv(4096).decode() for _ in range(3)]
-        process.terminate()
-        while not heard[-1].startswith("STOPPING"):
-            heard.append(manager.recv(4096).decode())
-        process.communicate(timeout=60)
+        ) as process:
+            heard = [manager.recv(4096).decode() for _ in range(3)]
+            process.terminate()
+            while not heard[-1].startswith("STOPPING"):
+                heard.append(manager.recv(4096).decode())
+            process.communicate(timeout=60)
     assert heard[0].startswith("READY=1") and heard[1] == heard[2] == "WATCHDOG=1"
     assert str(process.returncode) == settings["SuccessExitStatus"][0]
 

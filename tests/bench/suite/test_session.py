@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +36,7 @@ from mien.runtime.errors import CheckFailed, InputError, ModelError, ProcessFail
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Task
+from mien.tests.processes import MIEN, started, wait_for
 
 QUICK = BenchOptions(rounds=5, calls_per_round=2, processes=1, baselines=(), timeout_s=120)
 ODD = Path(__file__).parents[1] / "worker"
@@ -365,19 +364,18 @@ def test_a_given_file_feeds_a_foreign_model(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_leaves_the_rounds_so_far_in_a_valid_report(tmp_path: Path) -> None:
-    out, page = tmp_path / "b.json", tmp_path / "b.html"
-    command = [sys.executable, "-m", "mien.cli", "bench", str(shipped_model("landmarks")), "--baseline", "none"]
-    process = subprocess.Popen(
-        [*command, "--rounds", "100000", "--calls-per-round", "5", "--json", str(out), "--html", str(page)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    time.sleep(6)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the whole group
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
+    out, page, screen = (tmp_path / name for name in ("b.json", "b.html", "screen"))
+    command = [*MIEN, "bench", shipped_model("landmarks"), "--baseline", "none", "--rounds", 100000]
+    command += ["--calls-per-round", 5, "--json", out, "--html", page]
+    drawn = os.environ | {"FORCE_COLOR": "1"}  # its progress, once a round, though its screen is a file
+    with (
+        screen.open("wb") as stderr,
+        started(*command, stdout=subprocess.PIPE, stderr=stderr, env=drawn) as process,
+    ):
+        wait_for(lambda: screen.read_text().count("bench") > 3, seconds=120)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the whole group
+        stdout, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, screen.read_text()
     report = BenchReport.from_json(out.read_text(encoding="utf-8"), origin="b.json")
     assert report.conditions is not None and report.conditions.interrupted and "the run was interrupted" in stdout
     (row,) = report.rows

@@ -6,8 +6,6 @@ import json
 import signal
 import struct
 import subprocess
-import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from mien.runtime.errors import InputError, OutputError
 from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.images import read_image
 from mien.runtime.values import Faces, Image
+from mien.tests.processes import MIEN, started, wait_for
 
 run = CliRunner()
 
@@ -206,13 +205,11 @@ def many(folder: Path, tmp_path: Path) -> Path:
 
 def test_ctrl_c_leaves_whole_rows(folder: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    command = [sys.executable, "-m", "mien.cli", "predict", many(folder, tmp_path), "--threads", "2", "--json", rows]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (rows.exists() and rows.read_bytes().count(b"\n") > 3) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=30)
+    command = [*MIEN, "predict", many(folder, tmp_path), "--threads", 2, "--json", rows]
+    with started(*command, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: rows.exists() and rows.read_bytes().count(b"\n") > 3)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and stderr.strip() == "interrupted", stderr
     text = rows.read_text()
     names = [Path(json.loads(line)["image"]).stem for line in text.splitlines()]
@@ -220,8 +217,8 @@ def test_ctrl_c_leaves_whole_rows(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_had_enough_ends_the_run(folder: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mien.cli", "predict", many(folder, tmp_path), "--threads", "2"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [*MIEN, "predict", many(folder, tmp_path), "--threads", 2]
+    with started(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         assert json.loads(process.stdout.readline())["faces"]
         process.stdout.close()

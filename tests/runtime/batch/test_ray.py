@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -18,6 +16,7 @@ import pytest
 
 from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.images import read_image
+from mien.tests.processes import MIEN, descendants, started, wait_for
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None or not Path("/proc").exists(), reason="needs mien[ray] and Linux"
@@ -32,7 +31,7 @@ CODE_WITHOUT_RAY = "import sys; sys.modules['ray'] = None; from mien.cli import 
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "mien.cli", "predict", *map(str, arguments)]
+    return [*MIEN, "predict", *map(str, arguments)]
 
 
 def mien(*arguments: object, code: int = 0) -> str:
@@ -44,29 +43,6 @@ def mien(*arguments: object, code: int = 0) -> str:
 
 def rows_in(out: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(out.glob("*.jsonl")))
-
-
-def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def family(pid: int) -> dict[int, str]:
-    """Names of all processes below one."""
-    parents, names = {}, {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = entry.read_text(errors="replace")
-        except OSError:
-            continue
-        own, name, parent = re.match(r"(\d+) \((.*)\) \S (\d+)", text, re.DOTALL).groups()
-        parents[int(own)], names[int(own)] = int(parent), name
-    below = {pid}
-    while more := {own for own, parent in parents.items() if parent in below} - below:
-        below |= more
-    return {own: names[own] for own in below if own != pid}
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +104,13 @@ def test_shards_of_lost_processes_are_done_by_others(
     cluster: tuple[str, int], photos: Path, local: tuple[bytes, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        command(photos, "--ray", cluster[0], "--shard-size", 40, "--json", out), stderr=subprocess.PIPE, text=True
-    )
-    wait_for(lambda: len(list(out.glob("*.begun"))) == 2)
-    workers = [pid for pid, name in family(cluster[1]).items() if name.startswith("ray::MapWorker")]
-    for pid in workers:
-        os.kill(pid, signal.SIGKILL)
-    stderr = process.communicate(timeout=120)[1]
+    run = command(photos, "--ray", cluster[0], "--shard-size", 40, "--json", out)
+    with started(*run, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: len(list(out.glob("*.begun"))) == 2)
+        workers = [pid for pid, name in descendants(cluster[1]).items() if name.startswith("ray::MapWorker")]
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        stderr = process.communicate(timeout=120)[1]
     assert len(workers) == 2 and process.returncode == 2, stderr
     assert rows_in(out) == local[0] and not list(out.glob("*.begun"))
     assert "1 process(es) were lost over shard 0" in stderr and "1 process(es) were lost over shard 1" in stderr
@@ -151,21 +126,16 @@ def test_gpus_that_the_cluster_has_not_are_told(cluster: tuple[str, int], photos
 def test_ctrl_c_leaves_whole_shards_and_no_process(photos: Path, local: tuple[bytes, str], tmp_path: Path) -> None:
     out, home = tmp_path / "out", tmp_path / "home"
     home.mkdir()
-    process = subprocess.Popen(
-        command(photos, "--ray", "local", "--threads", "2", "--shard-size", "4", "--json", out),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"HOME": str(home)},
-    )
-    wait_for(lambda: len(list(out.glob("*.jsonl"))) > 2)
-    started = family(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    run = command(photos, "--ray", "local", "--threads", 2, "--shard-size", 4, "--json", out)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started(*run, **pipes, env=os.environ | {"HOME": str(home)}) as process:
+        wait_for(lambda: len(list(out.glob("*.jsonl"))) > 2)
+        family = descendants(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout, stderr) == (130, "", "interrupted\n")
-    assert {"gcs_server", "raylet"} <= set(started.values())
-    wait_for(lambda: not [pid for pid in started if Path(f"/proc/{pid}").exists()], seconds=15)
+    assert {"gcs_server", "raylet"} <= set(family.values())
+    wait_for(lambda: not [pid for pid in family if Path(f"/proc/{pid}").exists()], seconds=15)
     done = sorted(out.glob("*.jsonl"))
     assert 2 < len(done) < 21 and not list(out.glob("*.partial"))
     expected = local[0].splitlines(keepends=True)

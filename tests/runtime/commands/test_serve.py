@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -21,6 +20,7 @@ from mien.cli import app
 from mien.runtime.errors import InputError
 from mien.runtime.live import listen_socket as listener
 from mien.runtime.live.listen_socket import open_listen_socket
+from mien.tests.processes import MIEN, started
 
 SERVE = ["webcam", "--source", "demo", "--serve"]
 TOKEN = "a-token-of-many-characters"
@@ -105,29 +105,29 @@ def test_show_beside_serve_wants_a_display(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_watched_run_cleanly(number: signal.Signals, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    command = [sys.executable, "-m", "mien.cli", *SERVE, "127.0.0.1:0", "--json", str(rows)]
+    command = [*MIEN, *SERVE, "127.0.0.1:0", "--json", rows]
     env = {**os.environ, "MIEN_TOKEN": TOKEN}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
-    assert process.stderr is not None
-    told = process.stderr.readline()
-    url = re.fullmatch(r"live page: (http://127\.0\.0\.1:\d+/)\?token=…\n", told)
-    assert url is not None and TOKEN not in told
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    events = urllib.request.urlopen(urllib.request.Request(f"{url[1]}faces", headers=headers), timeout=60)
-    stream = urllib.request.urlopen(urllib.request.Request(f"{url[1]}stream.mjpg", headers=headers), timeout=60)
-    with events, stream:
-        seen = []
-        while len(seen) < 3:
-            line = events.readline()
-            if line.startswith(b"data: "):
-                seen.append(json.loads(line[6:]))
-        process.send_signal(number)
-        start = time.monotonic()
-        for line in events:
-            if line.startswith(b"data: "):
-                seen.append(json.loads(line[6:]))
-        stream.read()
-        _, stderr = process.communicate(timeout=60)
+    with started(*command, stderr=subprocess.PIPE, env=env) as process:
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        url = re.fullmatch(r"live page: (http://127\.0\.0\.1:\d+/)\?token=…\n", told)
+        assert url is not None and TOKEN not in told
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        events = urllib.request.urlopen(urllib.request.Request(f"{url[1]}faces", headers=headers), timeout=60)
+        stream = urllib.request.urlopen(urllib.request.Request(f"{url[1]}stream.mjpg", headers=headers), timeout=60)
+        with events, stream:
+            seen = []
+            while len(seen) < 3:
+                line = events.readline()
+                if line.startswith(b"data: "):
+                    seen.append(json.loads(line[6:]))
+            process.send_signal(number)
+            start = time.monotonic()
+            for line in events:
+                if line.startswith(b"data: "):
+                    seen.append(json.loads(line[6:]))
+            stream.read()
+            _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number, stderr
     assert "Traceback" not in stderr and time.monotonic() - start < 15
     written = {row["frame"]: row for row in map(json.loads, rows.read_text().splitlines())}

@@ -26,6 +26,7 @@ from mien.runtime.models.shipped import shipped_model
 from mien.tests.fakes.fake_accelerator import ORIN, fake_accelerator
 from mien.tests.fakes.fake_engine import ILogger
 from mien.tests.fakes.fake_tensorrt import Builder, BuilderFlag, IBuilderConfig
+from mien.tests.processes import started
 
 LANDMARKS = shipped_model("landmarks")
 
@@ -234,32 +235,31 @@ from mien.tests.fakes.fake_accelerator import fake_accelerator
 from mien.runtime.models.shipped import shipped_model
 def slowly(what, fraction):
     print("building", flush=True)
-    time.sleep(0.3)
+    sys.stdin.read()
 engine = open_engine(shipped_model("landmarks"), fake_accelerator(), folder=Path(sys.argv[1]), progress=slowly)
 print(repr(engine.reason))
 """
+PIPES = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
 
 
 def test_two_processes_build_one_engine(tmp_path: Path) -> None:
-    first = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert first.stdout is not None
-    assert first.stdout.readline() == "building\n"
-    second = subprocess.run(
-        [sys.executable, "-c", SLOW_BUILD, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
-    )
-    rest, _ = first.communicate(timeout=60)
-    assert rest.splitlines()[-1] == "'there is none yet'"
-    assert second.stdout.splitlines() == ["''"]
-    assert "another process builds" in second.stderr
+    command = [sys.executable, "-c", SLOW_BUILD, tmp_path]
+    with started(*command, **PIPES) as first:
+        assert first.stdout is not None and first.stdout.readline() == "building\n"
+        with started(*command, **PIPES) as second:
+            assert second.stderr is not None and "another process builds" in second.stderr.readline()
+            rest, _ = first.communicate(timeout=60)
+            assert rest.splitlines()[-1] == "'there is none yet'"
+            assert second.communicate(timeout=60)[0].splitlines() == ["''"]
 
 
 def test_lock_of_a_process_that_died_does_not_hold(tmp_path: Path) -> None:
-    first = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert first.stdout is not None
-    first.stdout.readline()
-    first.kill()
-    first.communicate()
-    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "there is none yet"
+    with started(sys.executable, "-c", SLOW_BUILD, tmp_path, **PIPES) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        first.kill()
+        first.communicate()
+        assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "there is none yet"
 
 
 def test_interrupt_ends_a_build(tmp_path: Path) -> None:
