@@ -23,7 +23,7 @@ from mien.runtime.backends.open_runner import open_model
 from mien.runtime.errors import CheckFailed, MienError, ModelError, ProviderError
 from mien.runtime.faces.detector import OwnDetector
 from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.models.bundle import BENCH, Bundle, BundledModel, read_bundle, unpacked_models
+from mien.runtime.models.bundle import BENCH, Bundle, BundledModel, read_bundle
 from mien.runtime.models.runner import Provider, Runner
 from mien.runtime.models.spec import Precision
 from mien.runtime.values import FloatArray, Image
@@ -172,11 +172,8 @@ def verify(
     providers = options.required or PROVIDERS
     precisions = sorted({model.precision for model in bundle.models}, key=list(Precision).index)
     with ExitStack() as stack:
-        files = {precision: stack.enter_context(unpacked_models(bundle, precision)) for precision in precisions}
         trials = [
-            _try_model(bundle, model, files[model.precision][model.name], provider, options, stack)
-            for model in bundle.models
-            for provider in providers
+            _try_model(bundle, model, provider, options, stack) for model in bundle.models for provider in providers
         ]
         trials += [t for p in precisions for v in providers if (t := _try_pipeline(bundle, trials, p, v)) is not None]
         measured = _measured(trials, options, progress)
@@ -193,11 +190,11 @@ def verify(
 
 
 def _try_model(
-    bundle: Bundle, model: BundledModel, path: Path, provider: Provider, options: VerifyOptions, stack: ExitStack
+    bundle: Bundle, model: BundledModel, provider: Provider, options: VerifyOptions, stack: ExitStack
 ) -> _Trial:
     check = Check(model.name, model.precision, provider)
     try:
-        runner = stack.enter_context(_opened(path, model, provider, options.threads))
+        runner = stack.enter_context(_opened(bundle, model, provider, options.threads))
         images, wanted = bundle.golden(model.name)
         parity = compare_outputs(model.spec, model.precision, wanted, runner(images))
     except MienError as error:
@@ -266,9 +263,9 @@ def _measured(
 
 
 @contextmanager
-def _opened(path: Path, model: BundledModel, provider: Provider, threads: int) -> Iterator[Runner]:
+def _opened(bundle: Bundle, model: BundledModel, provider: Provider, threads: int) -> Iterator[Runner]:
     """Open a model file on a provider, which must be what the bundle says it is."""
-    with open_model(path, provider=provider, threads=threads) as runner:
+    with open_model(bundle.model_file(model), provider=provider, threads=threads) as runner:
         if runner.spec != model.spec or runner.precision is not model.precision:
             raise ModelError(f"{model.file} says of itself something else than {model.spec_file}")
         yield runner

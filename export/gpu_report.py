@@ -32,13 +32,13 @@ from mien.export.networks.checkpoint import CHECKPOINTS, load_checkpoint
 from mien.export.networks.half_precision import halved
 from mien.export.pytorch.eager_runner import EagerRunner, NetworkRunner
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.backends.ort.onnx_session import model_spec
 from mien.runtime.backends.trt.device import find_accelerator
 from mien.runtime.backends.trt.engine_runner import EngineRunner
 from mien.runtime.commands.options import numbers
 from mien.runtime.errors import InputError, MienError, ProviderError
 from mien.runtime.files import check_writable
 from mien.runtime.models.input_shapes import profile_for
+from mien.runtime.models.model_file import model_spec
 from mien.runtime.models.runner import Provider, Runner
 from mien.runtime.models.shipped import shipped_models
 from mien.runtime.models.spec import Precision, Task

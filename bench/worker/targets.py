@@ -16,7 +16,7 @@ from mien.bench.timing.interleave import DeviceClock, TimedCalls, digest_of, tim
 from mien.bench.timing.measurement import Level
 from mien.bench.worker.candidate import Job
 from mien.runtime.backends.open_runner import open_model as open_runner
-from mien.runtime.backends.ort.onnx_runner import INPUT, OnnxRunner
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.backends.ort.onnx_session import NAMES, placement
 from mien.runtime.errors import InputError
 from mien.runtime.faces.attributes import estimate
@@ -24,6 +24,7 @@ from mien.runtime.faces.detector import LIVE_MAX_SIDE, OwnDetector
 from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.faces.smoothing import OneEuro
 from mien.runtime.faces.stage_timer import StageTimer
+from mien.runtime.models.input_shapes import INPUT
 from mien.runtime.models.runner import Provider, Runner
 from mien.runtime.models.spec import ModelSpec, Precision, Task
 from mien.runtime.values import Faces, FloatArray, Frame, Image

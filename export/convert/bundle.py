@@ -20,7 +20,6 @@ from mien.bench.verify import Verdict, VerifyOptions, measurement_row, verify
 from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.checkpoint import CHECKPOINTS
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.backends.ort.onnx_session import model_spec
 from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.errors import CheckFailed, InputError, ModelError, OutputError
 from mien.runtime.faces.detector import DEFAULT_MAX_SIDE, reduced
@@ -39,6 +38,7 @@ from mien.runtime.models.bundle import (
     pack_bundle,
     read_bundle,
 )
+from mien.runtime.models.model_file import model_spec
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import ModelSpec, Precision, precision_of

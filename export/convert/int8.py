@@ -29,8 +29,8 @@ from onnxruntime.quantization.qdq_loss_debug import (
     modify_model_output_intermediate_tensors,
 )
 
-from mien.runtime.backends.ort.onnx_runner import INPUT
 from mien.runtime.errors import InputError
+from mien.runtime.models.input_shapes import INPUT
 from mien.runtime.values import Image
 
 CALIBRATION_IMAGES = 128

@@ -15,10 +15,11 @@ from mien.bench.data.sample_inputs import Share, sample_batch
 from mien.bench.parity.parity import ParityGate
 from mien.bench.parity.tolerances import compare_outputs
 from mien.export.convert.float16 import stored_in_half
-from mien.runtime.backends.ort.onnx_runner import INPUT, OnnxRunner
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.backends.ort.onnx_session import NAMES
 from mien.runtime.errors import CheckFailed, OutputError
 from mien.runtime.files import check_writable, temp_path
+from mien.runtime.models.input_shapes import INPUT
 from mien.runtime.models.runner import Provider, Runner
 from mien.runtime.models.spec import Precision
 

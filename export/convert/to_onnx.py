@@ -21,8 +21,9 @@ from mien.export.networks.build_network import build_network
 from mien.export.networks.checkpoint import load_checkpoint
 from mien.export.networks.half_precision import halved
 from mien.export.pytorch.eager_runner import EagerRunner
-from mien.runtime.backends.ort.onnx_runner import INPUT, OnnxRunner
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import CheckFailed, InputError, ModelError
+from mien.runtime.models.input_shapes import INPUT
 from mien.runtime.models.runner import Provider, Runner
 from mien.runtime.models.spec import METADATA_KEY, ModelSpec, Precision, Task
 from mien.runtime.values import Image

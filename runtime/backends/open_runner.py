@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -13,13 +12,14 @@ from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.backends.ort.onnx_session import compiled_in
 from mien.runtime.backends.trt.device import find_accelerator
 from mien.runtime.backends.trt.engine_runner import EngineRunner
-from mien.runtime.errors import ModelError, ProviderError
+from mien.runtime.errors import ProviderError
+from mien.runtime.models.model_file import ModelFile, ModelSource
 from mien.runtime.models.runner import DEFAULT_THREADS, Provider, Runner
 
 log = logging.getLogger("mien")
 
 
-def open_model(path: Path, *, provider: Provider = Provider.AUTO, threads: int = DEFAULT_THREADS) -> Runner:
+def open_model(source: ModelSource, *, provider: Provider = Provider.AUTO, threads: int = DEFAULT_THREADS) -> Runner:
     """Open a model file.
 
     `Provider.AUTO` takes an engine that is built already, else CUDA, else the CPU: the first that works, and logs why.
@@ -29,38 +29,35 @@ def open_model(path: Path, *, provider: Provider = Provider.AUTO, threads: int =
         ModelError: missing, no ONNX file, or without mien's metadata.
         ProviderError: `provider` is not what would really run.
     """
-    if path.suffix.lower() == ".pt":
-        raise ModelError(f"{path} is a checkpoint; run: mien export {path} -o {path.stem}.onnx, and take that file")
+    model = ModelFile.of(source)
     if provider is Provider.TENSORRT:
-        return EngineRunner(path)
+        return EngineRunner(model)
     if provider is Provider.AUTO:
-        return _fastest(path, threads=threads)
-    return OnnxRunner(path, provider=provider, threads=threads)
+        return _fastest(model, threads=threads)
+    return OnnxRunner(model, provider=provider, threads=threads)
 
 
-def _fastest(path: Path, *, threads: int) -> Runner:
+def _fastest(model: ModelFile, *, threads: int) -> Runner:
     """The fastest runner that works; each one that is here and does not is named."""
-    if not path.is_file():
-        raise ModelError(f"no model {path}")
-    for open_it in _on_gpu(path, threads=threads):
+    for open_it in _on_gpu(model, threads=threads):
         try:
             return _tried(open_it())
         except ProviderError as error:
             log.warning("auto: %s", error)
-    log.info("auto: %s runs on the CPU", path.name)
-    return OnnxRunner(path, provider=Provider.CPU, threads=threads)
+    log.info("auto: %s runs on the CPU", model.name)
+    return OnnxRunner(model, provider=Provider.CPU, threads=threads)
 
 
-def _on_gpu(path: Path, *, threads: int) -> Iterator[Callable[[], Runner]]:
+def _on_gpu(model: ModelFile, *, threads: int) -> Iterator[Callable[[], Runner]]:
     """Openers for what is installed, the fastest first. None of them builds an engine: that is never a surprise."""
     try:
         accelerator = find_accelerator()
     except ProviderError as error:
         log.info("auto: no TensorRT (%s)", error)
     else:
-        yield partial(EngineRunner, path, accelerator=accelerator, build=False)
+        yield partial(EngineRunner, model, accelerator=accelerator, build=False)
     if compiled_in(Provider.CUDA):  # which does not say that it works
-        yield partial(OnnxRunner, path, provider=Provider.CUDA, threads=threads)
+        yield partial(OnnxRunner, model, provider=Provider.CUDA, threads=threads)
 
 
 def _tried(runner: Runner) -> Runner:

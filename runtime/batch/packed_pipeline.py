@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.runtime.errors import InputError
 from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.models.bundle import read_bundle, unpacked_models
+from mien.runtime.models.bundle import read_bundle
+from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Precision
@@ -41,12 +40,8 @@ def make_recipe(
     """Read the models that `Pipeline.load` would open, once it did open them. `Provider.AUTO` is the CPU here.
 
     Raises:
-        InputError, ModelError: as of `Pipeline.load`, and for a checkpoint.
+        InputError, ModelError: as of `Pipeline.load`.
     """
-    if (
-        checkpoint := next((p for p in (model, age_gender) if p is not None and p.suffix.lower() == ".pt"), None)
-    ) is not None:
-        raise InputError(f"--ray wants model files; first: mien export {checkpoint} -o {checkpoint.stem}.onnx")
     Pipeline.load(
         model=model,
         detector=detector,
@@ -58,8 +53,7 @@ def make_recipe(
         max_side=max_side,
     ).close()
     if bundle is not None:
-        with unpacked_models(read_bundle(bundle), precision) as files:
-            models = {name: path.read_bytes() for name, path in files.items()}
+        models = {name: file.read_bytes() for name, file in read_bundle(bundle).models_in(precision).items()}
     else:
         given = {"landmarks": model, "detector": detector, "age_gender": age_gender}
         models = {name: (path or shipped_model(name)).read_bytes() for name, path in given.items()}
@@ -74,17 +68,13 @@ def open_recipe(recipe: Recipe) -> Pipeline:
     Raises:
         ProviderError: this machine has not what the recipe wants.
     """
-    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
-        paths = {}
-        for name, content in recipe.models.items():
-            paths[name] = Path(folder) / f"{name}.onnx"
-            paths[name].write_bytes(content)
-        return Pipeline.load(
-            model=paths["landmarks"],
-            detector=paths["detector"],
-            age_gender=paths.get("age_gender"),
-            attributes="age_gender" in paths,
-            provider=recipe.provider,
-            threads=1,
-            max_side=recipe.max_side,
-        )
+    models = {name: ModelFile(f"{name}.onnx", content) for name, content in recipe.models.items()}
+    return Pipeline.load(
+        model=models["landmarks"],
+        detector=models["detector"],
+        age_gender=models.get("age_gender"),
+        attributes="age_gender" in models,
+        provider=recipe.provider,
+        threads=1,
+        max_side=recipe.max_side,
+    )

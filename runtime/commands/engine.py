@@ -29,18 +29,18 @@ def engine(
 
     An engine computes in the precision of its file: export with --precision fp16 first for FP16.
     """
-    from mien.runtime.backends.ort.onnx_session import model_spec
     from mien.runtime.backends.trt.cache import open_engine
     from mien.runtime.backends.trt.device import find_accelerator
     from mien.runtime.backends.trt.store import check_engine_folder, engine_folder
     from mien.runtime.models.input_shapes import profile_for
+    from mien.runtime.models.model_file import ModelFile
     from mien.runtime.models.shipped import shipped_models
 
     three = numbers(batch, "--batch")
     if len(three) != 3:
         raise InputError(f"--batch wants three numbers such as 1,4,16; found {batch!r}")
-    chosen = models or shipped_models()
-    profiles = [profile_for(model_spec(m), batch=(three[0], three[1], three[2]), max_side=max_side) for m in chosen]
+    chosen = [ModelFile.of(m) for m in models or shipped_models()]
+    profiles = [profile_for(m.spec, batch=(three[0], three[1], three[2]), max_side=max_side) for m in chosen]
     accelerator = find_accelerator()
     check_engine_folder(engine_folder())
     for model, profile in zip(chosen, profiles, strict=True):

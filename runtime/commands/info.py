@@ -11,6 +11,7 @@ import typer
 from mien.runtime.backends.open_runner import open_model
 from mien.runtime.commands.console import say
 from mien.runtime.commands.options import AS_JSON, PROVIDER
+from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.runner import Provider
 
 
@@ -20,11 +21,12 @@ def info(
     as_json: bool = AS_JSON,
 ) -> None:
     """What a model file says of itself, and what runs it here, node by node."""
-    with open_model(model, provider=provider, threads=1) as runner:
+    file = ModelFile.of(model)
+    with open_model(file, provider=provider, threads=1) as runner:
         row = json.loads(runner.spec.to_json()) | {
             "provider": runner.provider,
             "precision": runner.precision.value,
-            "nodes": nodes_of(model, runner),
+            "nodes": nodes_of(file, runner),
         }
     row["size_bytes"] = model.stat().st_size
     if as_json:
@@ -34,7 +36,7 @@ def info(
         print(f"{key}: {json.dumps(value) if isinstance(value, (dict, list)) else value}")
 
 
-def nodes_of(model: Path, runner: Any) -> dict[str, int] | None:
+def nodes_of(model: ModelFile, runner: Any) -> dict[str, int] | None:
     """How many nodes of a model run on what; those that fell to the CPU are named on standard error."""
     from mien.runtime.backends.ort.onnx_session import NAMES, placement
     from mien.runtime.backends.trt.engine_runner import EngineRunner

@@ -18,6 +18,7 @@ from mien.runtime.commands.console import needs_torch, say, stderr
 from mien.runtime.commands.options import AGE_GENDER, ATTRIBUTES, BUNDLE, DETECTOR, MAX_SIDE, MODEL, PRECISION, PROVIDER
 from mien.runtime.errors import InputError
 from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.spec import Precision, Task
 
@@ -80,11 +81,12 @@ def predict(
             import plotly  # type: ignore[import-untyped]  # noqa: F401 - told before the work, not after
     target = json_out or "-"
     share = share_threads(threads, several=several_pictures(paths))
-    if model is not None and task_of(model) is Task.CLASSIFY:
+    landmarks = None if model is None else ModelFile.of(model)
+    if landmarks is not None and landmarks.spec.task is Task.CLASSIFY:
         if draw or view3d or age_gender or detector or bundle:
             raise InputError("--draw, --view3d, --detector, --age-gender and --bundle are for faces, not a classifier")
         with (
-            open_model(model, provider=provider, threads=share.threads) as runner,
+            open_model(landmarks, provider=provider, threads=share.threads) as runner,
             progress_bar(target) as show,
         ):
             failures = classify_pictures(runner, paths, json_target=target, workers=share.workers, progress=show)
@@ -94,7 +96,7 @@ def predict(
     collect = None if view3d is None else lambda name, faces: found.append((name, faces))
     with (
         Pipeline.load(
-            model=model,
+            model=landmarks,
             detector=detector,
             age_gender=age_gender,
             bundle=bundle,
@@ -155,12 +157,6 @@ def progress_bar(json_target: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=stderr, transient=True, disable=hidden, redirect_stdout=False) as bar:
         task = bar.add_task("predict", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def task_of(model: Path) -> Task:
-    """What a model file or checkpoint is for."""
-    with open_model(model, provider=Provider.CPU, threads=1) as runner:
-        return runner.spec.task
 
 
 def report_failures(failures: Sequence[str]) -> None:

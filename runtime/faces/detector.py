@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from mien.runtime.backends.open_runner import open_model
-from mien.runtime.backends.ort.onnx_session import open_session
 from mien.runtime.errors import ModelError, ProviderError
+from mien.runtime.models.model_file import ModelFile, ModelSource
 from mien.runtime.models.runner import DEFAULT_THREADS, Provider, Runner
-from mien.runtime.models.spec import METADATA_KEY, Task
+from mien.runtime.models.spec import Task
 from mien.runtime.values import FloatArray, Image
 from mien.runtime.vision.boxes import fit_inside, pad_to_multiple, select_boxes
 from mien.runtime.vision.crop import shrink
@@ -29,6 +28,9 @@ TWICE_FROM_PX = 400
 """Pictures of this longer side or more are looked at a second time, at half the size."""
 LARGE_PX = 100
 """From this longer side on faces are taken from the second look, up to half as much again also from the first."""
+
+YUNET_OUTPUTS = {"cls_8", "obj_8", "bbox_8", "kps_8"}
+"""Outputs by which a YuNet file is recognized."""
 
 
 class Detector(Protocol):
@@ -90,11 +92,15 @@ class YunetDetector:
 
     usual_score = 0.7
 
-    def __init__(self, path: Path, *, max_side: int = DEFAULT_MAX_SIDE, min_score: float = usual_score) -> None:
+    def __init__(
+        self, source: ModelSource, *, max_side: int = DEFAULT_MAX_SIDE, min_score: float = usual_score
+    ) -> None:
+        model = ModelFile.of(source)
         try:
-            self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score)
+            with model.as_path() as path:
+                self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score)
         except cv2.error as error:
-            raise ModelError(f"{path} is not a YuNet file that OpenCV can read ({error.err})") from error
+            raise ModelError(f"{model} is not a YuNet file that OpenCV can read ({error.err})") from error
         self._lock = threading.Lock()  # the size is set in one call and used in the next
         self.max_side = max_side
 
@@ -116,7 +122,7 @@ class YunetDetector:
 
 
 def open_detector(
-    path: Path,
+    source: ModelSource,
     *,
     provider: Provider = Provider.AUTO,
     threads: int = DEFAULT_THREADS,
@@ -129,20 +135,15 @@ def open_detector(
         ModelError: missing, or neither of the two.
         ProviderError: `provider` is not what would really run.
     """
-    try:
-        runner = open_model(path, provider=provider, threads=threads)
-    except (ModelError, ProviderError):
-        session = open_session(path, provider=Provider.CPU, threads=threads).session
-        if METADATA_KEY in session.get_modelmeta().custom_metadata_map:
-            raise
-        if not {"cls_8", "obj_8", "bbox_8", "kps_8"} <= {output.name for output in session.get_outputs()}:
-            raise ModelError(f"{path} is neither a detector of mien nor a YuNet file") from None
+    model = ModelFile.of(source)
+    if model.metadata is None:
+        if not YUNET_OUTPUTS.issubset(model.outputs):
+            raise ModelError(f"{model} is neither a detector of mien nor a YuNet file")
         if provider not in (Provider.AUTO, Provider.CPU):
-            raise ProviderError(
-                f"a YuNet file runs in OpenCV on the CPU, not on {provider.value}; use --provider cpu"
-            ) from None
+            raise ProviderError(f"a YuNet file runs in OpenCV on the CPU, not on {provider.value}; use --provider cpu")
         score = YunetDetector.usual_score if min_score is None else min_score
-        return YunetDetector(path, max_side=max_side, min_score=score)
+        return YunetDetector(model, max_side=max_side, min_score=score)
+    runner = open_model(model, provider=provider, threads=threads)
     return OwnDetector(runner, max_side=max_side, min_score=DEFAULT_SCORE if min_score is None else min_score)
 
 

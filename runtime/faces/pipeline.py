@@ -18,15 +18,14 @@ from mien.runtime.faces.detector import DEFAULT_MAX_SIDE, Detector, open_detecto
 from mien.runtime.faces.smoothing import OneEuro, Smoother
 from mien.runtime.faces.stage_timer import StageTimer
 from mien.runtime.faces.tracker import Tracker
-from mien.runtime.models.bundle import read_bundle, unpacked_models
+from mien.runtime.models.bundle import read_bundle
+from mien.runtime.models.model_file import ModelFile, ModelSource
 from mien.runtime.models.runner import DEFAULT_THREADS, Provider, Runner, as_choice
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Precision, Task
 from mien.runtime.values import Faces, FloatArray, Frame, Image
 from mien.runtime.vision.crop import cut_crop
 from mien.runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds, roll_of
-
-ModelPath = str | os.PathLike[str]
 
 TILTED = 0.3
 """Rolls up to here, in radians, are what the landmark model was trained on most; a crop is turned only beyond."""
@@ -54,10 +53,10 @@ class Pipeline:
     def load(
         cls,
         *,
-        model: ModelPath | None = None,
-        detector: ModelPath | None = None,
-        age_gender: ModelPath | None = None,
-        bundle: ModelPath | None = None,
+        model: ModelSource | None = None,
+        detector: ModelSource | None = None,
+        age_gender: ModelSource | None = None,
+        bundle: str | os.PathLike[str] | None = None,
         precision: Precision | str = Precision.FP32,
         attributes: bool = True,
         provider: Provider | str = Provider.AUTO,
@@ -83,36 +82,29 @@ class Pipeline:
         if bundle is not None:
             if not (model is detector is age_gender is None):
                 raise InputError("a bundle brings its own models; give either the bundle or model files")
-            with unpacked_models(read_bundle(Path(bundle)), precision) as files:
-                return cls.load(
-                    model=files["landmarks"],
-                    detector=files["detector"],
-                    age_gender=files.get("age_gender"),
-                    attributes=attributes and "age_gender" in files,
-                    provider=provider,
-                    threads=threads,
-                    max_side=max_side,
-                    min_score=min_score,
-                    open_runner=open_runner,
-                )
+            models = read_bundle(Path(bundle)).models_in(precision)
+            model, detector, age_gender = models["landmarks"], models["detector"], models.get("age_gender")
+            attributes = attributes and age_gender is not None
 
-        def path_of(given: ModelPath | None, name: str) -> Path:
-            return shipped_model(name) if given is None else Path(given)
+        def source_of(given: ModelSource | None, name: str) -> Path | ModelFile:
+            if given is None:
+                return shipped_model(name)
+            return given if isinstance(given, ModelFile) else Path(given)
 
         with ExitStack() as opened:  # closed again where a later one is no model
             found = open_detector(
-                path_of(detector, "detector"),
+                source_of(detector, "detector"),
                 provider=provider,
                 threads=threads,
                 max_side=max_side,
                 min_score=min_score,
             )
             opened.callback(found.close)
-            points = open_runner(path_of(model, "landmarks"), provider=provider, threads=threads)
+            points = open_runner(source_of(model, "landmarks"), provider=provider, threads=threads)
             opened.callback(points.close)
             known = None
             if attributes:
-                known = open_runner(path_of(age_gender, "age_gender"), provider=provider, threads=threads)
+                known = open_runner(source_of(age_gender, "age_gender"), provider=provider, threads=threads)
                 opened.callback(known.close)
             pipeline = cls(found, points, known)
             opened.pop_all()

@@ -13,10 +13,8 @@ import json
 import re
 import stat
 import struct
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from mien.runtime.errors import InputError, ModelError
+from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.spec import ModelSpec, Precision, Task
 from mien.runtime.values import POINTS, FloatArray, Image
 
@@ -115,6 +114,22 @@ class Bundle:
         except (ValueError, TypeError) as error:  # TypeError: no such dtype
             raise ModelError(f"{name} of the bundle is no array ({error})") from error
 
+    def model_file(self, model: BundledModel) -> ModelFile:
+        """Return one of `models`, ready to be opened from memory."""
+        return ModelFile(model.file, self.files[model.file])
+
+    def models_in(self, precision: Precision) -> dict[str, ModelFile]:
+        """Return the models of a precision by name.
+
+        Raises:
+            InputError: The bundle has none of that precision.
+        """
+        found = {model.name: self.model_file(model) for model in self.models if model.precision is precision}
+        if not found:
+            known = ", ".join(sorted({model.precision.value for model in self.models}))
+            raise InputError(f"the bundle has no {precision.value} models (it has {known})")
+        return found
+
     def find(self, name: str, precision: Precision) -> BundledModel | None:
         """The model of that name and precision, if there is one."""
         return next((m for m in self.models if (m.name, m.precision) == (name, precision)), None)
@@ -174,25 +189,6 @@ def pack_bundle(models: Sequence[BundledModel], files: Mapping[str, bytes], *, m
             info.external_attr = (stat.S_IFREG | 0o644) << 16
             archive.writestr(info, data)
     return target.getvalue()
-
-
-@contextmanager
-def unpacked_models(bundle: Bundle, precision: Precision) -> Iterator[dict[str, Path]]:
-    """Write the models of a precision into a folder that is gone afterwards; their paths by name.
-
-    Raises:
-        InputError: the bundle has none of that precision.
-    """
-    chosen = [model for model in bundle.models if model.precision is precision]
-    if not chosen:
-        known = ", ".join(sorted({model.precision.value for model in bundle.models}))
-        raise InputError(f"the bundle has no {precision.value} models (it has {known})")
-    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
-        paths = {}
-        for model in chosen:
-            paths[model.name] = Path(folder) / f"{model.name}.{precision.value}.onnx"
-            paths[model.name].write_bytes(bundle.files[model.file])
-        yield paths
 
 
 def _members(packed: bytes, origin: str) -> dict[str, bytes]:

@@ -7,6 +7,8 @@ from enum import Enum
 from types import TracebackType
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import ModelSpec, Precision
 from mien.runtime.values import FloatArray, Image
@@ -41,6 +43,14 @@ def as_choice(kind: type[_Choice], given: _Choice | str) -> _Choice:
     except ValueError:
         known = ", ".join(member.value for member in kind)
         raise InputError(f"wanted a {kind.__name__.lower()} ({known}), found {given!r}") from None
+
+
+def check_batch(batch: object) -> None:
+    """Raise InputError unless `batch` is (b, h, w, 3) uint8."""
+    if not isinstance(batch, np.ndarray):
+        raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {type(batch).__name__}")
+    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
+        raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")
 
 
 class Runner(Protocol):

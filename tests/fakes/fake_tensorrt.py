@@ -234,7 +234,10 @@ class OnnxParser:
 
     def parse_from_file(self, path: str) -> bool:
         """Whether it could be read."""
-        content = Path(path).read_bytes()
+        return self.parse(Path(path).read_bytes())
+
+    def parse(self, content: bytes) -> bool:
+        """Whether they could be read."""
         try:
             session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common base

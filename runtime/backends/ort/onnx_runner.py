@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from mien.runtime.backends.ort.io_binding import BoundCalls
-from mien.runtime.backends.ort.onnx_session import gpu_failures_told, open_session, read_spec
+from mien.runtime.backends.ort.onnx_session import gpu_failures_told, open_session
 from mien.runtime.errors import InputError, ModelError
-from mien.runtime.models.runner import DEFAULT_THREADS, Provider, as_choice
+from mien.runtime.models.input_shapes import INPUT
+from mien.runtime.models.model_file import ModelFile, ModelSource
+from mien.runtime.models.runner import DEFAULT_THREADS, Provider, as_choice, check_batch
 from mien.runtime.models.spec import ModelSpec, Precision, precision_of
 from mien.runtime.values import FloatArray, Image
-
-INPUT = "image"
 
 
 class OnnxRunner:
@@ -28,7 +25,7 @@ class OnnxRunner:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        source: ModelSource,
         *,
         provider: Provider | str = Provider.CPU,
         threads: int = DEFAULT_THREADS,
@@ -42,15 +39,15 @@ class OnnxRunner:
             ProviderError: `provider` is not what would really run.
             InputError: no such provider.
         """
-        path, provider = Path(path), as_choice(Provider, provider)
-        opened = open_session(path, provider=provider, threads=threads, cuda_graph=cuda_graph and io_binding)
+        model, provider = ModelFile.of(source), as_choice(Provider, provider)
+        opened = open_session(model, provider=provider, threads=threads, cuda_graph=cuda_graph and io_binding)
         self._session: Any = opened.session
         self._provider = opened.provider
-        self._spec = read_spec(opened.session, origin=str(path))
+        self._spec = model.spec
         names = tuple(output.name for output in opened.session.get_outputs())
         if names != self._spec.outputs:
-            raise ModelError(f"{path}: its outputs are {names}, its spec says {self._spec.outputs}; export it again")
-        self._precision = precision_of(self._spec, origin=str(path))
+            raise ModelError(f"{model}: its outputs are {names}, its spec says {self._spec.outputs}; export it again")
+        self._precision = precision_of(self._spec, origin=model.origin)
         bound = io_binding and opened.provider is Provider.CUDA
         self._bound = BoundCalls(opened.session, device="cuda", cuda_graph=opened.cuda_graph) if bound else None
 
@@ -108,11 +105,3 @@ class OnnxRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def check_batch(batch: object) -> None:
-    """Raise InputError unless `batch` is (b, h, w, 3) uint8."""
-    if not isinstance(batch, np.ndarray):
-        raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {type(batch).__name__}")
-    if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
-        raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")

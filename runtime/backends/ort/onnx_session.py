@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
@@ -19,8 +18,9 @@ from mien.runtime.backends.ort.cuda_libraries import preload, why_not
 from mien.runtime.errors import ModelError, ProviderError
 from mien.runtime.files import cache_folder
 from mien.runtime.models.input_shapes import profile_for
+from mien.runtime.models.model_file import ModelFile, ModelSource
 from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import METADATA_KEY, ModelSpec, Precision, precision_of
+from mien.runtime.models.spec import Precision, precision_of
 
 log = logging.getLogger("mien")
 
@@ -54,7 +54,7 @@ class OpenSession:
 
 
 def open_session(
-    path: Path, *, provider: Provider, threads: int, cuda_graph: bool = True, record_placement: bool = False
+    source: ModelSource, *, provider: Provider, threads: int, cuda_graph: bool = True, record_placement: bool = False
 ) -> OpenSession:
     """Open a session and make sure of what runs it.
 
@@ -64,17 +64,16 @@ def open_session(
         ModelError: missing or no ONNX file.
         ProviderError: `provider` is not what would really run.
     """
-    if not path.is_file():
-        raise ModelError(f"no model {path}")
+    model = ModelFile.of(source)
     if provider not in NAMES:
         raise ProviderError(f"{provider.value} is none of ONNX Runtime's providers; open the model with open_model")
     options = _session_options(threads, record_placement=record_placement)
     if provider is Provider.CUDA and cuda_graph:
         try:
-            return OpenSession(_session(path, provider, options, {"enable_cuda_graph": "1"}), provider, True)
+            return OpenSession(_session(model, provider, options, {"enable_cuda_graph": "1"}), provider, True)
         except ProviderError as error:  # such as a node that does not run on CUDA
-            log.info("%s: no CUDA graph (%s)", path.name, error)
-    return OpenSession(_session(path, provider, options, {}), provider)
+            log.info("%s: no CUDA graph (%s)", model.name, error)
+    return OpenSession(_session(model, provider, options, {}), provider)
 
 
 def compiled_in(provider: Provider) -> bool:
@@ -112,30 +111,31 @@ def _session_options(threads: int, *, record_placement: bool = False) -> Any:
     return options
 
 
-def _session(path: Path, provider: Provider, options: Any, extra: Mapping[str, str]) -> Any:
+def _session(model: ModelFile, provider: Provider, options: Any, extra: Mapping[str, str]) -> Any:
     name = NAMES[provider]
     if not compiled_in(provider):
         raise ProviderError(
             f"this onnxruntime has no {name} (it has {', '.join(ort.get_available_providers())}); "
             f"install mien[cuda]{' and TensorRT 10' * (provider is Provider.ORT_TENSORRT)} in a fresh environment"
         )
-    providers = _providers(path, provider, extra)
+    providers = _providers(model, provider, extra)
     on_gpu = provider is not Provider.CPU
     if on_gpu:
         preload()
     else:
         _register_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
+    content = model.content if isinstance(model.content, bytes) else str(model.content)
     try:
         with (
-            gpu_failures_told(provider, doing=f"to open {path.name}"),
+            gpu_failures_told(provider, doing=f"to open {model.name}"),
             _quiet() if on_gpu else contextlib.nullcontext(),
         ):
-            session = ort.InferenceSession(str(path), options, providers=providers)
+            session = ort.InferenceSession(content, options, providers=providers)
     except ProviderError:
         raise
     except Exception as error:  # ONNX Runtime has a class an error code, with no common base
-        raise ModelError(f"{path} is not a model that ONNX Runtime can load ({_first_line(error)})") from error
+        raise ModelError(f"{model} is not a model that ONNX Runtime can load ({_first_line(error)})") from error
     if session.get_providers()[0] != name:  # it falls back in silence
         raise ProviderError(
             f"{provider.value} was asked for, but ONNX Runtime fell back to {session.get_providers()[0]}: "
@@ -163,25 +163,33 @@ def _quiet() -> Iterator[None]:
         ort.set_default_logger_severity(2)  # as it is unless somebody sets it
 
 
-def _providers(path: Path, provider: Provider, extra: Mapping[str, str]) -> list[Any]:
+def _providers(model: ModelFile, provider: Provider, extra: Mapping[str, str]) -> list[Any]:
     if provider is Provider.CPU:
         return [NAMES[provider]]
     cuda = (NAMES[Provider.CUDA], CUDA_OPTIONS | dict(extra))
     if provider is Provider.CUDA:
         return [cuda]
-    return [(NAMES[Provider.ORT_TENSORRT], _tensorrt_options(path)), cuda]
+    return [(NAMES[Provider.ORT_TENSORRT], _tensorrt_options(model)), cuda]
 
 
-def _tensorrt_options(path: Path) -> dict[str, str]:
+def _tensorrt_options(model: ModelFile) -> dict[str, str]:
     """Engines are cached, and built once for all shapes; smaller numbers only for files that are in them."""
+    spec = model.spec
+    precision = precision_of(spec, origin=model.origin)
+    timings = cache_folder() / "onnxruntime"
+    engines = timings / model.sha256[:16]  # ONNX Runtime names an engine by the graph, not by its weights
+    try:
+        engines.mkdir(parents=True, exist_ok=True)  # ONNX Runtime makes no parents
+    except OSError as error:
+        raise ProviderError(
+            f"{engines} cannot be made ({error.strerror}); MIEN_CACHE=DIR chooses another place"
+        ) from error
     options = {
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(cache_folder() / "onnxruntime"),
+        "trt_engine_cache_path": str(engines),
         "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(cache_folder() / "onnxruntime"),
+        "trt_timing_cache_path": str(timings),
     }
-    spec = model_spec(path)
-    precision = precision_of(spec, origin=str(path))
     options["trt_fp16_enable"] = str(int(precision is Precision.FP16))
     options["trt_int8_enable"] = str(int(precision is Precision.INT8))
     profile = profile_for(spec)
@@ -190,35 +198,14 @@ def _tensorrt_options(path: Path) -> dict[str, str]:
     return options
 
 
-def read_spec(session: Any, *, origin: str) -> ModelSpec:
-    """Read the spec from a session's metadata.
-
-    Raises:
-        ModelError: there is none, or it cannot be read.
-    """
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-    if text is None:
-        raise ModelError(f"{origin} carries no mien metadata; make model files with mien export")
-    return ModelSpec.from_json(text, origin=origin)
-
-
-def model_spec(path: Path) -> ModelSpec:
-    """What a model file says of itself.
-
-    Raises:
-        ModelError: missing, no ONNX file, or without mien's metadata.
-    """
-    return read_spec(open_session(path, provider=Provider.CPU, threads=1).session, origin=str(path))
-
-
-def placement(path: Path, *, provider: Provider) -> dict[str, list[str]] | None:
+def placement(source: ModelSource, *, provider: Provider) -> dict[str, list[str]] | None:
     """Nodes of a model by the execution provider that runs them; None where ONNX Runtime is too old to tell.
 
     Raises:
         ModelError: missing or no ONNX file.
         ProviderError: `provider` is not what would really run.
     """
-    session = open_session(path, provider=provider, threads=1, cuda_graph=False, record_placement=True).session
+    session = open_session(source, provider=provider, threads=1, cuda_graph=False, record_placement=True).session
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return None
     found: dict[str, list[str]] = {}

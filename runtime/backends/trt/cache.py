@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mien.runtime.backends.ort.onnx_session import model_spec
 from mien.runtime.backends.trt.device import Accelerator
 from mien.runtime.backends.trt.engine_builder import (
     DEFAULT_WORKSPACE_MB,
@@ -33,9 +32,9 @@ from mien.runtime.backends.trt.store import (
     read_plan,
     timings,
 )
-from mien.runtime.errors import ModelError, ProviderError
-from mien.runtime.files import sha256_of
+from mien.runtime.errors import ProviderError
 from mien.runtime.models.input_shapes import Profile, profile_for
+from mien.runtime.models.model_file import ModelFile, ModelSource
 from mien.runtime.models.spec import ModelSpec, Precision, precision_of
 
 log = logging.getLogger("mien")
@@ -55,17 +54,11 @@ class Engine:
     reason: str
 
 
-def engine_key(model: Path, accelerator: Accelerator) -> EngineKey:
-    """The key of a model's engines on this machine, whatever their profile: it is empty.
-
-    Raises:
-        ModelError: no such file.
-    """
-    if not model.is_file():
-        raise ModelError(f"no model {model}")
+def engine_key(source: ModelSource, accelerator: Accelerator) -> EngineKey:
+    """The key of a model's engines on this machine, whatever their profile: it is empty."""
     gpu = accelerator.gpu
     return EngineKey(
-        model_sha256=sha256_of(model),
+        model_sha256=ModelFile.of(source).sha256,
         tensorrt=str(accelerator.tensorrt.__version__),
         gpu=gpu.name,
         compute_capability=gpu.compute_capability,
@@ -76,7 +69,7 @@ def engine_key(model: Path, accelerator: Accelerator) -> EngineKey:
 
 
 def open_engine(
-    model: Path,
+    source: ModelSource,
     accelerator: Accelerator,
     *,
     profile: Profile | None = None,
@@ -95,11 +88,13 @@ def open_engine(
         ModelError: no model file of mien, or one that TensorRT cannot read.
         ProviderError: it cannot be built or does not compute in the file's precision, or there is none to be loaded.
     """
+    model = ModelFile.of(source)
+    spec = model.spec
     folder = folder or engine_folder()
     any_profile = engine_key(model, accelerator)
-    profile = profile or last_profile(folder, model, any_profile) or profile_for(model_spec(model))
+    profile = profile or last_profile(folder, model.stem, any_profile) or profile_for(spec)
     key = replace(any_profile, profile=str(profile))
-    path = plan_path(folder, model, key)
+    path = plan_path(folder, model.stem, key)
     if not build:
         found = _kept(path, key, accelerator)
         if isinstance(found, str):
@@ -112,12 +107,11 @@ def open_engine(
         if isinstance(found, Engine):
             return found
         log.warning("building a TensorRT engine of %s for %s: %s", model.name, accelerator.gpu.name, found)
-        spec = model_spec(model)
         trt = accelerator.tensorrt
         built = build_engine(
             trt, model, profile, workspace_mb=workspace_mb, timing_cache=timings(folder, key), progress=progress
         )
-        engine, types = _checked(trt, built, precision_of(spec, origin=str(model)), name=model.name)
+        engine, types = _checked(trt, built, precision_of(spec, origin=model.origin), name=model.name)
         saved = keep(path, key, built, types, spec, profile)
         return Engine(engine, spec, profile, types, path if saved else None, found)
 

@@ -13,12 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mien.runtime.backends.trt.layer_precision import network_types
 from mien.runtime.errors import InputError, ModelError, ProviderError
 from mien.runtime.models.input_shapes import INPUT, Profile
+from mien.runtime.models.model_file import ModelFile, ModelSource
 
 log = logging.getLogger("mien")
 
@@ -41,7 +41,7 @@ class Built:
 
 def build_engine(
     trt: Any,
-    model: Path,
+    source: ModelSource,
     profile: Profile,
     *,
     workspace_mb: int = DEFAULT_WORKSPACE_MB,
@@ -60,6 +60,7 @@ def build_engine(
     if not 1 <= workspace_mb <= MAX_WORKSPACE_MB:
         raise InputError(f"wanted a workspace of 1 to {MAX_WORKSPACE_MB} MB, found {workspace_mb}")
     started = time.monotonic()
+    model = ModelFile.of(source)
     logger = engine_logger(trt)
     builder, network = parse(trt, model, logger)
     config = builder.create_builder_config()
@@ -100,7 +101,7 @@ def _hint(errors: Sequence[str], workspace_mb: int) -> str:
     return ""
 
 
-def parse(trt: Any, model: Path, logger: Any) -> tuple[Any, Any]:
+def parse(trt: Any, source: ModelSource, logger: Any) -> tuple[Any, Any]:
     """A builder and the strongly typed network of a model file.
 
     Raises:
@@ -115,7 +116,9 @@ def parse(trt: Any, model: Path, logger: Any) -> tuple[Any, Any]:
     typed = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED  # its number differs between TensorRT 10 and 11
     network = builder.create_network(1 << int(typed))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(model)):
+    model = ModelFile.of(source)
+    content = model.content
+    if not (parser.parse(content) if isinstance(content, bytes) else parser.parse_from_file(str(content))):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         told = (
             "; ".join(f"{e.node_name() or 'graph'}: {_first_line(e.desc())}" for e in errors[:3])

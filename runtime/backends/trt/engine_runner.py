@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from mien.runtime.backends.ort.onnx_runner import check_batch
 from mien.runtime.backends.trt.cache import Engine, open_engine
 from mien.runtime.backends.trt.device import Accelerator, find_accelerator
 from mien.runtime.backends.trt.engine_builder import Progress
 from mien.runtime.errors import InputError, ProviderError
 from mien.runtime.models.input_shapes import INPUT, Profile
-from mien.runtime.models.runner import Provider
+from mien.runtime.models.model_file import ModelFile, ModelSource
+from mien.runtime.models.runner import Provider, check_batch
 from mien.runtime.models.spec import ModelSpec, Precision, precision_of
 from mien.runtime.values import FloatArray, Image
 
@@ -59,7 +59,7 @@ class EngineRunner:
 
     def __init__(
         self,
-        path: Path,
+        source: ModelSource,
         *,
         accelerator: Accelerator | None = None,
         profile: Profile | None = None,
@@ -74,14 +74,15 @@ class EngineRunner:
             ModelError: no model file of mien, or one that TensorRT cannot read.
             ProviderError: no TensorRT, no GPU, or the engine cannot be built.
         """
+        model = ModelFile.of(source)
         self._accelerator = accelerator or find_accelerator()
         self._engine: Engine | None = open_engine(
-            path, self._accelerator, profile=profile, folder=folder, build=build, progress=progress
+            model, self._accelerator, profile=profile, folder=folder, build=build, progress=progress
         )
         self._spec = self._engine.spec
         self._profile = self._engine.profile
         self._layer_types = self._engine.types
-        self._precision = precision_of(self._spec, origin=str(path))
+        self._precision = precision_of(self._spec, origin=model.origin)
         self._cuda_graph = cuda_graph
         self._stream = self._accelerator.device.create_stream()
         self._slots: OrderedDict[tuple[int, ...], _Slot] = OrderedDict()

@@ -88,9 +88,9 @@ def check_engine_folder(folder: Path) -> None:
         raise OutputError(f"no permission to write into {folder}; MIEN_CACHE=DIR chooses another place")
 
 
-def plan_path(folder: Path, model: Path, key: EngineKey) -> Path:
+def plan_path(folder: Path, stem: str, key: EngineKey) -> Path:
     """Where the engine of a model file with this key is kept."""
-    return folder / f"{model.stem}-{key.digest}.plan"
+    return folder / f"{stem}-{key.digest}.plan"
 
 
 def read_plan(path: Path, key: EngineKey) -> tuple[bytes, Sidecar] | str:
@@ -110,9 +110,9 @@ def read_plan(path: Path, key: EngineKey) -> tuple[bytes, Sidecar] | str:
     return plan, found
 
 
-def last_profile(folder: Path, model: Path, any_profile: EngineKey) -> Profile | None:
+def last_profile(folder: Path, stem: str, any_profile: EngineKey) -> Profile | None:
     """The profile of the engine that was kept last of those with this key, whatever their profile; None without one."""
-    for sidecar in _sidecars(folder, model.stem):
+    for sidecar in _sidecars(folder, stem):
         found = _read(sidecar)
         if found is not None and replace(found.key, profile=any_profile.profile) == any_profile:
             return found.profile

@@ -21,6 +21,7 @@ from mien.runtime.backends.trt import engine_runner
 from mien.runtime.backends.trt.cache import open_engine
 from mien.runtime.errors import ModelError, ProviderError
 from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model, shipped_models
 from mien.tests.fakes.fake_accelerator import fake_accelerator
@@ -207,10 +208,13 @@ def test_auto_is_chosen_by_open_model_alone() -> None:
 
 @pytest.mark.parametrize(("precision", "fp16", "int8"), [("fp32", "0", "0"), ("fp16", "1", "0"), ("int8", "0", "1")])
 def test_tensorrt_within_onnx_runtime_computes_in_the_file_s_numbers(
-    monkeypatch: pytest.MonkeyPatch, precision: str, fp16: str, int8: str
+    with_gpu: Path, monkeypatch: pytest.MonkeyPatch, precision: str, fp16: str, int8: str
 ) -> None:
-    spec = onnx_session.model_spec(LANDMARKS)
+    model = ModelFile.of(LANDMARKS)
+    spec = model.spec
     changed = replace(spec, provenance=dict(spec.provenance) | {"precision": precision})
-    monkeypatch.setattr(onnx_session, "model_spec", lambda _: changed)
-    options = onnx_session._tensorrt_options(LANDMARKS)
+    monkeypatch.setattr(ModelFile, "metadata", changed)
+    options = onnx_session._tensorrt_options(model)
     assert (options["trt_fp16_enable"], options["trt_int8_enable"]) == (fp16, int8)
+    assert Path(options["trt_engine_cache_path"]) == with_gpu / "onnxruntime" / model.sha256[:16]
+    assert Path(options["trt_engine_cache_path"]).is_dir()

@@ -322,7 +322,7 @@ def test_models_are_those_that_were_chosen(tmp_path: Path) -> None:
     chosen = make_recipe(model=shipped_model("landmarks"), attributes=False, max_side=320)
     assert chosen.models["landmarks"] == shipped_model("landmarks").read_bytes()
     assert set(chosen.models) == {"landmarks", "detector"} and chosen.provider is Provider.CPU
-    with pytest.raises(InputError, match=r"mien export best.pt -o best.onnx"):
+    with pytest.raises(ModelError, match=r"mien export best.pt -o best.onnx"):
         make_recipe(model=Path("best.pt"), max_side=320)
     with pytest.raises(ModelError, match="wanted a landmark model"):
         make_recipe(model=shipped_model("age_gender"), max_side=320)

@@ -29,7 +29,6 @@ from mien.runtime.models.bundle import (
     golden_file,
     pack_bundle,
     read_bundle,
-    unpacked_models,
 )
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
@@ -125,12 +124,9 @@ def test_what_is_packed_comes_out_again(tmp_path: Path) -> None:
     assert outputs["presence"].tolist() == [0, 0.5, 1]
     picture, faces = bundle.picture()
     assert picture.shape == (4, 4, 3) and faces.shape == (2, 68, 3)
-    with unpacked_models(bundle, Precision.FP32) as paths:
-        assert paths["detector"].read_bytes() == b"the detector model"
-        folder = paths["detector"].parent
-    assert not folder.exists()
-    with pytest.raises(InputError, match=r"no fp16 models \(it has fp32\)"), unpacked_models(bundle, Precision.FP16):
-        pass
+    assert bundle.models_in(Precision.FP32)["detector"].read_bytes() == b"the detector model"
+    with pytest.raises(InputError, match=r"no fp16 models \(it has fp32\)"):
+        bundle.models_in(Precision.FP16)
 
 
 def test_the_same_members_make_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

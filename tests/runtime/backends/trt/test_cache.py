@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from mien.runtime.backends.ort.onnx_session import model_spec
 from mien.runtime.backends.trt.cache import engine_key, open_engine
 from mien.runtime.backends.trt.device import Gpu
 from mien.runtime.backends.trt.store import check_engine_folder, last_profile
 from mien.runtime.errors import InputError, ModelError, OutputError, ProviderError
 from mien.runtime.files import write_atomic
 from mien.runtime.models.input_shapes import Profile, profile_for
+from mien.runtime.models.model_file import model_spec
 from mien.runtime.models.shipped import shipped_model
 from mien.tests.fakes.fake_accelerator import ORIN, fake_accelerator
 from mien.tests.fakes.fake_engine import ILogger
@@ -275,14 +275,14 @@ def test_interrupt_ends_a_build(tmp_path: Path) -> None:
 
 def test_profile_of_the_last_build_is_used(tmp_path: Path) -> None:
     machine = fake_accelerator()
-    assert last_profile(tmp_path, LANDMARKS, engine_key(LANDMARKS, machine)) is None
+    assert last_profile(tmp_path, LANDMARKS.stem, engine_key(LANDMARKS, machine)) is None
     own = profile_for(model_spec(LANDMARKS), batch=(1, 4, 32))
     open_engine(LANDMARKS, machine, folder=tmp_path, profile=own)
-    assert last_profile(tmp_path, LANDMARKS, engine_key(LANDMARKS, machine)) == own
+    assert last_profile(tmp_path, LANDMARKS.stem, engine_key(LANDMARKS, machine)) == own
     engine = open_engine(LANDMARKS, machine, folder=tmp_path)
     assert (engine.profile, engine.reason) == (own, "")
     other = engine_key(LANDMARKS, fake_accelerator(version="11.4.0"))
-    assert last_profile(tmp_path, LANDMARKS, other) is None
+    assert last_profile(tmp_path, LANDMARKS.stem, other) is None
 
 
 def test_other_files_in_the_folder_do_not_disturb(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

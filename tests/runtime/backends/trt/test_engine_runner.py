@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.backends.ort.onnx_session import model_spec
 from mien.runtime.backends.trt.engine_runner import MAX_SHAPES, EngineRunner
 from mien.runtime.errors import InputError, ProviderError
 from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.models.input_shapes import Profile, profile_for
+from mien.runtime.models.model_file import model_spec
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Precision

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.runtime.backends.ort.onnx_session import model_spec
 from mien.runtime.backends.trt.cache import open_engine
 from mien.runtime.backends.trt.device import Accelerator, Gpu, find_tensorrt
 from mien.runtime.backends.trt.engine_builder import build_engine, engine_logger, load_engine, parse
 from mien.runtime.backends.trt.layer_precision import check_types
 from mien.runtime.errors import ModelError, ProviderError
 from mien.runtime.models.input_shapes import profile_for
+from mien.runtime.models.model_file import model_spec
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Precision
 

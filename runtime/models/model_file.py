@@ -1,0 +1,222 @@
+"""`ModelFile`: an ONNX model and its metadata, read without an ONNX Runtime session."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import BinaryIO
+
+from mien.runtime.errors import ModelError
+from mien.runtime.files import sha256_of
+from mien.runtime.models.spec import METADATA_KEY, ModelSpec
+
+# Field numbers of ONNX's messages, and the wire types of protobuf's encoding.
+GRAPH, METADATA_PROPS = 7, 14  # of ModelProto
+OUTPUT = 12  # of GraphProto
+NAME = 1  # of ValueInfoProto
+KEY, VALUE = 1, 2  # of StringStringEntryProto
+VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """An ONNX model as a path or as bytes; its metadata is read once, when first needed.
+
+    Attributes:
+        origin: The path, or the name of a bundle's member; names the model in errors.
+        content: The path where there is one, since external data files may lie beside it; else the bytes.
+    """
+
+    origin: str
+    content: Path | bytes
+
+    @classmethod
+    def of(cls, source: ModelSource) -> ModelFile:
+        """Wrap the path of a model file; a `ModelFile` is returned as it is.
+
+        Raises:
+            ModelError: The file is missing or a checkpoint.
+        """
+        if isinstance(source, ModelFile):
+            return source
+        path = Path(source)
+        if path.suffix.lower() == ".pt":
+            raise _checkpoint_error(str(path))
+        if not path.is_file():
+            raise ModelError(f"no model {path}")
+        with _readable(path), path.open("rb") as file:
+            if _is_checkpoint(file.read(256)):
+                raise _checkpoint_error(str(path))
+        return cls(str(path), path)
+
+    @property
+    def metadata(self) -> ModelSpec | None:
+        """The model's spec; None for a file that mien did not export.
+
+        Raises:
+            ModelError: The model is not an ONNX file, or its spec cannot be read.
+        """
+        return self._header[0]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the graph's outputs.
+
+        Raises:
+            ModelError: See `metadata`.
+        """
+        return self._header[1]
+
+    @cached_property
+    def _header(self) -> tuple[ModelSpec | None, tuple[str, ...]]:
+        if isinstance(self.content, bytes):
+            return _read_header(io.BytesIO(self.content), origin=self.origin)
+        with _readable(self.content), self.content.open("rb") as file:
+            return _read_header(file, origin=self.origin)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's spec.
+
+        Raises:
+            ModelError: The file has no mien metadata; see also `metadata`.
+        """
+        if self.metadata is None:
+            raise ModelError(f"{self} carries no mien metadata; make model files with mien export")
+        return self.metadata
+
+    @property
+    def name(self) -> str:
+        """File name without folders."""
+        return PurePath(self.origin).name
+
+    @property
+    def stem(self) -> str:
+        """File name without folders and suffix."""
+        return PurePath(self.origin).stem
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the model's bytes, in hexadecimal; computed anew at each access."""
+        return hashlib.sha256(self.content).hexdigest() if isinstance(self.content, bytes) else sha256_of(self.content)
+
+    def read_bytes(self) -> bytes:
+        """Return the whole model."""
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
+    @contextmanager
+    def as_path(self) -> Iterator[Path]:
+        """Yield a path for libraries that read files only; bytes are written to a temporary file."""
+        if isinstance(self.content, Path):
+            yield self.content
+            return
+        with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+            path = Path(folder) / self.name
+            path.write_bytes(self.content)
+            yield path
+
+    def __str__(self) -> str:
+        return self.origin
+
+
+ModelSource = str | os.PathLike[str] | ModelFile
+"""A model file's path, or the file already read."""
+
+
+def model_spec(source: ModelSource) -> ModelSpec:
+    """Read the spec of a model file.
+
+    Raises:
+        ModelError: The file is missing, not an ONNX file, or has no mien metadata.
+    """
+    return ModelFile.of(source).spec
+
+
+def _read_header(file: BinaryIO, *, origin: str) -> tuple[ModelSpec | None, tuple[str, ...]]:
+    """Read a model's spec, if any, and the names of its outputs; the weights are skipped over, never read."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    metadata: dict[str, str] = {}
+    outputs: list[str] | None = None
+    try:
+        for number, end in _fields(file, size):
+            if number == GRAPH:
+                outputs = [_texts(file, stop, NAME)[0] for part, stop in _fields(file, end) if part == OUTPUT]
+            elif number == METADATA_PROPS:
+                key, value = _texts(file, end, KEY, VALUE)
+                metadata[key] = value
+        if outputs is None:
+            raise ValueError("it has no graph")
+    except ValueError as error:
+        raise ModelError(
+            f"{origin} is not a model that ONNX Runtime can load (not an ONNX file: {error}); "
+            "make model files with mien export"
+        ) from error
+    text = metadata.get(METADATA_KEY)
+    return None if text is None else ModelSpec.from_json(text, origin=origin), tuple(outputs)
+
+
+def _texts(file: BinaryIO, end: int, *numbers: int) -> list[str]:
+    """Read text fields of a message by their numbers; a field that is absent is empty."""
+    found = {number: file.read(stop - file.tell()) for number, stop in _fields(file, end) if number in numbers}
+    return [found.get(number, b"").decode() for number in numbers]
+
+
+def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the number and the end of each field of a protobuf message, with `file` at the field's content."""
+    while file.tell() < end:
+        number, wire_type = divmod(_varint(file), 8)
+        if wire_type == VARINT:
+            _varint(file)
+            length = 0
+        elif wire_type == LENGTH_DELIMITED:
+            length = _varint(file)
+        elif wire_type in (FIXED64, FIXED32):
+            length = 8 if wire_type == FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {wire_type} at byte {file.tell() - 1}")
+        stop = file.tell() + length
+        if number == 0 or stop > end:
+            raise ValueError(f"field {number} ends at byte {stop} of {end}")
+        yield number, stop
+        file.seek(stop)
+
+
+def _varint(file: BinaryIO) -> int:
+    """Read a base-128 integer, least significant group first."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            raise ValueError("it is cut off")
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+    raise ValueError(f"a number without end at byte {file.tell()}")
+
+
+def _is_checkpoint(head: bytes) -> bool:
+    """Recognize what `torch.save` wrote by its first bytes: a zip archive with a pickle, or a bare pickle."""
+    return head.startswith(b"\x80\x02") or (head.startswith(b"PK\x03\x04") and b"data.pkl" in head)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def _checkpoint_error(origin: str) -> ModelError:
+    path = PurePath(origin)
+    named = path if path.suffix.lower() == ".pt" else path.with_suffix(".pt")
+    rename = "" if named == path else f"rename it to {named.name}, then "
+    return ModelError(f"{origin} is a checkpoint; {rename}run: mien export {named} -o {path.stem}.onnx")

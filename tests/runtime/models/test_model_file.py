@@ -1,0 +1,86 @@
+"""A model's metadata is read from the file itself, without a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
+from mien.runtime.errors import ModelError
+from mien.runtime.models.model_file import ModelFile, model_spec
+from mien.runtime.models.shipped import shipped_model, shipped_models
+
+LANDMARKS = shipped_model("landmarks")
+
+
+@pytest.mark.parametrize("path", shipped_models(), ids=lambda path: path.stem)
+def test_the_header_is_what_a_session_says(path: Path) -> None:
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for model in (ModelFile.of(path), ModelFile(path.name, path.read_bytes())):
+        assert model.spec.to_json() == session.get_modelmeta().custom_metadata_map["mien"]
+        assert model.outputs == tuple(output.name for output in session.get_outputs())
+        assert (model.name, model.stem, model.sha256) == (path.name, path.stem, ModelFile.of(path).sha256)
+
+
+def test_the_header_of_a_foreign_file(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    one = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xyz"]
+    nodes = [onnx.helper.make_node("Identity", ["x"], [name]) for name in "yz"]
+    graph = onnx.helper.make_graph(nodes, "g", one[:1], one[1:])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    onnx.helper.set_model_props(proto, {"author": "somebody", "mien2": "no"})
+    model = ModelFile("foreign.onnx", proto.SerializeToString())
+    assert model.metadata is None and model.outputs == ("y", "z")
+    with pytest.raises(ModelError, match=r"foreign\.onnx carries no mien metadata; make model files with mien export"):
+        assert model.spec
+
+
+def test_a_model_opens_from_bytes_as_from_its_path() -> None:
+    with OnnxRunner(ModelFile("landmarks.onnx", LANDMARKS.read_bytes())) as runner:
+        assert runner.spec == model_spec(LANDMARKS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"nothing", b"\x0a", b"\x0a\x05a", b"\xff" * 20, b"\x00\x01", b"\x72\x04\x0a\x02\xff\xff\x3a\x00"],
+)
+def test_malformed_bytes_are_one_line(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "no.onnx"
+    path.write_bytes(content)
+    for model in (ModelFile.of(path), ModelFile("no.onnx", content)):
+        with pytest.raises(ModelError, match=r"no\.onnx is not a model that ONNX Runtime can load") as error:
+            assert model.metadata
+        assert "\n" not in str(error.value)
+
+
+def test_any_cut_of_a_file_is_refused() -> None:
+    whole = LANDMARKS.read_bytes()
+    for length in range(1, len(whole), 9973):
+        with pytest.raises(ModelError):
+            assert ModelFile("cut.onnx", whole[:length]).metadata
+
+
+@pytest.mark.parametrize("head", [b"PK\x03\x04" + b"\0" * 26 + b"face/data.pkl", b"\x80\x02}q\x00"])
+def test_a_checkpoint_is_recognized_by_its_content(tmp_path: Path, head: bytes) -> None:
+    path = tmp_path / "face.onnx"
+    path.write_bytes(head)
+    with pytest.raises(
+        ModelError, match=r"face\.onnx is a checkpoint; rename it to face\.pt, then run: mien export .*face\.pt"
+    ):
+        ModelFile.of(path)
+    with pytest.raises(ModelError, match=r"is a checkpoint; run: mien export FACE\.PT -o FACE\.onnx"):
+        ModelFile.of("FACE.PT")
+
+
+def test_a_file_that_is_missing_or_a_folder_is_no_model(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.onnx", tmp_path):
+        with pytest.raises(ModelError, match="no model"):
+            ModelFile.of(path)
+
+
+def test_bytes_are_lent_as_a_file_that_is_gone_afterwards() -> None:
+    with ModelFile("models/face.onnx", b"model").as_path() as path:
+        assert path.name == "face.onnx" and path.read_bytes() == b"model"
+    assert not path.exists()
