@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import typer
 from rich.console import Console
@@ -11,21 +12,21 @@ from mien.runtime.commands.options import AS_JSON
 
 
 def doctor(as_json: bool = AS_JSON) -> None:
-    """Look at this machine: what is there, what really runs, and how to mend the rest. Changes nothing."""
+    """Check this machine: what is installed, what works, and how to fix the rest. Changes nothing."""
     from mien.runtime.doctor.check_result import Status
-    from mien.runtime.doctor.checks import examine, to_row
+    from mien.runtime.doctor.checks import run_checks
 
     marks = {Status.OK: ("✓", "green"), Status.NOTE: ("·", ""), Status.PROBLEM: ("✗", "red")}
-    findings = []
-    for finding in examine():
-        findings.append(finding)
+    results = []
+    for result in run_checks():
+        results.append(result)
         if not as_json:
-            mark, style = marks[finding.status]
+            mark, style = marks[result.status]
             out = Console(soft_wrap=True)
-            out.print(f"{mark} {finding.name}: {finding.found}", style=style, markup=False, highlight=False)
-            if finding.fix:
-                out.print(f"    → {finding.fix}", markup=False, highlight=False)
+            out.print(f"{mark} {result.name}: {result.found}", style=style, markup=False, highlight=False)
+            if result.fix:
+                out.print(f"    → {result.fix}", markup=False, highlight=False)
     if as_json:
-        print(json.dumps([to_row(finding) for finding in findings]))
-    if any(finding.status is Status.PROBLEM for finding in findings):
+        print(json.dumps([asdict(result) for result in results]))
+    if any(result.status is Status.PROBLEM for result in results):
         raise typer.Exit(1)

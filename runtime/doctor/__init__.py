@@ -1,1 +1,1 @@
-"""Examines this machine, and says how to mend what is broken."""
+"""Check this machine and suggest fixes."""

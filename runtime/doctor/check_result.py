@@ -1,4 +1,4 @@
-"""What the doctor finds, one thing at a time."""
+"""Result of one check of the doctor."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from enum import Enum
 
 
 class Status(str, Enum):
-    """How a finding is meant."""
+    """Severity of a check result."""
 
     OK = "ok"
     NOTE = "note"
-    """Not there, and not needed by everybody."""
+    """Missing, but optional."""
     PROBLEM = "problem"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One thing that was looked at. fix: the command or the step that mends it, empty where nothing is to mend."""
+    """Result of one check.
+
+    Attributes:
+        name: Subject of the check.
+        status: Severity.
+        found: Description of what was found.
+        fix: Command or step that fixes it; empty if nothing is to be done.
+    """
 
     name: str
     status: Status

@@ -1,7 +1,4 @@
-"""`mien doctor`: what this machine has, what really runs on it, and the command that mends what does not.
-
-Nothing is changed, and nothing is believed that can be tried: providers are made to run a model.
-"""
+"""Check this machine for `mien doctor`, changing nothing; providers are tested by running a model."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
@@ -27,7 +24,8 @@ from mien.runtime.backends.open_runner import open_model
 from mien.runtime.backends.ort.onnx_session import compiled_in
 from mien.runtime.capture.opencv_video import has_gstreamer
 from mien.runtime.doctor.check_result import CheckResult, Status
-from mien.runtime.doctor.jetson import examine_jetson
+from mien.runtime.doctor.duplicate_packages import check_packages
+from mien.runtime.doctor.jetson import check_jetson
 from mien.runtime.errors import MienError, next_step
 from mien.runtime.files import read_text_or_none
 from mien.runtime.models.runner import Provider
@@ -37,16 +35,19 @@ from mien.runtime.output.window import has_display, has_windows
 LOW_MEMORY_GB = 0.5
 LOW_DISK_GB = 1.0
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm")
+OPENCV_FEATURES = ("FFMPEG", "GStreamer", "v4l/v4l2")
 WINDOW_TEST = "import cv2, numpy; cv2.imshow('mien doctor', numpy.zeros((32, 32, 3), 'uint8')); cv2.waitKey(50)"
 
 
-def examine() -> Iterator[CheckResult]:
-    """Look at everything, one finding after another; a check that fails unforeseen is a finding of its own."""
+def run_checks() -> Iterator[CheckResult]:
+    """Run all checks; one that fails unexpectedly is reported as a problem."""
     for check in CHECKS:
         try:
             yield from check()
         except (OSError, ValueError, RuntimeError, subprocess.SubprocessError) as error:
-            yield CheckResult(check.__name__.lstrip("_"), Status.PROBLEM, f"could not be looked at: {error}")
+            yield CheckResult(
+                check.__name__.strip("_").removeprefix("check_"), Status.PROBLEM, f"check failed: {error}"
+            )
 
 
 def _system() -> Iterator[CheckResult]:
@@ -62,7 +63,7 @@ def _system() -> Iterator[CheckResult]:
 
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Features of the processor that matter to inference."""
+    """List the processor features that matter for inference."""
     try:
         present = set(cpuinfo.read_text(encoding="utf-8").split())
     except OSError:
@@ -86,30 +87,17 @@ def _memory() -> Iterator[CheckResult]:
         "free disk here",
         Status.PROBLEM if low else Status.OK,
         f"{disk_gb:.1f} GB",
-        "delete what is not needed (du -sh * | sort -h), or pip cache purge" if low else "",
+        "delete unneeded files (du -sh * | sort -h), or: pip cache purge" if low else "",
     )
 
 
 def free_memory_gb(meminfo: Path = Path("/proc/meminfo")) -> float | None:
-    """Memory that programs can still have; None where it cannot be told."""
+    """Read the available memory in GB; None if unknown."""
     try:
         found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
     return int(found.group(1)) * 1024 / 1e9 if found else None
-
-
-def _wheels() -> Iterator[CheckResult]:
-    owners = packages_distributions()
-    jetson = Path("/etc/nv_tegra_release").is_file()
-    for module in ("onnxruntime", "cv2"):
-        yield clash(
-            module,
-            sorted(set(owners.get(module, []))),
-            gpu=shutil.which("nvidia-smi") is not None and not jetson,
-            display=has_display(),
-            jetson=jetson,
-        )
 
 
 def _nvidia() -> Iterator[CheckResult]:
@@ -126,15 +114,11 @@ def _nvidia() -> Iterator[CheckResult]:
     query = [tool, "--query-gpu=name,driver_version,memory.free,compute_cap", "--format=csv,noheader"]
     done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     if done.returncode:
-        what = (done.stderr or done.stdout).strip().splitlines()
-        fix = "sudo reboot, as after each update of the driver; if that does not help: sudo ubuntu-drivers install"
-        yield CheckResult("NVIDIA GPU", Status.PROBLEM, what[0] if what else "nvidia-smi fails", fix)
+        message = (done.stderr or done.stdout).strip().splitlines()
+        fix = "sudo reboot (needed after every driver update); if that does not help: sudo ubuntu-drivers install"
+        yield CheckResult("NVIDIA GPU", Status.PROBLEM, message[0] if message else "nvidia-smi fails", fix)
     for line in done.stdout.splitlines() if not done.returncode else ():
         yield CheckResult("NVIDIA GPU", Status.OK, line.strip())
-
-
-def _jetson() -> Iterator[CheckResult]:
-    yield from examine_jetson()
 
 
 def _libraries() -> Iterator[CheckResult]:
@@ -151,34 +135,35 @@ def _libraries() -> Iterator[CheckResult]:
         "TensorRT",
         Status.PROBLEM if done.returncode else Status.OK,
         last[0] if last else "import fails",
-        "install the libraries that belong to these bindings (JetPack brings them)" if done.returncode else "",
+        "install the TensorRT libraries of that version (JetPack includes them)" if done.returncode else "",
     )
 
 
 def _nvidia_library(name: str, library: str) -> CheckResult:
-    """A CUDA library, from a wheel or from the system."""
+    """Find a CUDA library, from a pip package or from the system."""
     package = {"cudart": "nvidia-cuda-runtime", "cudnn": "nvidia-cudnn"}[library]
-    for wheel in (package, f"{package}-cu12", f"{package}-cu13"):
-        if (found := _version(wheel)) is not None:
-            return CheckResult(name, Status.OK, f"{found}, from the wheel {wheel}")
-    own = ctypes.util.find_library(library)
-    return CheckResult(name, Status.OK, f"{own}, the system's") if own else CheckResult(name, Status.NOTE, "not found")
+    for candidate in (package, f"{package}-cu12", f"{package}-cu13"):
+        if (found := _version(candidate)) is not None:
+            return CheckResult(name, Status.OK, f"{found}, from pip package {candidate}")
+    if (found := ctypes.util.find_library(library)) is not None:
+        return CheckResult(name, Status.OK, f"{found}, from the system")
+    return CheckResult(name, Status.NOTE, "not found")
 
 
 def _opencv() -> Iterator[CheckResult]:
     information = cv2.getBuildInformation()
-    flags = [f"{name} {'yes' if re.search(rf'^ *{name}: +YES', information, re.MULTILINE) else 'no'}" for name in FLAGS]
+    flags = [
+        f"{name} {'yes' if re.search(rf'^ *{name}: +YES', information, re.MULTILINE) else 'no'}"
+        for name in OPENCV_FEATURES
+    ]
     yield CheckResult("OpenCV", Status.OK, f"{cv2.__version__}; {', '.join(flags)}, windows {_yes(has_windows())}")
     if not has_gstreamer(information):
         yield CheckResult(
             "CSI cameras",
             Status.NOTE,
             "this OpenCV has no GStreamer",
-            "only on a Jetson: python3 -m venv --system-site-packages, without opencv-python in it",
+            "on a Jetson, use the system's OpenCV: python3 -m venv --system-site-packages, without opencv-python",
         )
-
-
-FLAGS = ("FFMPEG", "GStreamer", "v4l/v4l2")
 
 
 def _providers() -> Iterator[CheckResult]:
@@ -190,13 +175,13 @@ def _providers() -> Iterator[CheckResult]:
 
 
 def try_provider(provider: Provider) -> CheckResult:
-    """Run the shipped landmark model on a provider and tell what really ran; engines are built for it and forgotten."""
+    """Run the shipped landmark model on a provider; a TensorRT engine is built in a temporary cache."""
     name = f"runs on {provider.value}"
     try:
-        with _other_cache(), open_model(shipped_model("landmarks"), provider=provider) as runner:
+        with _temporary_cache(), open_model(shipped_model("landmarks"), provider=provider) as runner:
             height, width = runner.spec.input_size
             runner(np.full((1, height, width, 3), 127, np.uint8))
-            return CheckResult(name, Status.OK, f"yes, really on {runner.provider}")
+            return CheckResult(name, Status.OK, f"yes, verified on {runner.provider}")
     except (MienError, RuntimeError, OSError) as error:
         found, fix = next_step(error)
         status = Status.PROBLEM if _is_installed(provider) else Status.NOTE
@@ -204,17 +189,17 @@ def try_provider(provider: Provider) -> CheckResult:
 
 
 def _is_installed(provider: Provider) -> bool:
-    """Whether somebody who has what is here wants this provider to run."""
+    """Check whether the provider was installed on purpose, so that its failure is a problem."""
     if provider is Provider.TENSORRT:
         return importlib.util.find_spec("tensorrt") is not None
-    if provider is Provider.ORT_TENSORRT:  # is compiled into every onnxruntime-gpu, with which TensorRT does not come
+    if provider is Provider.ORT_TENSORRT:  # every onnxruntime-gpu includes it, without TensorRT
         return compiled_in(provider) and ctypes.util.find_library("nvinfer") is not None
     return compiled_in(provider)
 
 
 @contextlib.contextmanager
-def _other_cache() -> Iterator[None]:
-    """Leave the user's cache as it is."""
+def _temporary_cache() -> Iterator[None]:
+    """Leave the user's cache unchanged."""
     before = os.environ.get("MIEN_CACHE")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MIEN_CACHE"] = folder
@@ -230,50 +215,47 @@ def _window() -> Iterator[CheckResult]:
     if not has_display():
         yield CheckResult("window", Status.NOTE, "no display here", "use --no-show with --output or --json")
     elif not has_windows():
-        yield CheckResult("window", Status.NOTE, "this OpenCV is built without windows", "pip install 'mien[cpu]'")
-    else:  # in a process of its own: Qt ends the process when it cannot
+        yield CheckResult(
+            "window", Status.NOTE, "this OpenCV was built without window support", "pip install 'mien[cpu]'"
+        )
+    else:  # in a subprocess: Qt aborts the process if it fails
         done = subprocess.run([sys.executable, "-c", WINDOW_TEST], capture_output=True, timeout=30, check=False)
         shown = done.returncode == 0
         yield CheckResult(
             "window",
             Status.OK if shown else Status.PROBLEM,
-            "opens" if shown else "OpenCV cannot open one",
-            "" if shown else "look at DISPLAY, and use --no-show meanwhile",
+            "works" if shown else "OpenCV cannot open one",
+            "" if shown else "check DISPLAY; until then use --no-show",
         )
 
 
 def _camera() -> Iterator[CheckResult]:
     devices = sorted(Path("/dev").glob("video*"))
     if not devices:
-        yield CheckResult("camera", Status.NOTE, "none found", "--source demo works without one")
+        yield CheckResult("camera", Status.NOTE, "none found", "use --source demo, which needs none")
     for device in devices:
         if not os.access(device, os.R_OK | os.W_OK):
             yield CheckResult("camera", Status.PROBLEM, f"no permission for {device}", "sudo usermod -aG video $USER")
             continue
         video = cv2.VideoCapture(str(device))
-        gives, picture = video.read() if video.isOpened() else (False, None)
+        works, picture = video.read() if video.isOpened() else (False, None)
         video.release()
         size = "" if picture is None else f" {picture.shape[1]}x{picture.shape[0]}"
-        yield CheckResult("camera", Status.OK if gives else Status.NOTE, f"{device}:{size or ' gives no picture'}")
+        yield CheckResult("camera", Status.OK if works else Status.NOTE, f"{device}:{size or ' delivers no picture'}")
 
 
 CHECKS: tuple[Callable[[], Iterator[CheckResult]], ...] = (
     _system,
     _memory,
-    _wheels,
+    check_packages,
     _nvidia,
-    _jetson,
+    check_jetson,
     _libraries,
     _opencv,
     _providers,
     _window,
     _camera,
 )
-
-
-def to_row(finding: CheckResult) -> Mapping[str, str]:
-    """As the JSON of ``mien doctor --json``."""
-    return {"name": finding.name, "status": finding.status.value, "found": finding.found, "fix": finding.fix}
 
 
 def _yes(value: bool) -> str:
@@ -285,27 +267,3 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def clash(module: str, owners: Sequence[str], *, gpu: bool, display: bool, jetson: bool) -> CheckResult:
-    """Whether more than one wheel owns a module's folder, and how to be left with the one that fits this machine.
-
-    module: ``onnxruntime`` or ``cv2``. gpu: an NVIDIA GPU that wheels have kernels for. display: windows can open.
-    """
-    name = f"wheels of {module}"
-    if len(owners) < 2:
-        return CheckResult(name, Status.OK, owners[0] if owners else "the system's own")
-    if module == "cv2":
-        keep = None if jetson else _opencv_wheel(owners, display=display)
-    else:
-        keep = "onnxruntime-gpu" if gpu and "onnxruntime-gpu" in owners else "onnxruntime"
-    fix = f"pip uninstall -y {' '.join(owners)}"
-    if keep is not None:
-        fix += f" && pip install {keep}"
-    return CheckResult(name, Status.PROBLEM, f"{' and '.join(owners)} overwrite each other", fix)
-
-
-def _opencv_wheel(owners: Sequence[str], *, display: bool) -> str:
-    """With the additional modules where somebody has installed them; with windows where they can open."""
-    contrib = "-contrib" if any("contrib" in owner for owner in owners) else ""
-    return f"opencv{contrib}-python{'' if display else '-headless'}"

@@ -1,6 +1,6 @@
-"""What the doctor looks at on a Jetson: L4T and JetPack, power mode, clocks, swap, and TensorRT within the venv.
+"""Check a Jetson: L4T and JetPack, power mode, clocks, swap, and TensorRT in the virtual environment.
 
-Everything is read from files, so that nothing needs root and a folder can stand for a board.
+Everything is read from files, so root is not needed and tests can use a folder in place of a board.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from mien.runtime.doctor.check_result import CheckResult, Status
 from mien.runtime.files import read_text_or_none
 
 JETPACKS = {35: "5", 36: "6", 38: "7"}
-"""JetPack's major version by that of L4T."""
-ROOMY_MEMORY_GB = 12.0
+"""Major version of JetPack by that of L4T."""
+AMPLE_MEMORY_GB = 12.0
 LOW_SWAP_GB = 2.0
-"""A board with less memory and less swap than that may run out of both while TensorRT builds an engine."""
+"""A board with less memory and less swap than this may run out of both while TensorRT builds an engine."""
 
 
-def examine_jetson(root: Path = Path("/")) -> Iterator[CheckResult]:
-    """Look at a Jetson, whose files lie under `root`; nothing on any other machine."""
+def check_jetson(root: Path = Path("/")) -> Iterator[CheckResult]:
+    """Check the Jetson whose file system is at `root`; yield nothing on other machines."""
     release = read_text_or_none(root / "etc/nv_tegra_release")
     if release is None:
         return
@@ -34,7 +34,7 @@ def examine_jetson(root: Path = Path("/")) -> Iterator[CheckResult]:
 
 
 def l4t_version(release: str) -> tuple[int, str] | None:
-    """Major and whole version out of ``/etc/nv_tegra_release``; None where it is not in there."""
+    """Parse the major and full version from ``/etc/nv_tegra_release``; None if not found."""
     found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", release)
     return (int(found.group(1)), f"{found.group(1)}.{found.group(2)}") if found else None
 
@@ -42,7 +42,7 @@ def l4t_version(release: str) -> tuple[int, str] | None:
 def _jetpack(release: str, root: Path) -> CheckResult:
     version = l4t_version(release)
     if version is None:
-        return CheckResult("JetPack", Status.NOTE, f"L4T of unknown version: {release.splitlines()[0]}")
+        return CheckResult("JetPack", Status.NOTE, f"unknown L4T version: {release.splitlines()[0]}")
     major, l4t = version
     installed = re.search(
         r"^Package: nvidia-jetpack$(?:\n.+)*?\nVersion: ([^\s+]+)",
@@ -58,18 +58,18 @@ def _jetpack(release: str, root: Path) -> CheckResult:
         )
     if installed is None:
         known = JETPACKS.get(major)
-        told = f"L4T {l4t}" if known is None else f"L4T {l4t}, of JetPack {known}"
+        found = f"L4T {l4t}" if known is None else f"L4T {l4t} of JetPack {known}"
         return CheckResult(
             "JetPack",
             Status.NOTE,
-            f"{told}; its package nvidia-jetpack is not installed",
+            f"{found}; package nvidia-jetpack is not installed",
             "for CUDA and TensorRT: sudo apt install nvidia-jetpack",
         )
     return CheckResult("JetPack", Status.OK, f"{installed.group(1)}, L4T {l4t}")
 
 
 def _power_mode(root: Path) -> CheckResult:
-    """The mode that nvpmodel has set, out of the modes of its configuration."""
+    """Read the mode set by nvpmodel, and the available modes."""
     state = re.search(r"pmode:(\d+)", read_text_or_none(root / "var/lib/nvpmodel/status") or "")
     modes = dict(
         re.findall(
@@ -77,7 +77,7 @@ def _power_mode(root: Path) -> CheckResult:
         )
     )
     if state is None or not modes:
-        return CheckResult("power mode", Status.NOTE, "cannot be told", "sudo nvpmodel -q")
+        return CheckResult("power mode", Status.NOTE, "unknown", "sudo nvpmodel -q")
     number = str(int(state.group(1)))
     name = modes.get(number, f"mode {number}")
     best = next((i for i, mode in modes.items() if mode.startswith("MAXN")), None)
@@ -86,13 +86,13 @@ def _power_mode(root: Path) -> CheckResult:
     return CheckResult(
         "power mode",
         Status.NOTE,
-        f"{name}, of {', '.join(modes.values())}",
-        f"before a benchmark, where the power supply allows it: sudo nvpmodel -m {best}",
+        f"{name} (available: {', '.join(modes.values())})",
+        f"before a benchmark, if the power supply allows it: sudo nvpmodel -m {best}",
     )
 
 
 def _clocks(root: Path) -> Iterator[CheckResult]:
-    """Whether jetson_clocks holds the clocks: it sets the lowest frequency to the highest."""
+    """Check whether jetson_clocks has locked the clocks, by setting the minimum frequency to the maximum."""
     ranges = [
         (folder / "scaling_min_freq", folder / "scaling_max_freq")
         for folder in sorted(root.glob("sys/devices/system/cpu/cpufreq/policy*"))
@@ -103,28 +103,28 @@ def _clocks(root: Path) -> Iterator[CheckResult]:
         if "gpu" in folder.name or "ga10b" in folder.name
     ]
     known = [(read_text_or_none(low), read_text_or_none(high)) for low, high in ranges]
-    held = [low == high for low, high in known if low is not None and high is not None]
-    if not held:
+    locked = [low == high for low, high in known if low is not None and high is not None]
+    if not locked:
         return
-    if all(held):
-        yield CheckResult("clocks", Status.OK, "held at their highest (jetson_clocks)")
+    if all(locked):
+        yield CheckResult("clocks", Status.OK, "locked at their maximum (jetson_clocks)")
     else:
-        yield CheckResult("clocks", Status.NOTE, "follow the load", "before a benchmark: sudo jetson_clocks")
+        yield CheckResult("clocks", Status.NOTE, "vary with the load", "before a benchmark: sudo jetson_clocks")
 
 
 def _swap(root: Path) -> Iterator[CheckResult]:
     memory = re.search(r"^MemTotal:\s+(\d+) kB", read_text_or_none(root / "proc/meminfo") or "", re.MULTILINE)
-    rows = (read_text_or_none(root / "proc/swaps") or "").splitlines()[1:]
+    swaps = (read_text_or_none(root / "proc/swaps") or "").splitlines()[1:]
     if memory is None:
         return
     memory_gb = int(memory.group(1)) * 1024 / 1e9
-    swap_gb = sum(int(row.split()[2]) for row in rows) * 1024 / 1e9
-    low = memory_gb < ROOMY_MEMORY_GB and swap_gb < LOW_SWAP_GB
+    swap_gb = sum(int(line.split()[2]) for line in swaps) * 1024 / 1e9
+    low = memory_gb < AMPLE_MEMORY_GB and swap_gb < LOW_SWAP_GB
     yield CheckResult(
         "swap",
         Status.NOTE if low else Status.OK,
-        f"{swap_gb:.1f} GB beside {memory_gb:.1f} GB of memory",
-        "before an engine is built: sudo fallocate -l 4G /swapfile && sudo chmod 600 /swapfile && "
+        f"{swap_gb:.1f} GB, with {memory_gb:.1f} GB of memory",
+        "before building an engine: sudo fallocate -l 4G /swapfile && sudo chmod 600 /swapfile && "
         "sudo mkswap /swapfile && sudo swapon /swapfile"
         if low
         else "",
@@ -132,21 +132,21 @@ def _swap(root: Path) -> Iterator[CheckResult]:
 
 
 def _tensorrt(root: Path) -> CheckResult:
-    """Whether JetPack's TensorRT module, which lies among the system's packages, can be imported by this Python."""
+    """Check that this Python can import JetPack's TensorRT module, a system package."""
     here = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if importlib.util.find_spec("tensorrt") is not None:
-        return CheckResult("JetPack's TensorRT", Status.OK, "this Python sees the module")
+        return CheckResult("JetPack's TensorRT", Status.OK, "found by this Python")
     modules = sorted(root.glob("usr/lib/python3*/dist-packages/tensorrt"))
     if not modules:
         return CheckResult(
-            "JetPack's TensorRT", Status.NOTE, "no Python module of it", "sudo apt install python3-libnvinfer"
+            "JetPack's TensorRT", Status.NOTE, "Python module not installed", "sudo apt install python3-libnvinfer"
         )
     built_for = _built_for(modules[0])
     if built_for is not None and built_for != here:
         return CheckResult(
             "JetPack's TensorRT",
             Status.PROBLEM,
-            f"built for Python {built_for}, this is {here}",
+            f"built for Python {built_for}, but this is {here}",
             f"/usr/bin/python{built_for} -m venv --system-site-packages ~/mien",
         )
     return CheckResult(
@@ -158,7 +158,7 @@ def _tensorrt(root: Path) -> CheckResult:
 
 
 def _built_for(module: Path) -> str | None:
-    """Python's version in the name of a module's library, such as ``tensorrt.cpython-310-aarch64-linux-gnu.so``."""
+    """Parse the Python version from a library name such as ``tensorrt.cpython-310-aarch64-linux-gnu.so``."""
     for library in sorted(module.glob("*.so")):
         if found := re.search(r"cpython-3(\d+)", library.name):
             return f"3.{found.group(1)}"

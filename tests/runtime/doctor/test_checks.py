@@ -8,16 +8,17 @@ import pytest
 
 from mien.runtime.doctor import checks as doctor
 from mien.runtime.doctor.check_result import CheckResult, Status
-from mien.runtime.doctor.checks import clash, cpu_features, examine, free_memory_gb, to_row, try_provider
+from mien.runtime.doctor.checks import cpu_features, free_memory_gb, run_checks, try_provider
+from mien.runtime.doctor.duplicate_packages import duplicate_packages
 from mien.runtime.errors import ProviderError, next_step
 from mien.runtime.models.runner import Provider
 
 
 def test_everything_is_looked_at_and_the_cpu_really_runs() -> None:
-    findings = {finding.name: finding for finding in examine()}
-    assert {"Python", "CPU", "wheels of onnxruntime", "ONNX Runtime", "OpenCV", "camera"} <= set(findings)
-    assert findings["runs on cpu"].found == "yes, really on cpu"
-    assert all(f.status is not Status.PROBLEM or f.fix for f in findings.values())
+    results = {result.name: result for result in run_checks()}
+    assert {"Python", "CPU", "onnxruntime package", "ONNX Runtime", "OpenCV", "camera"} <= set(results)
+    assert results["runs on cpu"].found == "yes, verified on cpu"
+    assert all(f.status is not Status.PROBLEM or f.fix for f in results.values())
 
 
 SERVER = {"gpu": False, "display": False, "jetson": False}
@@ -39,14 +40,14 @@ SERVER = {"gpu": False, "display": False, "jetson": False}
 def test_two_wheels_of_one_folder_leave_the_one_that_fits(
     module: str, owners: list[str], machine: dict[str, bool], fix: str
 ) -> None:
-    found = clash(module, owners, **SERVER | machine)
+    found = duplicate_packages(module, owners, **SERVER | machine)
     assert found.status is Status.PROBLEM
     assert found.fix == f"pip uninstall -y {' '.join(owners)}{fix}"
 
 
-def test_one_wheel_is_no_clash() -> None:
-    assert clash("cv2", ["opencv-python"], **SERVER).status is Status.OK
-    assert clash("cv2", [], **SERVER).found == "the system's own"
+def test_one_package_is_no_duplicate() -> None:
+    assert duplicate_packages("cv2", ["opencv-python"], **SERVER).status is Status.OK
+    assert duplicate_packages("cv2", [], **SERVER).found == "from the system"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_a_provider_that_does_not_run_is_told_with_its_reason(
     assert try_provider(Provider.CUDA).status is Status.PROBLEM
 
 
-def test_a_provider_that_fails_in_its_first_call_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_fails_in_its_first_call_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
     from mien.runtime.backends.ort import onnx_runner, onnx_session
@@ -96,9 +97,9 @@ def test_a_provider_that_fails_in_its_first_call_is_a_finding(monkeypatch: pytes
     assert "cuda failed while landmarks ran (CUDA failure 209" in found.found and "--provider cpu" in found.fix
 
 
-def test_every_finding_about_a_provider_says_what_to_do() -> None:
-    findings = [try_provider(provider) for provider in (Provider.CUDA, Provider.TENSORRT, Provider.ORT_TENSORRT)]
-    assert all(finding.status is Status.OK or finding.fix for finding in findings)
+def test_every_result_about_a_provider_says_what_to_do() -> None:
+    results = [try_provider(provider) for provider in (Provider.CUDA, Provider.TENSORRT, Provider.ORT_TENSORRT)]
+    assert all(result.status is Status.OK or result.fix for result in results)
 
 
 @pytest.mark.parametrize(
@@ -114,14 +115,14 @@ def test_next_step_of_an_error(text: str, told: str, step: str) -> None:
     assert next_step(ProviderError(text)) == (told, step)
 
 
-def test_a_check_that_fails_unforeseen_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_fails_unforeseen_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def _gpu() -> Iterator[CheckResult]:
         yield CheckResult("GPU", Status.OK, "there")
         raise RuntimeError("the driver is gone")
 
     monkeypatch.setattr(doctor, "CHECKS", (_gpu,))
-    assert [f.status for f in examine()] == [Status.OK, Status.PROBLEM]
-    assert to_row(list(examine())[1])["found"] == "could not be looked at: the driver is gone"
+    assert [f.status for f in run_checks()] == [Status.OK, Status.PROBLEM]
+    assert list(run_checks())[1].found == "check failed: the driver is gone"
 
 
 def test_memory_and_features_are_read_from_the_kernel(tmp_path: Path) -> None:
@@ -149,5 +150,5 @@ def test_an_engine_that_is_tried_is_forgotten(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setenv("MIEN_CACHE", str(tmp_path))
     monkeypatch.setattr(engine_runner, "find_accelerator", fake_accelerator)
-    assert try_provider(Provider.TENSORRT).found == "yes, really on tensorrt"
+    assert try_provider(Provider.TENSORRT).found == "yes, verified on tensorrt"
     assert not list(tmp_path.iterdir()) and os.environ["MIEN_CACHE"] == str(tmp_path)
