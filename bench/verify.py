@@ -26,7 +26,7 @@ from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.models.bundle import BENCH, Bundle, BundledModel, read_bundle
 from mien.runtime.models.runner import Provider, Runner
 from mien.runtime.models.spec import Precision
-from mien.runtime.values import FloatArray, Image
+from mien.runtime.values import FloatArray, Image, Progress
 
 PROVIDERS = tuple(provider for provider in Provider if provider is not Provider.AUTO)
 """What a bundle is tried on: every provider that mien knows."""
@@ -133,7 +133,7 @@ def verify_file(
     options: VerifyOptions | None = None,
     *,
     sha256: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Verdict:
     """Check a bundle's sums, and then `verify` it. sha256: what the digest of the whole file must be.
 
@@ -163,9 +163,7 @@ class _Trial:
     inputs: Sequence[Image] = ()
 
 
-def verify(
-    bundle: Bundle, options: VerifyOptions | None = None, *, progress: Callable[[int, int], None] | None = None
-) -> Verdict:
+def verify(bundle: Bundle, options: VerifyOptions | None = None, *, progress: Progress | None = None) -> Verdict:
     """Run the golden samples on every provider, in task units, and measure what holds. Needs no torch."""
     options = options if options is not None else VerifyOptions()
     environment = describe_environment()  # before the work, whose own load it would tell else
@@ -236,9 +234,7 @@ def face_errors(found: FloatArray, wanted: FloatArray) -> FloatArray:
     return normalized_mean_error(found[np.linalg.norm(between, axis=-1).argmin(axis=1)], wanted)
 
 
-def _measured(
-    trials: Sequence[_Trial], options: VerifyOptions, progress: Callable[[int, int], None] | None
-) -> dict[str, Measurement]:
+def _measured(trials: Sequence[_Trial], options: VerifyOptions, progress: Progress | None) -> dict[str, Measurement]:
     """Latencies of what holds, by the check's name."""
     candidates = [
         Candidate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Image = npt.NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+"""Callback of long work: called with (steps done, steps in total) after each step."""
 
 POINTS = 68
 """Number of landmarks in the ``ibug68`` scheme."""
@@ -19,6 +21,13 @@ POINTS = 68
 def size_of(pixels: Image) -> tuple[int, int]:
     """(width, height) of a picture (h, w, 3), as OpenCV counts."""
     return pixels.shape[1], pixels.shape[0]
+
+
+def percentile(values: Sequence[int] | FloatArray | npt.NDArray[np.int64], percent: int) -> float:
+    """Nearest-rank percentile: the smallest value that at least `percent` % of the values do not exceed."""
+    rank = -(-percent * len(values) // 100)  # in integers: 0.99 * 100 is not always 99
+    index = max(rank, 1) - 1
+    return float(np.partition(values, index)[index])
 
 
 @dataclass(frozen=True, slots=True)

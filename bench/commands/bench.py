@@ -10,14 +10,13 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
 from mien.bench.report.report import BenchReport
 from mien.bench.suite.candidates import Baseline
 from mien.bench.timing.measurement import Level
-from mien.runtime.commands.console import needs_torch, say, stderr
+from mien.runtime.commands.console import needs_torch, progress_bar, say
 from mien.runtime.commands.options import numbers, several
 from mien.runtime.errors import CheckFailed, InputError
 from mien.runtime.files import check_writable
@@ -128,16 +127,8 @@ def run(
         feed=feed,
         timeout_s=timeout,
     )
-    # No refreshing by a thread of its own: it would run inside the timed calls.
-    with needs_torch(), Progress(console=stderr, transient=True, auto_refresh=False) as bar:
-        task = bar.add_task("bench", total=rounds)
-        bar.refresh()  # opening every candidate takes a while
-        report = run_bench(
-            models or [],
-            options,
-            bridge=ctx.obj,
-            progress=lambda done, _: bar.update(task, completed=done, refresh=True),
-        )
+    with needs_torch(), progress_bar("bench") as progress:
+        report = run_bench(models or [], options, bridge=ctx.obj, progress=progress)
     for path, told in ((json_out, BenchReport.to_json), (html_out, to_html), (csv_out, to_csv)):
         if path is not None:
             path.write_text(told(report), encoding="utf-8")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from mien.bench.timing.environment import environment_warnings
 from mien.bench.verify import Check, Verdict, VerifyOptions, verify_file
-from mien.runtime.commands.console import say, stderr
+from mien.runtime.commands.console import progress_bar, say
 from mien.runtime.errors import InputError
 from mien.runtime.models.runner import Provider
 
@@ -37,26 +34,14 @@ def verify(
     if Provider.AUTO in provider:
         raise InputError("--provider auto is the default here: leave it out, or name one that must run")
     options = VerifyOptions(required=tuple(dict.fromkeys(provider)), threads=threads, rounds=rounds)
-    with _bar(rounds) as (bar, task):
-        verdict = verify_file(
-            path,
-            options,
-            sha256=sha256,
-            progress=lambda count, _: bar.update(task, completed=count, refresh=True),
-        )
+    with progress_bar("measure") as progress:
+        verdict = verify_file(path, options, sha256=sha256, progress=progress)
     if as_json:
         print(json.dumps(verdict.to_row()))
     else:
         _print(verdict, path)
     if not verdict:
         raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def _bar(rounds: int) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on standard error that is not redrawn by a thread of its own: it would run inside the timed calls."""
-    with Progress(console=stderr, transient=True, auto_refresh=False) as bar:
-        yield bar, bar.add_task("measuring", total=rounds)
 
 
 def _print(verdict: Verdict, path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mien.bench.accuracy.metrics import normalized_mean_error
 from mien.runtime.errors import CheckFailed
-from mien.runtime.values import FloatArray
+from mien.runtime.values import FloatArray, percentile
 
 Outputs = Mapping[str, FloatArray]
 
@@ -79,7 +79,7 @@ def parity_of(deviations: FloatArray, *, unit: Unit, tolerance: float) -> Parity
         tolerance=tolerance,
         max=float(values.max()),
         mean=float(values.mean()),
-        p99=float(np.quantile(values, 0.99, method="higher")),
+        p99=percentile(values, 99),
         count=values.size,
     )
 

@@ -20,7 +20,8 @@ from mien.bench.report.tables import (
     ratio_cell,
     ratio_heading,
 )
-from mien.bench.timing.measurement import Level, nearest_rank
+from mien.bench.timing.measurement import Level
+from mien.runtime.values import percentile
 
 WIDTH, LANE, LEFT, RIGHT, TOP = 600, 46, 10, 20, 30
 PLOT_HEIGHT, BAR, BARS_FROM, LONGEST_BAR = 260, 30, 96, 290
@@ -120,7 +121,7 @@ def _distributions(report: BenchReport) -> str:
         parts.append(f'<text x="{LEFT}" y="{middle - 14}">{escape(str(row.measurement.description))}</text>')
         for value, shift in zip(values, rng.uniform(-7, 7, len(values)), strict=True):
             parts.append(f'<circle class="dot" cx="{x(value):.1f}" cy="{middle + shift:.1f}" r="2"/>')
-        q1, q2, q3, p99 = (x(nearest_rank(values, percent)) for percent in (25, 50, 75, 99))
+        q1, q2, q3, p99 = (x(percentile(values, percent)) for percent in (25, 50, 75, 99))
         parts.append(f'<rect class="box" x="{q1:.1f}" y="{middle - 8}" width="{max(q3 - q1, 1):.1f}" height="16"/>')
         parts.append(f'<path class="box" d="M{q2:.1f} {middle - 8}v16M{p99:.1f} {middle - 5}v10"/>')
     return _svg(height, "latency of each call, in ms", parts)
@@ -189,7 +190,7 @@ def _stages(report: BenchReport) -> str:
     for row in report.rows:
         if not row.stages_ns:
             continue
-        stages = {name: [nearest_rank(ns, p) / 1e6 for p in (50, 90)] for name, ns in row.stages_ns.items()}
+        stages = {name: [percentile(ns, p) / 1e6 for p in (50, 90)] for name, ns in row.stages_ns.items()}
         longest = max(float(p90) for _, p90 in stages.values())
         parts = []
         for lane, (name, (p50, p90)) in enumerate(stages.items()):

@@ -10,11 +10,11 @@ import numpy as np
 
 from mien.bench.accuracy.accuracy import Metric
 from mien.bench.report.report import BenchReport, Row
-from mien.bench.timing.measurement import Description, Measurement, nearest_rank
+from mien.bench.timing.measurement import Description, Measurement
 from mien.bench.timing.speedup import MIN_ROUNDS, log_ratios, replicates
 from mien.runtime.errors import InputError
 from mien.runtime.models.runner import Provider
-from mien.runtime.values import FloatArray
+from mien.runtime.values import FloatArray, percentile
 
 TIMES = ("p50", "p90", "p95", "p99", "max", "mean")
 RATIO = "ratio"
@@ -218,7 +218,7 @@ def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> F
     def statistic(calls_ns: FloatArray) -> float:
         if metric == "mean":
             return float(np.log(calls_ns.mean() / 1e6))
-        return float(np.log(nearest_rank(calls_ns.ravel(), 100 if metric == "max" else int(metric[1:])) / 1e6))
+        return float(np.log(percentile(calls_ns.ravel(), 100 if metric == "max" else int(metric[1:])) / 1e6))
 
     if len(measurement.rounds_ns) < MIN_ROUNDS:
         raise InputError(

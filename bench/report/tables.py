@@ -10,7 +10,8 @@ from dataclasses import fields
 
 from mien.bench.report.report import SUMMARY, BenchReport, CandidateMetadata, FailedCandidate, Row
 from mien.bench.timing.environment import Environment
-from mien.bench.timing.measurement import Description, Level, nearest_rank
+from mien.bench.timing.measurement import Description, Level
+from mien.runtime.values import percentile
 
 NONE = "–"
 
@@ -158,7 +159,7 @@ def _stage_table(report: BenchReport) -> str:
     rows = []
     for row in report.rows:
         for stage, durations in row.stages_ns.items():
-            times = [f"{nearest_rank(durations, p) / 1e6:.3f}" for p in (50, 90, 99)]
+            times = [f"{percentile(durations, p) / 1e6:.3f}" for p in (50, 90, 99)]
             rows.append([row.measurement.description.provider, stage, *times, str(len(durations))])
     if not rows:
         return ""

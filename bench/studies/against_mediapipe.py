@@ -24,7 +24,7 @@ from mien.runtime.faces.detector import LIVE_MAX_SIDE
 from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.faces.tracker import Tracker
 from mien.runtime.models.runner import DEFAULT_THREADS, Provider
-from mien.runtime.values import Frame, Image
+from mien.runtime.values import Frame, Image, percentile
 
 SIZE = (1280, 720)
 MAX_FACES = 3
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 faces[name] += counts
     row: dict[str, Any] = {
         name: {
-            **{f"p{p}_ms": round(float(np.percentile(values, p)), 3) for p in (50, 90, 99)},
+            **{f"p{p}_ms": round(percentile(np.array(values), p), 3) for p in (50, 90, 99)},
             "n": len(values),
             "faces_mean": round(float(np.mean(faces[name])), 2),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from mien.bench.timing.environment import describe_environment
 from mien.bench.timing.measurement import Level
 from mien.runtime.errors import InputError, ModelError
 from mien.runtime.models.shipped import shipped_model
+from mien.runtime.values import Progress
 
 SHIPPED = ("detector", "landmarks", "age_gender")
 
@@ -27,7 +28,7 @@ def run_bench(
     options: BenchOptions,
     *,
     bridge: PyTorchBridge | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> BenchReport:
     """Measure model files (none: the shipped ones), anybody's, and checkpoints in interleaved rounds.
 

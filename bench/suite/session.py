@@ -34,7 +34,7 @@ from mien.runtime.errors import ProcessFailed
 from mien.runtime.faces.stage_timer import STAGES
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.spec import Precision, Task
-from mien.runtime.values import Image
+from mien.runtime.values import Image, Progress
 
 log = logging.getLogger("mien")
 
@@ -166,7 +166,7 @@ class BenchmarkSession:
                 found.setdefault(spec.task.value, str(entry.plan.path))
         return found
 
-    def measure(self, environment: Environment, *, progress: Callable[[int, int], None] | None = None) -> BenchReport:
+    def measure(self, environment: Environment, *, progress: Progress | None = None) -> BenchReport:
         """Start, warm up and measure in turns, as often as was asked for, and examine.
 
         Ctrl-C ends it; what is complete by then makes a report, if it is a round.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mien.bench.timing.measurement import Description, Measurement, ProcessRun
 from mien.runtime.errors import InputError, ProcessFailed
-from mien.runtime.values import Image
+from mien.runtime.values import Image, Progress
 
 log = logging.getLogger("mien")
 
@@ -97,7 +97,7 @@ def measure_interleaved(
     calls_per_round: int,
     warm_up_calls: int = 200,
     clock: Callable[[], int] = time.perf_counter_ns,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Measurement]:
     """Measure candidates of this process in turns, A B C A B C …, so that a drift of the machine meets all alike.
 
@@ -150,7 +150,7 @@ def interleave(
     rounds: int,
     calls_per_round: int,
     before: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Rounds:
     """Let lanes take turns; only one runs at a time. A lane that is lost is left out from then on, the others go on.
 

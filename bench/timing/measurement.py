@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
 
-import numpy as np
-
 from mien.runtime.models.spec import Precision
-from mien.runtime.values import FloatArray
+from mien.runtime.values import percentile
 
 
 class Level(str, Enum):
@@ -95,7 +92,7 @@ class Measurement:
 
     def percentile_ms(self, percent: int) -> float:
         """Smallest latency that at least `percent` of the calls did not exceed, in ms."""
-        return nearest_rank(self.calls_ns, percent) / 1e6
+        return percentile(self.calls_ns, percent) / 1e6
 
     @property
     def p50_ms(self) -> float:
@@ -127,10 +124,3 @@ class Measurement:
     def spread(self) -> float:
         """p90 over p50: 1 for a clock-work, more on a disturbed machine."""
         return self.p90_ms / self.p50_ms
-
-
-def nearest_rank(values: Sequence[int] | FloatArray, percent: int) -> float:
-    """Smallest of some values that at least `percent` of them do not exceed."""
-    rank = -(-percent * len(values) // 100)  # in whole numbers: 0.99 · 100 is not always 99
-    index = max(rank, 1) - 1
-    return float(np.partition(values, index)[index])

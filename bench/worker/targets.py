@@ -27,7 +27,7 @@ from mien.runtime.faces.stage_timer import StageTimer
 from mien.runtime.models.input_shapes import INPUT
 from mien.runtime.models.runner import Provider, Runner
 from mien.runtime.models.spec import ModelSpec, Precision, Task
-from mien.runtime.values import Faces, FloatArray, Frame, Image
+from mien.runtime.values import Faces, FloatArray, Frame, Image, percentile
 from mien.runtime.vision.crop import cut_crop, resized
 from mien.runtime.vision.geometry import crop_matrix
 
@@ -183,7 +183,7 @@ def overhead_us(
         if time.perf_counter_ns() > until:
             break
     through, alone = (np.array(ns) / 1e3 for ns in taken)
-    return float(np.percentile(through, 10) - np.percentile(alone, 10)), float(np.median(alone))
+    return percentile(through, 10) - percentile(alone, 10), float(np.median(alone))
 
 
 def nodes_on_provider(path: Path, provider: Provider) -> tuple[int, int] | None:

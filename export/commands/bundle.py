@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from mien.bench.commands.verify import ROUNDS, THREADS, _bar
+from mien.bench.commands.verify import ROUNDS, THREADS
 from mien.bench.verify import VerifyOptions
-from mien.runtime.commands.console import needs_torch, say
+from mien.runtime.commands.console import needs_torch, progress_bar, say
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import Precision
 
@@ -36,14 +36,14 @@ def bundle(
     models = {"landmarks": model, "detector": detector, "age_gender": age_gender}
     if not attributes:
         del models["age_gender"]
-    with _bar(rounds) as (bar, task):
+    with progress_bar("measure") as progress:
         done = make_bundle(
             output,
             models=models,
             precisions=tuple(dict.fromkeys(precision)),
             data=data,
             options=VerifyOptions(threads=threads, rounds=rounds),
-            progress=lambda count, _: bar.update(task, completed=count, refresh=True),
+            progress=progress,
         )
     say(f"{done.path}: {done.size_bytes / 1e6:.2f} MB, {done.verdict}")
     say(f"on the device: mien verify {done.path.name} --sha256 {done.sha256}")

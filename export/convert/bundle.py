@@ -6,7 +6,7 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +42,7 @@ from mien.runtime.models.model_file import model_spec
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import ModelSpec, Precision, precision_of
+from mien.runtime.values import Progress
 
 PRECISIONS = (Precision.FP32, Precision.FP16)
 GOLDEN_INPUTS = 4
@@ -68,7 +69,7 @@ def make_bundle(
     precisions: Sequence[Precision] = PRECISIONS,
     data: Path | None = None,
     options: VerifyOptions | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Bundled:
     """Make a bundle of checkpoints or float32 model files, verify it here, and write it if it holds.
 
@@ -185,7 +186,7 @@ def _verified(
     files: Mapping[str, bytes],
     folder: Path,
     options: VerifyOptions | None,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> Verdict:
     """The verdict on what is about to be written, which went through an archive as on the device."""
     bundle = _read_back(pack_bundle(bundled, files, made_by=version("mien")), folder)

@@ -15,16 +15,13 @@ import cv2
 
 from mien.runtime.errors import InputError
 from mien.runtime.models.runner import DEFAULT_THREADS
+from mien.runtime.values import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 4
 """Items a worker that may be taken before their turn: memory stays bounded, one slow picture does not stop the rest."""
-
-
-Progress = Callable[[int, int], None]
-"""Is told (inputs done, inputs) behind each of them."""
 
 
 @dataclass(frozen=True, slots=True)

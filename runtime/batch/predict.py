@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mien.runtime.batch.parallel import Progress, counter, look_at_each
+from mien.runtime.batch.parallel import counter, look_at_each
 from mien.runtime.capture.capture import open_capture
 from mien.runtime.errors import InputError, OutputError
 from mien.runtime.faces.pipeline import Pipeline
@@ -17,7 +17,7 @@ from mien.runtime.images import IMAGE_SUFFIXES, encode_image, expand, read_image
 from mien.runtime.output.overlay import draw_faces
 from mien.runtime.output.rows import RowFile, face_rows
 from mien.runtime.output.video_file import VideoSink
-from mien.runtime.values import Faces, Image, size_of
+from mien.runtime.values import Faces, Image, Progress, size_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from typing import Any
 
 from mien.runtime.batch.packed_pipeline import Recipe
-from mien.runtime.batch.parallel import Progress
 from mien.runtime.batch.shard_worker import BEGUN, FAILURES, PLAN, ROWS, Job, Outcome, Shard
 from mien.runtime.batch.storage import Folder, Picture, find_pictures
 from mien.runtime.errors import InputError
+from mien.runtime.values import Progress
 
 log = logging.getLogger("mien")
 

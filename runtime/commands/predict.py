@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.progress import Progress
 
 from mien.runtime.backends.open_runner import open_model
 from mien.runtime.batch.packed_pipeline import Recipe
-from mien.runtime.commands.console import needs_torch, say, stderr
+from mien.runtime.commands.console import needs_torch, progress_bar, say
 from mien.runtime.commands.options import AGE_GENDER, ATTRIBUTES, BUNDLE, DETECTOR, MAX_SIDE, MODEL, PRECISION, PROVIDER
 from mien.runtime.errors import InputError
 from mien.runtime.faces.pipeline import Pipeline
@@ -87,7 +85,7 @@ def predict(
             raise InputError("--draw, --view3d, --detector, --age-gender and --bundle are for faces, not a classifier")
         with (
             open_model(landmarks, provider=provider, threads=share.threads) as runner,
-            progress_bar(target) as show,
+            progress_bar("predict", hidden=shares_screen(target)) as show,
         ):
             failures = classify_pictures(runner, paths, json_target=target, workers=share.workers, progress=show)
         report_failures(failures)
@@ -107,7 +105,7 @@ def predict(
             max_side=max_side,
         ) as pipeline,
         Predictor(pipeline, json_target=target, draw_folder=draw, workers=share.workers, found=collect) as predictor,
-        progress_bar(target) as show,
+        progress_bar("predict", hidden=shares_screen(target)) as show,
     ):
         predictor.run(paths, progress=show)
     if view3d is not None and any(len(faces) for _, faces in found):
@@ -136,7 +134,7 @@ def predict_on_ray(
             raise
         raise InputError(f"--ray needs {missing.name}, which is not installed; run: pip install 'mien[ray]'") from None
 
-    with progress_bar(out) as show:
+    with progress_bar("predict") as show:
         done = predict_shards(
             inputs,
             recipe,
@@ -150,13 +148,9 @@ def predict_on_ray(
     report_failures(done.failures)
 
 
-@contextlib.contextmanager
-def progress_bar(json_target: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal's standard error, unless rows run over the same screen; yields what moves it."""
-    hidden = not stderr.is_terminal or (json_target == "-" and sys.stdout.isatty())
-    with Progress(console=stderr, transient=True, disable=hidden, redirect_stdout=False) as bar:
-        task = bar.add_task("predict", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+def shares_screen(json_target: str) -> bool:
+    """Tell whether the rows go to a terminal, where a progress bar would be in their way."""
+    return json_target == "-" and sys.stdout.isatty()
 
 
 def report_failures(failures: Sequence[str]) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
+from mien.runtime.values import percentile
+
 STAGES = (
     "capture",
     "detect",
@@ -58,12 +60,12 @@ class StageTimer:
         finally:
             self.record(stage, self.now() - start)
 
-    def percentile_ms(self, stage: str, percent: float, *, last: int = KEPT) -> float:
+    def percentile_ms(self, stage: str, percent: int, *, last: int = KEPT) -> float:
         """A percentile in ms over the `last` durations, at most `KEPT`; NaN when there are none."""
         count = self._counts[stage]
         newest_first = np.arange(count - 1, max(count - min(last, KEPT), 0) - 1, -1) % KEPT
         values = self._durations_ns[stage][newest_first]
-        return float(np.percentile(values, percent)) / 1e6 if len(values) else float("nan")
+        return percentile(values, percent) / 1e6 if len(values) else float("nan")
 
     def summary(self, *, last: int = KEPT) -> dict[str, dict[str, float]]:
         """``{"stage": {"p50_ms", "p95_ms", "p99_ms", "n"}}`` of the stages that ran; percentiles of the `last`."""
