@@ -1,50 +1,67 @@
-"""Accuracy of one artifact on labelled data, with what an interval needs."""
+"""Accuracy of a model on labelled data, with the bootstrap replicates that an interval needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mien.bench.accuracy.evaluate_attributes import predict_ages, predict_classes
+from mien.bench.accuracy.evaluate_faces import LOWEST_SCORE, detect_faces, predict_landmarks
+from mien.bench.accuracy.metrics import curve_of, match_picture, normalized_mean_error
+from mien.bench.data.age_gender_labels import LABELS as AGES
+from mien.bench.data.face_boxes import BOXES
+from mien.bench.data.landmark_labels import LABELS, SEED_LABELS
+from mien.bench.timing.interleave import digest_of
 from mien.runtime.errors import InputError
-from mien.runtime.values import FloatArray
+from mien.runtime.faces.detector import OwnDetector
+from mien.runtime.models.runner import Runner
+from mien.runtime.models.spec import Task
+from mien.runtime.values import FloatArray, Progress
 
 REPLICATES = 400
+LABEL_FILES = {Task.LANDMARKS: (LABELS, SEED_LABELS), Task.AGE_GENDER: (AGES,), Task.DETECTOR: (BOXES,)}
 
 
 class Metric(str, Enum):
-    """In what a task's accuracy is told."""
+    """Measure of a task's accuracy."""
 
     NME = "nme"
-    """Percent of the outer eye distance, the mean over faces."""
+    """Normalized mean error: percent of the outer eye distance, mean over faces."""
     MAE = "mae"
-    """Years."""
+    """Mean absolute error of the age, years."""
     AP50 = "ap50"
-    """Percent."""
+    """Average precision at an IoU of 0.5, percent."""
     ACCURACY = "accuracy"
-    """Percent of pictures."""
+    """Percent of pictures classified correctly."""
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether more of it is more accurate."""
+        """True for AP50 and accuracy, False for errors."""
         return self in (Metric.AP50, Metric.ACCURACY)
 
     @property
     def unit(self) -> str:
-        """Behind a figure."""
+        """Unit to append to a value."""
         return " years" if self is Metric.MAE else " %"
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """A figure over `count` labelled samples.
+    """A metric measured over labelled samples.
 
-    replicates: the same figure over samples drawn with replacement (a bootstrap). The draws depend on nothing but
-    `count`: two artifacts measured on the same data, which `data_digest` tells, are compared draw by draw.
+    Attributes:
+        metric: The metric.
+        value: Its value, in the metric's unit.
+        count: Number of samples.
+        replicates: The metric over samples drawn with replacement (bootstrap; Efron, Annals of Statistics 1979). The
+            draws depend only on `count`, so two models measured on the same data are compared draw by draw.
+        data_digest: Digest of the labels; equal digests mean the same data.
     """
 
     metric: Metric
@@ -57,26 +74,83 @@ class Accuracy:
         return f"{self.value:.2f}{self.metric.unit}"
 
 
-def mean_accuracy(values: FloatArray, metric: Metric, *, data_digest: str) -> Accuracy:
-    """The mean of values (n,), one a sample.
+def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None) -> Accuracy:
+    """Measure the accuracy of a model: NME, MAE, AP50 or classification accuracy, by its task.
+
+    Args:
+        runner: The model.
+        data: Folder with labels for the model's task.
+        held_out: Measure only on what `mien train` holds out.
+        progress: Called after each picture.
 
     Raises:
-        InputError: no samples, or one that is not finite.
+        InputError: Malformed labels, labels of another task, or no sample to measure on.
     """
-    return resampled(lambda picks: float(values[picks].mean()), len(values), metric, data_digest=data_digest)
+    task = runner.spec.task
+    options: dict[str, Any] = {"held_out": held_out, "progress": progress}
+    if task is Task.DETECTOR:
+        detections, _ = detect_faces(OwnDetector(runner, min_score=LOWEST_SCORE), data, **options)
+        matches = [match_picture(detection) for detection in detections]
+        return resampled(
+            lambda rows: curve_of([matches[i] for i in rows]).average_precision(),
+            len(matches),
+            Metric.AP50,
+            data_digest=digest_of([detection.labelled for detection in detections]),
+        )
+    if task is Task.LANDMARKS:
+        landmarks, faces, _ = predict_landmarks(runner, data, **options)
+        errors = normalized_mean_error(landmarks, faces.points)
+        return mean_accuracy(errors, Metric.NME, data_digest=digest_of([faces.points]))
+    if task is Task.AGE_GENDER:
+        attributes, people, _ = predict_ages(runner, data, **options)
+        return mean_accuracy(np.abs(attributes[:, 0] - people.age), Metric.MAE, data_digest=digest_of([people.age]))
+    correct, pictures, _ = predict_classes(runner, data, **options)
+    return mean_accuracy(100 * correct, Metric.ACCURACY, data_digest=digest_of([pictures.labels]))
 
 
-def resampled(figure: Callable[[npt.NDArray[Any]], float], count: int, metric: Metric, *, data_digest: str) -> Accuracy:
-    """A figure that is a function of the rows (k,) of the samples it is taken over.
+def folder_for(task: Task, folders: Sequence[Path]) -> Path | None:
+    """Return the first folder that has labels for a task, None without one.
+
+    For a classifier, this is the first folder that has no label file of another task.
+    """
+
+    def has_any(folder: Path, names: Sequence[str]) -> bool:
+        return any((folder / name).is_file() for name in names)
+
+    if task is Task.CLASSIFY:
+        others = [name for names in LABEL_FILES.values() for name in names]
+        return next((folder for folder in folders if not has_any(folder, others)), None)
+    return next((folder for folder in folders if has_any(folder, LABEL_FILES[task])), None)
+
+
+def mean_accuracy(values: FloatArray, metric: Metric, *, data_digest: str) -> Accuracy:
+    """Average values (n,), one per sample.
 
     Raises:
-        InputError: no samples, or a figure that is not finite.
+        InputError: No samples, or a value that is not finite.
+    """
+    return resampled(lambda rows: float(values[rows].mean()), len(values), metric, data_digest=data_digest)
+
+
+def resampled(
+    statistic: Callable[[npt.NDArray[Any]], float], count: int, metric: Metric, *, data_digest: str
+) -> Accuracy:
+    """Compute a statistic over all samples and over bootstrap draws of them.
+
+    Args:
+        statistic: Function of the indices (k,) of the samples to use.
+        count: Number of samples.
+        metric: The metric that the statistic computes.
+        data_digest: See `Accuracy`.
+
+    Raises:
+        InputError: No samples, or a result that is not finite.
     """
     if not count:
-        raise InputError(f"wanted labelled samples to tell the {metric.value} of, found none")
-    value = figure(np.arange(count))
+        raise InputError(f"no labelled samples to compute the {metric.value} of")
+    value = statistic(np.arange(count))
     draws = np.random.default_rng(0).integers(0, count, (REPLICATES, count))
-    replicates = tuple(round(figure(picks), 6) for picks in draws)
+    replicates = tuple(round(statistic(rows), 6) for rows in draws)
     if not np.isfinite([value, *replicates]).all():
-        raise InputError(f"the {metric.value} is not a number")
+        raise InputError(f"the {metric.value} is not a finite number")
     return Accuracy(metric, round(value, 6), count, replicates, data_digest)

@@ -1,4 +1,4 @@
-"""`mien evaluate age-gender` and `classify`: accuracy of any `Runner` on labelled folders. No torch is needed here."""
+"""Evaluation of age, gender and classification models on labelled pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.accuracy.evaluate_faces import Progress, in_batches, quiet, readable_pictures, readable_rows
+from mien.bench.accuracy.evaluate_faces import PictureReader, in_batches, require_task
 from mien.bench.accuracy.metrics import age_gender_measures
 from mien.bench.data.age_gender_labels import AgeGenderTable, join_copies, read_age_gender
 from mien.bench.data.class_folders import ClassTable, read_classes
@@ -17,69 +17,82 @@ from mien.runtime.faces.classifier import class_probabilities
 from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.models.runner import Runner
 from mien.runtime.models.spec import Task
-from mien.runtime.values import FloatArray
+from mien.runtime.values import FloatArray, Progress
 from mien.runtime.vision.crop import resized
 from mien.runtime.vision.geometry import longer_side
 
 
 def evaluate_age_gender(
-    runner: Runner, data: Path, *, validation_only: bool = False, progress: Progress = quiet
+    runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """MAE, CS@5 and gender accuracy over aligned crops as they are, in all and by decade.
+    """Compute MAE, CS@5 and gender accuracy of a model on aligned face crops.
+
+    Args:
+        runner: The age and gender model.
+        data: Folder with labelled aligned crops.
+        held_out: Evaluate only on the groups that `mien train` holds out.
+        progress: Called after each picture.
+
+    Returns:
+        Measures over all crops and ``by_decade`` of age; ``unreadable`` lists the pictures that were skipped.
 
     Raises:
-        InputError: not an age and gender model, malformed labels, or nothing left to measure.
+        InputError: Another kind of model, malformed labels, or no crop to evaluate on.
     """
-    if runner.spec.task is not Task.AGE_GENDER:
-        raise InputError(f"wanted an age and gender model, found a model for {runner.spec.task.value}")
-    table = attribute_rows(data, validation_only)
-    unreadable: dict[int, str] = {}
-    found = look_at_labelled(runner, table, unreadable, progress)
-    keep = readable_rows(len(table), unreadable)
-    return age_gender_summary(found[keep], table.mask(keep)) | {"unreadable": list(unreadable.values())}
+    require_task(runner, Task.AGE_GENDER)
+    predicted, table, unreadable = predict_ages(runner, data, held_out=held_out, progress=progress)
+    return age_gender_summary(predicted, table) | {"unreadable": unreadable}
 
 
-def look_at_labelled(
-    runner: Runner, table: AgeGenderTable, unreadable: dict[int, str], progress: Progress = quiet
-) -> FloatArray:
-    """Ages and probabilities of female (n, 2) of aligned crops as they are; NaN for those that cannot be read."""
+def predict_ages(
+    runner: Runner, data: Path, *, held_out: bool, progress: Progress | None
+) -> tuple[FloatArray, AgeGenderTable, list[str]]:
+    """Run an age and gender model on labelled aligned crops.
+
+    Returns:
+        Ages in years and probabilities of female (n, 2), their n rows of the label table, and the errors of unreadable
+        pictures.
+    """
+    table = read_labelled_ages(data, held_out)
     size = runner.spec.input_size[0]
-    found = np.full((len(table), 2), np.nan)
-    crops = ((i, resized(image, size)) for i, image in readable_pictures(table.files, unreadable, progress))
-    for batch in in_batches(crops):
+    predicted = np.full((len(table), 2), np.nan)
+    pictures = PictureReader(table.files, progress)
+    for batch in in_batches((i, resized(image, size)) for i, image in pictures):
         outputs = runner(np.stack(list(batch.values())))
-        found[list(batch)] = np.stack([outputs["age"], outputs["female"]], axis=1)
-    return found
+        predicted[list(batch)] = np.stack([outputs["age"], outputs["female"]], axis=1)
+    keep = pictures.readable()
+    return predicted[keep], table.mask(keep), pictures.messages
 
 
 def evaluate_age_gender_pipeline(
-    pipeline: Pipeline, data: Path, *, validation_only: bool = False, progress: Progress = quiet
+    pipeline: Pipeline, data: Path, *, held_out: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """The same measures over the whole path: detected, aligned by its landmarks; the largest face of each picture.
+    """Compute the measures of `evaluate_age_gender` for the whole pipeline, on the largest face of each picture.
 
-    Pictures in which no face is found are counted under ``not_detected`` and nowhere else.
+    Pictures in which no face is found count under ``not_detected`` and nowhere else. Arguments and errors are those of
+    `evaluate_age_gender`.
     """
-    table = attribute_rows(data, validation_only)
-    found = np.full((len(table), 2), np.nan)
-    unreadable: dict[int, str] = {}
-    for i, image in readable_pictures(table.files, unreadable, progress):
+    table = read_labelled_ages(data, held_out)
+    predicted = np.full((len(table), 2), np.nan)
+    pictures = PictureReader(table.files, progress)
+    for i, image in pictures:
         faces = pipeline(image)
         if len(faces):
             largest = int(longer_side(faces.boxes).argmax())
-            found[i] = faces.age[largest], faces.female[largest]
-    keep: npt.NDArray[np.bool_] = np.isfinite(found[:, 0])
+            predicted[i] = faces.age[largest], faces.female[largest]
+    keep: npt.NDArray[np.bool_] = np.isfinite(predicted[:, 0])
     if not keep.any():
         raise InputError(f"no face was found in any picture of {data}")
-    missed = int((~keep & readable_rows(len(table), unreadable)).sum())
-    summary = age_gender_summary(found[keep], table.mask(keep))
-    return summary | {"not_detected": missed, "unreadable": list(unreadable.values())}
+    missed = int((~keep & pictures.readable()).sum())
+    summary = age_gender_summary(predicted[keep], table.mask(keep))
+    return summary | {"not_detected": missed, "unreadable": pictures.messages}
 
 
-def age_gender_summary(found: FloatArray, table: AgeGenderTable) -> dict[str, Any]:
-    """Summarise ages and probabilities of female (n, 2) against their table."""
+def age_gender_summary(predicted: FloatArray, table: AgeGenderTable) -> dict[str, Any]:
+    """Summarize ages in years and probabilities of female (n, 2) against their labels."""
 
     def measures(rows: Any) -> dict[str, float]:
-        values = age_gender_measures(found[rows, 0], found[rows, 1], table.age[rows], table.female[rows])
+        values = age_gender_measures(predicted[rows, 0], predicted[rows, 1], table.age[rows], table.female[rows])
         return {"count": int(np.sum(rows)), **{name: round(value, 3) for name, value in values.items()}}
 
     decades = (table.age // 10 * 10).astype(int)
@@ -90,14 +103,14 @@ def age_gender_summary(found: FloatArray, table: AgeGenderTable) -> dict[str, An
     }
 
 
-def attribute_rows(data: Path, validation_only: bool) -> AgeGenderTable:
-    """Read the labelled crops of a folder, or those that training never sees.
+def read_labelled_ages(data: Path, held_out: bool) -> AgeGenderTable:
+    """Read the labelled crops of a folder, or only the validation split of them.
 
     Raises:
-        InputError: malformed labels, or nothing left to measure.
+        InputError: Malformed labels, or an empty validation split.
     """
     table = read_age_gender(data)
-    if validation_only:
+    if held_out:
         table = join_copies(table)
         table = table.mask(table.validation())
     if not len(table):
@@ -106,55 +119,59 @@ def attribute_rows(data: Path, validation_only: bool) -> AgeGenderTable:
 
 
 def evaluate_classes(
-    runner: Runner, data: Path, *, validation_only: bool = False, progress: Progress = quiet
+    runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Accuracy in percent over whole pictures, in all and by class.
+    """Compute the accuracy of a classifier on whole pictures.
+
+    Args:
+        runner: The classifier.
+        data: Folder with one subfolder per class.
+        held_out: Evaluate only on the pictures that `mien train` holds out.
+        progress: Called after each picture.
+
+    Returns:
+        Accuracy in percent over all pictures and ``by_class``; ``unreadable`` lists the pictures that were skipped.
 
     Raises:
-        InputError: not a classifier, or a folder of other classes than its own.
+        InputError: Another kind of model, or a folder of other classes than the model's.
     """
-    if runner.spec.task is not Task.CLASSIFY:
-        raise InputError(f"wanted a classifier, found a model for {runner.spec.task.value}")
-    table = class_rows(runner, data, validation_only)
-    unreadable: dict[int, str] = {}
-    right = classify_labelled(runner, table, unreadable, progress)
-    keep = readable_rows(len(table), unreadable)
-    by_class = {
-        name: {
-            "count": int((keep & (table.labels == label)).sum()),
-            "accuracy": round(float(100 * right[keep & (table.labels == label)].mean()), 2),
-        }
-        for label, name in enumerate(table.classes)
-        if (keep & (table.labels == label)).any()
-    }
+    require_task(runner, Task.CLASSIFY)
+    correct, table, unreadable = predict_classes(runner, data, held_out=held_out, progress=progress)
+
+    def measures(rows: npt.NDArray[np.bool_]) -> dict[str, float]:
+        return {"count": int(rows.sum()), "accuracy": round(float(100 * correct[rows].mean()), 2)}
+
+    of_class = {name: table.labels == label for label, name in enumerate(table.classes)}
     return {
         "task": Task.CLASSIFY.value,
-        "count": int(keep.sum()),
-        "accuracy": round(float(100 * right[keep].mean()), 2),
-        "by_class": by_class,
-        "unreadable": list(unreadable.values()),
+        **measures(np.ones(len(table), dtype=bool)),
+        "by_class": {name: measures(rows) for name, rows in of_class.items() if rows.any()},
+        "unreadable": unreadable,
     }
 
 
-def class_rows(runner: Runner, data: Path, validation_only: bool) -> ClassTable:
-    """Read a classifier's folder, or what training never sees of it.
+def predict_classes(
+    runner: Runner, data: Path, *, held_out: bool, progress: Progress | None
+) -> tuple[FloatArray, ClassTable, list[str]]:
+    """Run a classifier on labelled pictures.
+
+    Returns:
+        1 where the most probable class is the labelled one, else 0 (n,); their n rows of the label table, and the
+        errors of unreadable pictures.
 
     Raises:
-        InputError: a folder of other classes than the model's.
+        InputError: A folder of other classes than the model's.
     """
     table = read_classes(data)
     if table.classes != runner.spec.classes:
         raise InputError(
-            f"the model tells {', '.join(runner.spec.classes)} apart, {data} has {', '.join(table.classes)}"
+            f"the model's classes are {', '.join(runner.spec.classes)}; {data} has {', '.join(table.classes)}"
         )
-    return table.mask(table.validation()) if validation_only else table
-
-
-def classify_labelled(
-    runner: Runner, table: ClassTable, unreadable: dict[int, str], progress: Progress = quiet
-) -> FloatArray:
-    """1 where the most probable class is the right one (n,), else 0; NaN for pictures that cannot be read."""
-    right = np.full(len(table), np.nan)
-    for i, image in readable_pictures(table.files, unreadable, progress):
-        right[i] = class_probabilities(runner, image).argmax() == table.labels[i]
-    return right
+    if held_out:
+        table = table.mask(table.validation())
+    correct = np.full(len(table), np.nan)
+    pictures = PictureReader(table.files, progress)
+    for i, image in pictures:
+        correct[i] = class_probabilities(runner, image).argmax() == table.labels[i]
+    keep = pictures.readable()
+    return correct[keep], table.mask(keep), pictures.messages

@@ -1,8 +1,8 @@
-"""`mien evaluate`: accuracy of any `Runner` on labelled folders. No torch is needed here."""
+"""Evaluation of landmark models, detectors and the pipeline on labelled faces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,6 @@ from mien.bench.accuracy.metrics import (
 )
 from mien.bench.data.face_boxes import FaceTable, held_out_pictures, read_faces
 from mien.bench.data.landmark_labels import LandmarkTable, read_landmarks
-from mien.bench.data.splits import HELD_OUT, held_out
 from mien.runtime.errors import InputError
 from mien.runtime.faces.detector import Detector
 from mien.runtime.faces.pipeline import Pipeline
@@ -27,97 +26,144 @@ from mien.runtime.faces.tracker import SAME_FACE_IOU
 from mien.runtime.images import read_image
 from mien.runtime.models.runner import Runner
 from mien.runtime.models.spec import Task
-from mien.runtime.values import FloatArray, Image
+from mien.runtime.values import FloatArray, Image, Progress
 from mien.runtime.vision.crop import cut_crop
 from mien.runtime.vision.geometry import box_from_bounds, crop_matrix, intersection_over_union, landmark_bounds
 
 BATCH = 32
-Row = TypeVar("Row")
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
+LOWEST_SCORE = 0.02
+"""Minimum score of the boxes that a detector is evaluated on: low enough for the whole precision-recall curve."""
+Item = TypeVar("Item")
 
 
-def quiet(items: Sequence[Any], title: str) -> Iterable[Any]:
-    """No progress bar."""
-    return items
+class PictureReader:
+    """Iterates over (row, picture), skipping the pictures that cannot be read.
+
+    Attributes:
+        unreadable: Error message of each skipped picture, by row.
+    """
+
+    def __init__(self, files: Sequence[Path], progress: Progress | None = None) -> None:
+        self.unreadable: dict[int, str] = {}
+        self._files = files
+        self._progress = progress
+
+    def __iter__(self) -> Iterator[tuple[int, Image]]:
+        for i, file in enumerate(self._files):
+            try:
+                yield i, read_image(file)
+            except InputError as error:
+                self.unreadable[i] = str(error)
+            if self._progress is not None:
+                self._progress(i + 1, len(self._files))
+
+    @property
+    def messages(self) -> list[str]:
+        """The error messages alone."""
+        return list(self.unreadable.values())
+
+    def readable(self) -> npt.NDArray[np.bool_]:
+        """Mark the rows (n,) that were read.
+
+        Raises:
+            InputError: Not a single picture could be read.
+        """
+        rows = len(self._files)
+        if len(self.unreadable) == rows:
+            raise InputError(f"none of the {rows} pictures can be read; the first: {self.messages[0]}")
+        return np.array([i not in self.unreadable for i in range(rows)])
+
+
+def require_task(runner: Runner, task: Task) -> None:
+    """Raise InputError unless the runner's model is for `task`."""
+    if runner.spec.task is not task:
+        raise InputError(f"wanted a model for {task.value}, found one for {runner.spec.task.value}")
 
 
 def evaluate_landmarks(
-    runner: Runner, data: Path, *, validation_only: bool = False, progress: Progress = quiet
+    runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """NME, AUC@8 and FR@8 in percent over crops cut from the labelled points, in all and by source.
+    """Compute NME, AUC@8 and FR@8 of a landmark model on crops cut around the labelled points.
 
-    validation_only: only the subjects that `mien train` holds out. Pictures that cannot be read are left out and
-    listed under ``unreadable``.
+    Args:
+        runner: The landmark model.
+        data: Folder with labelled landmarks.
+        held_out: Evaluate only on the subjects that `mien train` holds out.
+        progress: Called after each picture.
+
+    Returns:
+        Measures in percent over all faces and ``by_source``; ``unreadable`` lists the pictures that were skipped.
 
     Raises:
-        InputError: not a landmark model, malformed labels, or nothing left to measure.
+        InputError: Another kind of model, malformed labels, or no face to evaluate on.
     """
-    if runner.spec.task is not Task.LANDMARKS:
-        raise InputError(f"wanted a landmark model, found a model for {runner.spec.task.value}")
-    table = landmark_rows(data, validation_only)
-    unreadable: dict[int, str] = {}
-    predicted = locate_labelled(runner, table, unreadable, progress)
-    keep = readable_rows(len(table), unreadable)
-    return landmark_summary(predicted[keep], table.mask(keep)) | {"unreadable": list(unreadable.values())}
+    require_task(runner, Task.LANDMARKS)
+    predicted, table, unreadable = predict_landmarks(runner, data, held_out=held_out, progress=progress)
+    return landmark_summary(predicted, table) | {"unreadable": unreadable}
 
 
-def locate_labelled(
-    runner: Runner, table: LandmarkTable, unreadable: dict[int, str], progress: Progress = quiet
-) -> FloatArray:
-    """Landmarks (n, 68, 3) in image px of crops cut from the labelled points; NaN for pictures that cannot be read."""
+def predict_landmarks(
+    runner: Runner, data: Path, *, held_out: bool, progress: Progress | None
+) -> tuple[FloatArray, LandmarkTable, list[str]]:
+    """Run a landmark model on crops cut around the labelled points.
+
+    Returns:
+        Landmarks (n, 68, 3) in image px, their n rows of the label table, and the errors of unreadable pictures.
+    """
+    table = read_labelled_faces(data, held_out)
     bounds = landmark_bounds(table.points)
     size, scale = runner.spec.input_size[0], runner.spec.crop_scale
     predicted = np.full((len(table), 68, 3), np.nan)
-    crops = (
-        (i, cut_crop(image, crop_matrix(bounds[i], scale=scale, size=size), size))
-        for i, image in readable_pictures(table.files, unreadable, progress)
-    )
+    pictures = PictureReader(table.files, progress)
+    crops = ((i, cut_crop(image, crop_matrix(bounds[i], scale=scale, size=size), size)) for i, image in pictures)
     for batch in in_batches(crops):
         outputs = runner(np.stack([crop.pixels for crop in batch.values()]))
         for (i, crop), points in zip(batch.items(), outputs["landmarks"], strict=True):
             predicted[i] = crop.to_image(points.astype(np.float64))
-    return predicted
+    keep = pictures.readable()
+    return predicted[keep], table.mask(keep), pictures.messages
 
 
-def in_batches(rows: Iterable[tuple[int, Row]]) -> Iterator[dict[int, Row]]:
-    """Put rows with their numbers together, `BATCH` at a time."""
-    waiting: dict[int, Row] = {}
-    for i, row in rows:
-        waiting[i] = row
-        if len(waiting) == BATCH:
-            yield waiting
-            waiting = {}
-    if waiting:
-        yield waiting
+def in_batches(items: Iterable[tuple[int, Item]]) -> Iterator[dict[int, Item]]:
+    """Group numbered items into batches of up to `BATCH`."""
+    batch: dict[int, Item] = {}
+    for i, item in items:
+        batch[i] = item
+        if len(batch) == BATCH:
+            yield batch
+            batch = {}
+    if batch:
+        yield batch
 
 
 def evaluate_pipeline(
-    pipeline: Pipeline, data: Path, *, validation_only: bool = False, progress: Progress = quiet
+    pipeline: Pipeline, data: Path, *, held_out: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """The same measures over the whole path, picture to points.
+    """Compute the measures of `evaluate_landmarks` for the whole pipeline, from the picture to the points.
 
-    A face that is not found counts as a failure in AUC and FR, and under ``not_detected``; NME is of the found ones.
+    A face that is not detected counts as a failure in AUC and FR, and under ``not_detected``; NME is the mean over
+    the detected ones. Arguments and errors are those of `evaluate_landmarks`.
     """
-    table = landmark_rows(data, validation_only)
-    unreadable: dict[int, str] = {}
+    table = read_labelled_faces(data, held_out)
     boxes = box_from_bounds(landmark_bounds(table.points))
     predicted = np.full((len(table), 68, 3), np.nan)
-    for i, image in readable_pictures(table.files, unreadable, progress):
+    pictures = PictureReader(table.files, progress)
+    for i, image in pictures:
         faces = pipeline(image)
         if len(faces):
             overlap = intersection_over_union(faces.boxes, boxes[i : i + 1])[:, 0]
             if overlap.max() >= SAME_FACE_IOU:
                 predicted[i] = faces.landmarks[int(overlap.argmax())]
-    keep = readable_rows(len(table), unreadable)
+    keep = pictures.readable()
     if not np.isfinite(predicted).any():
         raise InputError(f"no labelled face of {data} was detected")
     missed = int(np.isnan(predicted[keep, 0, 0]).sum())
     summary = landmark_summary(predicted[keep], table.mask(keep))
-    return summary | {"not_detected": missed, "unreadable": list(unreadable.values())}
+    return summary | {"not_detected": missed, "unreadable": pictures.messages}
 
 
 def landmark_summary(predicted: FloatArray, table: LandmarkTable) -> dict[str, Any]:
-    """Summarise landmarks (n, 68, 3) in image px, NaN where a face was not found, against their table."""
+    """Summarize landmarks (n, 68, 3) in image px, NaN where a face was not found, against their labels."""
     labelled = np.concatenate([table.points, table.depth[..., None]], axis=2)
     errors = normalized_mean_error(predicted, labelled)
     sources = np.array(table.sources)
@@ -140,85 +186,72 @@ def _landmark_measures(errors: FloatArray) -> dict[str, float | None]:
     }
 
 
-def readable_pictures(
-    files: Sequence[Path], unreadable: dict[int, str], progress: Progress
-) -> Iterator[tuple[int, Image]]:
-    """Yield (row, picture); rows that cannot be read are noted in `unreadable` instead."""
-    for i in progress(range(len(files)), "evaluate"):
-        try:
-            image = read_image(files[i])
-        except InputError as error:
-            unreadable[i] = str(error)
-        else:
-            yield i, image
-
-
-def readable_rows(rows: int, unreadable: dict[int, str]) -> npt.NDArray[np.bool_]:
-    """Mark the rows (n,) that could be read."""
-    if len(unreadable) == rows:
-        raise InputError(f"none of the {rows} pictures can be read; the first: {next(iter(unreadable.values()))}")
-    return np.array([i not in unreadable for i in range(rows)])
-
-
-def landmark_rows(data: Path, validation_only: bool) -> LandmarkTable:
-    """Read the labelled faces of a folder, or those that training never sees.
+def read_labelled_faces(data: Path, held_out: bool) -> LandmarkTable:
+    """Read the labelled landmarks of a folder, or only the validation split of them.
 
     Raises:
-        InputError: malformed labels, or nothing left to measure.
+        InputError: Malformed labels, or an empty validation split.
     """
     table = read_landmarks(data)
-    if validation_only:
-        table = table.mask(held_out(table.subjects, HELD_OUT))
+    if held_out:
+        table = table.mask(table.validation())
     if not len(table):
         raise InputError(f"{data}: nothing to evaluate; no subject falls into the validation split")
     return table
 
 
 def evaluate_detector(
-    detector: Detector, data: Path, *, validation_only: bool = False, progress: Progress = quiet
+    detector: Detector, data: Path, *, held_out: bool = False, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """AP50, and recall and precision at the detector's usual score, over boxed pictures, by smallest size of face.
+    """Compute AP50, and recall and precision at the detector's usual score, on pictures with boxed faces.
 
-    The detector should be opened with a low `min_score`, so that the whole curve is seen.
-    """
-    table = picture_rows(data, validation_only)
-    unreadable: dict[int, str] = {}
-    pictures = detect_labelled(detector, table, unreadable, progress)
-    summary: dict[str, Any] = {"task": "detector", "pictures": len(pictures), "score": detector.usual_score}
-    summary |= _detector_measures(pictures, 0.0, detector.usual_score)
-    summary["by_min_side_px"] = {
-        str(side): _detector_measures(pictures, side, detector.usual_score) for side in (16, 24, 40)
-    }
-    return summary | {"unreadable": list(unreadable.values())}
+    Args:
+        detector: Opened with a `min_score` of `LOWEST_SCORE`, so that the curve is complete.
+        data: Folder with boxed faces.
+        held_out: Evaluate only on the pictures that `mien train` holds out.
+        progress: Called after each picture.
 
-
-def detect_labelled(
-    detector: Detector, table: FaceTable, unreadable: dict[int, str], progress: Progress = quiet
-) -> list[Detections]:
-    """What a detector finds in every picture that can be read."""
-    pictures = []
-    for i, image in readable_pictures(table.files, unreadable, progress):
-        boxes, scores = detector(image)
-        pictures.append(Detections(boxes, scores, table.boxes[i]))
-    return pictures
-
-
-def picture_rows(data: Path, validation_only: bool) -> FaceTable:
-    """Read the boxed pictures of a folder, or those that training never sees.
+    Returns:
+        Measures in percent over all faces and ``by_min_side_px``; ``unreadable`` lists the pictures that were skipped.
 
     Raises:
-        InputError: malformed labels, or no boxed face.
+        InputError: Malformed labels, or no face to evaluate on.
+    """
+    detections, unreadable = detect_faces(detector, data, held_out=held_out, progress=progress)
+    score = detector.usual_score
+    summary: dict[str, Any] = {"task": "detector", "pictures": len(detections), "score": score}
+    summary |= _detector_measures(detections, 0.0, score)
+    summary["by_min_side_px"] = {str(side): _detector_measures(detections, side, score) for side in (16, 24, 40)}
+    return summary | {"unreadable": unreadable}
+
+
+def detect_faces(
+    detector: Detector, data: Path, *, held_out: bool, progress: Progress | None
+) -> tuple[list[Detections], list[str]]:
+    """Run a detector on labelled pictures; returns its boxes with the labelled ones, and errors of unreadable files."""
+    table = read_boxed_pictures(data, held_out)
+    pictures = PictureReader(table.files, progress)
+    detections = [Detections(*detector(image), table.boxes[i]) for i, image in pictures]
+    pictures.readable()
+    return detections, pictures.messages
+
+
+def read_boxed_pictures(data: Path, held_out: bool) -> FaceTable:
+    """Read the boxed faces of a folder, or only the validation split of them.
+
+    Raises:
+        InputError: Malformed labels, or no face at all.
     """
     table = read_faces(data)
-    if validation_only:
+    if held_out:
         table = table.mask(held_out_pictures(data, table))
     if not any(len(boxes) for boxes in table.boxes):
         raise InputError(f"{data}: no boxed face to evaluate on")
     return table
 
 
-def _detector_measures(pictures: Sequence[Detections], min_side_px: float, score: float) -> dict[str, float]:
-    curve = detection_curve(pictures, min_side_px=min_side_px)
+def _detector_measures(detections: Sequence[Detections], min_side_px: float, score: float) -> dict[str, float]:
+    curve = detection_curve(detections, min_side_px=min_side_px)
     recall, precision = curve.at(score)
     precise = curve.precision >= 0.9
     return {

@@ -1,4 +1,4 @@
-"""Accuracy in the field's own terms: NME, AUC, FR for landmarks; AP, recall, precision for boxes."""
+"""Measures of accuracy: NME, AUC and FR of landmarks, MAE and CS of ages, AP, recall and precision of boxes."""
 
 from __future__ import annotations
 
@@ -15,24 +15,36 @@ FAILURE_PERCENT = 8.0
 
 
 def normalized_mean_error(predicted: FloatArray, labelled: FloatArray) -> FloatArray:
-    """Inter-ocular NME (n,) in percent of landmarks (n, 68, ≥ 2) against labels (n, 68, ≥ 2), in any one unit.
+    """Compute the inter-ocular NME: mean point distance over the distance of the outer eye corners.
 
-    Mean distance of the points over the distance of the outer eye corners (Sagonas et al., 300-W, ICCVW 2013).
+    As defined by Sagonas et al., 300 Faces in-the-Wild Challenge, ICCVW 2013.
+
+    Args:
+        predicted: Landmarks (n, 68, 2 or 3); z is ignored.
+        labelled: Labelled landmarks (n, 68, 2 or 3), in the same unit.
+
+    Returns:
+        Error of each face (n,) in percent.
     """
     distance = np.linalg.norm(predicted[..., :2] - labelled[..., :2], axis=-1).mean(axis=-1)
     return 100 * distance / outer_eye_distance(labelled)
 
 
 def outer_eye_distance(points: FloatArray) -> FloatArray:
-    """Distance (n,) of the outer eye corners of landmarks (n, 68, ≥ 2)."""
+    """Distance (n,) of the outer eye corners of landmarks (n, 68, 2 or 3), in their unit."""
     left, right = OUTER_EYE_CORNERS
     return np.linalg.norm(points[:, left, :2] - points[:, right, :2], axis=-1)
 
 
 def depth_error(predicted: FloatArray, labelled: FloatArray) -> FloatArray:
-    """Mean |Δz| (n,) in percent of the outer eye distance; each face's mean depth is taken off first.
+    """Compute the mean |Δz| over the outer eye distance, after subtracting each face's mean depth.
 
-    Landmarks are (n, 68, 3); faces whose labelled depth is unknown give NaN.
+    Args:
+        predicted: Landmarks (n, 68, 3).
+        labelled: Labelled landmarks (n, 68, 3), z NaN where the depth is unknown.
+
+    Returns:
+        Error of each face (n,) in percent, NaN where the labelled depth is unknown.
     """
     z_predicted = predicted[..., 2] - predicted[..., 2].mean(axis=-1, keepdims=True)
     z_labelled = labelled[..., 2] - labelled[..., 2].mean(axis=-1, keepdims=True)
@@ -40,7 +52,7 @@ def depth_error(predicted: FloatArray, labelled: FloatArray) -> FloatArray:
 
 
 def area_under_curve(errors: FloatArray, limit: float = FAILURE_PERCENT) -> float:
-    """Area under the cumulative error distribution up to `limit` percent, itself in percent.
+    """Area under the cumulative distribution of errors (n,) up to `limit`, in percent of the whole area.
 
     Exact for a step function: the mean of max(0, limit − error) / limit.
     """
@@ -48,17 +60,24 @@ def area_under_curve(errors: FloatArray, limit: float = FAILURE_PERCENT) -> floa
 
 
 def failure_rate(errors: FloatArray, limit: float = FAILURE_PERCENT) -> float:
-    """Share of errors above `limit`, in percent."""
+    """Percentage of errors (n,) above `limit`."""
     return float(100 * (errors > limit).mean())
 
 
 def age_gender_measures(
     age: FloatArray, female: FloatArray, labelled_age: FloatArray, labelled_female: FloatArray
 ) -> dict[str, float]:
-    """MAE in years, CS@5 and gender accuracy in percent, and how far the probabilities are off; all arrays (n,).
+    """Compute the measures of age and gender estimates.
 
-    CS@5 is the share of ages at most five years off. The calibration error is of the gender's probability, in percent
-    (Guo et al., ICML 2017, eq. 3, ten bins).
+    Args:
+        age: Estimated ages (n,) in years.
+        female: Estimated probabilities of female (n,).
+        labelled_age: True ages (n,) in years.
+        labelled_female: True genders (n,), 0 or 1.
+
+    Returns:
+        MAE in years; CS@5, the percentage of ages at most five years off; gender accuracy in percent; and the
+        calibration error of the gender's probability in percent, see `calibration_error`.
     """
     distance = np.abs(age - labelled_age)
     return {
@@ -70,17 +89,23 @@ def age_gender_measures(
 
 
 def calibration_error(probability: FloatArray, labelled: FloatArray, *, bins: int = 10) -> float:
-    """Expected calibration error in percent of probabilities (n,) against labels (n,) of 0 or 1."""
+    """Expected calibration error in percent (Guo et al., ICML 2017, eq. 3).
+
+    Args:
+        probability: Estimated probabilities (n,) of a label 1.
+        labelled: Labels (n,), 0 or 1.
+        bins: Number of equal bins of the confidence between 0.5 and 1.
+    """
     confidence = np.maximum(probability, 1 - probability)
-    right = (probability >= 0.5) == (labelled >= 0.5)
+    correct = (probability >= 0.5) == (labelled >= 0.5)
     which = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
-    gaps = [abs(confidence[which == b].mean() - right[which == b].mean()) * (which == b).sum() for b in set(which)]
+    gaps = [abs(confidence[which == b].mean() - correct[which == b].mean()) * (which == b).sum() for b in set(which)]
     return float(100 * sum(gaps) / len(probability))
 
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """One picture's boxes (n, 4) with scores (n,), and what is really there (m, 4)."""
+    """Detected boxes (n, 4) of one picture with their scores (n,), and its labelled boxes (m, 4); all xyxy px."""
 
     boxes: FloatArray
     scores: FloatArray
@@ -89,7 +114,14 @@ class Detections:
 
 @dataclass(frozen=True, slots=True)
 class DetectionCurve:
-    """Precision and recall at each score (k,), falling; `faces` counts what there was to find."""
+    """Precision-recall curve.
+
+    Attributes:
+        scores: Scores (k,) of the detections, in descending order.
+        precision: Precision (k,), 0 to 1, of the detections up to each score.
+        recall: Recall (k,), 0 to 1, likewise.
+        faces: Number of labelled faces.
+    """
 
     scores: FloatArray
     precision: FloatArray
@@ -103,7 +135,7 @@ class DetectionCurve:
         return float(100 * (envelope * steps).sum())
 
     def at(self, score: float) -> tuple[float, float]:
-        """(recall, precision) in percent when only boxes of at least `score` are kept."""
+        """Recall and precision in percent of the boxes with a score of at least `score`."""
         kept = int((self.scores >= score).sum())
         if kept == 0:
             return 0.0, 100.0
@@ -112,7 +144,13 @@ class DetectionCurve:
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """One picture's boxes that count, by falling score: their scores, which hit a face; and how many there are."""
+    """Matched detections of one picture, by descending score.
+
+    Attributes:
+        scores: Their scores.
+        hits: Whether each matches a labelled face.
+        faces: Number of labelled faces that count.
+    """
 
     scores: tuple[float, ...]
     hits: tuple[bool, ...]
@@ -120,9 +158,12 @@ class Matches:
 
 
 def match_picture(picture: Detections, *, min_side_px: float = 0.0, iou: float = 0.5) -> Matches:
-    """Match boxes greedily by falling score, each labelled face once (Everingham et al., Pascal VOC).
+    """Match detections to labelled faces greedily by descending score (Everingham et al., Pascal VOC, IJCV 2010).
 
-    Labelled faces whose longer side is under `min_side_px`, and boxes of that size that match none, do not count.
+    Args:
+        picture: Detected and labelled boxes.
+        min_side_px: Ignore labelled faces whose longer side is shorter, and unmatched detections of that size.
+        iou: Minimum overlap of a match.
     """
     scores: list[float] = []
     hits: list[bool] = []
@@ -146,7 +187,7 @@ def match_picture(picture: Detections, *, min_side_px: float = 0.0, iou: float =
 
 
 def curve_of(matches: Sequence[Matches]) -> DetectionCurve:
-    """Precision and recall over pictures."""
+    """Compute the precision-recall curve over the matches of all pictures."""
     scores = np.array([score for m in matches for score in m.scores], dtype=np.float64)
     hits = np.array([hit for m in matches for hit in m.hits], dtype=np.float64)
     total = sum(m.faces for m in matches)
@@ -161,5 +202,5 @@ def curve_of(matches: Sequence[Matches]) -> DetectionCurve:
 
 
 def detection_curve(pictures: Sequence[Detections], *, min_side_px: float = 0.0, iou: float = 0.5) -> DetectionCurve:
-    """The curve of `match_picture` over pictures."""
+    """Match all pictures with `match_picture`, and compute the precision-recall curve."""
     return curve_of([match_picture(picture, min_side_px=min_side_px, iou=iou) for picture in pictures])

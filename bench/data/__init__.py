@@ -1,1 +1,1 @@
-"""Reads labelled data sets, and makes inputs of real pictures from them."""
+"""Readers of labelled data sets, and model inputs sampled from real pictures."""

@@ -1,4 +1,4 @@
-"""Aligned face crops with ages and genders, in the project's folder format."""
+"""Reader of aligned face crops labelled with age and gender: ``labels.csv`` beside ``images/``."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ GENDERS = {"male": 0.0, "female": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class AgeGenderTable:
-    """Labels, a row a picture.
+    """Labels, one row per picture.
 
-    files: (n,) paths. groups: (n,) near-duplicates share one (split by it). age: (n,) years. female: (n,) 0 or 1.
+    Attributes:
+        files: Paths (n,).
+        groups: Group (n,) of each picture. Near-duplicates share a group, and a split never divides one.
+        age: Ages (n,) in years.
+        female: 1 for female, 0 for male (n,).
     """
 
     files: tuple[Path, ...]
@@ -50,16 +54,19 @@ class AgeGenderTable:
         )
 
     def validation(self) -> npt.NDArray[np.bool_]:
-        """Mark the rows (n,) that training never sees."""
+        """Mark the rows (n,) of the validation split."""
         return held_out(self.groups)
 
 
 def read_age_gender(folder: Path) -> AgeGenderTable:
-    """Read ``labels.csv`` (file, age, gender, and group where pictures repeat) beside ``images/``.
+    """Read ``labels.csv`` with the columns file, age, gender and, optionally, group.
+
+    Args:
+        folder: Folder with ``labels.csv`` and ``images/``.
 
     Raises:
-        InputError: no such file, a malformed row, an age outside 0 to 120, another gender than male or female, a
-            picture that is listed twice or missing (each named), or no row.
+        InputError: No such file or no rows; a malformed row, an age outside 0 to 120, a gender other than male or
+            female, or a picture that is listed twice or missing (each named).
     """
     files: list[Path] = []
     groups, ages, female = [], [], []
@@ -71,7 +78,7 @@ def read_age_gender(folder: Path) -> AgeGenderTable:
         if row["gender"] not in GENDERS:
             raise InputError(f"{where}: wanted gender male or female, found {row['gender']!r}")
         if row["file"] in first_at:
-            raise InputError(f"{where}: {row['file']} is listed before, in {first_at[row['file']]}")
+            raise InputError(f"{where}: {row['file']} is already listed in {first_at[row['file']]}")
         first_at[row["file"]] = where
         files.append(folder / "images" / row["file"])
         groups.append(row.get("group") or row["file"])
@@ -89,14 +96,14 @@ def check_pictures(table: AgeGenderTable) -> None:
     """Read every picture once.
 
     Raises:
-        InputError: one that cannot be read, named.
+        InputError: A picture cannot be read; the message names it.
     """
     for file in table.files:
         read_image(file)
 
 
 def join_copies(table: AgeGenderTable) -> AgeGenderTable:
-    """Put byte-identical pictures into one group, or a split would leak. Whoever splits a table does this first."""
+    """Merge the groups of byte-identical pictures. Call it before any split, which would leak otherwise."""
     groups = list(table.groups)
     group_of: dict[bytes, str] = {}
     joined = 0
@@ -109,15 +116,19 @@ def join_copies(table: AgeGenderTable) -> AgeGenderTable:
             groups = [group if g == old else g for g in groups]
             group_of = {d: group if g == old else g for d, g in group_of.items()}
     if joined:
-        log.warning("%d pictures are byte-identical to others of another group; they stay on one side", joined)
+        log.warning("%d pictures are byte-identical to pictures of other groups; those groups were merged", joined)
     return AgeGenderTable(table.files, tuple(groups), table.age, table.female)
 
 
 def check_split(table: AgeGenderTable, folder: Path) -> npt.NDArray[np.bool_]:
-    """Mark the validation rows (n,).
+    """Mark the rows (n,) of the validation split, and check that both sides can be used.
+
+    Args:
+        table: The labels.
+        folder: Their folder, for the error message.
 
     Raises:
-        InputError: one side would be empty, or have one gender only.
+        InputError: One side would be empty or contain one gender only.
     """
     validation = training_split(table.groups, folder, noun="group")
     for side, rows in (("training", ~validation), ("validation", validation)):

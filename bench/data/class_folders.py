@@ -1,4 +1,4 @@
-"""Pictures in one folder a class."""
+"""Reader of pictures sorted into one subfolder per class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ log = logging.getLogger("mien")
 
 @dataclass(frozen=True, slots=True)
 class ClassTable:
-    """A row a picture. files: (n,) paths. labels: (n,) indices into `classes`."""
+    """Labels, one row per picture.
+
+    Attributes:
+        classes: Names of the classes.
+        files: Paths (n,).
+        labels: Indices (n,) into `classes`.
+    """
 
     classes: tuple[str, ...]
     files: tuple[Path, ...]
@@ -35,7 +41,7 @@ class ClassTable:
         return ClassTable(self.classes, tuple(self.files[i] for i in rows), self.labels[rows])
 
     def validation(self) -> npt.NDArray[np.bool_]:
-        """Mark the rows (n,) that training never sees: a fifth of each class."""
+        """Mark the rows (n,) of the validation split: a fifth of each class."""
         names = [f"{file.parent.name}/{file.name}" for file in self.files]
         marks = np.zeros(len(self), dtype=bool)
         for label in range(len(self.classes)):
@@ -45,33 +51,37 @@ class ClassTable:
 
 
 def read_classes(folder: Path) -> ClassTable:
-    """Read ``folder/CLASS/picture``; of pictures that are byte-identical the first is kept, with a warning.
+    """Read ``folder/CLASS/picture``. Of byte-identical pictures only the first is kept, with a warning.
+
+    Args:
+        folder: Folder with one subfolder per class.
 
     Raises:
-        InputError: no folder, fewer than two classes, a class without two pictures, or one picture in two classes.
+        InputError: No such folder, fewer than two classes, a class with fewer than two pictures, or the same picture
+            in two classes.
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(names) < 2:
-        raise InputError(f"{folder}: wanted a folder for each of two classes or more, found {names or 'none'}")
+        raise InputError(f"{folder}: wanted two or more subfolders, one per class; found {names or 'none'}")
     files: list[Path] = []
     labels: list[int] = []
-    seen: dict[bytes, tuple[Path, int]] = {}
-    doubles = 0
+    first_seen: dict[bytes, tuple[Path, int]] = {}
+    duplicates = 0
     for label, name in enumerate(names):
         before = len(files)
         for file in find_images(folder / name):
-            first, other = seen.setdefault(hashlib.sha256(read_file(file)).digest(), (file, label))
+            first, other = first_seen.setdefault(hashlib.sha256(read_file(file)).digest(), (file, label))
             if other != label:
                 raise InputError(f"{file} and {first} are the same picture in two classes")
             if first != file:
-                doubles += 1
+                duplicates += 1
                 continue
             files.append(file)
             labels.append(label)
         if len(files) - before < 2:
-            raise InputError(f"{folder / name} holds {len(files) - before} picture(s); a class needs two or more")
-    if doubles:
-        log.warning("%s: %d pictures are copies of others and are left out", folder, doubles)
+            raise InputError(f"{folder / name} contains {len(files) - before} picture(s); a class needs at least two")
+    if duplicates:
+        log.warning("%s: %d pictures are copies of others and were left out", folder, duplicates)
     return ClassTable(tuple(names), tuple(files), np.array(labels, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Pictures with every face boxed, for the detector and for crops that hold no face."""
+"""Reader of pictures in which every face is boxed, for training and evaluating detectors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ OTHER_BOXES = "boxes_yunet.csv"
 
 @dataclass(frozen=True, slots=True)
 class FaceTable:
-    """Boxed pictures, a row a picture.
+    """Boxed faces, one row per picture.
 
-    files: (n,) paths. groups: (n,) what must not be split. boxes: n arrays (k, 4) xyxy px, k may be 0.
-    lower_faces: n outlines (j, 2) px of what a mask would cover of the first face; empty where that is not known.
+    Attributes:
+        files: Paths (n,).
+        groups: Group (n,) of each picture; a split never divides one.
+        boxes: n arrays (k, 4) xyxy px; k may be 0.
+        lower_faces: n outlines (j, 2) px of the area that a mask would cover on the first face; empty if unknown.
     """
 
     files: tuple[Path, ...]
@@ -58,10 +61,13 @@ class FaceTable:
 
 
 def read_faces(folder: Path) -> FaceTable:
-    """Read a folder: ``boxes.csv`` beside ``images/``; or labelled landmarks; or pictures without any face.
+    """Read the boxed faces of a folder.
+
+    Args:
+        folder: Folder with ``boxes.csv`` beside ``images/``, with labelled landmarks, or with pictures without faces.
 
     Raises:
-        InputError: no label file and no picture either, or a malformed row (named).
+        InputError: Neither a label file nor a picture, or a malformed row (named).
     """
     if (folder / BOXES).is_file():
         return _read_boxed(folder)
@@ -69,19 +75,19 @@ def read_faces(folder: Path) -> FaceTable:
         return _read_landmarked(folder)
     files = find_images(folder)
     if not files:
-        raise InputError(f"{folder} holds no {BOXES}, no {LABELS} and no pictures")
+        raise InputError(f"{folder} contains no {BOXES}, no {LABELS} and no pictures")
     return _table(files, [f.name for f in files], [np.empty((0, 4)) for _ in files])
 
 
 def held_out_pictures(folder: Path, table: FaceTable) -> npt.NDArray[np.bool_]:
-    """Mark the validation rows (n,) of a folder: the same people as in every task, or a fifth of boxed pictures."""
+    """Mark the rows (n,) of the validation split: the same people as for landmarks, or a fifth of boxed pictures."""
     return held_out(table.groups, HELD_OUT_PICTURES if (folder / BOXES).is_file() else HELD_OUT)
 
 
 def _read_boxed(folder: Path) -> FaceTable:
     boxes = _read_xywh(folder / BOXES)
     files = [folder / "images" / name for name in boxes]
-    # Pictures that no row names are labelled too: they hold no face.
+    # A picture without a row is labelled as well: it contains no face.
     rest = [p for p in find_images(folder / "images") if p.name not in boxes]
     missing = [f for f in files if not f.is_file()]
     if missing:
@@ -111,6 +117,6 @@ def _read_xywh(path: Path) -> dict[str, FloatArray]:
     for where, row in read_rows(path, ["file", "x", "y", "w", "h"]):
         x, y, w, h = numbers(where, row, ["x", "y", "w", "h"])
         if w <= 0 or h <= 0:
-            raise InputError(f"{where}: a box of {w} × {h} px")
+            raise InputError(f"{where}: wanted a box with positive width and height, found {w} × {h} px")
         rows.setdefault(row["file"], []).append([x, y, x + w, y + h])
     return {name: np.array(boxes) for name, boxes in rows.items()}

@@ -1,4 +1,4 @@
-"""Faces with 68 labelled points, in the project's folder format or the seed set's own layout."""
+"""Reader of faces with 68 labelled points, in the project's folder layout or in the seed set's own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mien.bench.data.label_files import numbers, read_rows
+from mien.bench.data.splits import held_out
 from mien.runtime.errors import InputError
 from mien.runtime.values import POINTS, FloatArray
 
@@ -18,7 +19,6 @@ LABELS = "landmarks.csv"
 DEPTHS = "landmarks3d_pseudo.csv"
 SEED_LABELS = "training_frames_keypoints.csv"
 
-# Where each of the 68 points goes when a face is mirrored.
 MIRRORED = np.array(
     [
         *range(16, -1, -1),  # jaw
@@ -30,17 +30,22 @@ MIRRORED = np.array(
         *(64, 63, 62, 61, 60, 67, 66, 65),  # inner lips
     ]
 )
+"""Index of the point that each of the 68 points becomes when the picture is mirrored."""
 
 UNDER_A_MASK = [*range(1, 16), 28]
-"""Landmarks around what a mask covers: the jaw from ear to ear, and the bridge of the nose."""
+"""Points around the area that a mask covers: the jaw from ear to ear, and the bridge of the nose."""
 
 
 @dataclass(frozen=True, slots=True)
 class LandmarkTable:
-    """Labels, a row a face.
+    """Labels, one row per face.
 
-    files: (n,) paths. sources: (n,) set names. subjects: (n,) who is seen (split by it).
-    points: (n, 68, 2) px of the image. depth: (n, 68) px, growing away from the camera, NaN where unknown.
+    Attributes:
+        files: Paths (n,).
+        sources: Name (n,) of the data set that each face comes from.
+        subjects: Person (n,) in each picture; a split never divides one.
+        points: Points (n, 68, 2) in image px.
+        depth: Depth (n, 68) in px, increasing away from the camera; NaN where unknown.
     """
 
     files: tuple[Path, ...]
@@ -63,19 +68,26 @@ class LandmarkTable:
             depth=self.depth[rows],
         )
 
+    def validation(self) -> npt.NDArray[np.bool_]:
+        """Mark the rows (n,) of the validation split."""
+        return held_out(self.subjects)
+
 
 def read_landmarks(folder: Path) -> LandmarkTable:
     """Read ``landmarks.csv`` beside ``images/``, or ``training_frames_keypoints.csv`` beside ``training/``.
 
+    Args:
+        folder: Folder with either file.
+
     Raises:
-        InputError: neither is there, no row, a malformed row (named), or images that are missing.
+        InputError: Neither file, no rows, a malformed row (named), or missing images.
     """
     if (folder / LABELS).is_file():
         table = _read_ours(folder)
     elif (folder / SEED_LABELS).is_file():
         table = _read_seed(folder)
     else:
-        raise InputError(f"{folder} holds neither {LABELS} nor {SEED_LABELS}")
+        raise InputError(f"{folder} contains neither {LABELS} nor {SEED_LABELS}")
     if len(table) == 0:
         raise InputError(f"{folder}: the label file has no rows")
     missing = [str(f) for f in table.files if not f.is_file()]

@@ -1,4 +1,4 @@
-"""Real pictures for parity gates and benchmarks: from the user's folder, or the demo camera's photograph."""
+"""Model inputs for parity checks and benchmarks, sampled from the user's pictures or the demo photograph."""
 
 from __future__ import annotations
 
@@ -24,53 +24,61 @@ from mien.runtime.vision.crop import cut_crop, resized
 from mien.runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds
 
 SPACING = 20
-"""Frames of the demo camera between two pictures, that they differ."""
+"""Frames of the demo camera to skip between two pictures, so that they differ."""
 
 
-class Share(Enum):
-    """Which pictures of a folder are drawn: a file is not judged on those that made it."""
+class Subset(Enum):
+    """Part of a folder to sample from: an int8 file is not judged on the pictures that calibrated it."""
 
     ALL = "all"
     CALIBRATION = "calibration"
     GATE = "gate"
 
     def rows(self, count: int) -> npt.NDArray[np.int64]:
-        """Which of `count` rows are of this share: every fourth is the gate's."""
+        """Indices of the rows of this subset among `count` rows; every fourth row belongs to `GATE`."""
         rows = np.arange(count)
-        return {Share.ALL: rows, Share.CALIBRATION: rows[rows % 4 != 3], Share.GATE: rows[rows % 4 == 3]}[self]
+        return {Subset.ALL: rows, Subset.CALIBRATION: rows[rows % 4 != 3], Subset.GATE: rows[rows % 4 == 3]}[self]
 
     def draw(self, total: int, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Draw `count` of `total` rows; none twice, as long as there are enough."""
+        """Draw the indices of `count` rows of this subset among `total`; none twice, as long as there are enough."""
         rows = self.rows(total)
         return rows[rng.choice(len(rows), size=count, replace=len(rows) < count)]
 
 
 def pictures_of(data: Path) -> int:
-    """How many pictures `sample_batch` can draw from a folder.
+    """Number of pictures that `sample_batch` can draw from a folder.
 
     Raises:
-        InputError: there is none.
+        InputError: The folder contains none.
     """
     return len(read_landmarks(data)) if _has_labels(data) else len(pictures_in(data))
 
 
 def sample_batch(
-    spec: ModelSpec, count: int, *, data: Path | None = None, seed: int = 0, share: Share = Share.ALL
+    spec: ModelSpec, count: int, *, data: Path | None = None, seed: int = 0, subset: Subset = Subset.ALL
 ) -> Image:
-    """Inputs (count, h, w, 3) uint8 for a model: face crops, scenes for a detector, whole pictures for a classifier.
+    """Sample a batch of inputs for a model: face crops, scenes for a detector, whole pictures for a classifier.
 
-    data: a folder of labelled landmarks or of pictures; without it the demo photograph serves.
+    Args:
+        spec: The model's description.
+        count: Number of inputs.
+        data: Folder with labelled landmarks or with pictures; None: the demo photograph.
+        seed: Seed of the random generator.
+        subset: Part of the folder to draw from.
+
+    Returns:
+        Inputs (count, h, w, 3) uint8 BGR.
 
     Raises:
-        InputError: a folder without pictures.
+        InputError: The folder contains no pictures.
     """
     rng = np.random.default_rng(seed)
     if data is None:
         pictures = [_demo_face()] * count
     elif _has_labels(data):
-        pictures = _labelled_faces(data, count, rng, share)
+        pictures = _labelled_faces(data, count, rng, subset)
     else:
-        pictures = _pictures(data, count, rng, share, faces=spec.task in (Task.LANDMARKS, Task.AGE_GENDER))
+        pictures = _pictures(data, count, rng, subset, faces=spec.task in (Task.LANDMARKS, Task.AGE_GENDER))
     height, width = spec.input_size
     if spec.task is Task.DETECTOR:
         return np.stack([_scene(image, height, width, rng) for image, _ in pictures])
@@ -90,7 +98,13 @@ def sample_batch(
 
 @dataclass(frozen=True, slots=True)
 class Portraits:
-    """Pictures with a face in each: bounds (n, 4) of its landmarks (n, 68, 3), px of the picture."""
+    """Pictures with one face each.
+
+    Attributes:
+        pictures: The n pictures.
+        bounds: Bounds (n, 4) of each face's landmarks, xyxy px of the picture.
+        landmarks: Landmarks (n, 68, 3), px of the picture.
+    """
 
     pictures: tuple[Image, ...]
     bounds: FloatArray
@@ -98,10 +112,15 @@ class Portraits:
 
 
 def sample_pictures(count: int, *, data: Path | None = None, seed: int = 0) -> list[Image]:
-    """Whole pictures: of a folder, or of the demo camera, which moves.
+    """Sample whole pictures.
+
+    Args:
+        count: Number of pictures.
+        data: Folder with pictures; None: frames of the moving demo camera.
+        seed: Seed of the random generator.
 
     Raises:
-        InputError: a folder without pictures.
+        InputError: The folder contains no pictures.
     """
     if data is None:
         camera = DemoCamera()
@@ -112,10 +131,17 @@ def sample_pictures(count: int, *, data: Path | None = None, seed: int = 0) -> l
 
 
 def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
-    """Pictures in which the shipped models find a face, and where they find the best one.
+    """Sample pictures in which the shipped models find a face.
+
+    Args:
+        count: Number of pictures at most; four times as many are tried.
+        data: Folder with pictures; None: frames of the demo camera.
+
+    Returns:
+        The pictures, with the best face of each.
 
     Raises:
-        InputError: no face is found in any of some pictures of the folder.
+        InputError: No face is found in any of the pictures tried.
     """
     pictures: list[Image] = []
     bounds: list[FloatArray] = []
@@ -130,12 +156,12 @@ def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
             if len(pictures) == count:
                 break
     if not pictures:
-        raise InputError(f"no face was found in pictures of {data}; --level picture needs some")
+        raise InputError(f"no face was found in pictures of {data}; --level picture needs faces, give another --data")
     return Portraits(tuple(pictures), np.stack(bounds), np.stack(landmarks))
 
 
 def _scale(spec: ModelSpec) -> float:
-    """Side of a crop over the landmarks' bounds; an aligned crop shows about as much as the landmark model's."""
+    """Ratio of the crop's side to the landmarks' bounds; an aligned crop shows about as much as a landmark crop."""
     return max(spec.crop_scale, 1.0) if spec.task is Task.LANDMARKS else 1.3
 
 
@@ -147,10 +173,10 @@ def _has_labels(data: Path) -> bool:
     return (data / LABELS).is_file() or (data / SEED_LABELS).is_file()
 
 
-def _labelled_faces(data: Path, count: int, rng: np.random.Generator, share: Share) -> list[tuple[Image, FloatArray]]:
+def _labelled_faces(data: Path, count: int, rng: np.random.Generator, subset: Subset) -> list[tuple[Image, FloatArray]]:
     table = read_landmarks(data)
     bounds = landmark_bounds(table.points)
-    return [(read_image(table.files[i]), bounds[i]) for i in share.draw(len(table), count, rng)]
+    return [(read_image(table.files[i]), bounds[i]) for i in subset.draw(len(table), count, rng)]
 
 
 def _demo_face() -> tuple[Image, FloatArray]:
@@ -159,11 +185,11 @@ def _demo_face() -> tuple[Image, FloatArray]:
 
 
 def _pictures(
-    data: Path, count: int, rng: np.random.Generator, share: Share, *, faces: bool
+    data: Path, count: int, rng: np.random.Generator, subset: Subset, *, faces: bool
 ) -> list[tuple[Image, FloatArray]]:
-    """Pictures of a folder, with the bounds of a face that the shipped detector finds, else of the middle."""
+    """Draw pictures of a folder, with the bounds of a face that the shipped detector finds, else of the middle."""
     files = pictures_in(data)
-    images = [read_image(files[i]) for i in share.draw(len(files), count, rng)]
+    images = [read_image(files[i]) for i in subset.draw(len(files), count, rng)]
     if not faces:
         return [(image, _middle(image)) for image in images]
     detector = open_detector(shipped_model("detector"), provider=Provider.CPU)

@@ -1,4 +1,4 @@
-"""The split into training and validation: by person or near-duplicate group, and the same on every machine."""
+"""Split into training and validation by group (person or near-duplicates), the same on every machine."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ import numpy.typing as npt
 from mien.runtime.errors import InputError
 
 HELD_OUT = 0.1
-"""Share of the groups that training never sees."""
+"""Fraction of the groups that training never sees."""
 HELD_OUT_PICTURES = 0.2
-"""The same share for the detector's boxed pictures, which are fewer."""
+"""The same for the detector's boxed pictures, which are fewer."""
 
 
 def held_out(groups: Sequence[str], fraction: float = HELD_OUT) -> npt.NDArray[np.bool_]:
-    """Mark the validation rows (n,). A group falls on one side whole, whatever other rows there are.
+    """Mark the rows (n,) of the validation split.
 
-    Of two groups or more at least one is held out, and at least one is left to train on.
+    A group falls on one side as a whole, and its side depends on its name alone. Of two or more groups, at least one
+    is held out and at least one is left for training.
+
+    Args:
+        groups: Group (n,) of each row.
+        fraction: Fraction of the groups to hold out.
     """
     position = {group: _unit_hash(group) for group in groups}
     if len(position) > 1:
@@ -30,10 +35,15 @@ def held_out(groups: Sequence[str], fraction: float = HELD_OUT) -> npt.NDArray[n
 
 
 def training_split(groups: Sequence[str], folder: Path, *, noun: str) -> npt.NDArray[np.bool_]:
-    """Mark the validation rows (n,) of a folder's groups. noun: what a group is, for the error.
+    """Mark the rows (n,) of the validation split, and check that neither side is empty.
+
+    Args:
+        groups: Group (n,) of each row.
+        folder: Their folder, for the error message.
+        noun: Word for a group, for the error message.
 
     Raises:
-        InputError: one side would be empty.
+        InputError: One side would be empty.
     """
     validation = held_out(groups)
     if validation.all() or not validation.any():

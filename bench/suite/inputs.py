@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.bench.accuracy.measure import folder_for
+from mien.bench.accuracy.accuracy import folder_for
 from mien.bench.data.sample_inputs import Portraits, sample_batch, sample_pictures, sample_portraits
 from mien.bench.timing.interleave import check_pictures
 from mien.bench.timing.measurement import Level

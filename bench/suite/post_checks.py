@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.bench.accuracy.accuracy import Accuracy
-from mien.bench.accuracy.measure import accuracy_of, folder_for
+from mien.bench.accuracy.accuracy import Accuracy, accuracy_of, folder_for
 from mien.bench.parity.parity import ParityGate
 from mien.bench.parity.tolerances import compare_outputs
 from mien.bench.report.report import CandidateMetadata

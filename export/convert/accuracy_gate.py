@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.bench.accuracy.accuracy import Accuracy, Metric
-from mien.bench.accuracy.measure import accuracy_of, folder_for
+from mien.bench.accuracy.accuracy import Accuracy, Metric, accuracy_of, folder_for
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import CheckFailed, InputError
 from mien.runtime.models.runner import Provider, Runner

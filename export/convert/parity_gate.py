@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import onnxruntime as ort
 
-from mien.bench.data.sample_inputs import Share, sample_batch
+from mien.bench.data.sample_inputs import Subset, sample_batch
 from mien.bench.parity.parity import ParityGate
 from mien.bench.parity.tolerances import compare_outputs
 from mien.export.convert.float16 import stored_in_half
@@ -49,7 +49,7 @@ def gate(
     reference: Runner,
     *,
     data: Path | None,
-    share: Share = Share.ALL,
+    subset: Subset = Subset.ALL,
     batches: Sequence[int] = GATE_BATCHES,
 ) -> tuple[ParityGate, ...]:
     """Compare a model file with its reference at several batch sizes; a half one also as a GPU would compute it.
@@ -61,7 +61,7 @@ def gate(
     with OnnxRunner(path, provider=Provider.CPU, threads=1) as candidate:
         storing = session_storing_halves(path) if candidate.precision is Precision.FP16 else None
         for size in batches:
-            batch = sample_batch(reference.spec, size, data=data, seed=size, share=share)
+            batch = sample_batch(reference.spec, size, data=data, seed=size, subset=subset)
             wanted, found = reference(batch), [candidate(batch)]
             if storing is not None:
                 found.append(dict(zip(reference.spec.outputs, storing.run(None, {INPUT: batch}), strict=True)))

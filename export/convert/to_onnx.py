@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from mien.bench.data.sample_inputs import Share, pictures_of, sample_batch
+from mien.bench.data.sample_inputs import Subset, pictures_of, sample_batch
 from mien.bench.parity.parity import ParityGate
 from mien.bench.timing.interleave import Candidate, measure_interleaved
 from mien.bench.timing.speedup import Ratio, paired_ratio
@@ -137,7 +137,7 @@ def _write_int8(source: Path, target: Path, reference: Runner, options: Int8Opti
             f"wanted {MIN_CALIBRATION_PICTURES} different pictures and more to calibrate on, found {count} in "
             f"{options.calibrate}"
         )
-    images = sample_batch(reference.spec, CALIBRATION_IMAGES, data=options.calibrate, seed=0, share=Share.CALIBRATION)
+    images = sample_batch(reference.spec, CALIBRATION_IMAGES, data=options.calibrate, seed=0, subset=Subset.CALIBRATION)
     wanted = standard_of(reference, [folder for folder in (data, options.calibrate) if folder is not None])
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "float32.onnx"
@@ -174,7 +174,7 @@ def _judge_int8(
         CheckFailed: one of them does not hold.
     """
     if data is None or data.resolve() == calibrate.resolve():
-        parities = gate(path, reference, data=calibrate, share=Share.GATE)
+        parities = gate(path, reference, data=calibrate, subset=Subset.GATE)
     else:
         parities = gate(path, reference, data=data)
     return parities, check_accuracy(path, Precision.INT8, wanted) if wanted is not None else None

@@ -31,12 +31,12 @@ def with_row(folder: Path, number: int, **changes: str) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"age": "nan"}, r"row 4: column age holds 'nan', wanted a finite number"),
-        ({"age": ""}, r"row 4: column age holds '', wanted a number"),
+        ({"age": "nan"}, r"row 4: wanted a finite number in column age, found 'nan'"),
+        ({"age": ""}, r"row 4: wanted a number in column age, found ''"),
         ({"age": "-1"}, r"row 4: wanted an age from 0 to 120 years, found -1"),
         ({"age": "121"}, r"row 4: wanted an age from 0 to 120 years, found 121"),
         ({"gender": "f"}, r"row 4: wanted gender male or female, found 'f'"),
-        ({"file": "01.png"}, r"row 4: 01.png is listed before, in .*row 3"),
+        ({"file": "01.png"}, r"row 4: 01.png is already listed in .*row 3"),
         ({"file": "gone.png"}, r"1 labelled image\(s\) are missing, the first is .*gone.png"),
     ],
 )
@@ -71,7 +71,7 @@ def test_what_is_held_out_is_what_training_holds_out(age_gender_folder: Path) ->
         normalization=Normalization.IMAGENET,
         input_size=64,
     )
-    measured = evaluation_attributes.attribute_rows(age_gender_folder, True)
+    measured = evaluation_attributes.read_labelled_ages(age_gender_folder, True)
     assert measured.files == task.held.files
     copies = {raw.files[held], raw.files[trained]}
     assert len(copies & set(measured.files)) in (0, 2)  # both on one side
@@ -102,7 +102,7 @@ def test_bad_class_folders_are_told(class_folder: Path, tmp_path: Path, caplog: 
     with pytest.raises(InputError, match="no folder"):
         read_classes(tmp_path / "nowhere")
     (tmp_path / "one" / "a").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"two classes or more, found \['a'\]"):
+    with pytest.raises(InputError, match=r"two or more subfolders, one per class; found \['a'\]"):
         read_classes(tmp_path / "one")
     (tmp_path / "one" / "b").mkdir()
     with pytest.raises(InputError, match=r"holds 0 picture"):

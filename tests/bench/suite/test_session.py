@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.bench.accuracy.accuracy import Metric
+from mien.bench.accuracy.accuracy import Metric, accuracy_of, folder_for
 from mien.bench.accuracy.evaluate_attributes import evaluate_age_gender
 from mien.bench.accuracy.evaluate_faces import evaluate_landmarks
-from mien.bench.accuracy.measure import accuracy_of, folder_for
 from mien.bench.commands.bench import end_with
 from mien.bench.report.report import BenchReport
 from mien.bench.suite import post_checks as examination

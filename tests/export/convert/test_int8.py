@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from mien.bench.data.sample_inputs import Share, sample_batch
+from mien.bench.data.sample_inputs import Subset, sample_batch
 from mien.bench.timing.speedup import Ratio
 from mien.export.convert import to_onnx
 from mien.export.convert.int8 import Preset
@@ -213,22 +213,22 @@ def test_few_pictures_calibrate_nothing(photographs: Path, tmp_path: Path) -> No
 def test_int8_is_judged_on_other_pictures_than_those_that_made_it(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool
 ) -> None:
-    drawn: list[tuple[Path | None, Share]] = []
+    drawn: list[tuple[Path | None, Subset]] = []
 
-    def watched(*_: object, data: Path | None, share: Share, **__: object) -> None:
-        drawn.append((data, share))
+    def watched(*_: object, data: Path | None, subset: Subset, **__: object) -> None:
+        drawn.append((data, subset))
         raise InputError("seen")
 
     monkeypatch.setattr("mien.export.convert.parity_gate.sample_batch", watched)
     data = tmp_path if other else None
     with pytest.raises(InputError, match="seen"):
         export_onnx(SHIPPED, tmp_path / "i.onnx", data=data, precision=Precision.INT8, int8=Int8Options(photographs))
-    assert drawn == [(tmp_path, Share.ALL) if other else (photographs, Share.GATE)]
+    assert drawn == [(tmp_path, Subset.ALL) if other else (photographs, Subset.GATE)]
 
 
 def test_shares_have_no_picture_in_common() -> None:
     rng = np.random.default_rng(0)
-    made, judged = (set(share.draw(40, 200, rng).tolist()) for share in (Share.CALIBRATION, Share.GATE))
+    made, judged = (set(subset.draw(40, 200, rng).tolist()) for subset in (Subset.CALIBRATION, Subset.GATE))
     assert len(made) == 30 and len(judged) == 10 and not made & judged
 
 

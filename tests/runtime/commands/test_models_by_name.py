@@ -31,7 +31,7 @@ def test_a_checkpoint_is_evaluated_in_pytorch_on_the_cpu(provider: Provider) -> 
 
 @pytest.mark.parametrize("provider", [p for p in Provider if p not in ON_THE_CPU])
 def test_a_checkpoint_runs_on_nothing_else(provider: Provider) -> None:
-    with pytest.raises(ProviderError, match=f"{provider.value} was asked for, .* is a checkpoint.*mien export"):
+    with pytest.raises(ProviderError, match=f"{provider.value} needs a model file, .* is a checkpoint.*mien export"):
         open_runner(LANDMARKS, provider=provider, threads=1)
 
 
