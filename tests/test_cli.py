@@ -376,7 +376,7 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
         (["webcam", "--csv", "-", "--no-show"], "only --json takes -"),
         (["webcam", "--csv", "x", "--json", "x", "--no-show"], "two outputs have one file"),
         (["export", "x.pt", "-o", "y.onnx", "--allow-slow"], "are for --precision int8"),
-        (["export", "x.pt", "-o", "y.txt"], "wanted another file, NAME.onnx"),
+        (["export", "x.pt", "-o", "y.txt"], "wanted an output file NAME.onnx"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(command: list[str], message: str, tmp_path: Path) -> None:

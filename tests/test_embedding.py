@@ -51,10 +51,10 @@ def test_what_the_examples_find(folder: Path, capsys: pytest.CaptureFixture[str]
     assert told["A picture"][0].startswith("face at [") and "about " in told["A picture"][0]
     assert len(told["A video or a camera"][0].splitlines()) == 12
     assert told["A video or a camera"][1] == "1 different face(s)\n"
-    assert ast.literal_eval(told["Several cameras, one set of models"][0]) == {"door": 12, "gate": 12}
+    assert ast.literal_eval(told["Several cameras sharing one set of models"][0]) == {"door": 12, "gate": 12}
     assert told["asyncio"] == ["[1, 1]\n"]
-    assert told["One model alone"][0].startswith("cpu fp32 {'landmarks': (1, 68, 3)")
-    assert '"task": "landmarks"' in told["One model alone"][1]
+    assert told["A single model"][0].startswith("cpu fp32 {'landmarks': (1, 68, 3)")
+    assert '"task": "landmarks"' in told["A single model"][1]
     assert cv2.imread("drawn.png").shape == cv2.imread("eyes.png").shape == (480, 640, 3)
 
 

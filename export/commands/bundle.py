@@ -1,4 +1,4 @@
-"""`mien bundle` and `mien verify`: what people type and read. Only making a bundle needs torch."""
+"""`mien bundle`."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from mien.runtime.models.spec import Precision
 
 
 def bundle(
-    output: Path = typer.Option(..., "--output", "-o", help="File to write.", show_default=False),
-    model: Path | None = typer.Option(None, "--model", help="Landmark checkpoint or float32 file; default: shipped."),
-    detector: Path | None = typer.Option(None, "--detector", help="Detector, likewise."),
-    age_gender: Path | None = typer.Option(None, "--age-gender", help="Age and gender model, likewise."),
-    attributes: bool = typer.Option(True, "--attributes/--no-attributes", help="With a model of age and gender."),
-    precision: list[Precision] = typer.Option(
-        [Precision.FP32, Precision.FP16], "--precision", help="Repeat it: fp32 or fp16 files, or both."
+    output: Path = typer.Option(..., "--output", "-o", help="Bundle to write.", show_default=False),
+    model: Path | None = typer.Option(
+        None, "--model", help="Landmark checkpoint or float32 model file; default: the shipped one."
     ),
-    data: Path | None = typer.Option(None, "--data", help="Folder of the golden samples' pictures; default: demo."),
+    detector: Path | None = typer.Option(None, "--detector", help="Detector, in the same way."),
+    age_gender: Path | None = typer.Option(None, "--age-gender", help="Age and gender model, in the same way."),
+    attributes: bool = typer.Option(True, "--attributes/--no-attributes", help="Include an age and gender model."),
+    precision: list[Precision] = typer.Option(
+        [Precision.FP32, Precision.FP16], "--precision", help="fp32 or fp16; repeat it for both."
+    ),
+    data: Path | None = typer.Option(
+        None, "--data", help="Folder to take golden samples from; default: the demo picture."
+    ),
     rounds: int = ROUNDS,
     threads: int = THREADS,
 ) -> None:
-    """Put models, golden samples, model cards and sums into one file for a device, after verifying it here."""
+    """Pack models, golden samples, model cards and checksums into one file for a device, after verifying it here."""
     if Precision.INT8 in precision:
-        raise InputError("--precision wants fp32 or fp16: int8 needs pictures to calibrate on, see mien export")
+        raise InputError("--precision takes fp32 or fp16: int8 needs pictures to calibrate on, see mien export")
     if not attributes and age_gender is not None:
         raise InputError("--age-gender and --no-attributes exclude each other")
     with needs_torch():

@@ -1,1 +1,1 @@
-"""Converts checkpoints and ONNX files: fp32, fp16, int8, bundles, and the gates that they must pass."""
+"""Conversion of checkpoints and ONNX files to fp32, fp16, int8 and bundles, and the gates that a file must pass."""

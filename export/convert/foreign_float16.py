@@ -1,4 +1,4 @@
-"""Anybody's ONNX file in half precision: the converter of ours, and a gate that need not know what outputs mean."""
+"""Half precision for ONNX files of other programs, checked without knowing what their outputs mean."""
 
 from __future__ import annotations
 
@@ -16,27 +16,37 @@ from mien.bench.parity.any_model import ForeignParity, compare_values
 from mien.bench.suite.inputs import foreign_material
 from mien.bench.worker.foreign import GIVEN, Feed, answers, feeds_for
 from mien.bench.worker.targets import Material
-from mien.export.convert.float16 import HEAVY, casts_to, float16_model
-from mien.export.convert.parity_gate import GATE_BATCHES, check_target, kept_if_passed, session_storing_halves
+from mien.export.convert.float16 import HEAVY, float16_model, session_storing_halves
+from mien.export.convert.gates import GATE_BATCHES, atomic_output, check_output
+from mien.export.convert.onnx_graph import casts_to
 from mien.runtime.backends.ort.onnx_session import open_session
 from mien.runtime.errors import CheckFailed, InputError, ModelError
+from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import METADATA_KEY, Precision
+from mien.runtime.models.spec import Precision
 
-SMALLEST_OPSET = 7
-"""The oldest that ONNX Runtime vouches for."""
-LARGEST_BYTES = 2**31 - 1
-"""What a protobuf can hold."""
+MIN_OPSET = 7
+"""Oldest opset that ONNX Runtime guarantees to support."""
+MAX_BYTES = 2**31 - 1
+"""Size limit of a protobuf."""
 GATE_PICTURES = 3
-"""Different inputs for each batch size of the gate, where they are made."""
+"""Different inputs to make for each batch size of the gate."""
 _ORT_ERRORS = (Fail, InvalidArgument, InvalidGraph, NotImplemented, OrtRuntimeException)
 _HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
-_QUANTISED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
+_QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertedForeign:
-    """A foreign file in fp16 that has passed its gate. compared_on: what it was given there, in words."""
+    """A foreign file in fp16 that has passed its gate.
+
+    Attributes:
+        path: File written.
+        size_bytes: Its size.
+        source_bytes: Size of the float32 file, with its external weights.
+        parity: Parity of its outputs.
+        compared_on: Description of the inputs they were compared on.
+    """
 
     path: Path
     size_bytes: int
@@ -46,81 +56,85 @@ class ConvertedForeign:
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether a model file is without mien's metadata.
+    """Return True if a model file has no mien metadata.
 
     Raises:
-        ModelError: missing or no ONNX file.
+        ModelError: The file is missing or not an ONNX file.
     """
-    opened = open_session(path, provider=Provider.CPU, threads=1)
-    return METADATA_KEY not in opened.session.get_modelmeta().custom_metadata_map
+    return ModelFile.of(path).metadata is None
 
 
 def convert_foreign(
-    source: Path, target: Path, *, precision: Precision, data: Path | None = None, feed: Path | None = None
+    source: Path, output: Path, *, precision: Precision, data: Path | None = None, inputs: Path | None = None
 ) -> ConvertedForeign:
     """Convert a foreign float32 file to fp16, and compare every output on the same inputs.
 
-    data: a folder of pictures for inputs that look like images; without it the demo camera serves. feed: a file of
-    arrays by input name (.npz) instead. The file's own metadata, inputs and outputs stay as they are.
+    The file's own metadata, inputs and outputs stay as they are.
+
+    Args:
+        source: Float32 ONNX file.
+        output: File to write.
+        precision: fp16; nothing else is possible.
+        data: Folder of pictures for inputs that look like images; None for the demo camera.
+        inputs: File of arrays keyed by input name (.npz) to compare on instead.
 
     Raises:
-        InputError: another precision than fp16, or inputs that the file does not take.
-        ModelError: nothing in the file can be converted, or it is of a kind that cannot.
-        CheckFailed: an output differs too much; nothing is left behind.
-        OutputError: `target` cannot be written.
+        InputError: The precision is not fp16, or the model does not accept the inputs.
+        ModelError: Nothing in the file can be converted, or it is of a kind that cannot be.
+        CheckFailed: An output differs too much; nothing is left behind.
+        OutputError: `output` cannot be written.
     """
     _check_precision(source, precision)
-    check_target(source, target)
-    material = foreign_material(GATE_PICTURES, feed=feed, data=data)
-    whole = open_session(source, provider=Provider.CPU, threads=1).session
-    model, source_bytes = _loaded(source)
-    half = _converted(model, source)
-    with kept_if_passed(target) as partial:
+    check_output(source, output)
+    material = foreign_material(GATE_PICTURES, feed=inputs, data=data)
+    float32 = open_session(source, provider=Provider.CPU, threads=1).session
+    model, source_bytes = _load(source)
+    half = _convert(model, source)
+    with atomic_output(output) as partial:
         onnx.save(half, str(partial))
-        parity, compared_on = _gate(whole, source, partial, material)
-    return ConvertedForeign(target, target.stat().st_size, source_bytes, parity, compared_on)
+        parity, compared_on = _check_parity(float32, source, partial, material)
+    return ConvertedForeign(output, output.stat().st_size, source_bytes, parity, compared_on)
 
 
 def _check_precision(source: Path, precision: Precision) -> None:
     if precision is Precision.INT8:
         raise InputError(
-            f"{source} carries no mien metadata: int8 is calibrated on pictures as the model takes them, and nothing "
-            "says how that is (size, colours, scale); take --precision fp16, or "
-            "onnxruntime.quantization.quantize_static with a reader of your own"
+            f"{source} has no mien metadata, so nothing says how to prepare pictures for calibration (size, colour "
+            "order, scale); use --precision fp16, or onnxruntime.quantization.quantize_static with your own reader"
         )
     if precision is Precision.FP32:
         raise InputError(
-            f"{source} carries no mien metadata: it is an ONNX file already, and all that can be made of it is fp16; "
-            "add --precision fp16"
+            f"{source} has no mien metadata: it is already an ONNX file and can only be converted to fp16; add "
+            "--precision fp16"
         )
 
 
-def _loaded(source: Path) -> tuple[onnx.ModelProto, int]:
-    """The model with its weights, and the bytes of all its files."""
+def _load(source: Path) -> tuple[onnx.ModelProto, int]:
+    """Load a model with its weights; also return the total size of its files."""
     model = onnx.load(str(source), load_external_data=False)
     outside = {ExternalDataInfo(t).location for t in model.graph.initializer if uses_external_data(t)}
     size = sum(path.stat().st_size for path in [source, *(source.parent / name for name in outside)])
-    if size > LARGEST_BYTES:
+    if size > MAX_BYTES:
         raise ModelError(
-            f"{source} has {size / 2**30:.1f} GiB with its weights, wanted less than 2, all that one file can "
+            f"{source} has {size / 2**30:.1f} GiB with its weights, wanted less than 2, the most that one file can "
             "hold; convert it in parts"
         )
     onnx.load_external_data_for_model(model, str(source.parent))
     return model, size
 
 
-def _converted(model: onnx.ModelProto, source: Path) -> onnx.ModelProto:
-    """Raise ModelError where there is nothing to convert, or where it cannot be done."""
+def _convert(model: onnx.ModelProto, source: Path) -> onnx.ModelProto:
+    """Convert a model; raise ModelError if that is impossible or would change nothing."""
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
-    if opset < SMALLEST_OPSET:
+    if opset < MIN_OPSET:
         raise ModelError(
-            f"{source} is of opset {opset}, wanted {SMALLEST_OPSET} or later; "
-            "onnx.version_converter.convert_version lifts it"
+            f"{source} has opset {opset}, wanted {MIN_OPSET} or later; upgrade it with "
+            "onnx.version_converter.convert_version"
         )
-    if quantised := sorted(_QUANTISED.intersection(node.op_type for node in model.graph.node)):
-        raise ModelError(f"{source} is quantised already (it has {quantised[0]}); convert from the float32 file")
+    if quantized := sorted(_QUANTIZED.intersection(node.op_type for node in model.graph.node)):
+        raise ModelError(f"{source} is already quantized (it has {quantized[0]}); convert from the float32 file")
     if _has_halves(model.graph):
-        raise ModelError(f"{source} computes in 16 bits already, in part at least; convert from the float32 file")
+        raise ModelError(f"{source} already computes in 16 bits, at least in part; convert from the float32 file")
     try:
         half = float16_model(model)
     except (onnx.shape_inference.InferenceError, ValueError) as error:
@@ -128,7 +142,7 @@ def _converted(model: onnx.ModelProto, source: Path) -> onnx.ModelProto:
     if not _has_halves(half.graph):
         raise ModelError(
             f"{source} has nothing to convert: no {' or '.join(sorted(HEAVY))} in float32 "
-            "(those within If, Loop and Scan stay as they are)"
+            "(those inside If, Loop and Scan stay as they are)"
         )
     return half
 
@@ -139,23 +153,23 @@ def _has_halves(graph: onnx.GraphProto) -> bool:
     return not _HALVES.isdisjoint(kinds) or any(casts_to(node, *_HALVES) for node in graph.node)
 
 
-def _gate(whole: Any, source: Path, half: Path, material: Material) -> tuple[ForeignParity, str]:
-    """Parity of the half file, as ONNX Runtime's CPU computes it and as a GPU would; and on what it was compared."""
-    feeds, compared_on = _gate_feeds(whole, material)
-    wanted = [answers(whole, feed, origin=source) for feed in feeds]
-    names = [output.name for output in whole.get_outputs()]
-    hint = f"Compared on {compared_on}; if the model knows others, give them with --inputs FILE.npz"
-    judged = [compare_values(names, wanted, found) for found in _half_answers(source, half, feeds)]
-    for parity in judged:
+def _check_parity(float32: Any, source: Path, half: Path, material: Material) -> tuple[ForeignParity, str]:
+    """Check the half file as ONNX Runtime's CPU computes it and as a GPU would; also describe the inputs."""
+    feeds, compared_on = _gate_feeds(float32, material)
+    wanted = [answers(float32, feed, origin=source) for feed in feeds]
+    names = [output.name for output in float32.get_outputs()]
+    hint = f"Compared on {compared_on}; if the model expects other inputs, pass them with --inputs FILE.npz"
+    parities = [compare_values(names, wanted, found) for found in _half_answers(source, half, feeds)]
+    for parity in parities:
         if parity.failed:
             raise CheckFailed(f"fp16 differs: {parity}; the file was not written. {hint}")
         if not parity:
             raise CheckFailed(f"fp16 cannot be judged: {parity}; the file was not written. {hint}")
-    return judged[-1], compared_on
+    return parities[-1], compared_on
 
 
 def _half_answers(source: Path, half: Path, feeds: Sequence[Feed]) -> Iterator[list[list[Any]]]:
-    """What the half file answers, first as it is, then with every half stored."""
+    """Outputs of the half file, first as it is, then with every half stored."""
     try:
         for session in (open_session(half, provider=Provider.CPU, threads=1).session, session_storing_halves(half)):
             yield [answers(session, feed, origin=half) for feed in feeds]
@@ -164,7 +178,7 @@ def _half_answers(source: Path, half: Path, feeds: Sequence[Feed]) -> Iterator[l
 
 
 def _gate_feeds(session: Any, material: Material) -> tuple[list[Feed], str]:
-    """What the user gave; else feeds at the batch sizes of the gate where an input leaves its first axis open."""
+    """Use the inputs that were given, else make some at each batch size of the gate if the batch axis is dynamic."""
     given = any(name.startswith(GIVEN) for name in material)
     free = any(i.shape and not isinstance(i.shape[0], int) for i in session.get_inputs())
     if given or not free:

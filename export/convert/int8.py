@@ -1,6 +1,6 @@
-"""Int8 model files: static quantisation (QDQ, weights per channel), calibrated on real pictures.
+"""Int8 model files: static quantization (QDQ, weights per channel), calibrated on real pictures.
 
-Nagel et al., "A white paper on neural network quantization", 2021, describes the method; ONNX Runtime does the work.
+ONNX Runtime does the work; Nagel et al., "A white paper on neural network quantization", 2021, describes the method.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import io
 import logging
 import tempfile
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -29,29 +28,32 @@ from onnxruntime.quantization.qdq_loss_debug import (
     modify_model_output_intermediate_tensors,
 )
 
-from mien.runtime.errors import InputError
+from mien.bench.data.sample_inputs import Subset, pictures_of, sample_batch
+from mien.bench.timing.interleave import Candidate, measure_interleaved
+from mien.bench.timing.speedup import Ratio, paired_ratio
+from mien.export.convert.gates import Exported, Gates, measure_reference
+from mien.export.convert.int8_options import Int8Options, TargetRuntime
+from mien.export.convert.onnx_graph import named_nodes
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
+from mien.runtime.errors import CheckFailed, InputError
 from mien.runtime.models.input_shapes import INPUT
+from mien.runtime.models.runner import Provider, Runner
+from mien.runtime.models.spec import METADATA_KEY, ModelSpec
 from mien.runtime.values import Image
 
 CALIBRATION_IMAGES = 128
 SENSITIVITY_IMAGES = 8
+MIN_CALIBRATION_PICTURES = 32
+"""Calibrated on fewer, the activations of other pictures would be clipped."""
+MIN_SPEED_UP = 1.3
+"""Speed-up over float32 on this machine below which an int8 file is refused."""
 
-
-class Preset(str, Enum):
-    """For which runtime the numbers are chosen."""
-
-    CPU = "cpu"
-    """Unsigned activations and signed weights: what VNNI multiplies."""
-    TENSORRT = "tensorrt"
-    """Symmetric and signed, weights as float with Q/DQ pairs: the only kind that TensorRT takes."""
-
-
-_OPTIONS: dict[Preset, dict[str, Any]] = {
-    Preset.CPU: {
+_OPTIONS: dict[TargetRuntime, dict[str, Any]] = {
+    TargetRuntime.CPU: {
         "activation_type": QuantType.QUInt8,
         "op_types_to_quantize": ["Conv", "Gemm", "Add", "Relu", "Clip"],
     },
-    Preset.TENSORRT: {
+    TargetRuntime.TENSORRT: {
         "activation_type": QuantType.QInt8,
         "op_types_to_quantize": ["Conv", "Gemm"],
         "extra_options": {
@@ -64,7 +66,98 @@ _OPTIONS: dict[Preset, dict[str, Any]] = {
 }
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+def write_int8(
+    source: Path, output: Path, spec: ModelSpec, reference: Runner, options: Int8Options, data: Path | None
+) -> Exported:
+    """Quantize a float32 model file, leaving more of the most sensitive layers in float until its gates hold.
+
+    Args:
+        source: Float32 model file.
+        output: Int8 file to write.
+        spec: Spec of the int8 file.
+        reference: Model that the file must match.
+        options: Pictures to calibrate on, target runtime, and whether a slow file is accepted.
+        data: Folder for the gates; None for the pictures that calibration leaves out.
+
+    Raises:
+        InputError: There are too few pictures, or they cannot calibrate the model.
+        CheckFailed: A gate still fails with half of the layers in float, or the file is hardly faster.
+    """
+    if (count := pictures_of(options.calibrate)) < MIN_CALIBRATION_PICTURES:
+        raise InputError(
+            f"wanted at least {MIN_CALIBRATION_PICTURES} different pictures to calibrate on, found {count} in "
+            f"{options.calibrate}"
+        )
+    images = sample_batch(spec, CALIBRATION_IMAGES, data=options.calibrate, seed=0, subset=Subset.CALIBRATION)
+    gates = _gates_of(reference, options.calibrate, data)
+    sensitive: list[str] = []
+    in_float = 0
+    while True:
+        quantize(source, output, images, runtime=options.runtime, float_layers=frozenset(sensitive[:in_float]))
+        _set_spec(output, spec)
+        try:
+            parities, accuracy = gates.check(output)
+            break
+        except CheckFailed as error:
+            sensitive = sensitive or layers_by_sensitivity(source, output, images)
+            most = len(sensitive) // 2
+            if in_float >= most:
+                raise CheckFailed(f"{error} (with {in_float} of {len(sensitive)} layers left in float)") from error
+            in_float = min(max(1, 2 * in_float), most)
+    speed_up = _check_speed(source, output, images[:8], options)
+    return Exported(output, parities, accuracy, tuple(sensitive[:in_float]), len(sensitive), speed_up)
+
+
+def _gates_of(reference: Runner, calibrate: Path, data: Path | None) -> Gates:
+    """Check parity on other pictures than those that calibrate the file."""
+    accuracy = measure_reference(reference, [folder for folder in (data, calibrate) if folder is not None])
+    if data is None or data.resolve() == calibrate.resolve():
+        return Gates(reference, calibrate, Subset.GATE, accuracy)
+    return Gates(reference, data, accuracy=accuracy)
+
+
+def _check_speed(source: Path, output: Path, images: Image, options: Int8Options) -> Ratio | None:
+    """Raise CheckFailed if a file for the CPU gains too little here; None for other targets."""
+    if options.runtime is not TargetRuntime.CPU:
+        return None
+    speed_up = _speed_up(source, output, images)
+    if speed_up.value < MIN_SPEED_UP and not options.allow_slow:
+        raise CheckFailed(
+            f"int8 is {speed_up} as fast as float32 on this machine, less than the {MIN_SPEED_UP:g}× that would be "
+            "worth its error; the file was not written (--allow-slow keeps it)"
+        )
+    return speed_up
+
+
+def _speed_up(source: Path, output: Path, images: Image) -> Ratio:
+    """Time the float32 and the int8 file in turns: one thread, one image per call."""
+    with (
+        OnnxRunner(source, provider=Provider.CPU, threads=1) as float32,
+        OnnxRunner(output, provider=Provider.CPU, threads=1) as int8,
+    ):
+        candidates = [
+            Candidate(
+                name=runner.precision.value,
+                model=runner.spec.task.value,
+                precision=runner.precision,
+                provider=runner.provider,
+                batch=1,
+                threads=1,
+                inputs=[image[None] for image in images],
+                call=runner,
+            )
+            for runner in (float32, int8)
+        ]
+        return paired_ratio(*measure_interleaved(candidates, rounds=20, calls_per_round=10))
+
+
+def _set_spec(path: Path, spec: ModelSpec) -> None:
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    onnx.save(model, str(path))
+
+
+class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, images: Image) -> None:
         self._next = iter({INPUT: image[None]} for image in images)
 
@@ -72,13 +165,20 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._next, None)
 
 
-def quantize(source: Path, target: Path, images: Image, *, preset: Preset, in_float: frozenset[str]) -> None:
-    """Write an int8 copy of a float32 model file, without its spec; the nodes named in `in_float` stay as they are.
+def quantize(
+    source: Path, output: Path, images: Image, *, runtime: TargetRuntime, float_layers: frozenset[str]
+) -> None:
+    """Write an int8 copy of a float32 model file, without its spec.
 
-    images: (n, h, w, 3) uint8, what activations are calibrated on.
+    Args:
+        source: Float32 model file.
+        output: File to write.
+        images: (n, h, w, 3) uint8 BGR pictures that the activations are calibrated on.
+        runtime: Runtime to quantize for.
+        float_layers: Names of the nodes to leave in float.
 
     Raises:
-        InputError: the activations of these pictures cannot be calibrated.
+        InputError: The activations of these pictures cannot be calibrated.
     """
     with tempfile.TemporaryDirectory() as folder:
         named = Path(folder) / "named.onnx"
@@ -87,47 +187,51 @@ def quantize(source: Path, target: Path, images: Image, *, preset: Preset, in_fl
             with _quietly():
                 quantize_static(
                     str(named),
-                    str(target),
-                    _Reader(images),
+                    str(output),
+                    _CalibrationReader(images),
                     quant_format=QuantFormat.QDQ,
                     per_channel=True,
                     weight_type=QuantType.QInt8,
-                    nodes_to_exclude=sorted(in_float),
-                    **_OPTIONS[preset],
+                    nodes_to_exclude=sorted(float_layers),
+                    **_OPTIONS[runtime],
                 )
         except ValueError as error:  # a nearly constant tensor has no histogram
-            raise InputError(f"the pictures cannot calibrate {source.name} ({error}); take more, and others") from error
+            raise InputError(
+                f"the pictures cannot calibrate {source.name} ({error}); use more, and more varied ones"
+            ) from error
 
 
-def named_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Give every node a name, for some can only be told apart by it."""
-    for number, node in enumerate(model.graph.node):
-        node.name = node.name or f"{node.op_type}_{number}"
-    return model
+def layers_by_sensitivity(source: Path, quantized: Path, images: Image) -> list[str]:
+    """Rank the quantized layers by signal-to-noise ratio of their outputs, noisiest first.
 
+    Args:
+        source: Float32 model file.
+        quantized: Int8 copy of it.
+        images: (n, h, w, 3) uint8 BGR pictures, of which the first few are used.
 
-def by_sensitivity(source: Path, quantised: Path, images: Image) -> list[str]:
-    """Names of the quantised layers, the one whose output lost most first (by signal over noise in dB)."""
-    whole = named_nodes(onnx.load(source))
+    Returns:
+        Names of the layers.
+    """
+    float32 = named_nodes(onnx.load(source))
     with tempfile.TemporaryDirectory() as folder:
-        named, watched = Path(folder) / "named.onnx", Path(folder) / "watched.onnx"
-        onnx.save(whole, str(named))
+        named, augmented = Path(folder) / "named.onnx", Path(folder) / "augmented.onnx"
+        onnx.save(float32, str(named))
         activations = []
-        for path in (named, quantised):
-            with _quietly():
-                modify_model_output_intermediate_tensors(str(path), str(watched))
-                activations.append(collect_activations(str(watched), _Reader(images[:SENSITIVITY_IMAGES])))
         with _quietly():
+            for path in (named, quantized):
+                modify_model_output_intermediate_tensors(str(path), str(augmented))
+                reader = _CalibrationReader(images[:SENSITIVITY_IMAGES])
+                activations.append(collect_activations(str(augmented), reader))
             errors = compute_activation_error(create_activation_matching(activations[1], activations[0]))
-    layers = [node for node in whole.graph.node if node.op_type in ("Conv", "Gemm")]
+    layers = [node for node in float32.graph.node if node.op_type in ("Conv", "Gemm")]
     producer = {output: node.name for node in layers for output in node.output}
-    noise = {producer[t]: float(np.mean(e["qdq_err"])) for t, e in errors.items() if t in producer}
-    return sorted(noise, key=lambda name: noise[name])
+    decibels = {producer[t]: float(np.mean(e["qdq_err"])) for t, e in errors.items() if t in producer}
+    return sorted(decibels, key=lambda name: decibels[name])
 
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the quantiser's advice, which it prints and logs at the root."""
+    """Silence the quantizer, which prints advice and logs it at the root."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

@@ -18,7 +18,8 @@ from mien.bench import verify as verifying
 from mien.bench.verify import VerifyOptions, face_errors, verify, verify_file
 from mien.cli import app
 from mien.export.convert import bundle as bundling
-from mien.export.convert.bundle import Bundled, make_bundle, model_card, section
+from mien.export.convert.bundle import Bundled, make_bundle
+from mien.export.convert.model_cards import model_card, section
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.backends.trt import engine_runner
 from mien.runtime.capture.demo_camera import find_photo
@@ -134,7 +135,7 @@ def test_each_face_is_compared_with_the_one_next_to_it() -> None:
 
 def test_the_golden_picture_comes_from_the_data(tmp_path: Path, class_folder: Path) -> None:
     whole = (Precision.FP32,)
-    with pytest.raises(InputError, match=r"no face in .* and 19 more; a bundle wants one"):
+    with pytest.raises(InputError, match=r"no face in .* and 19 more; a bundle needs one"):
         make_bundle(tmp_path / "face.mien", precisions=whole, data=class_folder, options=UNMEASURED)
     (tmp_path / "photos").mkdir()
     photo, _ = find_photo()

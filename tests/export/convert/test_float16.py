@@ -8,7 +8,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mien.export.convert.float16 import float16_model, sort_nodes, stored_in_half, weights_as_initializers
+from mien.export.convert.float16 import float16_model, stored_in_half
+from mien.export.convert.onnx_graph import sort_nodes, weights_as_initializers
 from mien.runtime.models.shipped import shipped_model
 
 

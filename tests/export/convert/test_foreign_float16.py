@@ -95,11 +95,11 @@ def test_given_inputs_are_compared_on(tmp_path: Path) -> None:
     source = classifier(tmp_path / "whole.onnx")
     feed = tmp_path / "feed.npz"
     np.savez(feed, image=np.random.default_rng(0).uniform(0, 1, (4, 2, 3, 32, 32)).astype(np.float32))
-    assert convert(source, feed=feed).compared_on == "4 calls, inputs from the given file"
+    assert convert(source, inputs=feed).compared_on == "4 calls, inputs from the given file"
     np.savez(feed, picture=np.ones((1, 3, 32, 32), np.float32))
-    refused(source, InputError, "wanted inputs named image, found picture", feed=feed)
+    refused(source, InputError, "wanted inputs named image, found picture", inputs=feed)
     np.savez(feed, image=np.ones((1, 5, 32, 32), np.float32))
-    refused(source, InputError, r"whole\.onnx does not take these inputs", feed=feed)
+    refused(source, InputError, r"whole\.onnx does not take these inputs", inputs=feed)
 
 
 def test_what_overflows_in_half_is_refused(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_weights_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     done = convert(source)
     assert done.source_bytes == source.stat().st_size + weights.stat().st_size and done.parity
     with monkeypatch.context() as patch:
-        patch.setattr(foreign_float16, "LARGEST_BYTES", 1000)
+        patch.setattr(foreign_float16, "MAX_BYTES", 1000)
         refused(source, ModelError, "GiB with its weights, wanted less than 2")
     weights.unlink()
     refused(source, ModelError, "two.onnx is not a model that ONNX Runtime can load")
@@ -166,12 +166,12 @@ def test_files_in_which_nothing_can_be_converted(tmp_path: Path) -> None:
     only = [helper.make_node("If", ["k"], ["y"], then_branch=branch, else_branch=branch)]
     inputs = [value("x", [8, 8]), value("k", [], TensorProto.BOOL)]
     source = save(tmp_path / "if.onnx", only, inputs, [value("y", [8, 8])], [weight("w", 8, 8)])
-    refused(source, ModelError, "those within If, Loop and Scan stay")
+    refused(source, ModelError, "those inside If, Loop and Scan stay")
 
 
 def test_files_that_are_not_float32_or_too_old(tmp_path: Path) -> None:
     half = convert(classifier(tmp_path / "whole.onnx")).path.rename(tmp_path / "once.onnx")
-    refused(half, ModelError, "computes in 16 bits already")
+    refused(half, ModelError, "already computes in 16 bits")
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
@@ -180,20 +180,20 @@ def test_files_that_are_not_float32_or_too_old(tmp_path: Path) -> None:
     scale = [numpy_helper.from_array(np.float32(0.1), "scale"), numpy_helper.from_array(np.uint8(0), "zero")]
     ends = [value("x", [1, 8])], [value("y", [1, 8])]
     source = save(tmp_path / "int8.onnx", nodes, *ends, [*scale, weight("w", 8, 8)])
-    refused(source, ModelError, r"is quantised already \(it has DequantizeLinear\)")
+    refused(source, ModelError, r"is already quantized \(it has DequantizeLinear\)")
     old = save(
         tmp_path / "old.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], *ends, [weight("w", 8, 8)], opset=6
     )
-    refused(old, ModelError, "is of opset 6, wanted 7 or later")
+    refused(old, ModelError, "has opset 6, wanted 7 or later")
 
 
 def test_misuse(tmp_path: Path) -> None:
     source = classifier(tmp_path / "whole.onnx")
-    with pytest.raises(InputError, match="int8 is calibrated on pictures as the model takes them"):
+    with pytest.raises(InputError, match="nothing says how to prepare pictures for calibration"):
         convert_foreign(source, tmp_path / "x.onnx", precision=Precision.INT8)
-    with pytest.raises(InputError, match=r"is an ONNX file already.*--precision fp16"):
+    with pytest.raises(InputError, match=r"already an ONNX file.*--precision fp16"):
         convert_foreign(source, tmp_path / "x.onnx", precision=Precision.FP32)
-    with pytest.raises(OutputError, match="wanted another file"):
+    with pytest.raises(OutputError, match="wanted an output file"):
         convert_foreign(source, source, precision=Precision.FP16)
     with pytest.raises(OutputError, match="no folder"):
         convert_foreign(source, tmp_path / "none" / "x.onnx", precision=Precision.FP16)

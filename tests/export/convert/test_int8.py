@@ -11,9 +11,9 @@ import torch
 
 from mien.bench.data.sample_inputs import Subset, sample_batch
 from mien.bench.timing.speedup import Ratio
-from mien.export.convert import to_onnx
-from mien.export.convert.int8 import Preset
-from mien.export.convert.to_onnx import Int8Options, export_onnx
+from mien.export.convert import gates, int8
+from mien.export.convert.int8_options import Int8Options, TargetRuntime
+from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.checkpoint import Checkpoint, save_checkpoint
 from mien.export.networks.half_precision import fold_batch_norms, halved
 from mien.export.networks.landmark_net import OUTPUTS, LandmarkNet
@@ -29,7 +29,7 @@ SHIPPED = shipped_model("landmarks")
 
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(to_onnx, "CALIBRATION_IMAGES", 40)
+    monkeypatch.setattr(int8, "CALIBRATION_IMAGES", 40)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_what_overflows_on_a_gpu_alone_is_refused(tmp_path: Path) -> None:
 
 
 def test_int8_of_the_shipped_model(photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(to_onnx, "_speed_up", lambda *_: Ratio(1.4, 1.3, 1.5, 20))
+    monkeypatch.setattr(int8, "_speed_up", lambda *_: Ratio(1.4, 1.3, 1.5, 20))
     options = Int8Options(photographs)
     done = export_onnx(SHIPPED, tmp_path / "int8.onnx", precision=Precision.INT8, int8=options)
     assert done.size_bytes < 0.4 * SHIPPED.stat().st_size and all(done.parities)
@@ -137,7 +137,7 @@ def test_int8_of_the_shipped_model(photographs: Path, tmp_path: Path, monkeypatc
 
 
 def test_int8_for_tensorrt_is_symmetric(photographs: Path, tmp_path: Path) -> None:
-    options = Int8Options(photographs, Preset.TENSORRT)
+    options = Int8Options(photographs, TargetRuntime.TENSORRT)
     done = export_onnx(SHIPPED, tmp_path / "int8.onnx", precision=Precision.INT8, int8=options)
     assert done.speed_up is None  # its speed on a CPU says nothing
     graph = onnx.load(done.path).graph
@@ -149,7 +149,7 @@ def test_int8_for_tensorrt_is_symmetric(photographs: Path, tmp_path: Path) -> No
 def test_slow_int8_is_refused_with_the_figure(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(to_onnx, "_speed_up", lambda *_: Ratio(0.48, 0.47, 0.5, 20))
+    monkeypatch.setattr(int8, "_speed_up", lambda *_: Ratio(0.48, 0.47, 0.5, 20))
     with pytest.raises(CheckFailed, match=r"int8 is 0\.48× \(0\.47–0\.50\) as fast"):
         export_onnx(SHIPPED, tmp_path / "i.onnx", precision=Precision.INT8, int8=Int8Options(photographs))
     assert not list(tmp_path.iterdir())
@@ -160,8 +160,8 @@ def test_slow_int8_is_refused_with_the_figure(
 def test_layers_that_break_parity_stay_in_float(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(to_onnx, "_speed_up", lambda *_: Ratio(1.4, 1.3, 1.5, 20))
-    real, calls = to_onnx.gate, []
+    monkeypatch.setattr(int8, "_speed_up", lambda *_: Ratio(1.4, 1.3, 1.5, 20))
+    real, calls = gates.check_parity, []
 
     def strict(*arguments: object, **options: object) -> object:
         calls.append(1)
@@ -169,12 +169,12 @@ def test_layers_that_break_parity_stay_in_float(
             raise CheckFailed("not yet")
         return real(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(to_onnx, "gate", strict)
+    monkeypatch.setattr(gates, "check_parity", strict)
     done = export_onnx(SHIPPED, tmp_path / "i.onnx", precision=Precision.INT8, int8=Int8Options(photographs))
-    assert len(done.in_float) == 2  # one, then two
+    assert len(done.float_layers) == 2  # one, then two
     graph = onnx.load(done.path).graph
     by_name = {n.name: n for n in graph.node}
-    for name in done.in_float:
+    for name in done.float_layers:
         weights = by_name[name].input[1]
         assert not weights.endswith("DequantizeLinear_Output"), name
 
@@ -183,18 +183,18 @@ def test_no_more_than_half_of_the_layers_stay_in_float(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[int] = []
-    real = to_onnx.quantize
+    real = int8.quantize
 
-    def watched(*arguments: object, in_float: frozenset[str], **options: object) -> None:
-        tried.append(len(in_float))
-        real(*arguments, in_float=in_float, **options)  # type: ignore[arg-type]
+    def watched(*arguments: object, float_layers: frozenset[str], **options: object) -> None:
+        tried.append(len(float_layers))
+        real(*arguments, float_layers=float_layers, **options)  # type: ignore[arg-type]
 
     def never(*_: object, **__: object) -> None:
         raise CheckFailed("not yet")
 
-    monkeypatch.setattr(to_onnx, "quantize", watched)
-    monkeypatch.setattr(to_onnx, "gate", never)
-    monkeypatch.setattr(to_onnx, "by_sensitivity", lambda *_: ["node_conv2d", *(f"layer{i}" for i in range(10))])
+    monkeypatch.setattr(int8, "quantize", watched)
+    monkeypatch.setattr(gates, "check_parity", never)
+    monkeypatch.setattr(int8, "layers_by_sensitivity", lambda *_: ["node_conv2d", *(f"layer{i}" for i in range(10))])
     with pytest.raises(CheckFailed, match=r"not yet \(with 5 of 11 layers left in float\)"):
         export_onnx(SHIPPED, tmp_path / "i.onnx", precision=Precision.INT8, int8=Int8Options(photographs))
     assert tried == [0, 1, 2, 4, 5] and not list(tmp_path.iterdir())
@@ -205,7 +205,7 @@ def test_few_pictures_calibrate_nothing(photographs: Path, tmp_path: Path) -> No
     few.mkdir()
     for path in sorted(photographs.iterdir())[:31]:
         (few / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match="wanted 32 different pictures and more to calibrate on, found 31"):
+    with pytest.raises(InputError, match="wanted at least 32 different pictures to calibrate on, found 31"):
         export_onnx(SHIPPED, tmp_path / "i.onnx", precision=Precision.INT8, int8=Int8Options(few))
 
 
@@ -219,7 +219,7 @@ def test_int8_is_judged_on_other_pictures_than_those_that_made_it(
         drawn.append((data, subset))
         raise InputError("seen")
 
-    monkeypatch.setattr("mien.export.convert.parity_gate.sample_batch", watched)
+    monkeypatch.setattr("mien.export.convert.gates.sample_batch", watched)
     data = tmp_path if other else None
     with pytest.raises(InputError, match="seen"):
         export_onnx(SHIPPED, tmp_path / "i.onnx", data=data, precision=Precision.INT8, int8=Int8Options(photographs))

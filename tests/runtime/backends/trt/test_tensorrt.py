@@ -95,8 +95,8 @@ def test_int8_file_for_tensorrt_is_read_and_one_for_the_cpu_is_not(trt: Any, tmp
     pytest.importorskip("torch")
     import cv2
 
-    from mien.export.convert.int8 import Preset
-    from mien.export.convert.to_onnx import Int8Options, export_onnx
+    from mien.export.convert.int8_options import Int8Options, TargetRuntime
+    from mien.export.convert.to_onnx import export_onnx
 
     rng = np.random.default_rng(0)
     (tmp_path / "pictures").mkdir()
@@ -104,7 +104,7 @@ def test_int8_file_for_tensorrt_is_read_and_one_for_the_cpu_is_not(trt: Any, tmp
     for i in range(32):
         shifted = np.roll(face, int(rng.integers(-20, 20)), axis=1)
         cv2.imwrite(str(tmp_path / "pictures" / f"{i}.png"), shifted)
-    for preset in (Preset.CPU, Preset.TENSORRT):
+    for preset in (TargetRuntime.CPU, TargetRuntime.TENSORRT):
         options = Int8Options(tmp_path / "pictures", preset, allow_slow=True)
         target = tmp_path / f"{preset.value}.onnx"
         done = export_onnx(shipped_model("age_gender"), target, precision=Precision.INT8, int8=options)

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from mien.bench.accuracy.accuracy import Accuracy, Metric
 from mien.cli import app
-from mien.export.convert import accuracy_gate
-from mien.export.convert.accuracy_gate import MAY_LOSE, AccuracyLoss, standard_of
+from mien.export.convert import gates
+from mien.export.convert.gates import MAX_LOSS, AccuracyLoss, measure_reference
 from mien.export.convert.to_onnx import export_onnx
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import CheckFailed
@@ -42,14 +42,14 @@ def accuracy(metric: Metric, value: float) -> Accuracy:
     ],
 )
 def test_what_fp16_may_lose(metric: Metric, value: float, found: float, holds: bool) -> None:
-    tolerance = MAY_LOSE[Precision.FP16][metric]
+    tolerance = MAX_LOSS[Precision.FP16][metric]
     assert bool(AccuracyLoss(accuracy(metric, value), accuracy(metric, found), tolerance)) is holds
 
 
 def test_promises_are_these() -> None:
-    assert MAY_LOSE[Precision.FP16][Metric.NME] == 0.05 and MAY_LOSE[Precision.FP16][Metric.MAE] == 0.1
-    assert MAY_LOSE[Precision.INT8][Metric.NME] == 0.2
-    assert all(set(limits) == set(Metric) for limits in MAY_LOSE.values())
+    assert MAX_LOSS[Precision.FP16][Metric.NME] == 0.05 and MAX_LOSS[Precision.FP16][Metric.MAE] == 0.1
+    assert MAX_LOSS[Precision.INT8][Metric.NME] == 0.2
+    assert all(set(limits) == set(Metric) for limits in MAX_LOSS.values())
 
 
 def test_a_file_is_measured_beside_its_reference(landmark_folder: Path, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_file_is_measured_beside_its_reference(landmark_folder: Path, tmp_path
 def test_a_file_that_loses_more_is_not_written(
     landmark_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = accuracy_gate.accuracy_of
+    real = gates.accuracy_of
     measured: list[Accuracy] = []
 
     def worse_each_time(*arguments: object, **options: object) -> Accuracy:
@@ -72,7 +72,7 @@ def test_a_file_that_loses_more_is_not_written(
         measured.append(replace(found, value=found.value + 0.06 * len(measured)))
         return measured[-1]
 
-    monkeypatch.setattr(accuracy_gate, "accuracy_of", worse_each_time)
+    monkeypatch.setattr(gates, "accuracy_of", worse_each_time)
     with pytest.raises(CheckFailed, match=r"accuracy does not hold: nme .*lost 0\.06.*, may lose 0\.05\)"):
         export_onnx(SHIPPED, tmp_path / "half.onnx", data=landmark_folder, precision=Precision.FP16)
     assert not list(tmp_path.glob("*.onnx*"))
@@ -80,8 +80,8 @@ def test_a_file_that_loses_more_is_not_written(
 
 def test_labels_of_another_task_are_none(age_gender_folder: Path, class_folder: Path, landmark_folder: Path) -> None:
     with OnnxRunner(SHIPPED) as runner:
-        assert standard_of(runner, [age_gender_folder, class_folder]) is None
-        found = standard_of(runner, [class_folder, landmark_folder])
+        assert measure_reference(runner, [age_gender_folder, class_folder]) is None
+        found = measure_reference(runner, [class_folder, landmark_folder])
         assert found is not None and found.folder == landmark_folder
 
 

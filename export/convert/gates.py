@@ -1,0 +1,214 @@
+"""Checks that a model file must pass before it is written: parity with its reference, and accuracy on labelled data."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.bench.accuracy.accuracy import Accuracy, Metric, accuracy_of, folder_for
+from mien.bench.data.sample_inputs import Subset, sample_batch
+from mien.bench.parity.parity import ParityGate
+from mien.bench.parity.tolerances import compare_outputs
+from mien.bench.timing.speedup import Ratio
+from mien.export.convert.float16 import session_storing_halves
+from mien.runtime.backends.ort.onnx_runner import OnnxRunner
+from mien.runtime.errors import CheckFailed, InputError, OutputError
+from mien.runtime.files import check_writable, temp_path
+from mien.runtime.models.input_shapes import INPUT
+from mien.runtime.models.runner import Provider, Runner
+from mien.runtime.models.spec import ModelSpec, Precision, Task
+
+log = logging.getLogger("mien")
+
+GATE_BATCHES = (1, 2, 5)
+MAX_LOSS = {
+    Precision.FP16: {Metric.NME: 0.05, Metric.MAE: 0.1, Metric.AP50: 0.2, Metric.ACCURACY: 0.5},
+    Precision.INT8: {Metric.NME: 0.2, Metric.MAE: 0.2, Metric.AP50: 1.0, Metric.ACCURACY: 1.0},
+}
+"""Accuracy that a file may lose against float32, in percentage points or years."""
+
+
+def check_output(source: Path, output: Path) -> None:
+    """Check that `output` is a writable .onnx file other than `source`.
+
+    Raises:
+        OutputError: It is not.
+    """
+    if output.suffix.lower() != ".onnx" or output.resolve() == source.resolve():
+        raise OutputError(f"wanted an output file NAME.onnx other than the source, found {output}")
+    check_writable(output)
+
+
+@contextlib.contextmanager
+def atomic_output(output: Path) -> Iterator[Path]:
+    """Yield a temporary path that is renamed to `output` on success and removed on error."""
+    partial = temp_path(output)
+    try:
+        yield partial
+        os.replace(partial, output)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyLoss:
+    """Accuracy of a file next to its reference's on the same samples; true if the loss is within `tolerance`."""
+
+    reference: Accuracy
+    found: Accuracy
+    tolerance: float
+
+    @property
+    def lost(self) -> float:
+        """Loss in the metric's unit; negative if the file is more accurate than its reference."""
+        change = self.found.value - self.reference.value
+        return -change if self.found.metric.higher_is_better else change
+
+    def __bool__(self) -> bool:
+        return self.lost <= self.tolerance
+
+    def __str__(self) -> str:
+        return (
+            f"{self.found.metric.value} {self.found} against {self.reference} on {self.found.count} held-out samples "
+            f"(lost {self.lost:.3f}, may lose {self.tolerance:g})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A model file that has passed its gates.
+
+    Attributes:
+        path: The file.
+        parities: Parity at each of `GATE_BATCHES`.
+        accuracy: Loss of accuracy of an fp16 or int8 file, where there were labels.
+        float_layers: Layers that an int8 file leaves in float.
+        layers: Number of layers that could be int8; 0 if none had to stay in float.
+        speed_up: Of an int8 file over float32, where it was measured.
+    """
+
+    path: Path
+    parities: tuple[ParityGate, ...]
+    accuracy: AccuracyLoss | None = None
+    float_layers: tuple[str, ...] = ()
+    layers: int = 0
+    speed_up: Ratio | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceAccuracy:
+    """Accuracy of a reference model on the held-out part of a labelled folder."""
+
+    folder: Path
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """Parity and accuracy checks of one export.
+
+    Attributes:
+        reference: Model that the file must match.
+        data: Folder of pictures for parity; None for the demo photograph.
+        subset: Part of `data` that parity is checked on.
+        accuracy: Accuracy of the reference; None to check parity alone.
+    """
+
+    reference: Runner
+    data: Path | None
+    subset: Subset = Subset.ALL
+    accuracy: ReferenceAccuracy | None = None
+
+    def check(self, path: Path) -> tuple[tuple[ParityGate, ...], AccuracyLoss | None]:
+        """Check a model file.
+
+        Returns:
+            Parity at each of `GATE_BATCHES`, and the loss of accuracy if it was measured.
+
+        Raises:
+            CheckFailed: A deviation is beyond its tolerance.
+        """
+        with OnnxRunner(path, provider=Provider.CPU, threads=1) as candidate:
+            parities = check_parity(path, candidate, self.reference, data=self.data, subset=self.subset)
+            return parities, None if self.accuracy is None else check_accuracy(candidate, self.accuracy)
+
+
+def check_parity(
+    path: Path, candidate: Runner, reference: Runner, *, data: Path | None, subset: Subset = Subset.ALL
+) -> tuple[ParityGate, ...]:
+    """Compare a model file with its reference at several batch sizes; fp16 also as a GPU would compute it.
+
+    Args:
+        path: Model file.
+        candidate: Runner of that file.
+        reference: Model whose outputs it must reproduce.
+        data: Folder of pictures; None for the demo photograph.
+        subset: Part of `data` to take inputs from.
+
+    Returns:
+        Parity at each of `GATE_BATCHES`.
+
+    Raises:
+        CheckFailed: A deviation is beyond its tolerance.
+    """
+    parities = []
+    storing = session_storing_halves(path) if candidate.precision is Precision.FP16 else None
+    for size in GATE_BATCHES:
+        batch = sample_batch(reference.spec, size, data=data, seed=size, subset=subset)
+        wanted, found = reference(batch), [candidate(batch)]
+        if storing is not None:
+            found.append(dict(zip(reference.spec.outputs, storing.run(None, {INPUT: batch}), strict=True)))
+        compared = [compare_outputs(reference.spec, candidate.precision, wanted, outputs) for outputs in found]
+        if (failed := next((parity for parity in compared if not parity), None)) is not None:
+            raise CheckFailed(f"parity at batch {size} does not hold: {failed}; the file was not written")
+        parities.append(compared[-1])
+    return tuple(parities)
+
+
+def describe(parities: Sequence[ParityGate]) -> str:
+    """Describe the parity at each of `GATE_BATCHES` in one line."""
+    return "; ".join(f"batch {b}: {p}" for b, p in zip(GATE_BATCHES, parities, strict=True))
+
+
+def measure_reference(reference: Runner, folders: Sequence[Path]) -> ReferenceAccuracy | None:
+    """Measure a reference on the held-out part of the first folder with labels for its task.
+
+    Returns:
+        The accuracy, or None if no folder has labels or too few samples to hold some out.
+    """
+    folder = _labelled(reference.spec, folders)
+    if folder is None:
+        return None
+    try:
+        return ReferenceAccuracy(folder, accuracy_of(reference, folder, held_out=True))
+    except InputError as error:  # too few samples to hold any out
+        log.warning("accuracy cannot be measured: %s", error)
+        return None
+
+
+def _labelled(spec: ModelSpec, folders: Sequence[Path]) -> Path | None:
+    if spec.task is Task.CLASSIFY:  # any folder of pictures could be labelled; require this model's class names
+        return next((f for f in folders if all((f / name).is_dir() for name in spec.classes)), None)
+    return folder_for(spec.task, folders)
+
+
+def check_accuracy(candidate: Runner, reference: ReferenceAccuracy) -> AccuracyLoss:
+    """Measure a model on the same samples as its reference.
+
+    Raises:
+        CheckFailed: It loses more than its precision may.
+    """
+    found = accuracy_of(candidate, reference.folder, held_out=True)
+    loss = AccuracyLoss(reference.accuracy, found, MAX_LOSS[candidate.precision][found.metric])
+    if not loss:
+        raise CheckFailed(f"accuracy does not hold: {loss}; the file was not written")
+    return loss
