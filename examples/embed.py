@@ -1,4 +1,4 @@
-"""Follow the faces of a camera, a file or a stream: python examples/embed.py [SOURCE]."""
+"""Track faces from a camera, a file or a stream: python examples/embed.py [SOURCE]."""
 
 import sys
 
