@@ -93,7 +93,7 @@ COMMANDS: dict[Callable[..., None], str] = {
     webcam: "mien webcam --source clip.mp4 --output faces.mp4 --no-show; mien webcam --serve 127.0.0.1:8080",
     predict: "mien predict photo.jpg --json - --draw out/; mien predict s3://b/photos --ray auto --json s3://b/rows",
     export: "mien export runs/landmarks/best.pt -o landmarks.onnx --data landmarks68; "
-    "mien export anybody.onnx -o anybody16.onnx --precision fp16",
+    "mien export other.onnx -o other16.onnx --precision fp16",
     engine: "mien engine landmarks.onnx --batch 1,4,16",
     info: "mien info landmarks.onnx",
     doctor: "mien doctor --json",

@@ -154,7 +154,7 @@ def _has_halves(graph: onnx.GraphProto) -> bool:
 
 
 def _check_parity(float32: Any, source: Path, half: Path, material: Material) -> tuple[ForeignParity, str]:
-    """Check the half file as ONNX Runtime's CPU computes it and as a GPU would; also describe the inputs."""
+    """Check the fp16 file as the CPU computes it and as a GPU would; also describe the inputs."""
     feeds, compared_on = _gate_feeds(float32, material)
     wanted = [answers(float32, feed, origin=source) for feed in feeds]
     names = [output.name for output in float32.get_outputs()]
@@ -169,7 +169,7 @@ def _check_parity(float32: Any, source: Path, half: Path, material: Material) ->
 
 
 def _half_answers(source: Path, half: Path, feeds: Sequence[Feed]) -> Iterator[list[list[Any]]]:
-    """Outputs of the half file, first as it is, then with every half stored."""
+    """Run the fp16 file, first as it is, then with every value stored in half precision."""
     try:
         for session in (open_session(half, provider=Provider.CPU, threads=1).session, session_storing_halves(half)):
             yield [answers(session, feed, origin=half) for feed in feeds]

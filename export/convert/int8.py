@@ -69,7 +69,9 @@ _OPTIONS: dict[TargetRuntime, dict[str, Any]] = {
 def write_int8(
     source: Path, output: Path, spec: ModelSpec, reference: Runner, options: Int8Options, data: Path | None
 ) -> Exported:
-    """Quantize a float32 model file, leaving more of the most sensitive layers in float until its gates hold.
+    """Quantize a float32 model file and check it against its gates.
+
+    Each time a gate fails, twice as many of the most sensitive layers are left in float, up to half of them all.
 
     Args:
         source: Float32 model file.
