@@ -1,1 +1,1 @@
-"""Opens a model on the provider that was asked for: ONNX Runtime or TensorRT."""
+"""Open a model on the requested provider: ONNX Runtime or TensorRT."""

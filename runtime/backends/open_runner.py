@@ -1,4 +1,4 @@
-"""From a model file to a `Runner` on whatever provider was asked for."""
+"""Open a model file as a `Runner` on the requested provider."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ log = logging.getLogger("mien")
 def open_model(source: ModelSource, *, provider: Provider = Provider.AUTO, threads: int = DEFAULT_THREADS) -> Runner:
     """Open a model file.
 
-    `Provider.AUTO` takes an engine that is built already, else CUDA, else the CPU: the first that works, and logs why.
-    `Provider.TENSORRT` builds the engine if it must. threads: of one operator on the CPU, 0 for all cores.
+    `Provider.AUTO` selects the first that works of an engine that was built earlier, CUDA and the CPU, and logs why.
+    `Provider.TENSORRT` builds the engine if needed.
+
+    Args:
+        source: Path of the model, or the file already read.
+        provider: Execution provider.
+        threads: Intra-op threads on the CPU, 0 for all cores.
 
     Raises:
-        ModelError: missing, no ONNX file, or without mien's metadata.
-        ProviderError: `provider` is not what would really run.
+        ModelError: The file is missing, not an ONNX file, or has no mien metadata.
+        ProviderError: The model would not actually run on `provider`.
     """
     model = ModelFile.of(source)
     if provider is Provider.TENSORRT:
@@ -38,10 +43,10 @@ def open_model(source: ModelSource, *, provider: Provider = Provider.AUTO, threa
 
 
 def _fastest(model: ModelFile, *, threads: int) -> Runner:
-    """The fastest runner that works; each one that is here and does not is named."""
+    """Open the fastest runner that works, and log each available one that does not."""
     for open_it in _on_gpu(model, threads=threads):
         try:
-            return _tried(open_it())
+            return _warmed_up(open_it())
         except ProviderError as error:
             log.warning("auto: %s", error)
     log.info("auto: %s runs on the CPU", model.name)
@@ -49,26 +54,22 @@ def _fastest(model: ModelFile, *, threads: int) -> Runner:
 
 
 def _on_gpu(model: ModelFile, *, threads: int) -> Iterator[Callable[[], Runner]]:
-    """Openers for what is installed, the fastest first. None of them builds an engine: that is never a surprise."""
+    """Yield openers for the installed GPU providers, fastest first; none builds an engine without being asked to."""
     try:
         accelerator = find_accelerator()
     except ProviderError as error:
         log.info("auto: no TensorRT (%s)", error)
     else:
         yield partial(EngineRunner, model, accelerator=accelerator, build=False)
-    if compiled_in(Provider.CUDA):  # which does not say that it works
+    if compiled_in(Provider.CUDA):  # compiled in does not mean working
         yield partial(OnnxRunner, model, provider=Provider.CUDA, threads=threads)
 
 
-def _tried(runner: Runner) -> Runner:
-    """The same runner once it has run: a GPU that lacks kernels or memory opens a model, and fails in the calls.
-
-    Raises:
-        ProviderError: it fails.
-    """
+def _warmed_up(runner: Runner) -> Runner:
+    """Run a model before returning it: a GPU without the kernels or the memory may open it and fail only in calls."""
     height, width = runner.spec.input_size
     try:
-        for _ in range(2):  # what CUDA captures, it runs from the second call on
+        for _ in range(2):  # a captured CUDA graph is replayed from the second call on
             runner(np.zeros((1, height, width, 3), np.uint8))
     except ProviderError:
         runner.close()

@@ -18,7 +18,7 @@ from mien.runtime.models.input_shapes import DEFAULT_BATCH, DETECTOR_MAX_SIDE
 def engine(
     models: list[Path] | None = typer.Argument(None, help="Model files (.onnx); none: the shipped ones."),
     batch: str = typer.Option(
-        ",".join(map(str, DEFAULT_BATCH)), "--batch", help="Smallest, usual and largest number of faces in a call."
+        ",".join(map(str, DEFAULT_BATCH)), "--batch", help="Minimum, optimum and maximum number of faces per call."
     ),
     max_side: int = typer.Option(
         DETECTOR_MAX_SIDE, "--max-side", min=32, help="Detectors: longest side of a picture, px."

@@ -1,1 +1,1 @@
-"""What a model says of itself, where the shipped models are, and how they are bundled for a device."""
+"""Model files: their metadata, the shipped ones, and the bundles that carry them to a device."""

@@ -1,8 +1,8 @@
-"""`Bundle`: models, golden samples and papers of a pipeline in one file, believed only after every sum has held.
+"""`Bundle`: a pipeline's models, golden samples and documents in one file, trusted only after every checksum matches.
 
-A bundle is a zip archive whose members are stored as they are: nothing is inflated, so a small file cannot become a
-large one, and the same members make the same bytes. The sums protect against damage; against somebody who makes a
-bundle of his own, only the digest of the whole file helps, told by whoever made it.
+A bundle is a zip archive whose members are stored uncompressed: nothing is inflated, so a small file cannot expand into
+a large one, and the same members give the same bytes. The checksums detect damage. They do not stop a forger; for that,
+compare the digest of the whole file with one from a source you trust.
 """
 
 from __future__ import annotations
@@ -34,26 +34,34 @@ PICTURE = "golden/picture.npy"
 FACES = "golden/faces.npy"
 MAX_MEMBERS = 256
 MAX_BYTES = 512 << 20
-"""No archive is larger; its members together are never larger than it."""
+"""Limit of the archive's size, and so of its members' total size."""
 MAX_DIRECTORY_BYTES = 256 * MAX_MEMBERS
 MAX_MANIFEST_BYTES = 1 << 20
 TASKS = {"landmarks": Task.LANDMARKS, "detector": Task.DETECTOR, "age_gender": Task.AGE_GENDER}
-"""The models that a bundle may hold, by name; all but the last must be there."""
+"""Models that a bundle may hold, by name; all but the last are required."""
 
-_PART = r"[a-z0-9_-][a-z0-9_.-]*"  # no part begins with a dot, so none is ..
+_PART = r"[a-z0-9_-][a-z0-9_.-]*"  # no part begins with a dot, which excludes ".."
 _NAME = re.compile(rf"(?:{_PART}/)*{_PART}")
 _ARRAY = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[<|][fu][1248])', 'fortran_order': False, "
     rb"'shape': \((?P<shape>\d{1,9}(?:,|(?:, \d{1,9})+))\), \} *\n",
     re.DOTALL,
 )
-"""What NumPy writes before the numbers of an array. Its own parser evaluates whatever stands there."""
+"""Header of an array file. NumPy's own parser evaluates it as a Python literal."""
 _BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, struct.error)
 
 
 @dataclass(frozen=True, slots=True)
 class BundledModel:
-    """One model file. name: a key of `TASKS`. file, spec_file: members' names."""
+    """One model of a bundle.
+
+    Attributes:
+        name: Key of `TASKS`.
+        precision: Number format in which it computes.
+        file: Name of the member with the model.
+        spec_file: Name of the member with its spec.
+        spec: The parsed spec.
+    """
 
     name: str
     precision: Precision
@@ -64,9 +72,13 @@ class BundledModel:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What an archive holds, in memory.
+    """Contents of an archive, in memory.
 
-    sha256: of the whole archive. made_by: version of mien. files: every member but the manifest.
+    Attributes:
+        sha256: Digest of the whole archive.
+        made_by: Version of mien that made it.
+        models: The models.
+        files: Every member except the manifest.
     """
 
     sha256: str
@@ -75,10 +87,16 @@ class Bundle:
     files: Mapping[str, bytes]
 
     def golden(self, name: str) -> tuple[Image, dict[str, FloatArray]]:
-        """Inputs (n, h, w, 3) uint8 of the model `name`, and what its float32 file computed of them where it was made.
+        """Return the golden sample of a model.
+
+        Args:
+            name: Key of `TASKS`.
+
+        Returns:
+            Inputs (n, h, w, 3) uint8, and the outputs by name that the float32 model gave when the bundle was made.
 
         Raises:
-            ModelError: not such arrays.
+            ModelError: The arrays have other shapes or dtypes.
         """
         (spec, *_) = [model.spec for model in self.models if model.name == name]
         image = self._array(golden_file(name, "image"))
@@ -87,14 +105,19 @@ class Bundle:
         outputs = {output: self._array(golden_file(name, output)) for output in spec.outputs}
         for output, values in outputs.items():
             if values.dtype.kind != "f" or len(values) != len(image):
-                raise ModelError(f"{golden_file(name, output)}: wanted floats, a row an input, found {values.dtype}")
+                raise ModelError(
+                    f"{golden_file(name, output)}: wanted one row per input, found {values.dtype} {values.shape}"
+                )
         return image, outputs
 
     def picture(self) -> tuple[Image, FloatArray]:
-        """A picture (h, w, 3) uint8 BGR, and the landmarks (n, 68, 3) px that the float32 pipeline found in it.
+        """Return the golden picture.
+
+        Returns:
+            The picture (h, w, 3) uint8 BGR, and the landmarks (n, 68, 3) px that the float32 pipeline found in it.
 
         Raises:
-            ModelError: not such arrays.
+            ModelError: The arrays have other shapes or dtypes.
         """
         image, faces = self._array(PICTURE), self._array(FACES)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -112,7 +135,7 @@ class Bundle:
             shape = [int(side) for side in header["shape"].split(b",") if side]
             return np.frombuffer(data, header["dtype"].decode(), offset=start).reshape(shape).copy()
         except (ValueError, TypeError) as error:  # TypeError: no such dtype
-            raise ModelError(f"{name} of the bundle is no array ({error})") from error
+            raise ModelError(f"{name} of the bundle is not an array ({error})") from error
 
     def model_file(self, model: BundledModel) -> ModelFile:
         """Return one of `models`, ready to be opened from memory."""
@@ -131,30 +154,30 @@ class Bundle:
         return found
 
     def find(self, name: str, precision: Precision) -> BundledModel | None:
-        """The model of that name and precision, if there is one."""
+        """Return the model of that name and precision, or None."""
         return next((m for m in self.models if (m.name, m.precision) == (name, precision)), None)
 
 
 def golden_file(name: str, array: str) -> str:
-    """Member with a golden input (``image``) or output of a model."""
+    """Return the name of the member with a golden input (``image``) or output of a model."""
     return f"golden/{name}/{array}.npy"
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read and check an archive; nothing is written.
+    """Read and check an archive; nothing is written to disk.
 
     Raises:
-        InputError: no such file.
-        ModelError: damaged, changed, of a later version, or not to the byte what `pack_bundle` makes.
+        InputError: The file cannot be read.
+        ModelError: The archive is damaged, was changed, has a newer version, or differs from what `pack_bundle` writes.
     """
     try:
         with path.open("rb") as file:
-            packed = file.read(MAX_BYTES + 1)  # a device or a pipe has no size that could be asked for first
+            packed = file.read(MAX_BYTES + 1)  # a device or a pipe reports no size in advance
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); mien bundle -o {path.name} makes one") from error
     origin = str(path)
     if len(packed) > MAX_BYTES:
-        raise ModelError(f"{origin} is larger than {MAX_BYTES} bytes, the most that a bundle has")
+        raise ModelError(f"{origin} is larger than {MAX_BYTES} bytes, the limit for a bundle")
     files = _members(packed, origin)
     manifest = _manifest(files, origin)
     _check_sums(files, manifest["files"], origin)
@@ -162,14 +185,23 @@ def read_bundle(path: Path) -> Bundle:
     if missing := [name for name in (PICTURE, FACES) if name not in files]:
         raise ModelError(f"{origin}: {', '.join(missing)} is missing")
     made_by = str(manifest["mien"])
-    # The sums cover the members; what stands between, before and around them is only ever what packing again gives.
+    # The checksums cover the members. Packing them again checks every byte between and around them.
     if pack_bundle(models, files, made_by=made_by) != packed:
-        raise ModelError(f"{origin} is not to the byte what mien bundle wrote; copy it again")
+        raise ModelError(f"{origin} differs from what mien bundle wrote; copy it again")
     return Bundle(hashlib.sha256(packed).hexdigest(), made_by, models, files)
 
 
 def pack_bundle(models: Sequence[BundledModel], files: Mapping[str, bytes], *, made_by: str) -> bytes:
-    """Make an archive; the same members make the same bytes."""
+    """Make an archive; the same members give the same bytes.
+
+    Args:
+        models: Models listed in the manifest.
+        files: Contents of all members except the manifest, by name.
+        made_by: Version of mien.
+
+    Returns:
+        The archive.
+    """
     sums = {n: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for n, data in sorted(files.items())}
     manifest = {
         "format": FORMAT,
@@ -184,15 +216,15 @@ def pack_bundle(models: Sequence[BundledModel], files: Mapping[str, bytes], *, m
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, data in [(MANIFEST, text.encode()), *sorted(files.items())]:
-            info = zipfile.ZipInfo(name)  # its time is 1980, whenever it is made
-            info.create_system = 3  # Unix, also where it is made on another system
+            info = zipfile.ZipInfo(name)  # the default time is 1980, independent of the clock
+            info.create_system = 3  # Unix, whatever the system
             info.external_attr = (stat.S_IFREG | 0o644) << 16
             archive.writestr(info, data)
     return target.getvalue()
 
 
 def _members(packed: bytes, origin: str) -> dict[str, bytes]:
-    """The archive's members, refused before one is read if the archive is not of the plain kind."""
+    """Read the members; an archive that is not of the plain kind is refused before any is read."""
     _check_directory(packed, origin)
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
@@ -200,13 +232,13 @@ def _members(packed: bytes, origin: str) -> dict[str, bytes]:
             _check_members(infos, len(packed), origin)
             return {info.filename: archive.read(info) for info in infos}
     except (*_BROKEN, ValueError, OSError) as error:
-        raise ModelError(f"{origin} is not a whole bundle ({error}); copy it again") from error
+        raise ModelError(f"{origin} is not a complete bundle ({error}); copy it again") from error
 
 
 def _check_directory(packed: bytes, origin: str) -> None:
-    """Look at the record that ends an archive, before a directory of any size is read into objects."""
-    if packed[-22:-18] != b"PK\5\6" or packed[-42:-38] == b"PK\6\7":  # the latter: a zip64 archive, for 4 GB and more
-        raise ModelError(f"{origin} is not a whole bundle (it does not end as one); copy it again")
+    """Check the end record first, so that a huge directory is never parsed into objects."""
+    if packed[-22:-18] != b"PK\5\6" or packed[-42:-38] == b"PK\6\7":  # the latter marks zip64, for 4 GB and more
+        raise ModelError(f"{origin} is not a complete bundle (its end is missing); copy it again")
     (directory_bytes,) = struct.unpack("<I", packed[-10:-6])
     if directory_bytes > MAX_DIRECTORY_BYTES:
         raise ModelError(
@@ -217,24 +249,24 @@ def _check_directory(packed: bytes, origin: str) -> None:
 def _check_members(infos: Sequence[zipfile.ZipInfo], packed_bytes: int, origin: str) -> None:
     if len(infos) > MAX_MEMBERS:
         raise ModelError(f"{origin} has {len(infos)} members; a bundle has at most {MAX_MEMBERS}")
-    names = [info.orig_filename for info in infos]  # `filename` ends at a zero byte
+    names = [info.orig_filename for info in infos]  # `filename` is cut at a zero byte
     if len(set(names)) < len(names):
         raise ModelError(f"{origin} holds {max(names, key=names.count)!r} more than once")
     for name, info in zip(names, infos, strict=True):
         kind = stat.S_IFMT(info.external_attr >> 16)
         if not _NAME.fullmatch(name):
-            raise ModelError(f"{origin} holds {name!r}, which is no name of a bundle's member")
+            raise ModelError(f"{origin} holds {name!r}, which is not a valid member name")
         if kind not in (0, stat.S_IFREG):
-            raise ModelError(f"{origin}: {name} is a link or a device, wanted a file")
+            raise ModelError(f"{origin}: {name} is a link or a device, wanted a regular file")
         if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            raise ModelError(f"{origin}: {name} is compressed or encrypted; a bundle stores its members as they are")
-    # Members that lie over one another could each be read as the whole archive.
+            raise ModelError(f"{origin}: {name} is compressed or encrypted; a bundle stores its members uncompressed")
+    # Overlapping members could each be as large as the whole archive.
     if sum(info.file_size for info in infos) > packed_bytes:
         raise ModelError(f"{origin}: its members claim to be larger than the file")
 
 
 def _manifest(files: dict[str, bytes], origin: str) -> dict[str, Any]:
-    """Take the manifest out of `files`."""
+    """Remove the manifest from `files` and parse it."""
     try:
         text = files.pop(MANIFEST)
         if len(text) > MAX_MANIFEST_BYTES:
@@ -249,7 +281,9 @@ def _manifest(files: dict[str, bytes], origin: str) -> dict[str, Any]:
         models = [dict(row) for row in manifest["models"]]
         made_by = manifest["mien"]
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{origin}: no {MANIFEST} of a bundle ({error!r}); make one with mien bundle") from error
+        raise ModelError(
+            f"{origin}: {MANIFEST} is missing or invalid ({error!r}); make one with mien bundle"
+        ) from error
     if version > BUNDLE_VERSION:
         raise ModelError(f"{origin}: bundle version {version}, this mien reads up to {BUNDLE_VERSION}; upgrade mien")
     return {"files": listed, "models": models, "mien": made_by}
@@ -273,17 +307,17 @@ def _models(files: Mapping[str, bytes], rows: Sequence[Mapping[str, Any]], origi
             task, precision = TASKS[name], Precision(row["precision"])
             text = files[spec_file].decode()
         except (KeyError, ValueError) as error:
-            raise ModelError(f"{origin}: a model of its manifest cannot be used ({error!r})") from error
+            raise ModelError(f"{origin}: a model listed in its manifest cannot be used ({error!r})") from error
         spec = ModelSpec.from_json(text, origin=f"{origin}: {spec_file}")
         if spec.task is not task:
-            raise ModelError(f"{origin}: {spec_file} is of a model for {spec.task.value}, wanted {task.value}")
+            raise ModelError(f"{origin}: {spec_file} describes a model for {spec.task.value}, wanted {task.value}")
         wanted = (file, *(golden_file(name, array) for array in ("image", *spec.outputs)))
         if missing := [member for member in wanted if member not in files]:
             raise ModelError(f"{origin}: {', '.join(missing)} is missing")
         models.append(BundledModel(name, precision, file, spec_file, spec))
     if len({(model.name, model.precision) for model in models}) < len(models):
-        raise ModelError(f"{origin}: its manifest names a model twice")
+        raise ModelError(f"{origin}: its manifest lists a model twice")
     for precision in {model.precision for model in models} or {Precision.FP32}:
         if missing := sorted({"detector", "landmarks"} - {m.name for m in models if m.precision is precision}):
-            raise ModelError(f"{origin}: it has no {' and no '.join(missing)} in {precision.value}")
+            raise ModelError(f"{origin} has no {' and no '.join(missing)} in {precision.value}")
     return tuple(models)

@@ -1,4 +1,4 @@
-"""`Runner`: one model, ready to be called. ONNX Runtime, TensorRT and eager PyTorch all stand behind it."""
+"""`Runner`: the protocol of a loaded model, implemented for ONNX Runtime, TensorRT and eager PyTorch."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from mien.runtime.models.spec import ModelSpec, Precision
 from mien.runtime.values import FloatArray, Image
 
 DEFAULT_THREADS = min(2, os.cpu_count() or 1)
-"""Threads of one operator. The models are small: a second thread takes a quarter off, more give little."""
+"""Intra-op threads. The models are small: a second thread saves a quarter of the time, more save little."""
 
 
 class Provider(str, Enum):
-    """What executes a model. `AUTO` takes the fastest that really works and says which."""
+    """Execution provider of a model. `AUTO` selects the fastest that works and logs which."""
 
     AUTO = "auto"
     CPU = "cpu"
     CUDA = "cuda"
     TENSORRT = "tensorrt"
-    """An engine that TensorRT built on this machine."""
+    """A TensorRT engine, built on this machine."""
     ORT_TENSORRT = "ort-tensorrt"
-    """TensorRT within ONNX Runtime, where its libraries are."""
+    """ONNX Runtime's TensorRT provider, if its libraries are installed."""
 
 
 _Choice = TypeVar("_Choice", Provider, Precision)
 
 
 def as_choice(kind: type[_Choice], given: _Choice | str) -> _Choice:
-    """Take a member or its value.
+    """Convert an enum's value to its member; a member is returned as it is.
 
     Raises:
-        InputError: neither of the two.
+        InputError: There is no such member.
     """
     try:
         return kind(given)
@@ -54,33 +54,39 @@ def check_batch(batch: object) -> None:
 
 
 class Runner(Protocol):
-    """A model that can be called; use it as a context manager, or `close` it."""
+    """Loaded model. Use it as a context manager, or call `close`."""
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model says of itself."""
+        """Metadata of the model."""
         ...
 
     @property
     def provider(self) -> str:
-        """What really runs it: ``cpu``, ``cuda``, ``eager-cpu``, …"""
+        """Provider that actually runs it: ``cpu``, ``cuda``, ``eager-cpu``, …"""
         ...
 
     @property
     def precision(self) -> Precision:
-        """In what numbers it computes."""
+        """Number format in which it computes."""
         ...
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
-        """Run a batch (b, h, w, 3) uint8 BGR; the outputs are named as in the spec and belong to the caller.
+        """Run a batch.
+
+        Args:
+            batch: Images (b, h, w, 3) uint8 BGR.
+
+        Returns:
+            Arrays by output name, owned by the caller.
 
         Raises:
-            InputError: a batch of another shape or dtype.
+            InputError: The batch has another shape or dtype.
         """
         ...
 
     def close(self) -> None:
-        """Give back what the runner holds; a later call is an error."""
+        """Release the model; later calls raise InputError."""
         ...
 
     def __enter__(self) -> Runner: ...

@@ -1,4 +1,4 @@
-"""The models that come with the package."""
+"""Models that ship with the package."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 def shipped_model(name: str) -> Path:
-    """Path of ``landmarks``, ``detector`` or ``age_gender``.
+    """Return the path of ``landmarks``, ``detector`` or ``age_gender``.
 
     Raises:
-        ModelError: the package was installed without it.
+        ModelError: The package does not contain it.
     """
     path = WEIGHTS / f"{name}.onnx"
     if not path.is_file():
@@ -23,5 +23,5 @@ def shipped_model(name: str) -> Path:
 
 
 def shipped_models() -> list[Path]:
-    """Paths of all shipped models."""
+    """Return the paths of all shipped models."""
     return sorted(WEIGHTS.glob("*.onnx"))

@@ -1,7 +1,7 @@
-"""`ModelSpec`: what a model file says of itself.
+"""`ModelSpec`: the metadata of a model.
 
-It travels in the checkpoint, in the ONNX metadata (key ``mien``) and beside a TensorRT engine,
-so that nothing about pre-processing is ever typed twice.
+It travels in the checkpoint, in the ONNX metadata (key ``mien``) and beside a TensorRT engine, so that preprocessing
+parameters are never entered a second time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ METADATA_KEY = "mien"
 
 
 class Task(str, Enum):
-    """What a model is for."""
+    """Task of a model."""
 
     LANDMARKS = "landmarks"
     DETECTOR = "detector"
@@ -28,37 +28,48 @@ class Task(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model's own description.
+    """Metadata of a model.
 
-    The input is always one tensor ``image``: uint8, (batch, height, width, 3), BGR, not normalised.
+    The input is always one tensor ``image``: uint8 (b, h, w, 3), BGR, not normalized.
+
+    Attributes:
+        task: Task of the model.
+        input_size: Height and width in px. A detector accepts any multiple of 32; this is its training size.
+        outputs: Names of the output tensors, in the order of the graph.
+        crop_scale: Side of the square crop divided by the longer side of the landmarks' bounds (landmark models).
+        points: Point scheme, ``ibug68`` for landmark models.
+        dims: 3 if z was trained, 2 if z is always zero (landmark models).
+        classes: Class names (classifiers).
+        weights_sha256: Digest of the weights that were exported; empty if unknown.
+        provenance: Training data, backbone, epochs, metrics and precision.
+        version: Version of this format.
     """
 
     task: Task
     input_size: tuple[int, int]
-    """Height and width in px. A detector takes any multiple of 32; this is the size it was trained at."""
     outputs: tuple[str, ...]
     crop_scale: float = 1.0
-    """Side of the square crop over the longer side of the landmarks' bounds (landmark models)."""
     points: str | None = None
-    """The point scheme, ``ibug68`` for landmark models."""
     dims: int = 2
-    """3 where the z of the landmarks was trained, 2 where it is all zero (landmark models)."""
     classes: tuple[str, ...] = ()
     weights_sha256: str = ""
     provenance: Mapping[str, str] = field(default_factory=dict)
-    """How it was trained: data, backbone, epochs, metrics."""
     version: int = SPEC_VERSION
 
     def to_json(self) -> str:
-        """Serialise for a checkpoint or for ONNX metadata."""
+        """Serialize for a checkpoint or for ONNX metadata."""
         return json.dumps(asdict(self) | {"task": self.task.value}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str, *, origin: str) -> ModelSpec:
-        """Parse what `to_json` wrote; `origin` names the file in an error.
+        """Parse the output of `to_json`.
+
+        Args:
+            text: The JSON text.
+            origin: Name of the file, for errors.
 
         Raises:
-            ModelError: not JSON, a missing or malformed field, or a spec version of the future.
+            ModelError: The text is not JSON, a field is missing or malformed, or the version is newer than this mien.
         """
         try:
             raw = json.loads(text)
@@ -82,7 +93,7 @@ class ModelSpec:
 
 
 class Precision(str, Enum):
-    """In what numbers a model computes."""
+    """Number format in which a model computes."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -90,10 +101,14 @@ class Precision(str, Enum):
 
 
 def precision_of(spec: ModelSpec, *, origin: str) -> Precision:
-    """In what numbers a model file computes, by its spec.
+    """Return the precision recorded in a spec, float32 if none is.
+
+    Args:
+        spec: The model's spec.
+        origin: Name of the file, for errors.
 
     Raises:
-        ModelError: it names a precision that there is not.
+        ModelError: The recorded precision is unknown.
     """
     try:
         return Precision(spec.provenance.get("precision", "fp32"))

@@ -129,8 +129,8 @@ class IExecutionContext:
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         """Whether the profile has it."""
-        smallest, _, largest = self._engine._about["profile"][name]
-        if not all(a <= n <= b for a, n, b in zip(smallest, shape, largest, strict=True)):
+        low, _, high = self._engine._about["profile"][name]
+        if not all(a <= n <= b for a, n, b in zip(low, shape, high, strict=True)):
             return False
         self._shape = shape
         noise = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)

@@ -53,9 +53,9 @@ class IOptimizationProfile:
     def __init__(self) -> None:
         self._shapes: dict[str, Sequence[Any]] = {}
 
-    def set_shape(self, name: str, smallest: Any, usual: Any, largest: Any) -> None:
+    def set_shape(self, name: str, min: Any, opt: Any, max: Any) -> None:
         """Shapes of one input."""
-        self._shapes[name] = (smallest, usual, largest)
+        self._shapes[name] = (min, opt, max)
 
 
 class ITimingCache:

@@ -1,1 +1,1 @@
-"""ONNX Runtime: sessions on the CPU, CUDA or its TensorRT provider."""
+"""ONNX Runtime sessions on the CPU, CUDA or ONNX Runtime's TensorRT provider."""

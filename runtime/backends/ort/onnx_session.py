@@ -193,7 +193,7 @@ def _tensorrt_options(model: ModelFile) -> dict[str, str]:
     options["trt_fp16_enable"] = str(int(precision is Precision.FP16))
     options["trt_int8_enable"] = str(int(precision is Precision.INT8))
     profile = profile_for(spec)
-    for key, shape in (("min", profile.smallest), ("opt", profile.usual), ("max", profile.largest)):
+    for key, shape in (("min", profile.min), ("opt", profile.opt), ("max", profile.max)):
         options[f"trt_profile_{key}_shapes"] = f"image:{'x'.join(map(str, shape))}"
     return options
 

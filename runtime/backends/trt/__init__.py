@@ -1,1 +1,1 @@
-"""TensorRT: builds, caches and runs engines on the device."""
+"""Build, cache and run TensorRT engines on the device."""

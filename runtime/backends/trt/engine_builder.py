@@ -68,7 +68,7 @@ def build_engine(
     config.clear_flag(trt.BuilderFlag.TF32)  # on by default; whoever wants less than float32 takes an fp16 file
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     shapes = builder.create_optimization_profile()
-    shapes.set_shape(INPUT, profile.smallest, profile.usual, profile.largest)
+    shapes.set_shape(INPUT, profile.min, profile.opt, profile.max)
     if config.add_optimization_profile(shapes) < 0:
         raise InputError(f"{model.name} does not take the shapes {profile}; export it again")
     # A cache of another GPU or TensorRT is refused, and an empty one begun.

@@ -112,7 +112,7 @@ class EngineRunner:
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
         check_batch(batch)
-        most = self._profile.largest[0]
+        most = self._profile.max[0]
         parts = [batch[i : i + most] for i in range(0, max(1, len(batch)), most)]
         with self._lock:
             if self._engine is None:  # another thread may have closed it meanwhile
@@ -125,9 +125,9 @@ class EngineRunner:
 
     def _run(self, engine: Engine, batch: Image) -> dict[str, FloatArray]:
         count = len(batch)
-        if 0 < count < (smallest := self._profile.smallest[0]):
-            batch = np.pad(batch, ((0, smallest - count), (0, 0), (0, 0), (0, 0)), mode="edge")
-        if not self._profile.takes(batch.shape):
+        if 0 < count < (fewest := self._profile.min[0]):
+            batch = np.pad(batch, ((0, fewest - count), (0, 0), (0, 0), (0, 0)), mode="edge")
+        if not self._profile.accepts(batch.shape):
             raise InputError(
                 f"the engine takes batches of {self._profile}, found {batch.shape}; see mien engine --help"
             )

@@ -149,7 +149,7 @@ def _read(sidecar: Path) -> Sidecar | None:
         raw = json.loads(sidecar.read_text(encoding="utf-8"))
         if raw["format"] != FORMAT:
             return None
-        profile = Profile(*(tuple(raw["profile"][name]) for name in ("smallest", "usual", "largest")))
+        profile = Profile(*(tuple(raw["profile"][name]) for name in ("min", "opt", "max")))
         spec = ModelSpec.from_json(json.dumps(raw["spec"]), origin=str(sidecar))
         return Sidecar(EngineKey(**raw["key"]), str(raw["plan_sha256"]), profile, dict(raw["types"]), spec)
     except (OSError, ValueError, KeyError, TypeError, ModelError):

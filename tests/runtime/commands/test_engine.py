@@ -56,7 +56,7 @@ def test_info_tells_where_nodes_run(cache: Path) -> None:
     ("arguments", "message"),
     [
         (["--batch", "1,4"], "--batch wants three numbers"),
-        (["--batch", "4,1,8"], "smallest, usual and largest"),
+        (["--batch", "4,1,8"], "minimum, optimum and maximum"),
         (["--batch", "a,b,c"], "--batch wants whole numbers"),
         (["--batch", "1,1,3000000000"], "at most 2147483647 values"),
         (["--workspace-mb", "100000"], "OutOfMemory"),
