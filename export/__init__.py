@@ -1,1 +1,5 @@
-"""Trains networks in PyTorch and turns them into model files; torch, torchvision and onnx live only here."""
+"""PyTorch: trains networks and converts them to model files. Torch, torchvision and onnx are imported only here."""
+
+from mien.export.training.history import Report
+
+__all__ = ["Report"]

@@ -29,7 +29,7 @@ from mien.bench.timing.measurement import Measurement
 from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.build_network import build_network
 from mien.export.networks.checkpoint import CHECKPOINTS, load_checkpoint
-from mien.export.networks.half_precision import halved
+from mien.export.networks.half_precision import to_half_precision
 from mien.export.pytorch.eager_runner import EagerRunner, NetworkRunner
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.backends.trt.device import find_accelerator
@@ -59,7 +59,7 @@ class HalfEagerRunner(NetworkRunner):
 
     def __init__(self, checkpoint: Path, *, device: str) -> None:
         loaded = load_checkpoint(checkpoint)
-        super().__init__(halved(build_network(loaded)), loaded.spec, device=device)
+        super().__init__(to_half_precision(build_network(loaded)), loaded.spec, device=device)
 
 
 @dataclass(frozen=True, slots=True)

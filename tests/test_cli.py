@@ -305,7 +305,7 @@ def test_summary_needs_no_data_and_training_does() -> None:
 def test_a_classifier_trains_in_two_processes_and_goes_all_the_way(class_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = [sys.executable, "-m", "mien.cli", "train", "classify", "--data", class_folder, "--backbone", "reslayer"]
-    options = ["--weights", "none", "--inputs-size", "32", "--epochs", "2", "--batch-size", "4", "--workers", "0"]
+    options = ["--weights", "none", "--input-size", "32", "--epochs", "2", "--batch-size", "4", "--workers", "0"]
     done = subprocess.run(
         [*command, *options, "--devices", "2", "--out", out], capture_output=True, text=True, check=False, timeout=120
     )

@@ -1,56 +1,64 @@
-"""`mien train …`: the options of all trainings, and a command for each. PyTorch is imported inside the commands."""
+"""`mien train`: one command per task. PyTorch is imported inside the commands."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from mien.export.networks.normalization import Normalization
+from mien.export.training.config import NetworkConfig, ProgressCallback, TrainConfig
 from mien.runtime.commands.console import needs_torch, say
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import ModelSpec, Task
-
-if TYPE_CHECKING:
-    from mien.export.training.config import TrainConfig
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a model by transfer learning.")
 
 
 class Recipe(str, Enum):
-    """Which network and training a task uses."""
+    """Network and training of a task."""
 
     OWN = "own"
+    FROZEN_BACKBONE = "frozen-backbone"
     CHAPTER = "chapter"
+    """The textbook's name for `FROZEN_BACKBONE`."""
 
 
-# Options of every training task; what all tasks share is in `train_options`.
-TRAIN_DATA = typer.Option(None, "--data", help="Folder with images and labels.", show_default="needed")
+# Options of several tasks; those of every task are in `train_options`.
+TRAIN_DATA = typer.Option(None, "--data", help="Folder of images and their labels.", show_default="required")
 BACKBONE = "Name of a torchvision network."
-FREEZE = typer.Option(False, "--freeze/--fine-tune", help="Keep the backbone's weights, or train them too.")
+FREEZE = typer.Option(
+    False, "--freeze/--fine-tune", help="Train only the layers after the backbone, or the whole network."
+)
 RECIPE = typer.Option(
-    None, "--recipe", help="chapter: frozen backbone, whole pictures.", show_default="own; vgg16: chapter"
+    None,
+    "--recipe",
+    help="own: mien's network. frozen-backbone, or chapter: the textbook's head on a frozen backbone, on whole images.",
+    show_default="own; with vgg16, frozen-backbone",
 )
+CROP_SIZE = typer.Option(112, "--input-size", min=64, help="Side of the crop, in px.")
 LIGHT_AUGMENTATION = typer.Option(
-    False, "--light-augmentation", help="Stray less from upright, clean faces: for a last stage."
+    False, "--light-augmentation", help="Augment less, for a last stage on nearly upright, clean faces."
 )
-INIT_FROM = typer.Option(None, "--init-from", help="Begin with the weights of this checkpoint.")
+INIT_FROM = typer.Option(None, "--init-from", help="Start from the weights of this checkpoint.")
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What every training is told. None: the task's own value."""
+    """Options of every training; None stands for the task's own default."""
 
     weights: str
     normalization: Normalization
@@ -70,9 +78,14 @@ class TrainOptions:
     as_json: bool
 
     def config(self, epochs: int, batch_size: int, learning_rate: float, **fixed: Any) -> TrainConfig:
-        """The loop's settings; the three numbers are the task's own."""
-        from mien.export.training.config import TrainConfig
+        """Return the loop's settings.
 
+        Args:
+            epochs: The task's default.
+            batch_size: The task's default.
+            learning_rate: The task's default.
+            **fixed: Settings that have no option.
+        """
         return TrainConfig(
             epochs=self.epochs or epochs,
             batch_size=self.batch_size or batch_size,
@@ -87,50 +100,69 @@ class TrainOptions:
             **fixed,
         )
 
-    def of_network(self) -> dict[str, Any]:
-        """What the task's network is made with; its first weights follow the seed."""
+    def network(self, backbone: str, init_from: Path | None = None) -> NetworkConfig:
+        """Return the network's settings, and seed its initial weights."""
         import torch
 
         torch.manual_seed(self.seed)
-        return {"weights": self.weights, "normalization": self.normalization, "seed": self.seed}
+        return NetworkConfig(backbone, self.weights, self.normalization, init_from, self.seed)
+
+    def out_folder(self, name: str) -> Path:
+        """Return the folder to write to; by default it has the task's name."""
+        return self.out or Path("runs") / name
 
 
 def train_options(
     weights: str = typer.Option(
-        "default", "--weights", help="default (torchvision's, downloaded), none, or a .safetensors/.pt FILE."
+        "default",
+        "--weights",
+        help="Pretrained weights of the backbone: default (downloaded by torchvision), none, or a .safetensors or .pt "
+        "file.",
     ),
     normalization: Normalization = typer.Option(
-        Normalization.IMAGENET, "--normalization", help="Input scale that those weights were trained on."
+        Normalization.IMAGENET, "--normalization", help="Input scale that the pretrained weights expect."
     ),
-    epochs: int | None = typer.Option(None, "--epochs", min=1, show_default="the task's"),
+    epochs: int | None = typer.Option(None, "--epochs", min=1, show_default="depends on the task"),
     batch_size: int | None = typer.Option(
-        None, "--batch-size", min=2, help="Of each process.", show_default="the task's"
+        None, "--batch-size", min=2, help="Samples per batch in each process.", show_default="depends on the task"
     ),
-    learning_rate: float | None = typer.Option(None, "--learning-rate", show_default="the task's"),
+    learning_rate: float | None = typer.Option(
+        None, "--learning-rate", help="Peak learning rate.", show_default="depends on the task"
+    ),
     seed: int = typer.Option(0, "--seed", min=0),
     workers: int = typer.Option(1, "--workers", min=0, help="Processes that prepare batches."),
     patience: int = typer.Option(
-        0, "--patience", min=0, help="Stop after so many epochs without a better one; 0: never."
+        0, "--patience", min=0, help="Stop after this many epochs without improvement; 0: never stop early."
     ),
     bfloat16: bool = typer.Option(
-        False, "--bfloat16/--float32", help="Convolve in bfloat16 (fast on AVX512-BF16, AMX, GPUs)."
+        False,
+        "--bfloat16/--float32",
+        help="Compute convolutions in bfloat16 (fast on GPUs and on processors with AVX512-BF16 or AMX).",
     ),
     device: str = typer.Option("cpu", "--device", help="cpu, cuda, cuda:1, …"),
-    devices: int = typer.Option(1, "--devices", min=1, help="Processes (GPUs) on each machine; torchrun works too."),
-    nodes: int = typer.Option(1, "--nodes", min=1, help="Machines."),
+    devices: int = typer.Option(1, "--devices", min=1, help="Processes (GPUs) per machine; torchrun works too."),
+    nodes: int = typer.Option(1, "--nodes", min=1, help="Number of machines."),
     out: Path | None = typer.Option(
         None, "--out", help="Folder for checkpoints, metrics.csv and curves.png.", show_default="runs/TASK"
     ),
-    resume: bool = typer.Option(False, "--resume", help="Go on where the training in --out was interrupted."),
-    summary: bool = typer.Option(False, "--summary", help="Only print the network's layers and parameters."),
-    as_json: bool = typer.Option(False, "--json", help="Print the summary's totals as JSON."),
+    resume: bool = typer.Option(False, "--resume", help="Continue the interrupted training in --out."),
+    summary: bool = typer.Option(False, "--summary", help="Only print the network's layers and parameter counts."),
+    as_json: bool = typer.Option(False, "--json", help="With --summary: print the totals as JSON."),
 ) -> TrainOptions:
-    """Options of every training; not called by typer, but merged into each command by `train_command`."""
+    """Collect the options of every training; `train_command` merges them into each command."""
     return TrainOptions(**locals())
 
 
 def train_command(name: str, *, epilog: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a training: its own options, and those of `train_options` as its argument `shared`."""
+    """Register a training command with its own options and those of `train_options`.
+
+    Args:
+        name: Name of the command.
+        epilog: Example shown below the help.
+
+    Returns:
+        A decorator; it passes the options of `train_options` as the argument `shared`.
+    """
 
     def register(command: Callable[..., None]) -> Callable[..., None]:
         own, shared = inspect.signature(command, eval_str=True), inspect.signature(train_options, eval_str=True)
@@ -159,23 +191,25 @@ def train_landmarks(
     backbone: str = typer.Option("mobilenet_v2_lean", "--backbone", help=BACKBONE),
     recipe: Recipe | None = RECIPE,
     freeze: bool = FREEZE,
-    dims: int | None = typer.Option(None, "--dims", min=2, max=3, help="3: depth too.", show_default="as the labels"),
-    input_size: int = typer.Option(112, "--inputs-size", min=64, help="Side of the crop, px."),
-    negatives: Path | None = typer.Option(None, "--negatives", help="Folder of pictures without faces."),
+    dims: int | None = typer.Option(
+        None, "--dims", min=2, max=3, help="3: also learn depth.", show_default="3 where the labels have depth"
+    ),
+    input_size: int = CROP_SIZE,
+    negatives: Path | None = typer.Option(None, "--negatives", help="Folder of images without faces."),
     init_from: Path | None = INIT_FROM,
     light_augmentation: bool = LIGHT_AUGMENTATION,
 ) -> None:
-    """Train the 68-point landmark model (with depth where the labels have it, and presence)."""
-    chapter = is_chapter(recipe, backbone)
+    """Train the network that locates 68 landmarks, their depth where the labels have it, and a face's presence."""
+    frozen_backbone = is_frozen_backbone(recipe, backbone)
     if shared.summary:
-        size = 224 if chapter else input_size
-        print_layers(Task.LANDMARKS, backbone, shared, chapter=chapter, frozen=freeze, input_size=size)
+        size = 224 if frozen_backbone else input_size
+        print_layers(Task.LANDMARKS, backbone, shared, frozen_backbone=frozen_backbone, frozen=freeze, input_size=size)
         return
     with needs_torch():
-        from mien.export.training.frozen_backbone import ChapterLandmarkTraining
+        from mien.export.training.frozen_backbone import FrozenBackboneLandmarkTraining
         from mien.export.training.landmarks import LandmarkTraining
-    if chapter:
-        refuse_with_chapter(
+    if frozen_backbone:
+        refuse_with_frozen_backbone(
             freeze=freeze,
             dims=dims == 3,
             input_size=input_size != 112,
@@ -183,21 +217,21 @@ def train_landmarks(
             init_from=init_from,
             light_augmentation=light_augmentation,
         )
-    folder = begin(data, "landmarks", shared)
-    if chapter:
-        task: Any = ChapterLandmarkTraining(folder, backbone=backbone, **shared.of_network())
-        run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), "landmarks", shared)
+    folder = check_start(data, "landmarks", shared)
+    network = shared.network(backbone, init_from)
+    if frozen_backbone:
+        with progress_bar() as progress:
+            chapter = FrozenBackboneLandmarkTraining(folder, network, progress=progress)
+        run_training(chapter, shared.config(30, 32, 1e-3, weight_decay=0.0), "landmarks", shared)
         return
     task = LandmarkTraining(
         folder,
-        backbone=backbone,
+        network,
         frozen=freeze,
         dims=dims,
         input_size=input_size,
         negatives=negatives,
-        init_from=init_from,
         light_augmentation=light_augmentation,
-        **shared.of_network(),
     )
     run_training(task, shared.config(60, 32, 1e-3), "landmarks", shared)
 
@@ -209,42 +243,44 @@ def train_age_gender(
     backbone: str = typer.Option("mobilenet_v2_lean", "--backbone", help=BACKBONE),
     recipe: Recipe | None = RECIPE,
     freeze: bool = FREEZE,
-    input_size: int = typer.Option(112, "--inputs-size", min=64, help="Side of the crop, px."),
+    input_size: int = CROP_SIZE,
     init_from: Path | None = INIT_FROM,
     light_augmentation: bool = LIGHT_AUGMENTATION,
-    age_weight: float = typer.Option(1.0, "--age-weight", min=0.0, help="Weight of the age's loss."),
-    gender_weight: float = typer.Option(2.0, "--gender-weight", min=0.0, help="Weight of the gender's loss."),
+    age_weight: float = typer.Option(1.0, "--age-weight", min=0.0, help="Weight of the age loss."),
+    gender_weight: float = typer.Option(2.0, "--gender-weight", min=0.0, help="Weight of the gender loss."),
 ) -> None:
-    """Train age and gender: one backbone, two branches, on aligned crops."""
-    chapter = is_chapter(recipe, backbone)
+    """Train the age and gender network, one backbone with two branches, on aligned faces."""
+    frozen_backbone = is_frozen_backbone(recipe, backbone)
     if shared.summary:
-        size = 224 if chapter else input_size
-        print_layers(Task.AGE_GENDER, backbone, shared, chapter=chapter, frozen=freeze, input_size=size)
+        size = 224 if frozen_backbone else input_size
+        print_layers(Task.AGE_GENDER, backbone, shared, frozen_backbone=frozen_backbone, frozen=freeze, input_size=size)
         return
     with needs_torch():
         from mien.export.training.age_gender import AgeGenderTraining
-        from mien.export.training.frozen_backbone import ChapterAgeGenderTraining
+        from mien.export.training.frozen_backbone import FrozenBackboneAgeGenderTraining
     if not (age_weight > 0 and gender_weight > 0):
-        raise InputError("wanted --age-weight and --gender-weight above 0: without, a branch is not trained")
-    if chapter:
-        refuse_with_chapter(
+        raise InputError("--age-weight and --gender-weight must be above 0, or a branch is not trained")
+    if frozen_backbone:
+        refuse_with_frozen_backbone(
             freeze=freeze, input_size=input_size != 112, init_from=init_from, light_augmentation=light_augmentation
         )
-    folder = begin(data, "age-gender", shared)
-    losses: dict[str, Any] = {"age_weight": age_weight, "gender_weight": gender_weight}
-    if chapter:
-        task: Any = ChapterAgeGenderTraining(folder, backbone=backbone, **losses, **shared.of_network())
-        run_training(task, shared.config(20, 32, 1e-3, weight_decay=0.0), "age-gender", shared)
+    folder = check_start(data, "age-gender", shared)
+    network = shared.network(backbone, init_from)
+    if frozen_backbone:
+        with progress_bar() as progress:
+            chapter = FrozenBackboneAgeGenderTraining(
+                folder, network, age_weight=age_weight, gender_weight=gender_weight, progress=progress
+            )
+        run_training(chapter, shared.config(20, 32, 1e-3, weight_decay=0.0), "age-gender", shared)
         return
     task = AgeGenderTraining(
         folder,
-        backbone=backbone,
+        network,
         frozen=freeze,
         input_size=input_size,
-        init_from=init_from,
         light_augmentation=light_augmentation,
-        **losses,
-        **shared.of_network(),
+        age_weight=age_weight,
+        gender_weight=gender_weight,
     )
     run_training(task, shared.config(12, 32, 8e-4), "age-gender", shared)
 
@@ -252,18 +288,24 @@ def train_age_gender(
 @train_command("classify", epilog="mien train classify --data cats_dogs --backbone resnet18")
 def train_classify(
     shared: TrainOptions,
-    data: Path | None = typer.Option(None, "--data", help="Folder of a folder a class.", show_default="needed"),
-    backbone: str = typer.Option("resnet18", "--backbone", help="A torchvision network, frozen; or reslayer, trained."),
-    input_size: int = typer.Option(224, "--inputs-size", min=32, help="Side that pictures are resized to, px."),
+    data: Path | None = typer.Option(
+        None, "--data", help="Folder with one subfolder per class.", show_default="required"
+    ),
+    backbone: str = typer.Option(
+        "resnet18", "--backbone", help="Name of a torchvision network, which is frozen; or reslayer, trained whole."
+    ),
+    input_size: int = typer.Option(224, "--input-size", min=32, help="Side that images are resized to, in px."),
 ) -> None:
-    """Train a classifier of whole pictures: a frozen backbone and a small head."""
+    """Train a classifier of whole images: a small head on a frozen backbone."""
     if shared.summary:
         print_layers(Task.CLASSIFY, backbone, shared, input_size=input_size)
         return
     with needs_torch():
         from mien.export.training.classify import ClassifyTraining
-    folder = begin(data, "classify", shared)
-    task = ClassifyTraining(folder, backbone=backbone, input_size=input_size, **shared.of_network())
+    folder = check_start(data, "classify", shared)
+    network = shared.network(backbone)
+    with progress_bar() as progress:
+        task = ClassifyTraining(folder, network, input_size=input_size, progress=progress)
     run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), "classify", shared)
 
 
@@ -271,12 +313,15 @@ def train_classify(
 def train_detector(
     shared: TrainOptions,
     data: list[Path] = typer.Option(
-        [], "--data", help="Folder of boxed, landmarked or face-free pictures; repeat it.", show_default="needed"
+        [],
+        "--data",
+        help="Folder of images with face boxes, with landmarks, or without faces. Can be repeated.",
+        show_default="required",
     ),
     backbone: str = typer.Option("mobilenet_v2_short", "--backbone", help=BACKBONE),
-    input_size: int = typer.Option(320, "--inputs-size", min=128, help="Side of a training scene, px."),
+    input_size: int = typer.Option(320, "--input-size", min=128, help="Side of a training scene, in px."),
     init_from: Path | None = INIT_FROM,
-    scenes: int = typer.Option(2400, "--scenes", min=1, help="Scenes composed for each epoch."),
+    scenes: int = typer.Option(2400, "--scenes", min=1, help="Number of scenes composed for each epoch."),
 ) -> None:
     """Train the face detector."""
     if shared.summary:
@@ -284,45 +329,43 @@ def train_detector(
         return
     with needs_torch():
         from mien.export.training.detector import DetectorTraining
-    begin(data[0] if data else None, "detector", shared)
-    task = DetectorTraining(
-        data, backbone=backbone, input_size=input_size, scenes=scenes, init_from=init_from, **shared.of_network()
-    )
+    check_start(data[0] if data else None, "detector", shared)
+    task = DetectorTraining(data, shared.network(backbone, init_from), input_size=input_size, scenes=scenes)
     run_training(task, shared.config(60, 12, 1e-3), "detector", shared)
 
 
-def begin(data: Path | None, name: str, shared: TrainOptions) -> Path:
-    """The folder to train on, once it is sure that there is one, and that no other training is in the way."""
-    from mien.export.training.loop import check_run
+def check_start(data: Path | None, name: str, shared: TrainOptions) -> Path:
+    """Return the folder to train on, after checking that one was given and that no other training is in the way."""
+    from mien.export.training.run_state import check_run
 
     if data is None:
-        raise InputError("--data FOLDER is needed to train (only --summary works without)")
-    check_run(shared.out or Path("runs") / name, shared.resume)
+        raise InputError("--data FOLDER is needed to train (only --summary works without it)")
+    check_run(shared.out_folder(name), shared.resume)
     return data
 
 
-def refuse_with_chapter(**options: object) -> None:
-    """The chapter's models are what they are: an option that would be ignored is an error."""
+def refuse_with_frozen_backbone(**options: object) -> None:
+    """Refuse options that the frozen-backbone recipe would ignore."""
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
     if given:
-        raise InputError(f"the chapter's recipe takes no {', '.join(given)}; use --recipe own, or leave it out")
+        raise InputError(f"--recipe frozen-backbone takes no {', '.join(given)}; use --recipe own, or leave it out")
 
 
-def is_chapter(recipe: Recipe | None, backbone: str) -> bool:
-    """Whether to build the chapter's model: asked for, or meant by naming the chapter's backbone."""
-    return recipe is Recipe.CHAPTER or (recipe is None and backbone == "vgg16")
+def is_frozen_backbone(recipe: Recipe | None, backbone: str) -> bool:
+    """Return whether to build the textbook's model: by recipe, or by default for the textbook's backbone."""
+    return backbone == "vgg16" if recipe is None else recipe is not Recipe.OWN
 
 
 def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: bool = False, **network: Any) -> None:
-    """Print a network's layers and totals, or the totals as JSON; weights are not needed for it."""
+    """Print a network's layers and totals, or the totals as JSON; no pretrained weights are loaded."""
     with needs_torch():
         from mien.export.networks.build_network import empty_network
-        from mien.export.networks.layer_summary import summarise
+        from mien.export.networks.layer_summary import summarize
     net = empty_network(task, backbone, **network)
     if frozen:
         net.backbone.requires_grad_(False)
     size = network["input_size"]
-    summary = summarise(net, ModelSpec(task, (size, size), ()))
+    summary = summarize(net, ModelSpec(task, (size, size), ()))
     totals = {k: getattr(summary, k) for k in ("parameters", "trainable", "multiply_adds")}
     if shared.as_json:
         print(json.dumps(totals))
@@ -337,17 +380,37 @@ def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: boo
     print("  ".join(f"{k}: {v:,}" for k, v in totals.items()))
 
 
+@contextlib.contextmanager
+def progress_bar() -> Iterator[ProgressCallback]:
+    """Show progress on standard error; the bar disappears after the last step, so that logging stays readable."""
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), console=Console(stderr=True), transient=True)
+    row = bar.add_task("")
+
+    def show(description: str, done: int, total: int) -> None:
+        bar.start()
+        bar.update(row, description=description, completed=done, total=total)
+        if done == total:
+            bar.stop()
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+
+
 def run_training(task: Any, config: TrainConfig, name: str, shared: TrainOptions) -> None:
     """Run the loop and say what to type next."""
-    from mien.export.training.loop import BEST, LAST, fit, is_first_process
+    from mien.export.training.loop import fit, is_first_process
+    from mien.export.training.run_state import BEST, LAST
 
-    out = shared.out or Path("runs") / name
-    logging.getLogger("mien").setLevel(logging.INFO)  # the epochs' metrics
+    out = shared.out_folder(name)
+    logging.getLogger("mien").setLevel(logging.INFO)  # shows each epoch's metrics
     try:
-        best = fit(task, config, out, resume=shared.resume)
+        with progress_bar() as progress:
+            best = fit(task, config, out, resume=shared.resume, progress=progress)
     except KeyboardInterrupt:
-        kept = (out / LAST).is_file()
-        say(f"interrupted; {f'the same command with --resume goes on from {out}' if kept else 'no epoch was finished'}")
+        saved = (out / LAST).is_file()
+        say(f"interrupted; {f'add --resume to continue from {out}' if saved else 'no epoch was finished'}")
         raise typer.Exit(130) from None
     if not is_first_process():
         return

@@ -15,7 +15,7 @@ from mien.export.convert.int8 import write_int8
 from mien.export.convert.int8_options import Int8Options
 from mien.export.networks.build_network import build_network
 from mien.export.networks.checkpoint import load_checkpoint
-from mien.export.networks.half_precision import halved
+from mien.export.networks.half_precision import to_half_precision
 from mien.export.pytorch.eager_runner import EagerRunner
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import InputError, ModelError
@@ -110,7 +110,7 @@ def _write_float(source: Path, output: Path, spec: ModelSpec, precision: Precisi
         onnx.save(model, str(output))
         return
     net = build_network(load_checkpoint(source))
-    write_graph(halved(net) if precision is Precision.FP16 else net, spec, output)
+    write_graph(to_half_precision(net) if precision is Precision.FP16 else net, spec, output)
 
 
 def write_graph(net: torch.nn.Module, spec: ModelSpec, output: Path) -> None:

@@ -1,1 +1,1 @@
-"""Defines the networks and their checkpoints."""
+"""Networks and their checkpoints."""

@@ -1,7 +1,7 @@
-"""The age and gender model: one backbone, two branches.
+"""Age and gender network: one backbone, two heads.
 
-Age is the expected value over a bin a year, trained as a distribution (DEX, Rothe et al., ICCV workshops 2015; label
-distribution learning, Gao et al., IJCAI 2018).
+Age is the expected value over one bin per year, trained as a distribution (DEX, Rothe et al., ICCV workshops 2015;
+label distribution learning, Gao et al., IJCAI 2018).
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ from torch import Tensor, nn
 
 from mien.export.networks.backbones import Stages
 from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Prologue
+from mien.export.networks.preprocessing import Preprocessing
 
 OUTPUTS = ("age", "female")
 BINS = 101
-"""A bin a year, 0 to 100."""
+"""One bin per year, 0 to 100."""
 SIGMA_YEARS = 2.5
+"""Standard deviation of the target distribution over the age bins."""
 SMOOTHING = 0.05
-"""Gender labels are wrong in one of twenty faces or more: certainty is not asked for."""
+"""Label smoothing of the gender: at least one label in twenty is wrong."""
 
 
 class AgeGenderNet(nn.Module):
-    """`forward` returns age (b,) in years and female (b,) as a probability; `logits` what training needs."""
+    """Predict age and gender from an aligned face.
+
+    `forward` returns the model file's outputs, `logits` what the losses take.
+    """
 
     def __init__(
         self,
@@ -33,7 +37,7 @@ class AgeGenderNet(nn.Module):
         width: int = 256,
     ) -> None:
         super().__init__()
-        self.prologue = Prologue(normalization)
+        self.prologue = Preprocessing(normalization)
         self.backbone = Stages(backbone, weights=weights)
         self.neck = nn.Sequential(
             nn.Conv2d(self.backbone.channels[-1], width, 1, bias=False),
@@ -47,16 +51,30 @@ class AgeGenderNet(nn.Module):
         self.female = nn.Linear(width, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Age and probability, of the mean over the face and its mirror image."""
+        """Average the predictions for the face and its mirror image.
+
+        Args:
+            image: (b, h, w, 3) uint8 BGR.
+
+        Returns:
+            Age (b,) in years and probability of female (b,).
+        """
         x = self.prologue(image)
         bins, female = self._heads(torch.cat([x, x.flip(3)]))
         bins, female = bins.reshape(2, -1, BINS).mean(dim=0), female.reshape(2, -1).mean(dim=0)
-        # Trained towards smoothed labels the sigmoid stays short of certainty; this takes the smoothing back.
+        # Label smoothing keeps the sigmoid short of 0 and 1; undo it.
         probability = (torch.sigmoid(female) - SMOOTHING) / (1 - 2 * SMOOTHING)
         return expected_age(bins), probability.clamp(0, 1)
 
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (b, h, w, 3) to logits of the ages (b, 101) and of female (b,)."""
+        """Compute what `age_gender_losses` takes.
+
+        Args:
+            image: (b, h, w, 3) uint8 BGR.
+
+        Returns:
+            Age logits (b, 101) and female logits (b,).
+        """
         return self._heads(self.prologue(image))
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,10 +83,10 @@ class AgeGenderNet(nn.Module):
 
 
 def expected_age(bins: Tensor) -> Tensor:
-    """Years (b,) from logits (b, 101)."""
-    return bins.softmax(dim=1) @ years(bins.device)
+    """Return the expected age (b,) in years under the softmax of logits (b, 101)."""
+    return bins.softmax(dim=1) @ bin_ages(bins.device)
 
 
-def years(device: torch.device) -> Tensor:
-    """The age (101,) that each bin stands for."""
+def bin_ages(device: torch.device) -> Tensor:
+    """Return the age (101,) in years that each bin stands for."""
     return torch.arange(BINS, dtype=torch.float32, device=device)

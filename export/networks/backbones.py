@@ -1,4 +1,4 @@
-"""torchvision networks by name, their pretrained weights, and their cut into stages of stride 4, 8, 16 and 32."""
+"""torchvision networks by name, their pretrained weights, and their division into stages of stride 4, 8, 16, 32."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ STRIDES = (4, 8, 16, 32)
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A torchvision model and where its layers are cut.
+    """torchvision model and its division into stages.
 
-    ends: for each of `STRIDES`, the index behind the last layer that still runs at that stride.
-    dropped: residual blocks left out. They change their input little, so a network fine-tuned without one
-    loses little (Veit et al., "Residual networks behave like ensembles", 2016).
+    Attributes:
+        build: torchvision's constructor.
+        ends: For each of `STRIDES`, one past the index of the last layer at that stride.
+        dropped: Indices of residual blocks to leave out. Each block changes its input little, so a network fine-tuned
+            without it loses little (Veit et al., "Residual networks behave like ensembles", 2016).
     """
 
     build: Callable[..., nn.Module]
@@ -32,9 +34,9 @@ class Architecture:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "mobilenet_v2": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 17)),
-    # A fifth faster and a fifth smaller: without one block of 24 and one of 160 channels.
+    # Without one block of 24 and one of 160 channels: a fifth faster and a fifth smaller.
     "mobilenet_v2_lean": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 17), frozenset({3, 16})),
-    # For a detector: ends at stride 16 with 64 channels.
+    # For the detector: ends at stride 16 with 64 channels.
     "mobilenet_v2_short": Architecture(torchvision.models.mobilenet_v2, (4, 7, 11), frozenset({3, 6})),
     "mobilenet_v3_small": Architecture(torchvision.models.mobilenet_v3_small, (2, 4, 9, 12)),
     "mobilenet_v3_large": Architecture(torchvision.models.mobilenet_v3_large, (4, 7, 13, 16)),
@@ -53,10 +55,10 @@ def layers_of(model: nn.Module) -> nn.Sequential:
 
 
 def architecture(name: str) -> Architecture:
-    """Look a backbone up.
+    """Look up a backbone by name.
 
     Raises:
-        InputError: an unknown name; the known ones are listed.
+        InputError: The name is unknown; the message lists the known ones.
     """
     try:
         return ARCHITECTURES[name]
@@ -65,13 +67,15 @@ def architecture(name: str) -> Architecture:
 
 
 def build_backbone(name: str, weights: str) -> nn.Module:
-    """Build a whole torchvision model.
+    """Build a complete torchvision model.
 
-    weights: ``default`` (torchvision's ImageNet weights, downloaded once), ``none``, or the path of a
-    state dict (``.safetensors``, ``.pt``, ``.pth``).
+    Args:
+        name: Key of `ARCHITECTURES`.
+        weights: ``default`` (torchvision's ImageNet weights, downloaded once), ``none``, or the path of a state dict
+            (``.safetensors``, ``.pt``, ``.pth``).
 
     Raises:
-        InputError: an unknown name, no network for ``default``, or a file that does not fit.
+        InputError: The name is unknown, the download failed, or the file does not fit the model.
     """
     build = architecture(name).build
     if weights == "none":
@@ -79,25 +83,25 @@ def build_backbone(name: str, weights: str) -> nn.Module:
     if weights == "default":
         try:
             return build(weights="DEFAULT")
-        except (URLError, OSError, RuntimeError) as error:  # RuntimeError: what came has another hash
+        except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the download's hash is wrong
             raise InputError(
                 f"the ImageNet weights of {name} cannot be downloaded ({error}); "
-                "fetch them elsewhere and pass --weights FILE, or train from scratch with --weights none"
+                "download them on another machine and pass --weights FILE, or train from scratch with --weights none"
             ) from error
     model = build(weights=None)
     state = read_state_dict(Path(weights))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(f"{weights} does not hold the weights of {name}, all of them and no others") from error
+        raise InputError(f"{weights} does not hold exactly the weights of {name}") from error
     return model
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a bare state dict as float32 tensors.
+    """Read a bare state dict, with floating-point tensors as float32.
 
     Raises:
-        InputError: missing, or neither safetensors nor a state dict.
+        InputError: The file is missing, or is neither safetensors nor a state dict.
     """
     if not path.is_file():
         raise InputError(f"no weights file {path}; --weights takes default, none or a .safetensors/.pt file")
@@ -109,12 +113,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
         return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    except Exception as error:  # two libraries, each with its own tree; all mean the same here
+    except Exception as error:  # two libraries with unrelated exceptions
         raise InputError(f"{path} is not a state dict ({type(error).__name__})") from error
 
 
 def reverse_input_channels(model: nn.Module) -> None:
-    """Make a network trained on RGB take BGR: its first convolution's input channels change places."""
+    """Make a network trained on RGB take BGR, by reversing its first convolution's input channels.
+
+    Raises:
+        ModelError: The first convolution does not take three channels.
+    """
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     if first.in_channels != 3:
         raise ModelError(f"the first convolution takes {first.in_channels} channels, wanted 3")
@@ -123,7 +131,15 @@ def reverse_input_channels(model: nn.Module) -> None:
 
 
 def whole_backbone(name: str, *, weights: str) -> tuple[nn.Sequential, int]:
-    """All convolutional layers of a torchvision model, taking BGR, and the channels of their last map."""
+    """Build all convolutional layers of a torchvision model, for BGR input.
+
+    Args:
+        name: Key of `ARCHITECTURES`.
+        weights: As `build_backbone` takes them.
+
+    Returns:
+        The layers in evaluation mode, and the number of channels of the last feature map.
+    """
     model = build_backbone(name, weights)
     if weights != "none":
         reverse_input_channels(model)
@@ -133,10 +149,15 @@ def whole_backbone(name: str, *, weights: str) -> tuple[nn.Sequential, int]:
 
 
 class Stages(nn.Module):
-    """A backbone that returns its feature maps at the first `depth` of the strides 4, 8, 16 and 32.
+    """Backbone that returns its feature maps at the first `depth` of the strides 4, 8, 16 and 32.
 
-    With pretrained weights its batch normalization stays in evaluation mode: small batches would spoil statistics
-    that were gathered on a million images.
+    With pretrained weights, batch normalization stays in evaluation mode: small batches would spoil statistics
+    gathered on a million images.
+
+    Attributes:
+        stages: Layers of each stride.
+        pretrained: Keep batch normalization in evaluation mode.
+        channels: Number of channels of each feature map.
     """
 
     def __init__(self, name: str, *, weights: str = "none", depth: int = 4) -> None:
@@ -153,10 +174,10 @@ class Stages(nn.Module):
             for a, b in zip(starts, ends, strict=True)
         )
         self.pretrained = weights != "none"
-        self.channels = self._measure_channels()
+        self.channels = tuple(m.shape[1] for m in self._maps_of_blank(64))
 
     def train(self, mode: bool = True) -> Stages:
-        """Switch to training mode, but for pretrained statistics."""
+        """Switch to training mode, except for pretrained batch normalization."""
         super().train(mode)
         if self.pretrained:
             for module in self.modules():
@@ -165,7 +186,7 @@ class Stages(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(b, 3, h, w) to feature maps of stride 4, 8, …"""
+        """Map (b, 3, h, w) to feature maps of stride 4, 8, … (b, c, h/stride, w/stride)."""
         maps = []
         for stage in self.stages:
             x = stage(x)
@@ -173,18 +194,13 @@ class Stages(nn.Module):
         return maps
 
     def last_size(self, input_size: int) -> int:
-        """Side of the last map for a square input: some networks round down, others up."""
-        training = self.training
-        self.eval()
-        with torch.no_grad():
-            side = int(self(torch.zeros(1, 3, input_size, input_size))[-1].shape[2])
-        self.train(training)
-        return side
+        """Return the side of the last feature map for a square input; some networks round down, others up."""
+        return int(self._maps_of_blank(input_size)[-1].shape[2])
 
-    def _measure_channels(self) -> tuple[int, ...]:
+    def _maps_of_blank(self, input_size: int) -> list[Tensor]:
         training = self.training
         self.eval()
         with torch.no_grad():
-            channels = tuple(m.shape[1] for m in self(torch.zeros(1, 3, 64, 64)))
+            maps: list[Tensor] = self(torch.zeros(1, 3, input_size, input_size))
         self.train(training)
-        return channels
+        return maps

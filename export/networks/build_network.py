@@ -1,4 +1,4 @@
-"""From a checkpoint back to its network."""
+"""Networks by task: empty, rebuilt from a checkpoint, or started from one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from torch import nn
 from mien.export.networks.age_gender_net import AgeGenderNet
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint
 from mien.export.networks.detector_net import DetectorNet
-from mien.export.networks.frozen_backbone_nets import ChapterAgeGenderNet, ChapterClassifier, ChapterLandmarkNet
+from mien.export.networks.frozen_backbone_nets import (
+    RECIPE,
+    FrozenBackboneAgeGenderNet,
+    FrozenBackboneClassifier,
+    FrozenBackboneLandmarkNet,
+)
 from mien.export.networks.landmark_net import LandmarkNet
 from mien.export.networks.normalization import Normalization
 from mien.export.networks.residual_net import ResLayerNet
@@ -20,10 +25,10 @@ RESLAYER = "reslayer"
 
 
 def build_network(checkpoint: Checkpoint) -> nn.Module:
-    """Build the network of a checkpoint, with its weights, in evaluation mode.
+    """Rebuild a checkpoint's network, with its weights, in evaluation mode.
 
     Raises:
-        ModelError: its weights do not fit its configuration, or the configuration is damaged.
+        ModelError: The weights do not fit the configuration, or the configuration is damaged.
     """
     config, spec = checkpoint.config, checkpoint.spec
     try:
@@ -31,7 +36,7 @@ def build_network(checkpoint: Checkpoint) -> nn.Module:
             spec.task,
             str(config["backbone"]),
             normalization=Normalization(config["normalization"]),
-            chapter=config.get("recipe") == "chapter",
+            frozen_backbone=config.get("recipe") == RECIPE,
             input_size=spec.input_size[0],
             dims=spec.dims,
             classes=max(2, len(spec.classes)),
@@ -50,46 +55,75 @@ def empty_network(
     backbone: str,
     *,
     normalization: Normalization = Normalization.IMAGENET,
-    chapter: bool = False,
+    frozen_backbone: bool = False,
     input_size: int = 112,
     dims: int = 3,
     classes: int = 2,
 ) -> nn.Module:
-    """Build a task's network without weights. chapter: the textbook chapter's head on a frozen backbone."""
+    """Build a task's network without pretrained weights.
+
+    Args:
+        task: Task that decides the kind of network.
+        backbone: Name of a torchvision network, or ``reslayer`` for a classifier.
+        normalization: Input scale of the backbone.
+        frozen_backbone: Build the textbook chapter's landmark or age and gender network.
+        input_size: Side of a landmark network's crop, in px.
+        dims: 3 for a landmark network with depth, else 2.
+        classes: Number of a classifier's classes.
+    """
     if task is Task.CLASSIFY:
-        return classifier(backbone, classes=classes, weights="none", normalization=normalization)
+        return build_classifier(backbone, classes=classes, weights="none", normalization=normalization)
     if task is Task.DETECTOR:
         return DetectorNet(backbone, normalization=normalization)
     if task is Task.LANDMARKS:
-        if chapter:
-            return ChapterLandmarkNet(backbone, normalization=normalization)
+        if frozen_backbone:
+            return FrozenBackboneLandmarkNet(backbone, normalization=normalization)
         return LandmarkNet(backbone, normalization=normalization, input_size=input_size, dims=dims)
-    if chapter:
-        return ChapterAgeGenderNet(backbone, normalization=normalization)
+    if frozen_backbone:
+        return FrozenBackboneAgeGenderNet(backbone, normalization=normalization)
     return AgeGenderNet(backbone, normalization=normalization)
 
 
-def classifier(
+def build_classifier(
     backbone: str, *, classes: int, weights: str, normalization: Normalization
-) -> ChapterClassifier | ResLayerNet:
-    """Build the network for a backbone: ``reslayer`` is whole and trained from scratch, the others are frozen."""
+) -> FrozenBackboneClassifier | ResLayerNet:
+    """Build a classifier: ``reslayer`` is trained whole and from scratch, any other backbone is frozen.
+
+    Args:
+        backbone: ``reslayer`` or the name of a torchvision network.
+        classes: Number of classes.
+        weights: Weights of the backbone, as `build_backbone` takes them.
+        normalization: Input scale of those weights.
+
+    Raises:
+        InputError: A weights file was given for ``reslayer``.
+    """
     if backbone == RESLAYER:
         if weights not in ("none", "default"):
             raise InputError(f"{RESLAYER} is trained from scratch: --weights {weights} cannot be used")
         return ResLayerNet(classes=classes, normalization=normalization)
-    return ChapterClassifier(backbone, classes=classes, weights=weights, normalization=normalization)
+    return FrozenBackboneClassifier(backbone, classes=classes, weights=weights, normalization=normalization)
 
 
-def continue_from(path: Path, net: LandmarkNet | DetectorNet | AgeGenderNet) -> str:
-    """Load a checkpoint's weights into a network of the same build; return their digest.
+def load_initial_weights(net: LandmarkNet | DetectorNet | AgeGenderNet, path: Path | None) -> dict[str, str]:
+    """Load a checkpoint's weights into a network of the same architecture.
+
+    Args:
+        net: Network to change in place.
+        path: Checkpoint, or None to leave the network as it is.
+
+    Returns:
+        ``{"started_from": digest of the weights}``, empty without a checkpoint.
 
     Raises:
-        ModelError: no checkpoint, or one of another network.
+        ModelError: Not a checkpoint, or one of another network.
     """
+    if path is None:
+        return {}
     checkpoint = load_checkpoint(path)
     try:
         net.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
         raise ModelError(f"{path} holds another network than the one to train; give its --backbone") from error
-    net.backbone.pretrained = True  # its statistics are as good as ImageNet's
-    return checkpoint.spec.weights_sha256
+    net.backbone.pretrained = True  # its batch statistics are as good as ImageNet's
+    return {"started_from": checkpoint.spec.weights_sha256}

@@ -1,9 +1,9 @@
-"""Checkpoints: weights, spec, configuration and metrics in one file that loads with ``weights_only=True``."""
+"""Checkpoints: weights, spec, configuration and metrics in one file, loadable with ``weights_only=True``."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import pickle
 import struct
 import warnings
@@ -15,18 +15,25 @@ import torch
 from torch import Tensor
 
 from mien.runtime.errors import ModelError, OutputError
+from mien.runtime.files import write_atomic
 from mien.runtime.models.spec import ModelSpec
 
 FORMAT = "mien-checkpoint"
 VERSION = 1
+CHECKPOINTS = Path(__file__).parents[1] / "weights"
+"""Folder of the shipped checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A trained model.
+    """Trained model.
 
-    config: the arguments its network is built from. metrics: of the validation split. training: what `--resume`
-    needs (optimizer, schedule, epoch, history); empty in a finished model.
+    Attributes:
+        spec: Description that travels on into the model file.
+        config: Arguments that the network is built from, and the settings of its training.
+        metrics: Metrics on the validation split.
+        weights: State dict of the network.
+        training: State that ``--resume`` needs (optimizer, epoch, history); empty in a finished model.
     """
 
     spec: ModelSpec
@@ -37,7 +44,7 @@ class Checkpoint:
 
 
 def weights_sha256(weights: dict[str, Tensor]) -> str:
-    """Digest of names and values, independent of the file they lie in."""
+    """Return the SHA-256 of names and values, independent of the file that holds them."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
@@ -46,10 +53,14 @@ def weights_sha256(weights: dict[str, Tensor]) -> str:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; the old file stays whole until the new one is.
+    """Write a checkpoint atomically: an existing file is replaced only once the new one is complete.
+
+    Args:
+        path: File to write.
+        checkpoint: Model to write; the digest in its spec is computed from its weights.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: `path` cannot be written.
     """
     spec = replace(checkpoint.spec, weights_sha256=weights_sha256(checkpoint.weights))
     content = {
@@ -61,29 +72,28 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "weights": {k: v.detach().cpu().contiguous().clone() for k, v in checkpoint.weights.items()},
         "training": checkpoint.training,
     }
-    partial = path.with_name(path.name + ".partial")
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     try:
-        torch.save(content, partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
+        write_atomic(path, buffer.getvalue())
+    except OSError as error:
         raise OutputError(f"cannot write {path} ({error})") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint without running any code that it might hold.
+    """Read a checkpoint without executing any code that the file might contain.
 
     Raises:
-        ModelError: missing, truncated, not a checkpoint of mien, or of a later version.
+        ModelError: The file is missing, truncated, not a checkpoint of mien, or of a later version.
     """
     if not path.is_file():
         raise ModelError(f"no checkpoint {path}")
     try:
-        with warnings.catch_warnings():  # a foreign pickle is warned of before it is refused
+        with warnings.catch_warnings():  # torch warns about a foreign pickle before it refuses it
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ModelError(f"{path} is not a checkpoint: it holds more than tensors and plain values") from error
+        raise ModelError(f"{path} is not a checkpoint: it contains more than tensors and plain values") from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, struct.error) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ModelError(f"{path} is truncated or not a checkpoint ({reason})") from error
@@ -91,7 +101,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ModelError(f"{path} was not written by mien train")
     try:
         if content["version"] > VERSION:
-            raise ModelError(f"{path} is of checkpoint version {content['version']}, this mien reads up to {VERSION}")
+            raise ModelError(
+                f"{path} is of checkpoint version {content['version']}, this mien reads up to {VERSION}; upgrade mien"
+            )
         return Checkpoint(
             spec=ModelSpec.from_json(content["spec"], origin=str(path)),
             config=dict(content["config"]),
@@ -101,6 +113,3 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} is a damaged checkpoint ({type(error).__name__}: {error})") from error
-
-
-CHECKPOINTS = Path(__file__).parents[1] / "weights"

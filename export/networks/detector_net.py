@@ -1,7 +1,7 @@
-"""The face detector: one shot, no anchors, boxes decoded in the graph.
+"""Single-shot, anchor-free face detector that decodes its boxes in the graph.
 
-A feature pyramid (Lin et al., CVPR 2017) over strides 8, 16 and 32 with one head shared by all levels, as in
-FCOS (Tian et al., ICCV 2019). Each cell gives a score, an offset of the box's centre and the logarithm of its size.
+A feature pyramid (Lin et al., CVPR 2017) over strides 8, 16 and 32 with one head shared by all levels, as in FCOS
+(Tian et al., ICCV 2019). Each cell predicts a score, the offset of the box's centre and the logarithm of its size.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from torch.nn import functional as F
 from mien.export.networks.backbones import Stages
 from mien.export.networks.landmark_net import separable
 from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Prologue
+from mien.export.networks.preprocessing import Preprocessing
 
 OUTPUTS = ("boxes", "scores")
 LEVELS = (8, 16, 32)
-"""Strides of the cells that can hold a face, in px."""
+"""Strides of the pyramid's levels, in px."""
 TYPICAL_SIZE = 3.0
-"""Side of a face over the stride of its level where the predicted log size is 0."""
+"""Side of the box, in strides of its level, that a predicted log size of 0 decodes to."""
 
 
 class DetectorNet(nn.Module):
-    """`forward` returns boxes (b, n, 4) xyxy in px of the input and scores (b, n); `raw` what training needs."""
+    """Detect faces.
+
+    `forward` returns the model file's outputs, `raw` what the losses take.
+    """
 
     def __init__(
         self,
@@ -34,7 +37,7 @@ class DetectorNet(nn.Module):
         width: int = 48,
     ) -> None:
         super().__init__()
-        self.prologue = Prologue(normalization)
+        self.prologue = Preprocessing(normalization)
         self.backbone = Stages(backbone, weights=weights, depth=3)
         _, fine, middle = self.backbone.channels
         self.coarse = nn.Sequential(
@@ -50,15 +53,29 @@ class DetectorNet(nn.Module):
         self.head = nn.Sequential(separable(width), nn.Conv2d(width, 5, 1))
         last = self.head[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
-        nn.init.constant_(last.bias[:1], -4.0)  # at first hardly any cell holds a face (focal loss, section 4.1)
+        nn.init.constant_(last.bias[:1], -4.0)  # few cells hold a face (focal loss, section 4.1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Decoded boxes and scores."""
+        """Detect faces.
+
+        Args:
+            image: (b, h, w, 3) uint8 BGR; h and w are multiples of 32.
+
+        Returns:
+            Boxes (b, n, 4), xyxy in px of the input, and scores (b, n).
+        """
         logits, boxes = self.raw(image)
         return boxes, torch.sigmoid(logits)
 
     def raw(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (b, h, w, 3), h and w multiples of 32, to score logits (b, n) and boxes (b, n, 4), fine to coarse."""
+        """Compute what `detector_losses` takes.
+
+        Args:
+            image: (b, h, w, 3) uint8 BGR; h and w are multiples of 32.
+
+        Returns:
+            Score logits (b, n) and boxes (b, n, 4), xyxy in px of the input; the finest level comes first.
+        """
         _, fine, middle = self.backbone(self.prologue(image))
         levels = [lateral(x) for lateral, x in zip(self.lateral, (fine, middle, self.coarse(middle)), strict=True)]
         levels[1] = levels[1] + F.interpolate(levels[2], scale_factor=2.0, mode="nearest")
@@ -72,7 +89,15 @@ class DetectorNet(nn.Module):
 
 
 def decode(rows: Tensor, stride: int) -> Tensor:
-    """Offsets and log sizes (b, 4, h, w) of one level to boxes (b, h · w, 4), xyxy px."""
+    """Decode one level's predictions.
+
+    Args:
+        rows: (b, 4, h, w) centre offsets x, y and logarithms of width and height, in strides.
+        stride: Stride of the level in px.
+
+    Returns:
+        Boxes (b, h · w, 4), xyxy in px.
+    """
     height, width = rows.shape[2:]
     x = torch.arange(width, device=rows.device, dtype=rows.dtype) + 0.5
     y = (torch.arange(height, device=rows.device, dtype=rows.dtype) + 0.5).unsqueeze(1)

@@ -1,7 +1,7 @@
-"""The networks of the textbook chapter: a frozen backbone, whole pictures of 224 px, and a new head.
+"""Networks of the textbook chapter: a frozen backbone and a new head, on whole images of 224 px.
 
-Layer by layer as the chapter has them, so that parameters can be counted and compared. Any backbone that ends at stride
-32 can take VGG16's place.
+They follow the chapter layer by layer, so that parameter counts can be compared. Any backbone that ends at stride 32
+can replace VGG16.
 """
 
 from __future__ import annotations
@@ -11,44 +11,52 @@ from torch import Tensor, nn
 
 from mien.export.networks.backbones import whole_backbone
 from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Prologue
+from mien.export.networks.preprocessing import Preprocessing
 from mien.runtime.values import POINTS
 
+RECIPE = "frozen-backbone"
+"""Value of ``recipe`` in the configuration of their checkpoints."""
 SIZE = 224
+"""Side of the input in px."""
 OLDEST = 80.0
-"""Years that the age branch's 1 stands for."""
+"""Age in years for which the age branch returns 1."""
 
 
 class FrozenBackbone(nn.Module):
-    """Prologue, frozen backbone and a head; `head_of` runs the head alone on features that are already there."""
+    """Preprocessing, a frozen backbone and a head.
+
+    Attributes:
+        head: Layers that are trained; set by each subclass.
+        channels: Number of channels of the backbone's last feature map.
+    """
 
     head: nn.Module
 
     def __init__(self, backbone: str, *, weights: str, normalization: Normalization) -> None:
         super().__init__()
-        self.prologue = Prologue(normalization)
+        self.prologue = Preprocessing(normalization)
         self.backbone, self.channels = whole_backbone(backbone, weights=weights)
         self.backbone.requires_grad_(False)
 
     def features(self, image: Tensor) -> Tensor:
-        """uint8 (b, h, w, 3) to the backbone's last map (b, c, h/32, w/32)."""
+        """Map images (b, h, w, 3) uint8 BGR to the backbone's last feature map (b, c, h/32, w/32)."""
         features: Tensor = self.backbone(self.prologue(image))
         return features
 
     def train(self, mode: bool = True) -> FrozenBackbone:
-        """Switch to training mode, but for the frozen backbone's statistics and dropout."""
+        """Switch the head to training mode; the backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def head_of(self, features: Tensor) -> Tensor:
-        """What the head says of features (b, c, h/32, w/32)."""
+        """Run the head alone on precomputed features (b, c, h/32, w/32)."""
         out: Tensor = self.head(features)
         return out
 
 
-class ChapterClassifier(FrozenBackbone):
-    """One logit for two classes, a logit each for more; `forward` returns probabilities (b, classes)."""
+class FrozenBackboneClassifier(FrozenBackbone):
+    """Classify with one logit for two classes, else with one logit per class."""
 
     def __init__(
         self,
@@ -69,12 +77,12 @@ class ChapterClassifier(FrozenBackbone):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
-        """Probabilities."""
+        """Map images (b, h, w, 3) uint8 BGR to probabilities (b, classes)."""
         return (probabilities(self.head_of(self.features(image)).float()),)
 
 
-class ChapterLandmarkNet(FrozenBackbone):
-    """`forward` returns landmarks (b, 68, 3) as fractions of the picture, z 0. There is no presence."""
+class FrozenBackboneLandmarkNet(FrozenBackbone):
+    """Predict 68 points of a face, without depth and without presence."""
 
     def __init__(
         self, backbone: str, *, weights: str = "none", normalization: Normalization = Normalization.IMAGENET
@@ -92,13 +100,13 @@ class ChapterLandmarkNet(FrozenBackbone):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
-        """Landmarks."""
+        """Map images (b, h, w, 3) uint8 BGR to landmarks (b, 68, 3) in fractions of the image; z is 0."""
         xy = self.head_of(self.features(image)).float().reshape(-1, POINTS, 2)
         return (torch.cat([xy, torch.zeros_like(xy[..., :1])], dim=2),)
 
 
-class ChapterAgeGenderNet(FrozenBackbone):
-    """`forward` returns age (b,) in years and female (b,) as a probability."""
+class FrozenBackboneAgeGenderNet(FrozenBackbone):
+    """Predict age and gender of a face."""
 
     def __init__(
         self, backbone: str, *, weights: str = "none", normalization: Normalization = Normalization.IMAGENET
@@ -107,13 +115,13 @@ class ChapterAgeGenderNet(FrozenBackbone):
         self.head = AgeGenderHead(self.channels)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Age and probability."""
+        """Map images (b, h, w, 3) uint8 BGR to ages (b,) in years and probabilities of female (b,)."""
         branches = self.head_of(self.features(image)).float()
         return OLDEST * branches[:, 0], branches[:, 1]
 
 
 class AgeGenderHead(nn.Module):
-    """A shared trunk and two sigmoid branches: age / 80 and female, as columns (b, 2)."""
+    """Shared trunk and two sigmoid branches, for age / 80 and female."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -135,13 +143,17 @@ class AgeGenderHead(nn.Module):
         self.female = nn.Sequential(nn.Linear(64, 1), nn.Sigmoid())
 
     def forward(self, features: Tensor) -> Tensor:
-        """Both branches."""
+        """Map features (b, c, 7, 7) to columns (b, 2): age / 80 and female."""
         shared = self.trunk(features)
         return torch.cat([self.age(shared), self.female(shared)], dim=1)
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Probabilities (b, classes) of one logit (b, 1) for the second of two classes, or of a logit for each."""
+    """Turn logits into probabilities (b, classes).
+
+    Args:
+        logits: (b, 1) for the second of two classes, or (b, classes).
+    """
     if logits.shape[1] == 1:
         second = torch.sigmoid(logits)
         return torch.cat([1 - second, second], dim=1)

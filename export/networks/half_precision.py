@@ -1,4 +1,4 @@
-"""Smaller numbers: half precision by exporting the half network, int8 by calibrating on real pictures."""
+"""Half precision: convert a network to float16 before it is exported."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mien.export.networks.preprocessing import Prologue
+from mien.export.networks.preprocessing import Preprocessing
 
 
-def halved(net: nn.Module) -> nn.Module:
-    """Turn a network, in place, into one that computes in float16 between a float32 prologue and float32 outputs.
+def to_half_precision(net: nn.Module) -> nn.Module:
+    """Convert a network to float16 in place, leaving its preprocessing and its outputs in float32.
 
-    Batch normalization is folded into the convolutions first, while they are still float32.
+    Batch normalization is folded into the convolutions first, while both are still float32.
     """
     fold_batch_norms(net.eval())
     net.half()
     for module in net.modules():
-        if isinstance(module, Prologue):
+        if isinstance(module, Preprocessing):
             module.float()
             module.out = torch.float16
     return net
 
 
 def fold_batch_norms(net: nn.Module) -> None:
-    """Fold each batch normalization behind a convolution of the same ``nn.Sequential`` into it, in place."""
+    """Fold each batch normalization that follows a convolution in an ``nn.Sequential`` into it, in place."""
     for module in net.modules():
         if not isinstance(module, nn.Sequential):
             continue

@@ -1,8 +1,8 @@
-"""The landmark network: 68 points, their depth, and whether there is a face at all.
+"""Landmark network: 68 points, their depth, and the presence of a face.
 
-Each point is the expectation of its coordinates under a softmax heat map (integral regression, Sun et al.,
-ECCV 2018; Nibali et al., "Numerical Coordinate Regression", 2018), so it is sub-pixel, differentiable and needs
-no arg-max in the graph. Depth and presence are read from the coarsest features.
+Each point is the expectation of its coordinates under a softmax heat map (integral regression, Sun et al., ECCV 2018;
+Nibali et al., "Numerical Coordinate Regression", 2018). This gives sub-pixel coordinates, is differentiable, and needs
+no arg-max in the graph. Depth and presence come from the coarsest features.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mien.export.networks.backbones import STRIDES, Stages
 from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Prologue
+from mien.export.networks.preprocessing import Preprocessing
 from mien.runtime.errors import InputError
 from mien.runtime.values import POINTS
 
@@ -21,7 +21,7 @@ OUTPUTS = ("landmarks", "presence")
 
 
 def separable(channels: int) -> nn.Sequential:
-    """Depthwise 3×3 and pointwise convolution, each normalised (MobileNet, Howard et al. 2017)."""
+    """Build a depthwise 3×3 and a pointwise convolution, both batch-normalized (MobileNet, Howard et al. 2017)."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
         nn.BatchNorm2d(channels),
@@ -32,10 +32,12 @@ def separable(channels: int) -> nn.Sequential:
 
 
 class LandmarkNet(nn.Module):
-    """Backbone, a top-down decoder to stride 4, and the heads.
+    """Locate 68 points with a backbone, a top-down decoder to stride 4, and three heads.
 
-    `forward` returns (landmarks, presence) as the model file contract has them; `heat_maps` returns the logits
-    that training also needs. dims: 3, or 2 for a z of zero.
+    `forward` returns the model file's outputs, `heat_maps` what the losses take.
+
+    Attributes:
+        dims: 3, or 2 if z is always 0.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class LandmarkNet(nn.Module):
     ) -> None:
         super().__init__()
         self.dims = dims
-        self.prologue = Prologue(normalization)
+        self.prologue = Preprocessing(normalization)
         self.backbone = Stages(backbone, weights=weights)
         channels = self.backbone.channels
         if len(channels) < len(STRIDES):
@@ -69,7 +71,14 @@ class LandmarkNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Landmarks (b, 68, 3) in fractions of the crop, and presence (b,)."""
+        """Locate the points.
+
+        Args:
+            image: (b, h, w, 3) uint8 BGR crop.
+
+        Returns:
+            Landmarks (b, 68, 3) in fractions of the crop, and the probability (b,) that the crop shows a face.
+        """
         heat, depth, presence = self.heat_maps(image)
         xy = expectation(heat)
         if self.dims == 2:
@@ -77,11 +86,18 @@ class LandmarkNet(nn.Module):
         return torch.cat([xy, depth.unsqueeze(-1)], dim=-1), torch.sigmoid(presence)
 
     def heat_maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 (b, h, w, 3) to heat map logits (b, 68, h/4, w/4), depth (b, 68) in crops, presence logit (b,)."""
+        """Compute what `landmark_losses` takes.
+
+        Args:
+            image: (b, h, w, 3) uint8 BGR crop.
+
+        Returns:
+            Heat map logits (b, 68, h/4, w/4), depths (b, 68) in fractions of the crop, and presence logits (b,).
+        """
         maps = self.backbone(self.prologue(image))
         x = self.lateral[-1](maps[-1])
         for lateral, merge, skip in zip(self.lateral[-2::-1], self.merge[::-1], maps[-2::-1], strict=True):
-            # A scale, not a size: a size would be computed in the graph from the batch's shape.
+            # By scale, not by size: the graph would compute a size from the shape of its input.
             up = F.interpolate(x, scale_factor=skip.shape[2] / x.shape[2], mode="nearest")
             x = merge(up + lateral(skip))
         summary = self.summary(maps[-1]).float()
@@ -89,14 +105,14 @@ class LandmarkNet(nn.Module):
 
 
 def expectation(heat: Tensor) -> Tensor:
-    """Expected x, y (b, n, 2), as fractions of the crop, under the softmax of heat map logits (b, n, h, w)."""
+    """Return the expected x, y (b, n, 2), in fractions of the crop, under the softmax of logits (b, n, h, w)."""
     height, width = heat.shape[2:]
     probability = heat.flatten(2).softmax(dim=2)
     return probability @ cell_centres(height, width, heat.device)
 
 
 def cell_centres(height: int, width: int, device: torch.device) -> Tensor:
-    """Centres x, y (height · width, 2) of the cells of a grid laid over the crop, in fractions."""
+    """Return the centres x, y (height · width, 2) of a heat map's cells, in fractions of the crop."""
     y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
     x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")

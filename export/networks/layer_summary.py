@@ -1,4 +1,4 @@
-"""What a network is made of: layers, parameters, and the work of one input."""
+"""Summary of a network: its layers, parameters and multiply-adds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from mien.runtime.models.spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer without children. output: its shape, without the batch."""
+    """Layer without children.
+
+    Attributes:
+        name: Dotted name in the network.
+        kind: Name of its class.
+        output: Shape of its output, without the batch axis.
+        parameters: Number of its parameters.
+        trainable: Number of those that training changes.
+    """
 
     name: str
     kind: str
@@ -24,7 +32,14 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A network's layers in the order in which they run, and its totals. multiply_adds: of one input."""
+    """Layers and totals of a network.
+
+    Attributes:
+        layers: Layers in the order in which they run.
+        parameters: Number of parameters.
+        trainable: Number of those that training changes.
+        multiply_adds: Multiply-accumulate operations for a batch of one.
+    """
 
     layers: tuple[Layer, ...]
     parameters: int
@@ -32,20 +47,20 @@ class Summary:
     multiply_adds: int
 
 
-def summarise(net: nn.Module, spec: ModelSpec) -> Summary:
-    """Run one input of the spec's size through a network and note what it meets."""
+def summarize(net: nn.Module, spec: ModelSpec) -> Summary:
+    """Run one blank input of the spec's size through a network and record the layers it passes."""
     layers: list[Layer] = []
 
-    def note(name: str, module: nn.Module) -> None:
+    def record(name: str, module: nn.Module) -> None:
         def hook(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-            layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), *count(module)))
+            layers.append(Layer(name, type(module).__name__, tuple(output.shape[1:]), *count_parameters(module)))
 
         handles.append(module.register_forward_hook(hook))
 
     handles: list[torch.utils.hooks.RemovableHandle] = []
     for name, module in net.named_modules():
         if not list(module.children()):
-            note(name, module)
+            record(name, module)
     training = net.training
     net.eval()
     try:
@@ -55,10 +70,10 @@ def summarise(net: nn.Module, spec: ModelSpec) -> Summary:
         for handle in handles:
             handle.remove()
         net.train(training)
-    return Summary(tuple(layers), *count(net), multiply_adds=flops.get_total_flops() // 2)
+    return Summary(tuple(layers), *count_parameters(net), multiply_adds=flops.get_total_flops() // 2)
 
 
-def count(module: nn.Module) -> tuple[int, int]:
-    """Parameters of a module, and how many of them are trained."""
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """Return the number of parameters of a module, and the number of trainable ones."""
     parameters = list(module.parameters())
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)

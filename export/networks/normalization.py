@@ -1,4 +1,4 @@
-"""Scales of the input that pretrained weights expect."""
+"""Input scales of pretrained weights; importing them does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from enum import Enum
 
 
 class Normalization(str, Enum):
-    """How a backbone's pretrained weights want their input."""
+    """Input scale that a backbone's pretrained weights expect."""
 
     IMAGENET = "imagenet"
-    """torchvision's: ImageNet mean and standard deviation."""
+    """ImageNet mean and standard deviation, as in torchvision."""
     SYMMETRIC = "symmetric"
-    """x / 127.5 − 1, TensorFlow's."""
+    """x / 127.5 − 1, as in TensorFlow."""

@@ -1,4 +1,4 @@
-"""The first lines of every exported graph: from the raw picture to what a backbone expects."""
+"""First layer of every network: from an image's raw bytes to the input that the backbone expects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mien.export.networks.normalization import Normalization
 
 # BGR, on the scale 0..255.
-_CONSTANTS: dict[Normalization, tuple[list[float], list[float]]] = {
+_MEAN_AND_STD: dict[Normalization, tuple[list[float], list[float]]] = {
     Normalization.IMAGENET: (
         [0.406 * 255, 0.456 * 255, 0.485 * 255],
         [0.225 * 255, 0.224 * 255, 0.229 * 255],
@@ -17,16 +17,20 @@ _CONSTANTS: dict[Normalization, tuple[list[float], list[float]]] = {
 }
 
 
-class Prologue(nn.Module):
-    """uint8 (b, h, w, 3) BGR to normalised (b, 3, h, w) BGR; computed in float32, given as `out`.
+class Preprocessing(nn.Module):
+    """Cast, transpose and normalize images, so that a model file takes raw uint8 pixels.
 
-    Cast comes before Transpose, because TensorRT allows uint8 inputs no other layer; the copy after the
-    transpose keeps pooling layers from being exported as gathers.
+    The cast comes before the transpose because TensorRT accepts uint8 inputs in no other layer. The copy after the
+    transpose keeps pooling layers from being exported as gathers. Networks store this layer as `prologue`: the name is
+    part of the keys, and so of the digests, of the shipped checkpoints.
+
+    Attributes:
+        out: Type of the result; computation is in float32.
     """
 
     def __init__(self, normalization: Normalization) -> None:
         super().__init__()
-        mean, std = _CONSTANTS[normalization]
+        mean, std = _MEAN_AND_STD[normalization]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("inverse_std", 1 / torch.tensor(std).view(1, 3, 1, 1))
         self.out = torch.float32
@@ -34,6 +38,6 @@ class Prologue(nn.Module):
         self.inverse_std: Tensor
 
     def forward(self, image: Tensor) -> Tensor:
-        """See the class."""
+        """Map images (b, h, w, 3) uint8 BGR to (b, 3, h, w) normalized BGR."""
         x = image.to(self.mean.dtype).permute(0, 3, 1, 2).contiguous()
         return ((x - self.mean) * self.inverse_std).to(self.out)

@@ -1,4 +1,4 @@
-"""torchvision's mobilenet_v2 at 224 px: a network that everyone knows, to measure others against."""
+"""Reference network: torchvision's mobilenet_v2 at 224 px, a common baseline for latency."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from torch import Tensor, nn
 
 from mien.export.networks.backbones import build_backbone
 from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Prologue
+from mien.export.networks.preprocessing import Preprocessing
 from mien.runtime.models.spec import ModelSpec, Task
 
 SPEC = ModelSpec(task=Task.CLASSIFY, input_size=(224, 224), outputs=("logits",), provenance={"weights": "random"})
 
 
-class Yardstick(nn.Module):
-    """The whole classifier, with random weights: its latency does not depend on them."""
+class ReferenceNet(nn.Module):
+    """Whole mobilenet_v2 classifier with random weights, on which its latency does not depend."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.prologue = Prologue(Normalization.IMAGENET)
+        self.prologue = Preprocessing(Normalization.IMAGENET)
         self.classifier = build_backbone("mobilenet_v2", "none")
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
-        """uint8 (b, 224, 224, 3) to logits (b, 1000)."""
+        """Map images (b, 224, 224, 3) uint8 BGR to logits (b, 1000)."""
         return (self.classifier(self.prologue(image)),)
 
 
 def seeded_reference_net() -> nn.Module:
-    """The same random weights in every process, so that what is exported can be compared with what is not."""
+    """Build the network with the same random weights in every process, so that its export can be checked for parity."""
     torch.manual_seed(0)
-    return Yardstick().eval()
+    return ReferenceNet().eval()

@@ -1,4 +1,4 @@
-"""A small residual network to train from scratch, made of the plainest residual block there is."""
+"""Small residual network, trained from scratch, built from the simplest residual block."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from mien.export.networks.frozen_backbone_nets import probabilities
 from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Prologue
+from mien.export.networks.preprocessing import Preprocessing
 
 WIDTHS = (32, 64, 128, 256)
 
 
 class ResLayer(nn.Module):
-    """A convolution and ReLU whose result is added to the input (He et al., CVPR 2016, eq. 1)."""
+    """Residual block: a convolution and ReLU added to the input (He et al., CVPR 2016, eq. 1)."""
 
     def __init__(self, channels: int, *, kernel_size: int = 3) -> None:
         super().__init__()
@@ -22,17 +22,17 @@ class ResLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, c, h, w) to the same shape."""
+        """Map (b, c, h, w) to the same shape."""
         out: Tensor = self.conv(x) + x
         return out
 
 
 class ResLayerNet(nn.Module):
-    """Four stages of convolution, batch normalization, `ResLayer` and pooling; `forward` returns probabilities."""
+    """Classify with four stages of convolution, batch normalization, `ResLayer` and pooling."""
 
     def __init__(self, *, classes: int = 2, normalization: Normalization = Normalization.IMAGENET) -> None:
         super().__init__()
-        self.prologue = Prologue(normalization)
+        self.prologue = Preprocessing(normalization)
         self.stages = nn.Sequential(
             *(_stage(narrow, wide) for narrow, wide in zip((3, *WIDTHS), WIDTHS, strict=False)),
         )
@@ -41,11 +41,11 @@ class ResLayerNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
-        """uint8 (b, h, w, 3) to probabilities (b, classes)."""
+        """Map images (b, h, w, 3) uint8 BGR to probabilities (b, classes)."""
         return (probabilities(self.logits(image)),)
 
     def logits(self, image: Tensor) -> Tensor:
-        """uint8 (b, h, w, 3) to logits (b, 1) or (b, classes)."""
+        """Map images (b, h, w, 3) uint8 BGR to logits: (b, 1) for two classes, else (b, classes)."""
         out: Tensor = self.head(self.stages(self.prologue(image)))
         return out.float()
 

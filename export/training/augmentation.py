@@ -1,4 +1,4 @@
-"""Random changes of a training crop. Each function takes its own random generator, so a crop can be made again."""
+"""Random augmentation of training images. Every function takes a random generator, so that images can be repeated."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from mien.runtime.values import FloatArray, Image
 
 @dataclass(frozen=True, slots=True)
 class Strength:
-    """How far training crops stray from what is measured.
+    """Strength of the augmentation of landmark crops.
 
-    shift, zoom: standard deviations, of the face's side and of the logarithm of its size. roll: in radians.
-    occluded, masked, degraded, mirrored: shares of the crops that are partly covered; wear a mask; are blurred,
-    noisy or compressed; are mirrored.
+    Attributes:
+        shift: Standard deviation of the centre, in sides of the face.
+        zoom: Standard deviation of the logarithm of the size.
+        roll: Standard deviation of the in-plane rotation, in radians.
+        occluded: Fraction of the crops that are partly covered.
+        masked: Fraction that get a drawn face mask.
+        degraded: Fraction that are blurred, noisy or compressed.
+        mirrored: Fraction that are mirrored.
     """
 
     shift: float
@@ -29,17 +34,26 @@ class Strength:
 
 
 STRONG = Strength(shift=0.05, zoom=0.1, roll=0.3, occluded=0.3, masked=0.15, degraded=1.0, mirrored=0.5)
-"""What a detector and a camera may do to a face."""
-LIGHT_AUGMENTATION = Strength(shift=0.03, zoom=0.06, roll=0.12, occluded=0.1, masked=0.1, degraded=0.4, mirrored=0.0)
-"""Near to what a tracker sees, for the last epochs (as YOLOX ends without mosaics, Ge et al. 2021).
+"""Range of what detectors and cameras do to faces."""
+LIGHT = Strength(shift=0.03, zoom=0.06, roll=0.12, occluded=0.1, masked=0.1, degraded=0.4, mirrored=0.0)
+"""Close to what a tracker sees, for the last epochs (YOLOX likewise ends without mosaics, Ge et al. 2021).
 
-Nothing is mirrored: labels carry their set's pixel convention, and mirroring turns its offset round, so that a network
-learns the mean of both. After STRONG alone it stood 0.6 px (300-W) and 1.2 px (ytf) left of the labels.
+Nothing is mirrored: mirroring reverses the offset of a data set's pixel convention, so the network would learn the mean
+of both directions. After STRONG alone its points were 0.6 px (300-W) and 1.2 px (YouTube faces) left of the labels.
 """
 
 
 def jitter_bounds(bounds: FloatArray, rng: np.random.Generator, strength: Strength) -> FloatArray:
-    """Shift and scale landmark bounds (4,) as a detector or a tracker would miss them."""
+    """Shift and scale landmark bounds, imitating the errors of detectors and trackers.
+
+    Args:
+        bounds: (4,) x0, y0, x1, y1 in px.
+        rng: Random generator.
+        strength: Strength of shift and zoom.
+
+    Returns:
+        New bounds (4,) in px.
+    """
     x0, y0, x1, y1 = bounds
     side = max(x1 - x0, y1 - y0)
     centre = np.array([x0 + x1, y0 + y1]) / 2 + rng.normal(0, strength.shift, 2) * side
@@ -47,14 +61,37 @@ def jitter_bounds(bounds: FloatArray, rng: np.random.Generator, strength: Streng
     return np.concatenate([centre - half, centre + half])
 
 
+def jitter_aligned(image: Image, size: int, rng: np.random.Generator, *, spread: float = 1.0) -> Image:
+    """Resize an aligned crop, imitating the errors of an alignment by landmarks.
+
+    Args:
+        image: (h, w, 3) uint8 aligned crop.
+        size: Side of the result in px.
+        rng: Random generator.
+        spread: Factor of the usual zoom, rotation and shift.
+
+    Returns:
+        Crop (size, size, 3) uint8.
+    """
+    height, width = image.shape[:2]
+    zoom = size / max(height, width) * np.exp(rng.normal(0, 0.06 * spread))
+    angle = rng.normal(0, 0.07 * spread)
+    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
+    rotation = np.array([[cos, -sin], [sin, cos]])
+    shift = size * (0.5 + rng.normal(0, 0.02 * spread, 2)) - rotation @ [width / 2, height / 2]
+    matrix = np.concatenate([rotation, shift[:, None]], axis=1)
+    moved = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(moved, dtype=np.uint8)
+
+
 def random_roll(rng: np.random.Generator, strength: Strength) -> float:
-    """In-plane rotation in radians: mostly small, in a fifth of the cases wider, never beyond 60°."""
+    """Draw an in-plane rotation in radians: wide in a fifth of the cases, otherwise small, never beyond 60°."""
     spread = strength.roll if rng.random() < 0.8 else 2.3 * strength.roll
     return float(np.clip(rng.normal(0, spread), -1.05, 1.05))
 
 
 def colour(pixels: Image, rng: np.random.Generator) -> Image:
-    """Brightness, contrast, gamma, white balance, saturation; sometimes grey."""
+    """Change brightness, contrast, gamma, white balance and saturation of an image (h, w, 3), or make it grey."""
     x = pixels.astype(np.float32) / 255
     if rng.random() < 0.15:
         x[:] = cv2.cvtColor(x, cv2.COLOR_BGR2GRAY)[..., None]
@@ -70,7 +107,7 @@ def colour(pixels: Image, rng: np.random.Generator) -> Image:
 
 
 def degrade(pixels: Image, rng: np.random.Generator) -> Image:
-    """What cameras do: lost resolution, blur, motion, noise, JPEG."""
+    """Degrade an image (h, w, 3) as cameras do: low resolution, blur, motion, noise, JPEG."""
     height, width = pixels.shape[:2]
     kind = rng.random()
     if kind < 0.15:
@@ -102,7 +139,13 @@ def _motion_blur(pixels: Image, rng: np.random.Generator) -> Image:
 
 
 def occlude(pixels: Image, rng: np.random.Generator, *, share: float = 0.35) -> Image:
-    """Cover up to `share` of each side by a rectangle of one colour or of noise (random erasing, Zhong et al. 2020)."""
+    """Cover rectangles of an image with a colour or noise (random erasing, Zhong et al. 2020).
+
+    Args:
+        pixels: (h, w, 3) uint8 image, which is left unchanged.
+        rng: Random generator.
+        share: Largest side of a rectangle, as a fraction of the image's height.
+    """
     size = pixels.shape[0]
     covered = pixels.copy()
     for _ in range(int(rng.integers(1, 3))):
@@ -119,7 +162,13 @@ MASK_COLOURS = ((250, 245, 240), (235, 215, 180), (200, 170, 110), (40, 40, 40),
 
 
 def wear_mask(image: Image, outline: FloatArray, rng: np.random.Generator) -> Image:
-    """Draw a mask over what `outline` (j, 2) px encloses, on a copy: one colour, shaded, with straps and folds."""
+    """Draw a face mask with shading and folds.
+
+    Args:
+        image: (h, w, 3) uint8 image, which is left unchanged.
+        outline: (j, 2) outline of the lower face, in px.
+        rng: Random generator.
+    """
     covered = image.copy()
     points = outline + rng.normal(0, 0.02, outline.shape) * np.ptp(outline[:, 0])
     points[-1, 1] += rng.uniform(-0.1, 0.15) * np.ptp(outline[:, 1])
@@ -133,7 +182,7 @@ def wear_mask(image: Image, outline: FloatArray, rng: np.random.Generator) -> Im
         cv2.line(
             covered, (int(x0 + 0.2 * (x1 - x0)), int(y)), (int(x1 - 0.2 * (x1 - x0)), int(y)), shade, 1, cv2.LINE_AA
         )
-    # The mask is lit as the face is: keep a part of the light and shade that it covers.
+    # The mask is lit like the face: keep part of the light and shade beneath it.
     light = image.mean(axis=2, keepdims=True) / max(float(image.mean()), 1.0)
     inside = np.zeros(image.shape[:2], dtype=np.uint8)
     cv2.fillPoly(inside, [polygon], 1)

@@ -1,19 +1,82 @@
-"""How to train, whatever the task: numbers only, so that the command line can show them without PyTorch."""
+"""Settings that all trainings share; importing them does not import PyTorch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mien.export.networks.normalization import Normalization
+
+ProgressCallback: TypeAlias = Callable[[str, int, int], None]
+"""Receives a description, the number of steps done, and the total number of steps."""
+
+
+def no_progress(description: str, done: int, total: int) -> None:
+    """Ignore progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkConfig:
+    """Network to train and the weights that it starts from.
+
+    Attributes:
+        backbone: Name of a torchvision network, or ``reslayer`` for a classifier.
+        weights: Weights of the backbone: ``default``, ``none`` or a file.
+        normalization: Input scale of those weights.
+        init_from: Checkpoint of the same network, whose weights are used instead.
+        seed: Seed of the augmentation.
+    """
+
+    backbone: str
+    weights: str
+    normalization: Normalization = Normalization.IMAGENET
+    init_from: Path | None = None
+    seed: int = 0
+
+    @property
+    def backbone_weights(self) -> str:
+        """Weights to build the network with; none where `init_from` replaces them all."""
+        return self.weights if self.init_from is None else "none"
+
+    def settings(self, *data: Path) -> dict[str, Any]:
+        """Return the part of a checkpoint's configuration that names the network and its data folders."""
+        return {
+            "backbone": self.backbone,
+            "normalization": self.normalization.value,
+            "weights": Path(self.weights).name,
+            "data": _names(data),
+        }
+
+    def provenance(self, *data: Path) -> dict[str, str]:
+        """Return the provenance that the model file will show."""
+        return {"backbone": self.backbone, "data": _names(data), "seed": str(self.seed)}
+
+
+def _names(folders: tuple[Path, ...]) -> str:
+    return ", ".join(folder.name for folder in folders)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """Settings of the training loop.
 
-    patience: epochs without a better validation score before training stops early, 0 for never.
-    bfloat16: run convolutions in bfloat16 (weights stay float32); twice as fast where the processor has it.
-    average: decay of the exponential moving average of the weights, which is what is validated and saved.
-    device: cpu, cuda or cuda:N. devices, nodes: processes on each machine, and machines; each process takes its share
-    of an epoch in batches of `batch_size`, and gradients are averaged (Lightning Fabric, also under torchrun).
+    Attributes:
+        epochs: Passes over the training split.
+        batch_size: Samples per batch and process.
+        learning_rate: Peak of the one-cycle schedule.
+        weight_decay: AdamW's weight decay.
+        warm_up: Fraction of the training during which the learning rate rises.
+        seed: Seed of the order of samples and of dropout.
+        workers: Processes that prepare batches; 0 prepares them in the training process.
+        patience: Epochs without a better validation score before training stops early; 0 never stops early.
+        bfloat16: Compute convolutions in bfloat16 (weights stay float32), twice as fast on processors that support it.
+        average: Decay of the exponential moving average of the weights, which is what is validated and saved.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        devices: Processes on each machine. Each takes its part of an epoch, and gradients are averaged (Lightning
+            Fabric, also under torchrun).
+        nodes: Machines.
     """
 
     epochs: int
@@ -32,8 +95,13 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """Which part of an epoch a process takes: number `rank` of `of`."""
+class ProcessRank:
+    """Position of a process among those that train together.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        world_size: Number of processes.
+    """
 
     rank: int = 0
-    of: int = 1
+    world_size: int = 1

@@ -1,4 +1,4 @@
-"""`mien train detector`: data, network and losses of the face detector, for the loop."""
+"""Face detection task of the training loop."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from mien.bench.accuracy.metrics import Detections, detection_curve
 from mien.bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, read_faces
-from mien.export.networks.build_network import continue_from
+from mien.export.networks.build_network import load_initial_weights
 from mien.export.networks.detector_net import LEVELS, OUTPUTS, DetectorNet
-from mien.export.networks.normalization import Normalization
-from mien.export.training.config import Share, TrainConfig
+from mien.export.training.batches import predict_batches
+from mien.export.training.config import NetworkConfig
 from mien.export.training.detector_scenes import DetectorScenes
-from mien.export.training.loop import shuffled
 from mien.export.training.losses import detector_losses
 from mien.runtime.errors import InputError
 from mien.runtime.faces.detector import reduced
@@ -28,66 +26,50 @@ from mien.runtime.vision.boxes import pad_to_multiple, select_boxes
 
 
 class DetectorTraining:
-    """The detector task. The layers up to stride 4 stay as pretrained: they are the dearest to train."""
+    """Train the detector; pretrained layers up to stride 4, the most expensive to train, are frozen.
+
+    See `Training` for the attributes.
+    """
 
     score = "missed"
     trained_by = "raw"
 
     def __init__(
-        self,
-        data: Sequence[Path],
-        *,
-        backbone: str,
-        weights: str,
-        normalization: Normalization,
-        input_size: int = 320,
-        scenes: int = 2400,
-        init_from: Path | None = None,
-        seed: int = 0,
+        self, data: Sequence[Path], network: NetworkConfig, *, input_size: int = 320, scenes: int = 2400
     ) -> None:
         if input_size % LEVELS[-1]:
             raise InputError(f"wanted an input size that is a multiple of {LEVELS[-1]}, found {input_size}")
-        self.config: dict[str, Any] = {
-            "backbone": backbone,
-            "weights": Path(weights).name,
-            "normalization": normalization.value,
-            "input_size": input_size,
-            "scenes": scenes,
-            "data": [d.name for d in data],
-        }
-        pretrained = "none" if init_from is not None else weights
-        self.net = DetectorNet(backbone, weights=pretrained, normalization=normalization)
-        provenance = {"backbone": backbone, "data": ", ".join(d.name for d in data), "seed": str(seed)}
-        if init_from is not None:
-            provenance["started_from"] = self.config["started_from"] = continue_from(init_from, self.net)
+        self.net = DetectorNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
+        started = load_initial_weights(self.net, network.init_from)
         if self.net.backbone.pretrained:
             self.net.backbone.stages[0].requires_grad_(False)
+        self.config: dict[str, Any] = {
+            **network.settings(*data),
+            **started,
+            "input_size": input_size,
+            "scenes": scenes,
+        }
         self.spec = ModelSpec(
             task=Task.DETECTOR,
             input_size=(input_size, input_size),
             outputs=OUTPUTS,
             classes=("face",),
-            provenance=provenance,
+            provenance=network.provenance(*data) | started,
         )
         training, validation = zip(*(split(folder) for folder in data), strict=True)
-        self.scenes = DetectorScenes(training, size=input_size, length=scenes, seed=seed)
+        self.dataset = DetectorScenes(training, size=input_size, length=scenes, seed=network.seed)
         held = [v for folder, v in zip(data, validation, strict=True) if (folder / BOXES).is_file()]
         if not held or not len(held[0]):
-            raise InputError(f"no folder with {BOXES} among the data: there is nothing to validate the detector on")
+            raise InputError(f"no --data folder has a {BOXES}; one is needed to validate the detector")
         self.held = FaceTable.concat(held)
         self.images = [read_image(f) for f in self.held.files]
 
-    def batches(self, epoch: int, train: TrainConfig, share: Share) -> DataLoader[tuple[Tensor, ...]]:
-        """Yield (images, boxes, labels)."""
-        self.scenes.epoch = epoch
-        return shuffled(self.scenes, epoch, train, share)
-
     def losses(self, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Parts of the loss of one batch."""
+        """Compute the losses of a batch."""
         return detector_losses(*outputs, *targets)
 
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """AP50 over held-out pictures by size of face, and the recall at 90 % precision from 40 px on."""
+        """Compute AP50 by least size of the faces, and recall at 90 % precision for faces of 40 px and more."""
         pictures = []
         for image, labelled in zip(self.images, self.held.boxes, strict=True):
             boxes, scores = detect(net, image)
@@ -104,7 +86,7 @@ class DetectorTraining:
 
 
 def split(folder: Path) -> tuple[FaceTable, FaceTable]:
-    """Training and validation rows of a folder; people and pictures fall on the side they have in every task."""
+    """Read a folder and split it into training and validation, the same way in every task."""
     table = read_faces(folder)
     held = held_out_pictures(folder, table)
     return table.mask(~held), table.mask(held)
@@ -113,11 +95,18 @@ def split(folder: Path) -> tuple[FaceTable, FaceTable]:
 def detect(
     net: nn.Module, image: Image, *, max_side: int = 640, threshold: float = 0.05
 ) -> tuple[FloatArray, FloatArray]:
-    """Boxes (n, 4) in px of `image` and scores (n,) by an eager network."""
+    """Detect faces with a PyTorch network.
+
+    Args:
+        net: Detector.
+        image: (h, w, 3) uint8 BGR.
+        max_side: Longer side in px that the image is reduced to.
+        threshold: Least score.
+
+    Returns:
+        Boxes (n, 4), xyxy in px of `image`, and scores (n,).
+    """
     scaled, factor = reduced(image, max_side)
-    batch = torch.from_numpy(pad_to_multiple(scaled, LEVELS[-1])).unsqueeze(0).to(next(net.parameters()).device)
-    net.eval()
-    with torch.inference_mode():
-        boxes, scores = net(batch)
-    kept = select_boxes(boxes[0].cpu().numpy(), scores[0].cpu().numpy(), threshold=threshold)
-    return kept[0] / factor, kept[1]
+    boxes, scores = predict_batches(net, torch.from_numpy(pad_to_multiple(scaled, LEVELS[-1])).unsqueeze(0))
+    found, found_scores = select_boxes(boxes[0].numpy(), scores[0].numpy(), threshold=threshold)
+    return found / factor, found_scores

@@ -1,4 +1,4 @@
-"""Training pictures of the detector, composed from boxed pictures so that faces of all sizes occur."""
+"""Training scenes of the detector, composed from labelled images so that faces of all sizes occur."""
 
 from __future__ import annotations
 
@@ -10,45 +10,51 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mien.bench.data.face_boxes import FaceTable
 from mien.export.networks.detector_net import LEVELS
 from mien.export.training.augmentation import colour, degrade, occlude, wear_mask
+from mien.export.training.batches import AugmentedDataset
 from mien.runtime.images import read_image
 from mien.runtime.values import FloatArray, Image
 from mien.runtime.vision.geometry import transform_points
 
 MIN_SIDE_PX = 7.0
-"""Smaller faces are neither asked for nor punished."""
+"""Smaller faces do not count, neither as faces nor as background."""
 SIZE_RANGES = ((0.0, 44.0), (28.0, 112.0), (80.0, np.inf))
-"""Sides of the faces, in px, that each level answers for. They overlap: near a border both levels learn."""
+"""Sides in px of the faces that each level detects. The ranges overlap: near a border both levels learn."""
 MASKED_SHARE = 0.35
-"""Share of the landmarked faces that are given a mask: few of them wear one."""
+"""Fraction of the faces with landmarks that get a drawn mask, because few of them wear one."""
 RADIUS = 1.1
-"""Cells whose centre lies within so many strides of a face's centre answer for it."""
+"""Largest distance, in strides, between a face's centre and the centres of the cells that detect it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """pixels: (size, size, 3). boxes: (k, 4) xyxy px. ignored: (j, 4), faces too small or too much cut."""
+    """Image with its faces.
+
+    Attributes:
+        pixels: (h, w, 3) uint8 BGR.
+        boxes: (k, 4) faces, xyxy in px.
+        ignored: (j, 4) faces that do not count, too small or cut off too far.
+    """
 
     pixels: Image
     boxes: FloatArray
     ignored: FloatArray
 
 
-class DetectorScenes(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Scenes with their targets: image (size, size, 3) uint8, boxes (n, 4) and labels (n,) for each of n cells.
+class DetectorScenes(AugmentedDataset):
+    """Scenes with a target for each of the detector's n cells.
 
-    Labels: 1 a face, 0 none, -1 not counted. The same seed, epoch and index give the same scene.
+    Samples are (image, boxes, labels): image (size, size, 3) uint8 BGR, boxes (n, 4) xyxy in px, and labels (n,) that
+    are 1 for a face, 0 for background and -1 for cells that do not count.
     """
 
     def __init__(self, tables: Sequence[FaceTable], *, size: int, length: int, seed: int) -> None:
+        super().__init__(seed)
         self.size = size
         self.length = length
-        self.seed = seed
-        self.epoch = 0
         self.table = FaceTable.concat(list(tables))
         self.images = [read_image(f) for f in self.table.files]
         self.weights = np.concatenate([_weights(t) for t in tables])
@@ -58,13 +64,12 @@ class DetectorScenes(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        scene = self.scene(rng)
+        scene = self.scene(self.rng(index))
         boxes, labels = assign(scene, self.size)
         return torch.from_numpy(scene.pixels), torch.from_numpy(boxes), torch.from_numpy(labels)
 
     def scene(self, rng: np.random.Generator) -> Scene:
-        """Compose one scene: a picture alone, or 2×2 or 3×3 of them."""
+        """Compose a scene from one image, or from 2×2 or 3×3 of them."""
         canvas = np.full((self.size, self.size, 3), int(rng.integers(0, 256)) if rng.random() < 0.5 else 0, np.uint8)
         boxes: list[FloatArray] = [np.empty((0, 4))]
         ignored: list[FloatArray] = [np.empty((0, 4))]
@@ -86,7 +91,7 @@ class DetectorScenes(Dataset[tuple[Tensor, Tensor, Tensor]]):
             image = wear_mask(image, self.table.lower_faces[index], rng)
         matrix = _placement(image, boxes, width, height, rng)
         zoom = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-        if zoom < 0.5:  # blur first, or the reduced picture would alias
+        if zoom < 0.5:  # blur first, to avoid aliasing
             image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / zoom), dtype=np.uint8)
         fill = tuple(int(v) for v in rng.integers(0, 256, 3))
         pixels = np.asarray(cv2.warpAffine(image, matrix, (width, height), borderValue=fill), dtype=np.uint8)
@@ -94,10 +99,7 @@ class DetectorScenes(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 
 def _weights(table: FaceTable) -> FloatArray:
-    """How often each picture (n,) of a folder is taken: folders count alike, face-free ones a quarter.
-
-    Within a folder crowded pictures are taken more often: they teach most.
-    """
+    """Weigh a folder's images (n,): all folders sum to 1, those without faces to 1/4; crowded images weigh more."""
     counts = np.array([len(b) for b in table.boxes])
     weights = 1.0 + np.sqrt(counts)
     return weights / weights.sum() * (1.0 if counts.any() else 0.25)
@@ -116,7 +118,7 @@ def _layout(size: int, rng: np.random.Generator) -> list[tuple[int, int, int, in
 
 
 def _placement(image: Image, boxes: FloatArray, width: int, height: int, rng: np.random.Generator) -> FloatArray:
-    """Affine map (2, 3) of a picture into a tile: a face gets a random size and place, or the whole is fitted."""
+    """Draw an affine map (2, 3) from image to tile: give a face a random size and place, or fit the whole image."""
     image_h, image_w = image.shape[:2]
     short = min(width, height)
     if len(boxes) and rng.random() < 0.75:
@@ -139,7 +141,7 @@ def _placement(image: Image, boxes: FloatArray, width: int, height: int, rng: np
 
 
 def _moved(boxes: FloatArray, matrix: FloatArray) -> FloatArray:
-    """Boxes after an affine map: centres moved, sides scaled (a face turned by little keeps its box's shape)."""
+    """Map the centres of boxes and scale their sides; the small rotations leave a box's shape as it is."""
     zoom = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     centres = transform_points((boxes[:, :2] + boxes[:, 2:]) / 2, matrix)
     half = zoom * (boxes[:, 2:] - boxes[:, :2]) / 2
@@ -157,7 +159,14 @@ def _visible(pixels: Image, boxes: FloatArray, width: int, height: int) -> Scene
 
 
 def cells(size: int) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
-    """Centres (n, 2) in px, strides (n,) and level numbers (n,) of all cells of a square input, finest level first."""
+    """List the detector's cells for a square input, the finest level first.
+
+    Args:
+        size: Side of the input in px.
+
+    Returns:
+        Centres (n, 2) in px, strides (n,) in px, and level numbers (n,).
+    """
     centres, strides, levels = [], [], []
     for number, stride in enumerate(LEVELS):
         line = (np.arange(size // stride) + 0.5) * stride
@@ -169,9 +178,17 @@ def cells(size: int) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
 
 
 def assign(scene: Scene, size: int) -> tuple[FloatArray, FloatArray]:
-    """Targets of each cell: boxes (n, 4) float32, and labels (n,): 1 a face, 0 none, -1 not counted.
+    """Assign faces to the detector's cells.
 
-    A face falls to the cells near its centre on the levels made for its size; of two faces the smaller one wins.
+    A face belongs to the cells near its centre on the levels for its size; where two faces compete, the smaller wins.
+
+    Args:
+        scene: Square image with its faces.
+        size: Side of the image in px.
+
+    Returns:
+        Boxes (n, 4) float32, xyxy in px, and labels (n,) float32: 1 for a face, 0 for background, -1 for cells that do
+        not count.
     """
     centres, strides, levels = cells(size)
     boxes = np.zeros((len(centres), 4), dtype=np.float32)
@@ -186,6 +203,6 @@ def assign(scene: Scene, size: int) -> tuple[FloatArray, FloatArray]:
         inside = ((centres >= box[:2]) & (centres <= box[2:])).all(axis=1)
         boxes[fitting & near] = box
         labels[fitting & near] = 1
-        # Other cells on the face may see it too: leave them in peace unless they are far from its centre.
+        # Cells of other levels near the centre may detect the face too: count it neither for nor against them.
         labels[~fitting & near & inside & (labels == 0)] = -1
     return boxes, labels

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once: training the head on them takes seconds an epoch."""
+"""Features of a frozen backbone, computed once, so that an epoch of its head takes seconds."""
 
 from __future__ import annotations
 
@@ -6,39 +6,48 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from mien.export.networks.frozen_backbone_nets import FrozenBackbone
+from mien.export.training.config import ProgressCallback, no_progress
 from mien.runtime.images import read_image
 from mien.runtime.vision.crop import resized
 
 BATCH = 16
 
 
-def features_of(
+def compute_features(
     net: FrozenBackbone,
     files: Sequence[Path],
     *,
     size: int,
     mirrored: bool = False,
     reduce: Callable[[Tensor], Tensor] | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Tensor:
-    """Features (n, c, h, w) float32 of whole pictures resized to `size`.
+    """Compute the backbone's features of whole images.
 
-    reduce: what the head does first, if it leaves little: pooled features take a fiftieth of the memory.
+    Args:
+        net: Network whose backbone to run.
+        files: Images to read.
+        size: Side in px that images are resized to.
+        mirrored: Mirror the images first.
+        reduce: First layer of the head, if it shrinks its input: pooled features take a fiftieth of the memory.
+        progress: Called after each batch.
+
+    Returns:
+        Features (n, c, h, w) float32.
 
     Raises:
-        InputError: a picture that cannot be read, named.
+        InputError: An image cannot be read; the message names it.
     """
     parts = []
     net.eval()
     with torch.inference_mode():
-        batches = range(0, len(files), BATCH)
-        for start in track(batches, description="features", console=Console(stderr=True), transient=True):
-            pictures = [torch.from_numpy(resized(read_image(f), size)) for f in files[start : start + BATCH]]
-            batch = torch.stack(pictures)
+        for start in range(0, len(files), BATCH):
+            images = [torch.from_numpy(resized(read_image(f), size)) for f in files[start : start + BATCH]]
+            batch = torch.stack(images)
             features = net.features(batch.flip(2) if mirrored else batch).float()
             parts.append(features if reduce is None else reduce(features))
-    return torch.cat(parts).clone()
+            progress("features", min(start + BATCH, len(files)), len(files))
+    return torch.cat(parts).clone()  # outside inference mode, so that the head can be trained on them

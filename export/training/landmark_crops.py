@@ -1,4 +1,4 @@
-"""Training and validation crops of the landmark model."""
+"""Training and validation crops of the landmark network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mien.bench.data.landmark_labels import MIRRORED, UNDER_A_MASK, LandmarkTable
 from mien.export.training.augmentation import (
@@ -22,39 +21,53 @@ from mien.export.training.augmentation import (
     random_roll,
     wear_mask,
 )
+from mien.export.training.batches import AugmentedDataset
 from mien.runtime.images import read_image
 from mien.runtime.values import FloatArray, Image
 from mien.runtime.vision.crop import Crop, cut_crop
 from mien.runtime.vision.geometry import crop_matrix, intersection_over_union, landmark_bounds, transform_points
 
 NEGATIVE_SHARE = 0.15
-"""Share of the training crops that hold no face, or so badly cut a one that a tracker should let it go."""
+"""Fraction of the training crops without a face, or with one so badly cut that a tracker should drop it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CropSize:
-    """size: side in px. scale: side over the longer side of the landmarks' bounds."""
+    """Size of a landmark crop.
+
+    Attributes:
+        size: Side in px of the crop.
+        scale: Side of the crop, in longer sides of the landmarks' bounds.
+    """
 
     size: int
     scale: float
 
 
 def cut_face(image: Image, bounds: FloatArray, shape: CropSize, *, roll: float = 0.0) -> Crop:
-    """Cut the square crop of landmark bounds (4,)."""
+    """Cut the square crop of a face.
+
+    Args:
+        image: (h, w, 3) uint8 BGR.
+        bounds: (4,) bounds of the landmarks, in px.
+        shape: Size of the crop.
+        roll: In-plane rotation of the crop, in radians.
+    """
     return cut_crop(image, crop_matrix(bounds, scale=shape.scale, size=shape.size, roll=roll), shape.size)
 
 
 def to_fractions(points: FloatArray, crop: Crop) -> FloatArray:
-    """Image px (68, 2 or 3) to fractions of the crop; inverse of `Crop.to_image`."""
+    """Convert points (68, 2 or 3) from image px to fractions of a crop; the inverse of `Crop.to_image`."""
     moved = transform_points(points, crop.matrix)
     moved[..., :2] += 0.5
     return moved / crop.pixels.shape[0]
 
 
-class LandmarkCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Augmented crops: image (h, w, 3) uint8, points (68, 3) fractions with z NaN where unknown, presence.
+class LandmarkCrops(AugmentedDataset):
+    """Augmented landmark crops.
 
-    The same seed, epoch and index give the same crop, so an interrupted training goes on as if it had not been.
+    Samples are (image, points, presence): image (size, size, 3) uint8 BGR, points (68, 3) in fractions of the crop with
+    z NaN where it is unknown, all NaN without a face, and presence 0 or 1.
     """
 
     def __init__(
@@ -67,10 +80,9 @@ class LandmarkCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         negatives: Sequence[Path] = (),
         strength: Strength = STRONG,
     ) -> None:
+        super().__init__(seed)
         self.table = table
         self.shape = shape
-        self.seed = seed
-        self.epoch = 0
         self.strength = strength
         self.faces_of = faces_of
         self.images = [read_image(f) for f in table.files]
@@ -81,7 +93,7 @@ class LandmarkCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return len(self.table)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+        rng = self.rng(index)
         if rng.random() < NEGATIVE_SHARE:
             pixels = self._negative(index, rng)
             points, presence = np.full((68, 3), np.nan), 0.0
@@ -111,7 +123,7 @@ class LandmarkCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         return pixels, points
 
     def _negative(self, index: int, rng: np.random.Generator) -> Image:
-        """Cut where no face is, or so that a face is missed by half or is far too small or too large."""
+        """Cut a crop without a face, or one that misses its face by half or is far too small or too large."""
         if self.negatives and rng.random() < 0.4:
             image = self.negatives[int(rng.integers(len(self.negatives)))]
             bounds = _random_square(image, rng)
@@ -143,7 +155,15 @@ def _missed(bounds: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def validation_crops(table: LandmarkTable, shape: CropSize) -> tuple[Image, FloatArray]:
-    """Crops from the labelled points, as they are: (n, size, size, 3) uint8 and the points (n, 68, 3) as fractions."""
+    """Cut the labelled faces without augmentation.
+
+    Args:
+        table: Faces to cut.
+        shape: Size of the crops.
+
+    Returns:
+        Crops (n, size, size, 3) uint8 and their points (n, 68, 3) in fractions of the crop.
+    """
     pixels, points = [], []
     for file, bounds, xy, z in zip(table.files, landmark_bounds(table.points), table.points, table.depth, strict=True):
         crop = cut_face(read_image(file), bounds, shape)
@@ -153,7 +173,16 @@ def validation_crops(table: LandmarkTable, shape: CropSize) -> tuple[Image, Floa
 
 
 def shifted_crops(table: LandmarkTable, shape: CropSize, *, shift: float) -> Image:
-    """The same faces cut `shift` sides of the bounds to the right (n, size, size, 3): crops a tracker has lost."""
+    """Cut the labelled faces off-centre, as crops of a tracker that has lost its face.
+
+    Args:
+        table: Faces to cut.
+        shape: Size of the crops.
+        shift: Distance to the right, in longer sides of the landmarks' bounds.
+
+    Returns:
+        Crops (n, size, size, 3) uint8.
+    """
     bounds = landmark_bounds(table.points)
     sides = (bounds[:, 2:] - bounds[:, :2]).max(axis=1)
     moved = bounds + shift * sides[:, None] * np.array([1.0, 0.0, 1.0, 0.0])

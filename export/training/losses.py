@@ -1,4 +1,4 @@
-"""Losses of the landmark model. Distances are in cells of its heat map, whatever the input size."""
+"""Losses of all networks, as weighted terms over a batch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
-from mien.export.networks.age_gender_net import SIGMA_YEARS, SMOOTHING, expected_age, years
+from mien.export.networks.age_gender_net import SIGMA_YEARS, SMOOTHING, bin_ages, expected_age
 from mien.export.networks.landmark_net import cell_centres, expectation
 
+# Distances are in cells of the heat map, independent of the input size.
 SIGMA_CELLS = 1.0
 WING_WIDTH_CELLS = 2.5
 WING_CURVATURE_CELLS = 0.5
 
 
 def wing(distance: Tensor) -> Tensor:
-    """Wing loss (Feng et al., CVPR 2018, eq. 5): logarithmic for small distances, linear for large ones."""
+    """Compute the wing loss of distances in cells, linear for large ones (Feng et al., CVPR 2018, eq. 5)."""
     w, epsilon = WING_WIDTH_CELLS, WING_CURVATURE_CELLS
     curved = w * torch.log1p(distance / epsilon)
     joint = w - w * torch.log1p(torch.tensor(w / epsilon))
@@ -24,9 +25,16 @@ def wing(distance: Tensor) -> Tensor:
 
 
 def heat_map_divergence(heat: Tensor, points: Tensor) -> Tensor:
-    """Cross entropy (b, n) of heat maps (b, n, h, w) against Gaussians at `points` (b, n, 2), fractions.
+    """Compute the cross entropy of heat maps against Gaussians at the labels.
 
     It keeps the maps narrow, which an expectation alone does not (DSNT, Nibali et al. 2018, section 3.3).
+
+    Args:
+        heat: (b, n, h, w) logits.
+        points: (b, n, 2) labels in fractions of the crop.
+
+    Returns:
+        Cross entropy (b, n).
     """
     height, width = heat.shape[2:]
     scale = torch.tensor([width, height], dtype=heat.dtype, device=heat.device)
@@ -39,9 +47,17 @@ def heat_map_divergence(heat: Tensor, points: Tensor) -> Tensor:
 def landmark_losses(
     heat: Tensor, depth: Tensor, presence: Tensor, points: Tensor, is_face: Tensor
 ) -> dict[str, Tensor]:
-    """Weighted parts of the loss over a batch: points, heat, depth and presence.
+    """Compute the landmark network's losses.
 
-    points: (b, 68, 3) fractions, z NaN where unknown, all NaN without a face. is_face: (b,) 0 or 1.
+    Args:
+        heat: (b, 68, h, w) heat map logits.
+        depth: (b, 68) depths in fractions of the crop.
+        presence: (b,) logits.
+        points: (b, 68, 3) labels in fractions of the crop; z is NaN where unknown, all are NaN without a face.
+        is_face: (b,) labels, 0 or 1.
+
+    Returns:
+        Losses of points, heat maps, depth and presence, by name.
     """
     cells = heat.shape[-1]
     faces = is_face > 0.5
@@ -60,11 +76,19 @@ def landmark_losses(
 
 
 def detector_losses(logits: Tensor, boxes: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Weighted parts over a batch: the score's quality focal loss and the box's complete-IoU loss.
+    """Compute the detector's losses: quality focal loss on scores and complete-IoU loss on boxes.
 
-    logits (b, n), boxes and targets (b, n, 4) px, labels (b, n): 1 a face, 0 none, -1 not counted.
-    A face cell's score learns the overlap its box has reached (Generalized Focal Loss, Li et al. 2020, eq. 5), so
-    that the best placed box of several also has the best score. Complete IoU: Zheng et al., AAAI 2020.
+    The target of a face's score is the IoU that its box has reached (Generalized Focal Loss, Li et al. 2020, eq. 5),
+    so that the best of several boxes also has the highest score. Complete IoU: Zheng et al., AAAI 2020.
+
+    Args:
+        logits: (b, n) score logits.
+        boxes: (b, n, 4) predicted boxes, xyxy in px.
+        targets: (b, n, 4) boxes of the faces, xyxy in px.
+        labels: (b, n): 1 for a face, 0 for background, -1 for cells that do not count.
+
+    Returns:
+        Losses of score and box, by name.
     """
     positive = labels > 0.5
     count = positive.sum().clamp(min=1)
@@ -80,7 +104,7 @@ def detector_losses(logits: Tensor, boxes: Tensor, targets: Tensor, labels: Tens
 
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU (n,) of boxes (n, 4) row by row."""
+    """Compute the IoU (n,) of boxes a (n, 4) and b (n, 4), pair by pair."""
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)
     union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - overlap
     return overlap / union.clamp(min=1e-6)
@@ -89,11 +113,20 @@ def paired_iou(a: Tensor, b: Tensor) -> Tensor:
 def age_gender_losses(
     bins: Tensor, logit: Tensor, age: Tensor, female: Tensor, *, age_weight: float, gender_weight: float
 ) -> dict[str, Tensor]:
-    """Weighted parts of the loss over a batch: age (distribution and expectation) and gender.
+    """Compute the age and gender network's losses; age's is on the distribution and on its expectation.
 
-    bins: (b, 101) logits of the ages. logit: (b,) of female. age: (b,) years. female: (b,) 0 or 1.
+    Args:
+        bins: (b, 101) age logits.
+        logit: (b,) female logits.
+        age: (b,) labels in years.
+        female: (b,) labels, 0 or 1.
+        age_weight: Weight of the age's loss.
+        gender_weight: Weight of the gender's loss.
+
+    Returns:
+        Losses of age and gender, by name.
     """
-    target = (-((years(bins.device) - age.unsqueeze(1)) ** 2) / (2 * SIGMA_YEARS**2)).softmax(dim=1)
+    target = (-((bin_ages(bins.device) - age.unsqueeze(1)) ** 2) / (2 * SIGMA_YEARS**2)).softmax(dim=1)
     distribution = -(target * bins.log_softmax(dim=1)).sum(1).mean()
     distance = (expected_age(bins) - age).abs().mean()
     soft = SMOOTHING + (1 - 2 * SMOOTHING) * female
@@ -101,3 +134,15 @@ def age_gender_losses(
         "age": age_weight * (distribution + 0.3 * distance),
         "gender": gender_weight * F.binary_cross_entropy_with_logits(logit, soft),
     }
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Compute the cross entropy.
+
+    Args:
+        logits: (b, 1) for the second of two classes, or (b, classes).
+        labels: (b,) class indices.
+    """
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
+    return F.cross_entropy(logits, labels)

@@ -13,8 +13,8 @@ from mien.bench.accuracy import evaluate_attributes as evaluation_attributes
 from mien.bench.data.age_gender_labels import check_pictures, check_split, join_copies, read_age_gender
 from mien.bench.data.class_folders import read_classes
 from mien.bench.data.splits import held_out
-from mien.export.networks.normalization import Normalization
 from mien.export.training.age_gender import AgeGenderTraining
+from mien.export.training.config import NetworkConfig
 from mien.runtime.errors import InputError
 
 
@@ -64,13 +64,7 @@ def test_what_is_held_out_is_what_training_holds_out(age_gender_folder: Path) ->
     held, trained = np.flatnonzero(raw.validation())[0], np.flatnonzero(~raw.validation())[0]
     images = age_gender_folder / "images"
     shutil.copy(raw.files[trained], images / raw.files[held].name)
-    task = AgeGenderTraining(
-        age_gender_folder,
-        backbone="mobilenet_v3_small",
-        weights="none",
-        normalization=Normalization.IMAGENET,
-        input_size=64,
-    )
+    task = AgeGenderTraining(age_gender_folder, NetworkConfig("mobilenet_v3_small", "none"), input_size=64)
     measured = evaluation_attributes.read_labelled_ages(age_gender_folder, True)
     assert measured.files == task.held.files
     copies = {raw.files[held], raw.files[trained]}

@@ -15,10 +15,10 @@ from mien.export.convert import gates, int8
 from mien.export.convert.int8_options import Int8Options, TargetRuntime
 from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.checkpoint import Checkpoint, save_checkpoint
-from mien.export.networks.half_precision import fold_batch_norms, halved
+from mien.export.networks.half_precision import fold_batch_norms, to_half_precision
 from mien.export.networks.landmark_net import OUTPUTS, LandmarkNet
 from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Prologue
+from mien.export.networks.preprocessing import Preprocessing
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import CheckFailed, InputError, ModelError
 from mien.runtime.models.shipped import shipped_model
@@ -73,12 +73,12 @@ def test_folding_changes_nothing() -> None:
 
 
 def test_the_half_network_normalises_in_full() -> None:
-    net = halved(LandmarkNet("mobilenet_v2_lean", input_size=64))
-    prologue = next(m for m in net.modules() if isinstance(m, Prologue))
+    net = to_half_precision(LandmarkNet("mobilenet_v2_lean", input_size=64))
+    prologue = next(m for m in net.modules() if isinstance(m, Preprocessing))
     assert prologue.mean.dtype is torch.float32
     assert prologue(torch.zeros(1, 8, 8, 3, dtype=torch.uint8)).dtype is torch.float16
     assert {p.dtype for p in net.parameters()} == {torch.float16}
-    assert Prologue(Normalization.IMAGENET)(torch.zeros(1, 8, 8, 3, dtype=torch.uint8)).dtype is torch.float32
+    assert Preprocessing(Normalization.IMAGENET)(torch.zeros(1, 8, 8, 3, dtype=torch.uint8)).dtype is torch.float32
 
 
 @pytest.mark.parametrize("from_model_file", [False, True])

@@ -10,7 +10,7 @@ from mien.export.networks.backbones import ARCHITECTURES, Stages, build_backbone
 from mien.export.networks.detector_net import LEVELS, TYPICAL_SIZE, DetectorNet, decode
 from mien.export.networks.landmark_net import LandmarkNet, cell_centres, expectation
 from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Prologue
+from mien.export.networks.preprocessing import Preprocessing
 from mien.export.training.detector_scenes import Scene, assign, cells
 from mien.export.training.losses import detector_losses, heat_map_divergence, landmark_losses, paired_iou, wing
 from mien.runtime.errors import InputError
@@ -90,7 +90,7 @@ def test_weights_that_do_not_fit(tmp_path: object) -> None:
 
     path = Path(str(tmp_path)) / "w.pt"
     torch.save({"a": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="does not hold the weights of resnet18"):
+    with pytest.raises(InputError, match="exactly the weights of resnet18"):
         build_backbone("resnet18", str(path))
     path.write_bytes(b"no pickle")
     with pytest.raises(InputError, match="is not a state dict"):
@@ -124,9 +124,9 @@ def test_pretrained_statistics_stay() -> None:
 
 def test_prologue() -> None:
     image = torch.tensor([[[[0, 255, 127]]]], dtype=torch.uint8)
-    out = Prologue(Normalization.SYMMETRIC)(image)
+    out = Preprocessing(Normalization.SYMMETRIC)(image)
     assert torch.allclose(out.flatten(), torch.tensor([-1.0, 1.0, 127 / 127.5 - 1]), atol=1e-6)
-    out = Prologue(Normalization.IMAGENET)(torch.full((1, 1, 1, 3), 128, dtype=torch.uint8)).flatten()
+    out = Preprocessing(Normalization.IMAGENET)(torch.full((1, 1, 1, 3), 128, dtype=torch.uint8)).flatten()
     rgb = (np.full(3, 128 / 255) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     assert np.allclose(out.numpy(), rgb[::-1], atol=1e-5)
 

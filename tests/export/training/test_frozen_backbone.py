@@ -7,12 +7,12 @@ import torch
 
 from mien.export.networks.build_network import empty_network
 from mien.export.networks.frozen_backbone_nets import (
-    ChapterAgeGenderNet,
-    ChapterClassifier,
-    ChapterLandmarkNet,
+    FrozenBackboneAgeGenderNet,
+    FrozenBackboneClassifier,
+    FrozenBackboneLandmarkNet,
     probabilities,
 )
-from mien.export.networks.layer_summary import count, summarise
+from mien.export.networks.layer_summary import count_parameters, summarize
 from mien.export.networks.residual_net import ResLayer, ResLayerNet
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import ModelSpec, Task
@@ -28,7 +28,7 @@ from mien.runtime.models.spec import ModelSpec, Task
     ],
 )
 def test_parameters_are_the_chapters(task: Task, backbone: str, parameters: int, trainable: int) -> None:
-    assert count(empty_network(task, backbone, chapter=True)) == (parameters, trainable)
+    assert count_parameters(empty_network(task, backbone, frozen_backbone=True)) == (parameters, trainable)
 
 
 def test_summary_of_one_convolution_by_hand() -> None:
@@ -42,7 +42,7 @@ def test_summary_of_one_convolution_by_hand() -> None:
             out: torch.Tensor = self.conv(image.permute(0, 3, 1, 2).float())
             return out
 
-    summary = summarise(Net(), ModelSpec(Task.CLASSIFY, (10, 12), ()))
+    summary = summarize(Net(), ModelSpec(Task.CLASSIFY, (10, 12), ()))
     assert (summary.parameters, summary.trainable) == (8 * 27 + 8, 8 * 27)
     assert summary.multiply_adds == 10 * 12 * 8 * 27
     assert [(layer.name, layer.kind, layer.output) for layer in summary.layers] == [("conv", "Conv2d", (8, 10, 12))]
@@ -65,7 +65,7 @@ def test_a_res_layer_adds_what_its_convolution_says() -> None:
 
 def test_the_small_residual_network_trains_all_of_itself() -> None:
     net = ResLayerNet(classes=3)
-    parameters, trainable = count(net)
+    parameters, trainable = count_parameters(net)
     assert parameters == trainable < 2_000_000
     (p,) = net.eval()(torch.zeros(2, 48, 48, 3, dtype=torch.uint8))
     assert p.shape == (2, 3) and torch.allclose(p.sum(1), torch.ones(2))
@@ -74,25 +74,25 @@ def test_the_small_residual_network_trains_all_of_itself() -> None:
 def test_two_classes_share_one_logit() -> None:
     assert torch.allclose(probabilities(torch.tensor([[0.0]])), torch.tensor([[0.5, 0.5]]))
     assert probabilities(torch.tensor([[9.0]]))[0, 1] > 0.99
-    assert ChapterClassifier("resnet18", classes=4).head[-1].out_features == 4  # type: ignore[index,union-attr]
+    assert FrozenBackboneClassifier("resnet18", classes=4).head[-1].out_features == 4  # type: ignore[index,union-attr]
 
 
 def test_the_frozen_backbone_rests_in_training() -> None:
-    net = ChapterClassifier("resnet18").train()
+    net = FrozenBackboneClassifier("resnet18").train()
     assert net.head.training and not any(m.training for m in net.backbone.modules())
 
 
 def test_outputs_have_their_units() -> None:
     image = torch.zeros(2, 224, 224, 3, dtype=torch.uint8)
-    (points,) = ChapterLandmarkNet("resnet18").eval()(image)
+    (points,) = FrozenBackboneLandmarkNet("resnet18").eval()(image)
     assert points.shape == (2, 68, 3) and not points[..., 2].any() and (points[..., :2] > 0).all()
-    age, female = ChapterAgeGenderNet("resnet18").eval()(image)
+    age, female = FrozenBackboneAgeGenderNet("resnet18").eval()(image)
     assert (age > 0).all() and (age < 80).all() and (female > 0).all() and (female < 1).all()
 
 
 def test_from_scratch_means_without_weights() -> None:
-    from mien.export.networks.build_network import classifier
+    from mien.export.networks.build_network import build_classifier
     from mien.export.networks.normalization import Normalization
 
     with pytest.raises(InputError, match="trained from scratch"):
-        classifier("reslayer", classes=2, weights="some.pt", normalization=Normalization.IMAGENET)
+        build_classifier("reslayer", classes=2, weights="some.pt", normalization=Normalization.IMAGENET)

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from mien.export import Report
 from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mien.export.networks.normalization import Normalization
 from mien.export.training.age_gender import AgeGenderTraining
+from mien.export.training.batches import load_batches
 from mien.export.training.classify import ClassifyTraining
-from mien.export.training.config import Share, TrainConfig
-from mien.export.training.frozen_backbone import ChapterAgeGenderTraining, ChapterLandmarkTraining
-from mien.export.training.history import Report
+from mien.export.training.config import NetworkConfig, ProcessRank, TrainConfig
+from mien.export.training.frozen_backbone import FrozenBackboneAgeGenderTraining, FrozenBackboneLandmarkTraining
 from mien.export.training.landmarks import LandmarkTraining
-from mien.export.training.loop import BEST, LAST, fit, one_cycle, shuffled
+from mien.export.training.loop import fit, one_cycle
+from mien.export.training.run_state import BEST, LAST
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import InputError, ModelError, OutputError
 from mien.runtime.models.spec import ModelSpec, Task
@@ -27,37 +28,37 @@ from mien.runtime.models.spec import ModelSpec, Task
 SPEC = ModelSpec(task=Task.LANDMARKS, input_size=(64, 64), outputs=("landmarks", "presence"))
 
 
-NETWORK = {"weights": "none", "normalization": Normalization.IMAGENET}
+SMALL = NetworkConfig("mobilenet_v3_small", "none")
 
 
 def tiny_training(folder: Path) -> LandmarkTraining:
     torch.manual_seed(0)  # the same untrained network each time
-    return LandmarkTraining(folder, backbone="mobilenet_v3_small", frozen=False, input_size=64, **NETWORK)  # type: ignore[arg-type]
+    return LandmarkTraining(folder, SMALL, input_size=64)
 
 
 def tiny_age_gender(folder: Path) -> AgeGenderTraining:
     torch.manual_seed(0)
-    return AgeGenderTraining(folder, backbone="mobilenet_v3_small", input_size=64, **NETWORK)  # type: ignore[arg-type]
+    return AgeGenderTraining(folder, SMALL, input_size=64)
 
 
 def tiny_classifier(folder: Path) -> ClassifyTraining:
     torch.manual_seed(0)
-    return ClassifyTraining(folder, backbone="mobilenet_v3_small", input_size=64, **NETWORK)  # type: ignore[arg-type]
+    return ClassifyTraining(folder, SMALL, input_size=64)
 
 
 def from_scratch(folder: Path) -> ClassifyTraining:
     torch.manual_seed(0)
-    return ClassifyTraining(folder, backbone="reslayer", input_size=64, **NETWORK)  # type: ignore[arg-type]
+    return ClassifyTraining(folder, NetworkConfig("reslayer", "none"), input_size=64)
 
 
-def chapter_landmarks(folder: Path) -> ChapterLandmarkTraining:
+def chapter_landmarks(folder: Path) -> FrozenBackboneLandmarkTraining:
     torch.manual_seed(0)
-    return ChapterLandmarkTraining(folder, backbone="resnet18", **NETWORK)  # type: ignore[arg-type]
+    return FrozenBackboneLandmarkTraining(folder, NetworkConfig("resnet18", "none"))
 
 
-def chapter_age_gender(folder: Path) -> ChapterAgeGenderTraining:
+def chapter_age_gender(folder: Path) -> FrozenBackboneAgeGenderTraining:
     torch.manual_seed(0)
-    return ChapterAgeGenderTraining(folder, backbone="resnet18", **NETWORK)  # type: ignore[arg-type]
+    return FrozenBackboneAgeGenderTraining(folder, NetworkConfig("resnet18", "none"))
 
 
 TASKS = [
@@ -81,14 +82,15 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def interrupt_in_second_epoch(task: Any) -> None:
     """Stop as Ctrl-C does."""
-    batches = task.batches
+    validate = task.validate
+    calls = iter(range(2))
 
-    def until_the_second(epoch: int, *rest: Any) -> Any:
-        if epoch == 1:
+    def until_the_second(net: torch.nn.Module) -> Any:
+        if next(calls) == 1:
             raise KeyboardInterrupt
-        return batches(epoch, *rest)
+        return validate(net)
 
-    task.batches = until_the_second
+    task.validate = until_the_second
 
 
 @pytest.mark.parametrize(("training", "material"), TASKS, ids=lambda v: getattr(v, "__name__", ""))
@@ -147,11 +149,11 @@ def test_tensorboard_is_told_where_it_is_installed(
 def test_two_shares_are_an_epoch() -> None:
     table = list(range(11))
     train = TrainConfig(epochs=1, batch_size=2, learning_rate=1e-3, workers=0)
-    shares = [shuffled(table, 3, train, Share(rank, 2)) for rank in (0, 1)]
+    shares = [load_batches(table, 3, train, ProcessRank(rank, 2)) for rank in (0, 1)]
     seen = [[int(i) for batch in share for i in batch] for share in shares]
     assert len(seen[0]) == len(seen[1]) == 4 and not set(seen[0]) & set(seen[1])  # whole batches only
-    again = [int(i) for batch in shuffled(table, 3, train, Share(0, 2)) for i in batch]
-    other = [int(i) for batch in shuffled(table, 4, train, Share(0, 2)) for i in batch]
+    again = [int(i) for batch in load_batches(table, 3, train, ProcessRank(0, 2)) for i in batch]
+    other = [int(i) for batch in load_batches(table, 4, train, ProcessRank(0, 2)) for i in batch]
     assert again == seen[0] != other
 
 
@@ -167,7 +169,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_by_another(landmark_folder: Pa
 
 def test_frozen_backbone_does_not_move(landmark_folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    task = LandmarkTraining(landmark_folder, backbone="mobilenet_v3_small", frozen=True, input_size=64, **NETWORK)  # type: ignore[arg-type]
+    task = LandmarkTraining(landmark_folder, SMALL, frozen=True, input_size=64)
     before = {k: v.clone() for k, v in task.net.backbone.named_parameters()}
     fit(task, config(1), tmp_path / "run")
     assert all(torch.equal(before[k], v) for k, v in task.net.backbone.named_parameters())

@@ -1,0 +1,78 @@
+"""Batches: augmented datasets that a resumed training repeats, loading them, and running a network over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from mien.export.training.config import ProcessRank, TrainConfig
+
+
+class AugmentedDataset(Dataset[tuple[Tensor, ...]]):
+    """Dataset whose samples depend only on seed, epoch and index, so that a resumed training repeats them.
+
+    Attributes:
+        seed: Seed of the training.
+        epoch: Epoch whose samples are drawn; set before each epoch.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.epoch = 0
+
+    def rng(self, index: int) -> np.random.Generator:
+        """Return the random generator of a sample in the current epoch."""
+        return np.random.default_rng((self.seed, self.epoch, index))
+
+
+def load_batches(
+    dataset: Dataset[Any], epoch: int, train: TrainConfig, process: ProcessRank
+) -> DataLoader[tuple[Tensor, ...]]:
+    """Load a process's part of a dataset, shuffled anew for each epoch.
+
+    Args:
+        dataset: Samples, as tuples of tensors.
+        epoch: Epoch from 0; the same epoch gives the same batches.
+        train: Batch size, seed and number of workers.
+        process: Process to load for.
+
+    Returns:
+        A loader of batches; an incomplete last batch is dropped unless it is the only one.
+    """
+    if isinstance(dataset, AugmentedDataset):
+        dataset.epoch = epoch
+    generator = torch.Generator().manual_seed(train.seed * 100_003 + epoch)
+    order = torch.randperm(len(dataset), generator=generator).tolist()  # type: ignore[arg-type]
+    mine = order[process.rank : len(order) // process.world_size * process.world_size : process.world_size]
+    return DataLoader(
+        dataset,
+        batch_size=train.batch_size,
+        sampler=mine,
+        drop_last=len(mine) > train.batch_size,
+        num_workers=train.workers,
+    )
+
+
+def predict_batches(net: nn.Module, inputs: Tensor, *, method: str = "forward", batch: int = 64) -> tuple[Tensor, ...]:
+    """Run a network in evaluation mode over many inputs.
+
+    Args:
+        net: Network, on any device.
+        inputs: (n, …) inputs on the CPU.
+        method: Name of the method to call.
+        batch: Inputs per call.
+
+    Returns:
+        The method's outputs (n, …), float32 on the CPU; a tuple also if there is only one.
+    """
+    net.eval()
+    device = next(net.parameters()).device
+    run = getattr(net, method)
+    with torch.inference_mode():
+        outputs = [run(part.to(device)) for part in torch.split(inputs, batch)]
+    columns = zip(*(o if isinstance(o, tuple) else (o,) for o in outputs), strict=True)
+    return tuple(torch.cat(column).float().cpu() for column in columns)

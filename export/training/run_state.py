@@ -1,0 +1,198 @@
+"""State of a training run, and the folder that it is saved to and resumed from."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
+
+from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mien.export.training.config import TrainConfig
+from mien.export.training.history import Report
+from mien.runtime.errors import InputError, OutputError
+from mien.runtime.models.spec import ModelSpec
+
+LAST, BEST = "last.pt", "best.pt"
+WITHOUT_EFFECT = {"workers", "device", "devices", "nodes"}
+"""Settings that may change when a run is resumed: they change its result by no more than rounding."""
+
+
+class Training(Protocol):
+    """Task to train: network, data, losses and validation.
+
+    Attributes:
+        net: Network to train.
+        spec: Description of the model.
+        config: Settings that decide the task's result.
+        dataset: Training split; each sample is the network's input followed by its targets.
+        score: Name of the validation metric that decides which epoch is best; smaller is better.
+        trained_by: Name of the network's method that is called in training.
+    """
+
+    net: nn.Module
+    spec: ModelSpec
+    config: dict[str, Any]
+    dataset: Dataset[Any]
+    score: str
+    trained_by: str
+
+    def losses(self, outputs: Any, targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        """Compute the weighted terms whose sum is minimized.
+
+        Args:
+            outputs: Outputs of the method `trained_by`.
+            targets: Batch without its first part, the input.
+        """
+        ...
+
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """Compute metrics on the validation split."""
+        ...
+
+
+@dataclass(slots=True)
+class RunState:
+    """Everything that changes during a run.
+
+    Attributes:
+        net: Network with the current weights.
+        averaged: Network with the averaged weights.
+        optimizer: Optimizer of `net`.
+        forward: The method `Training.trained_by`, with gradients averaged over the processes.
+        report: Metrics so far.
+        board: TensorBoard's writer, or None where TensorBoard is not installed.
+        epoch: Finished epochs.
+        best: Best score so far.
+        stale: Epochs since the best one.
+    """
+
+    net: nn.Module
+    averaged: AveragedModel
+    optimizer: torch.optim.Optimizer
+    forward: Callable[[Tensor], Any]
+    report: Report
+    board: Any = None
+    epoch: int = 0
+    best: float = math.inf
+    stale: int = 0
+
+
+def check_run(out: Path, resume: bool) -> None:
+    """Check that a training may write to `out`, before anything slow is done.
+
+    Args:
+        out: Folder of the run.
+        resume: Continue the run in it instead of starting one.
+
+    Raises:
+        InputError: The folder already holds a training, or none to resume.
+    """
+    if resume and not (out / LAST).is_file():
+        raise InputError(f"nothing to resume: no {out / LAST}")
+    if not resume and (out / LAST).exists():
+        raise InputError(f"{out} already holds a training; add --resume to continue it, or choose another --out")
+
+
+def make_folder(out: Path) -> None:
+    """Create the folder of a run.
+
+    Raises:
+        OutputError: The folder cannot be created.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot create {out} ({error})") from error
+
+
+def open_tensorboard(out: Path) -> Any:
+    """Open TensorBoard's writer, or return None where TensorBoard is not installed."""
+    try:
+        tensorboard: Any = importlib.import_module("torch.utils.tensorboard")
+    except ImportError:
+        return None
+    return tensorboard.SummaryWriter(str(out / "tensorboard"))
+
+
+def save_epoch(out: Path, task: Training, train: TrainConfig, state: RunState, metrics: dict[str, float]) -> None:
+    """Write ``last.pt``, ``metrics.csv`` and ``curves.png``, and ``best.pt`` after the best epoch so far.
+
+    Args:
+        out: Folder of the run.
+        task: Task that is trained.
+        train: Settings of the loop.
+        state: State at the end of the epoch.
+        metrics: Validation metrics of the epoch.
+
+    Raises:
+        OutputError: A checkpoint cannot be written.
+    """
+    provenance = dict(task.spec.provenance) | {"epochs": f"{state.epoch} of {train.epochs}"}
+    provenance |= {k: f"{v:.4g}" for k, v in metrics.items()}
+    checkpoint = Checkpoint(
+        spec=replace(task.spec, provenance=provenance),
+        config=_settings(task, train),
+        metrics=metrics,
+        weights=state.averaged.module.state_dict(),
+    )
+    if state.stale == 0:
+        save_checkpoint(out / BEST, checkpoint)
+    training = {
+        "epoch": state.epoch,
+        "best": state.best,
+        "stale": state.stale,
+        "net": state.net.state_dict(),
+        "averaged": state.averaged.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "rows": [(position, row) for position, row in state.report.rows],
+    }
+    save_checkpoint(out / LAST, replace(checkpoint, training=training))
+    state.report.save_csv(out / "metrics.csv")
+    state.report.plot_epochs(list(dict.fromkeys(["trn_loss", "val_loss", task.score])), path=out / "curves.png")
+    if state.board is not None:
+        state.report.write_scalars(state.board, state.epoch)
+
+
+def restore(out: Path, task: Training, train: TrainConfig, state: RunState) -> None:
+    """Load the state of an interrupted run from ``last.pt``.
+
+    Args:
+        out: Folder of the run.
+        task: Task that is trained.
+        train: Settings of the loop.
+        state: State to overwrite.
+
+    Raises:
+        InputError: The run had other settings, or was not a training run.
+    """
+    checkpoint = load_checkpoint(out / LAST)
+    then, now = _flat(checkpoint.config), _flat(_settings(task, train))
+    changed = [f"{k} was {then.get(k)}, is {now.get(k)}" for k in {**now, **then} if then.get(k) != now.get(k)]
+    if changed:
+        raise InputError(f"{out / LAST} was trained with other settings ({'; '.join(changed)}); resume with the same")
+    saved = checkpoint.training
+    if not saved:
+        raise InputError(f"{out / LAST} is a finished model, not an interrupted training")
+    state.net.load_state_dict(saved["net"])
+    state.averaged.load_state_dict(saved["averaged"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.report.rows = [(float(position), dict(row)) for position, row in saved["rows"]]
+    state.epoch, state.best, state.stale = int(saved["epoch"]), float(saved["best"]), int(saved["stale"])
+
+
+def _settings(task: Training, train: TrainConfig) -> dict[str, Any]:
+    """Return the settings that decide the result of a training."""
+    return task.config | {"train": {k: v for k, v in asdict(train).items() if k not in WITHOUT_EFFECT}}
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Merge the loop's settings with the task's."""
+    return {k: v for k, v in settings.items() if k != "train"} | settings.get("train", {})
