@@ -54,9 +54,7 @@ def export(
 
 
 def _report(exported: Exported, precision: Precision) -> None:
-    from mien.export.convert.gates import describe
-
-    say(f"parity holds: {describe(exported.parities)}")
+    say(f"parity holds: {exported.describe_parity()}")
     if exported.accuracy is not None:
         say(f"accuracy holds: {exported.accuracy}")
     elif precision is not Precision.FP32:

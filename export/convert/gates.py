@@ -103,6 +103,10 @@ class Exported:
         """Size of the file."""
         return self.path.stat().st_size
 
+    def describe_parity(self) -> str:
+        """Describe the parity at each batch size in one line."""
+        return "; ".join(f"batch {b}: {p}" for b, p in zip(GATE_BATCHES, self.parities, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class ReferenceAccuracy:
@@ -172,11 +176,6 @@ def check_parity(
             raise CheckFailed(f"parity at batch {size} does not hold: {failed}; the file was not written")
         parities.append(compared[-1])
     return tuple(parities)
-
-
-def describe(parities: Sequence[ParityGate]) -> str:
-    """Describe the parity at each of `GATE_BATCHES` in one line."""
-    return "; ".join(f"batch {b}: {p}" for b, p in zip(GATE_BATCHES, parities, strict=True))
 
 
 def measure_reference(reference: Runner, folders: Sequence[Path]) -> ReferenceAccuracy | None:
