@@ -1,4 +1,4 @@
-"""What bench asks of PyTorch, so that it can measure checkpoints and eager baselines without importing torch."""
+"""Interface through which bench measures checkpoints and eager baselines without importing torch."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ class PyTorchBridge(Protocol):
         """Open a checkpoint in eager PyTorch on the CPU."""
         ...
 
-    def opener(self, baseline: str) -> str:
-        """Name the ``module:function`` that opens a baseline in a process of its own; see `bench.worker.candidate`."""
+    def baseline_opener(self) -> str:
+        """Name the ``module:function`` that opens a baseline in a separate process; see `Candidate.opener`."""
         ...

@@ -17,7 +17,7 @@ from mien.bench.parity.parity import ParityGate, Unit, parity_of
 from mien.bench.parity.tolerances import compare_outputs
 from mien.bench.report.serde import encode
 from mien.bench.timing.environment import Environment, describe_environment
-from mien.bench.timing.interleave import Candidate, measure_interleaved
+from mien.bench.timing.interleave import LocalCandidate, measure_interleaved
 from mien.bench.timing.measurement import Measurement
 from mien.runtime.backends.open_runner import open_model
 from mien.runtime.errors import CheckFailed, MienError, ModelError, ProviderError
@@ -237,7 +237,7 @@ def face_errors(found: FloatArray, wanted: FloatArray) -> FloatArray:
 def _measured(trials: Sequence[_Trial], options: VerifyOptions, progress: Progress | None) -> dict[str, Measurement]:
     """Latencies of what holds, by the check's name."""
     candidates = [
-        Candidate(
+        LocalCandidate(
             name=t.check.name,
             model=t.check.model,
             precision=t.check.precision,

@@ -1,22 +1,15 @@
-"""PyTorch as `mien.bench` sees it: the one object through which checkpoints and eager baselines reach the bench.
+"""Gives `mien.bench` its access to PyTorch: checkpoints and eager baselines.
 
-torch is imported by the methods, so that a device without it can still measure model files.
+The methods import torch, so that a device without it can still measure model files.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mien.bench.suite.candidates import Baseline
 from mien.runtime.errors import ModelError
 from mien.runtime.models.runner import Runner
 from mien.runtime.models.spec import ModelSpec
-
-_OPENERS = {
-    Baseline.EAGER: "open_eager",
-    Baseline.CHANNELS_LAST: "open_channels_last",
-    Baseline.COMPILE: "open_compiled",
-}
 
 
 class TorchBridge:
@@ -54,6 +47,6 @@ class TorchBridge:
 
         return EagerRunner(checkpoint, threads=threads)
 
-    def opener(self, baseline: str) -> str:
-        """Name the ``module:function`` that opens a baseline in a process of its own."""
-        return f"mien.export.pytorch.bench_targets:{_OPENERS[Baseline(baseline)]}"
+    def baseline_opener(self) -> str:
+        """Name the ``module:function`` that opens a baseline in a separate process."""
+        return "mien.export.pytorch.bench_targets:open_baseline"

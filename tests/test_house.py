@@ -52,8 +52,7 @@ HOUSE = {
     "export/pytorch": "runtime/models bench/timing bench/worker bench/suite export/networks",
     "export/convert": "runtime/models runtime/backends/ort runtime/capture runtime/faces bench/timing bench/data "
     "bench/worker bench/accuracy bench/parity bench bench/suite export/networks export/pytorch",
-    "export": "runtime/models runtime/backends/ort runtime/backends/trt runtime/commands bench/timing bench/data "
-    "bench/parity bench/report bench/suite export/networks export/training export/pytorch export/convert",
+    "export": "runtime/models export/networks export/training export/pytorch export/convert",
     "export/commands": "runtime/models runtime/commands bench bench/commands export/networks export/training "
     "export/convert",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,33 +12,35 @@ torch = pytest.importorskip("torch")
 
 from mien.bench.data.sample_inputs import sample_batch  # noqa: E402
 from mien.bench.parity.tolerances import compare_runners  # noqa: E402
-from mien.export.gpu_report import HalfEagerRunner, report_on_gpu  # noqa: E402
-from mien.export.networks.checkpoint import CHECKPOINTS  # noqa: E402
-from mien.export.pytorch.eager_runner import EagerRunner  # noqa: E402
+from mien.bench.suite.benchmark import run_bench  # noqa: E402
+from mien.bench.suite.session import BenchOptions  # noqa: E402
+from mien.export.bridge import TorchBridge  # noqa: E402
+from mien.runtime.backends.ort import onnx_runner  # noqa: E402
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner  # noqa: E402
+from mien.runtime.backends.ort.onnx_session import open_session  # noqa: E402
 from mien.runtime.backends.trt.engine_runner import EngineRunner  # noqa: E402
 from mien.runtime.errors import ProviderError  # noqa: E402
 from mien.runtime.faces.pipeline import Pipeline  # noqa: E402
 from mien.runtime.models.runner import Provider, Runner  # noqa: E402
 from mien.runtime.models.shipped import shipped_model  # noqa: E402
-from mien.runtime.models.spec import Precision  # noqa: E402
 
 MODELS = ("landmarks", "detector", "age_gender")
 on_gpu = pytest.mark.gpu
 skip_without_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.fixture(params=["plain", "binding", "graph", "tensorrt"])
-def way(request: pytest.FixtureRequest, tmp_path: Path):
-    """Opens a shipped model in one of the ways."""
+@pytest.fixture(params=["cuda", "cuda without graphs", "tensorrt"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Opens a shipped model in one of the ways; graphs are not captured where nodes run on the CPU."""
+    if request.param == "cuda without graphs":
+        monkeypatch.setattr(onnx_runner, "open_session", partial(open_session, cuda_graph=False))
 
     def open_way(name: str) -> Runner:
         model = shipped_model(name)
         try:
             if request.param == "tensorrt":
                 return EngineRunner(model, folder=tmp_path)
-            binding, graph = request.param != "plain", request.param == "graph"
-            return OnnxRunner(model, provider=Provider.CUDA, io_binding=binding, cuda_graph=graph)
+            return OnnxRunner(model, provider=Provider.CUDA)
         except ProviderError as error:
             pytest.skip(str(error))
 
@@ -82,46 +85,12 @@ def test_a_whole_pipeline_on_cuda() -> None:
         np.testing.assert_allclose(cuda(picture).landmarks, cpu(picture).landmarks, atol=0.2)
 
 
-def test_report_names_every_way_and_what_is_missing() -> None:
-    """The script of the GPU report, tried on the CPU."""
-    report = report_on_gpu([shipped_model("landmarks")], batches=(1,), rounds=6, calls=1, warm_up_calls=2, device="cpu")
-    names = [row.name for row in report.rows]
-    ways = [f"cpu{how}/{kind}" for kind in ("fp32", "fp16") for how in ("", "+binding", "+binding+graph")]
-    assert names[:2] == ["landmarks/eager-cpu/fp32/1", "landmarks/eager-cpu/fp16/1"]
-    assert set(names[2:]) >= {f"landmarks/{way}/1" for way in ways}
-    assert all(row.parity for row in report.rows), [str(row.parity) for row in report.rows]
-    assert all(row.ratio is not None for row in report.rows if row.baseline is not None)
-    assert any("tensorrt fp16" in text for text in report.warnings) or "landmarks/tensorrt/fp16/1" in names
-
-
-def test_eager_in_half_says_so() -> None:
-    with EagerRunner(CHECKPOINTS / "landmarks.pt") as whole:
-        half = HalfEagerRunner(CHECKPOINTS / "landmarks.pt", device="cpu")
-        assert half.precision is Precision.FP16
-        assert compare_runners(whole, half, sample_batch(whole.spec, 2))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--json", "none/gpu.json"], "no folder none to write gpu.json into"),
-        (["--json", "gpu.json", "--batch", "1,x"], "--batch wants whole numbers"),
-        (["--json", "gpu.json"], "PyTorch finds no CUDA device here"),
-    ],
-)
-def test_report_that_cannot_be_made_is_told_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
-) -> None:
-    import typer
-    from typer.testing import CliRunner
-
-    from mien.export import gpu_report
-
-    app = typer.Typer()
-    app.command()(gpu_report.main)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    done = CliRunner().invoke(app, arguments)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+@on_gpu
+@skip_without_gpu
+def test_bench_measures_eager_and_cuda_on_the_gpu() -> None:
+    options = BenchOptions(
+        rounds=5, calls_per_round=2, processes=1, baselines=("eager", "eager-fp16"), providers=(Provider.CUDA,)
+    )
+    report = run_bench([shipped_model("landmarks")], options, bridge=TorchBridge())
+    names = [f"landmarks/{way}/1" for way in ("eager-cuda/fp32", "cuda/fp32", "eager-fp16-cuda/fp16")]
+    assert [row.name for row in report.rows] == names and all(row.parity for row in report.rows[1:])

@@ -54,7 +54,7 @@ def run(
     baseline: str | None = typer.Option(
         None,
         "--baseline",
-        help="Comma-separated: eager, channels-last, compile; or none. Ratios are to the first.",
+        help=f"Comma-separated: {', '.join(b.value for b in Baseline)}; or none. Ratios are to the first.",
         show_default="eager where torch is installed",
     ),
     batch: str = typer.Option("1", "--batch", help="Images in a call, comma-separated."),

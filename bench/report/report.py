@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mien.bench.accuracy.accuracy import Accuracy
 from mien.bench.parity.parity import ParityGate
@@ -222,69 +222,47 @@ class BenchReport:
 
 
 def build_report(
-    measurements: Sequence[Measurement],
+    rows: Sequence[Row],
     environment: Environment,
     *,
     baseline_of: Mapping[str, str],
-    parities: Mapping[str, ParityGate],
-    details: Mapping[str, Details] | None = None,
     failed: Sequence[FailedCandidate] = (),
     conditions: RunConditions | None = None,
 ) -> BenchReport:
-    """Compare each measurement named in `baseline_of` with its baseline, where its parity allows it.
+    """Compare each row named in `baseline_of` with its baseline, where its parity allows it.
 
-    environment: described before the run, so that its load is not the benchmark's own. A baseline may be among the
-    `failed`: then there is no ratio, and a warning says so.
+    Args:
+        rows: what was measured, without baselines.
+        environment: the machine before the run, so that its load is not the benchmark's own.
+        baseline_of: name of the baseline by name of the row. A baseline may be among the `failed`: the row then has no
+            ratio, and a warning says so.
+        failed: what could not be measured.
+        conditions: how the run went.
 
     Raises:
         InputError: a name that was not measured or was measured twice, or a baseline from another run or batch.
     """
-    by_name = {m.description.name: m for m in measurements}
+    by_name = {row.name: row for row in rows}
     gone = {one.description.name for one in failed}
-    unknown = {*baseline_of, *baseline_of.values(), *parities} - set(by_name) - gone
-    if unknown or len(by_name) < len(measurements):
+    unknown = {*baseline_of, *baseline_of.values()} - set(by_name) - gone
+    if unknown or len(by_name) < len(rows):
         raise InputError(
-            f"not measured: {', '.join(sorted(unknown)) or 'none'}; "
-            f"measured: {', '.join(m.description.name for m in measurements)}"
+            f"not measured: {', '.join(sorted(unknown)) or 'none'}; measured: {', '.join(row.name for row in rows)}"
         )
-    rows = []
-    for name, measurement in by_name.items():
-        baseline, parity = baseline_of.get(name), parities.get(name)
-        more = (details or {}).get(name, NO_DETAILS)
-        warnings = [*measurement_warnings(measurement), *more.metadata.warnings()]
+    compared = []
+    for row in rows:
+        baseline = baseline_of.get(row.name)
+        warnings = [*measurement_warnings(row.measurement), *row.metadata.warnings()]
         if baseline in gone:
             warnings.append(f"no ratio: its baseline {baseline} failed")
             baseline = None
-        withheld = None if baseline is None else _obstacle(measurement, parity)
-        allowed = baseline is not None and withheld is None
-        ratio = paired_ratio(by_name[str(baseline)], measurement) if allowed else None
-        rows.append(
-            Row(
-                measurement,
-                baseline,
-                ratio,
-                parity,
-                withheld,
-                tuple(warnings),
-                more.metadata,
-                more.accuracy,
-                more.stages_ns,
-            )
-        )
+        withheld = None if baseline is None else _obstacle(row.measurement, row.parity)
+        ratio = None
+        if baseline is not None and withheld is None:
+            ratio = paired_ratio(by_name[baseline].measurement, row.measurement)
+        compared.append(replace(row, baseline=baseline, ratio=ratio, withheld=withheld, warnings=tuple(warnings)))
     warnings_of_all = [*environment_warnings(environment), *([] if conditions is None else conditions.warnings())]
-    return BenchReport(environment, tuple(rows), tuple(warnings_of_all), tuple(failed), conditions)
-
-
-@dataclass(frozen=True, slots=True)
-class Details:
-    """What a row holds besides its measurement; see `Row`."""
-
-    metadata: CandidateMetadata = NO_METADATA
-    accuracy: Accuracy | None = None
-    stages_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-
-
-NO_DETAILS = Details()
+    return BenchReport(environment, tuple(compared), tuple(warnings_of_all), tuple(failed), conditions)
 
 
 def _obstacle(measurement: Measurement, parity: ParityGate | None) -> str | None:

@@ -1,146 +1,130 @@
-"""A candidate of a benchmark: what is to be opened, and what is known of it once its process is open."""
+"""Names of candidates, and the record that a session keeps of each open one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from statistics import median
 
-from mien.bench.timing.measurement import Description, Level
-from mien.bench.worker.candidate import Job, name_of
-from mien.bench.worker.foreign import open_foreign
-from mien.bench.worker.process import Bound, CandidateProcess, Opened, RemoteRunner
-from mien.bench.worker.targets import open_model, open_pipeline
+from mien.bench.accuracy.accuracy import Accuracy
+from mien.bench.parity.parity import ParityGate
+from mien.bench.report.report import CandidateMetadata, Row
+from mien.bench.timing.interleave import TimedCalls, process_run
+from mien.bench.timing.measurement import Description, Level, Measurement
+from mien.bench.worker.candidate import Candidate
+from mien.bench.worker.process import CandidateProcess
+from mien.runtime.faces.stage_timer import STAGES
 from mien.runtime.models.spec import Precision
 from mien.runtime.values import Image
 
-REFERENCE_NETWORK = Path()
-"""In place of a checkpoint: the yardstick's own weights."""
-
 
 class Baseline(str, Enum):
-    """How PyTorch is asked to run a network."""
+    """A way to run a network in PyTorch."""
 
     EAGER = "eager"
-    """As it is called by those who do nothing about it."""
+    """As trained, without any option for speed."""
+    EAGER_FP16 = "eager-fp16"
+    """In float16, between float32 normalization and outputs."""
     CHANNELS_LAST = "channels-last"
     """With weights and activations as NHWC in memory."""
     COMPILE = "compile"
     """Through torch.compile, which needs a C++ compiler on a CPU."""
 
+    @property
+    def precision(self) -> Precision:
+        """Precision that the network computes in."""
+        return Precision.FP16 if self is Baseline.EAGER_FP16 else Precision.FP32
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A candidate to be. file: as the user named it. device: a provider, or PyTorch's name of a device.
 
-    baseline: how PyTorch is to run the checkpoint `path`, a `Baseline`'s value; empty for a candidate on a provider.
-    opener: of a baseline, as the bridge names it.
-    foreign: without mien's metadata.
+@dataclass(slots=True)
+class CandidateRecord:
+    """Everything a session knows about a candidate that is open.
+
+    Attributes:
+        candidate: what was asked for.
+        description: what it turned out to be.
+        process: its current process, which has its inputs.
+        inputs_file: file of its inputs; None for a pipeline.
+        images: images (n, h, w, 3) for its parity; None for what is not a model of mien.
+        metadata: what is known besides its latency.
+        cold_starts_ms: time for import, load and first call of each process.
+        runs: warm-up and rounds of each process.
+        baseline: name of the candidate that it is compared with.
+        parity: parity with the baseline; None until it is checked.
+        accuracy: accuracy on labelled data; None until it is measured.
     """
 
-    model: str
-    file: str
-    path: Path
-    device: str
-    level: Level = Level.MODEL
-    batch: int = 1
-    baseline: str = ""
-    opener: str = ""
-    foreign: bool = False
-    models: Mapping[str, str] = field(default_factory=dict)
-
-    def job(self, threads: int) -> Job:
-        """What its process is told."""
-        if self.baseline:
-            opener = self.opener
-        else:
-            pipeline = self.level is Level.PIPELINE
-            opener = name_of(open_pipeline if pipeline else open_foreign if self.foreign else open_model)
-        return Job(
-            opener=opener,
-            path="" if self.path == REFERENCE_NETWORK else str(self.path),
-            device=self.device,
-            threads=threads,
-            level=self.level,
-            batch=self.batch,
-            models=self.models,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A candidate whose process is open and has its inputs.
-
-    material: its inputs, a file. images: of a model of mien, for its parity (n, h, w, 3). inputs: what is to be said of
-    them. device_mib: by which the GPU's used memory has grown. cold_starts_ms: import, load and first call by process.
-    """
-
-    plan: Plan
+    candidate: Candidate
     description: Description
     process: CandidateProcess
-    opened: Opened
-    material: Path | None
+    inputs_file: Path | None
     images: Image | None
-    inputs: str
-    device_mib: float | None
-    cold_starts_ms: tuple[tuple[float, float, float], ...]
+    metadata: CandidateMetadata
+    cold_starts_ms: list[tuple[float, float, float]]
+    runs: list[tuple[tuple[int, ...], tuple[TimedCalls, ...]]] = field(default_factory=list)
+    baseline: str | None = None
+    parity: ParityGate | None = None
+    accuracy: Accuracy | None = None
 
     @property
     def name(self) -> str:
-        """Unique within the report."""
+        """Name within the report, where it is unique."""
         return self.description.name
 
-    @property
-    def cold_start_ms(self) -> tuple[float, float, float]:
-        """Import, load and first call, each the median of the processes."""
-        imports, loads, firsts = (median(column) for column in zip(*self.cold_starts_ms, strict=True))
-        return imports, loads, firsts
-
-    def restarted(self, process: CandidateProcess, opened: Opened, bound: Bound) -> Entry:
-        """The same candidate in another process."""
-        return replace(
-            self, process=process, opened=opened, cold_starts_ms=(*self.cold_starts_ms, cold_start(opened, bound))
+    def row(self) -> Row:
+        """Summarize as a row of the report, not yet compared with its baseline."""
+        processes = tuple(process_run(warm_up_ns, rounds) for warm_up_ns, rounds in self.runs)
+        rounds = [one_round for _, rounds in self.runs for one_round in rounds]
+        stages = {stage: tuple(ns for calls in rounds for ns in calls.stages_ns.get(stage, ())) for stage in STAGES}
+        import_ms, load_ms, first_ms = (median(column) for column in zip(*self.cold_starts_ms, strict=True))
+        metadata = replace(
+            self.metadata,
+            import_ms=import_ms,
+            load_ms=load_ms,
+            first_ms=first_ms,
+            preemptions=sum(calls.preemptions for calls in rounds),
+        )
+        return Row(
+            Measurement(self.description, processes),
+            parity=self.parity,
+            metadata=metadata,
+            accuracy=self.accuracy,
+            stages_ns={stage: durations for stage, durations in stages.items() if durations},
         )
 
-    @property
-    def runner(self) -> RemoteRunner:
-        """To ask the process for outputs; only for a model of mien."""
-        return RemoteRunner(self.process, self.opened)
 
+def describe(candidate: Candidate, process: CandidateProcess | None) -> Description:
+    """Describe a candidate by what its process has said so far, else by what was asked for.
 
-def cold_start(opened: Opened, bound: Bound) -> tuple[float, float, float]:
-    """Import, load and first call in ms."""
-    return opened.import_ms, opened.load_ms, bound.first_ms
-
-
-def describe(plan: Plan, opened: Opened | None, bound: Bound | None, *, threads: int) -> Description:
-    """What is known of a candidate so far; one that could not be opened bears what was asked for."""
-    asked = f"{plan.baseline}-{plan.device}" if plan.baseline else plan.device
-    provider = asked if opened is None else opened.provider
-    precision = Precision.FP32 if plan.baseline else None if opened is None else opened.precision
-    if bound is not None:
-        plan = replace(plan, batch=bound.batch)  # a foreign file's may be fixed
-    task = "pipeline" if plan.level is Level.PIPELINE else ""
-    if opened is not None and opened.spec is not None:
-        task = opened.spec.task.value
+    Args:
+        candidate: what was asked for.
+        process: its process if it could be opened.
+    """
+    provider, precision, task = candidate.device, None, ""
+    if candidate.baseline:
+        provider, precision = f"{candidate.baseline}-{provider}", Baseline(candidate.baseline).precision
+    if process is not None:
+        provider, precision = process.provider, process.precision
+        candidate = replace(candidate, batch=process.batch)
+        task = "" if process.spec is None else process.spec.task.value
     return Description(
-        name=candidate_name(plan, provider, precision),
-        model=plan.model,
+        name=candidate_name(candidate, provider, precision),
+        model=candidate.model,
         precision=precision,
         provider=provider,
-        batch=plan.batch,
-        threads=threads,
-        inputs_digest="" if bound is None else bound.digest,
-        task=task,
-        level=plan.level,
+        batch=candidate.batch,
+        threads=candidate.threads,
+        inputs_digest="" if process is None else process.inputs_digest,
+        task="pipeline" if candidate.level is Level.PIPELINE else task,
+        level=candidate.level,
     )
 
 
-def candidate_name(plan: Plan, provider: str, precision: Precision | None) -> str:
-    """Unique within a report, and the same in the next one."""
-    if plan.level is Level.PIPELINE:
-        return f"{plan.model}/{provider}"
-    level = "" if plan.level is Level.MODEL else f"/{plan.level.value}"
-    return f"{plan.model}/{provider}/{precision.value if precision is not None else 'unknown'}/{plan.batch}{level}"
+def candidate_name(candidate: Candidate, provider: str, precision: Precision | None) -> str:
+    """Name a candidate: unique within a report, and the same in the next one."""
+    if candidate.level is Level.PIPELINE:
+        return f"{candidate.model}/{provider}"
+    level = "" if candidate.level is Level.MODEL else f"/{candidate.level.value}"
+    shown = "unknown" if precision is None else precision.value
+    return f"{candidate.model}/{provider}/{shown}/{candidate.batch}{level}"

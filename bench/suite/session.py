@@ -1,4 +1,4 @@
-"""The candidates of one benchmark: opened one after the other, measured in turns, examined when the clock is off."""
+"""The candidates of one benchmark: opened one after the other, timed in interleaved rounds, checked afterwards."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from pathlib import Path
 from types import TracebackType
 
 from mien.bench.bridge import PyTorchBridge
-from mien.bench.report.report import NO_METADATA, BenchReport, Details, FailedCandidate, RunConditions, build_report
-from mien.bench.suite.candidates import Entry, Plan, candidate_name, cold_start, describe
+from mien.bench.report.report import BenchReport, CandidateMetadata, FailedCandidate, RunConditions, build_report
+from mien.bench.suite.candidates import Baseline, CandidateRecord, candidate_name, describe
 from mien.bench.suite.inputs import BenchInputs
 from mien.bench.suite.post_checks import PostRunChecks
 from mien.bench.timing.background_load import BackgroundLoad
 from mien.bench.timing.environment import Environment
-from mien.bench.timing.interleave import TimedCalls, check_counts, interleave, process_run, warm_up
-from mien.bench.timing.measurement import Description, Level, Measurement
+from mien.bench.timing.interleave import check_counts, interleave, warm_up
+from mien.bench.timing.measurement import Description, Level
 from mien.bench.timing.sensors import has_nvidia_smi, read_sensors
-from mien.bench.worker.candidate import Job
+from mien.bench.worker.candidate import Candidate, name_of
+from mien.bench.worker.foreign import open_foreign
 from mien.bench.worker.process import (
     DEFAULT_TIMEOUT_S,
     CandidateFailed,
     CandidateProcess,
     FailureKind,
-    Opened,
     allocator,
 )
-from mien.bench.worker.targets import PRIMING_CALLS
+from mien.bench.worker.targets import PRIMING_CALLS, open_model
 from mien.runtime.batch.parallel import counter
 from mien.runtime.errors import ProcessFailed
-from mien.runtime.faces.stage_timer import STAGES
 from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import Precision, Task
+from mien.runtime.models.spec import Task
 from mien.runtime.values import Image, Progress
 
 log = logging.getLogger("mien")
@@ -43,13 +42,23 @@ WARM_UP_CALLS = 200
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """What to measure.
+    """Options of a benchmark.
 
-    rounds: in all, shared out to the processes: so often every candidate's process begins anew.
-    baselines: how PyTorch is asked to run the same weights (`Baseline`'s values); ratios are taken to the first.
-    yardstick: also mobilenet_v2 at 224 px. data: folders that inputs and labels come from; accuracy is measured where
-    they hold the task's labels, held_out: only on what training keeps out. clip: a video for the whole pipeline. feed:
-    arrays (.npz) for a foreign file. timeout_s: how long a process may take to answer before it counts as hung.
+    Attributes:
+        batches: numbers of images in a call.
+        threads: threads of one operator, and of PyTorch.
+        rounds: rounds of all processes together.
+        calls_per_round: calls of each candidate in a round.
+        processes: processes of each candidate, one after the other, among which the rounds are divided.
+        baselines: values of `Baseline`; ratios are to the first.
+        reference_model: also measure torchvision's mobilenet_v2 at 224 px.
+        providers: providers to measure each model on.
+        levels: how much of the way from picture to result to time.
+        data: folders of inputs and labels; accuracy is measured where they hold a task's labels.
+        held_out: measure accuracy only on what training holds out.
+        clip: video for the whole pipeline.
+        feed: arrays (.npz) for a foreign file.
+        timeout_s: time after which a process that does not answer counts as hung.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -69,7 +78,7 @@ class BenchOptions:
 
 
 class BenchmarkSession:
-    """Owns the processes of a benchmark. Enter the candidates, then `measure` once."""
+    """Owns the processes of a benchmark: add the candidates, then `measure` once."""
 
     def __init__(self, options: BenchOptions, folder: Path) -> None:
         check_counts(rounds=options.rounds, calls_per_round=options.calls_per_round, warm_up_calls=WARM_UP_CALLS)
@@ -77,251 +86,250 @@ class BenchmarkSession:
         self._inputs = BenchInputs(folder, data=options.data, feed=options.feed)
         self._stack = ExitStack()
         self._gpu = has_nvidia_smi()
-        self._entries: dict[str, Entry] = {}
+        self._records: dict[str, CandidateRecord] = {}
         self._failed: dict[str, FailedCandidate] = {}
-        self._runs: dict[str, list[tuple[tuple[int, ...], tuple[TimedCalls, ...]]]] = {}
-        """Warm-up and turns of each process, by candidate."""
-        self._baseline_of: dict[str, str] = {}
-        self._baselines: dict[tuple[Path, str, str, Level, int], str] = {}
+        self._shared_baselines: dict[tuple[Path, str, str, Level, int], str] = {}
 
-    def enter(self, plan: Plan) -> Entry | None:
-        """Open a candidate; None if it could not be, which is noted, or is there already under its name."""
+    def add(self, candidate: Candidate) -> CandidateRecord | None:
+        """Open a candidate.
+
+        Returns:
+            Its record; None if it failed, which is noted, or if its name is already measured.
+        """
         used_before = self._gpu_memory_mib()
-        threads = self._options.threads
-        process = opened = None
+        process = None
         try:
-            process, opened = self._opened(plan)
-            if opened.spec is None and plan.level is Level.PICTURE:
-                raise CandidateFailed(FailureKind.REFUSED, "nobody knows what a foreign file wants of a picture")
-            material, images = self._material(plan, opened)
-            bound = process.bind(material)
+            process = self._opened(candidate)
+            if process.spec is None and candidate.level is Level.PICTURE:
+                raise CandidateFailed(FailureKind.REFUSED, "a foreign file can only be measured at the level model")
+            inputs_file, images = self._inputs_of(candidate, process)
+            process.bind(inputs_file)
         except CandidateFailed as error:
-            self._note_failure(describe(plan, opened, None, threads=threads), error)
+            self._note_failure(describe(candidate, process), error)
             if process is not None:
                 process.close()
             return None
         used = self._gpu_memory_mib()
-        grown = None if used is None or used_before is None else used - used_before
-        described = describe(plan, opened, bound, threads=threads)
-        if described.name in self._entries:
-            log.warning("%s is measured already: %s has become %s", described.name, plan.device, opened.provider)
+        description = describe(candidate, process)
+        if description.name in self._records:
+            log.warning(
+                "%s is already measured: %s resolved to %s", description.name, candidate.device, process.provider
+            )
             process.close()
             return None
-        self._failed.pop(described.name, None)  # by another way to the same name
-        starts = (cold_start(opened, bound),)
-        self._entries[described.name] = Entry(
-            plan, described, process, opened, material, images, bound.note, grown, starts
+        self._failed.pop(description.name, None)  # under the same name by another provider, as auto
+        metadata = CandidateMetadata(
+            file=candidate.file,
+            size_bytes=_size_of(candidate),
+            device_mib=None if used is None or used_before is None else used - used_before,
+            inputs=process.inputs_note,
         )
-        return self._entries[described.name]
+        record = CandidateRecord(
+            candidate, description, process, inputs_file, images, metadata, [process.cold_start_ms]
+        )
+        self._records[record.name] = record
+        return record
 
-    def _opened(self, plan: Plan) -> tuple[CandidateProcess, Opened]:
-        """Open a candidate in a new process; a file that is refused as one of mien's may be somebody else's."""
-        process = self._started(plan.job(self._options.threads))
+    def _opened(self, candidate: Candidate) -> CandidateProcess:
+        """Open a candidate in a new process; a file without mien's metadata is opened as a foreign one."""
+        process = self._started(candidate)
         try:
-            return process, process.open()
+            process.open()
         except CandidateFailed as error:
             process.close()
-            if (
-                error.failure is not FailureKind.REFUSED
-                or plan.foreign
-                or plan.baseline
-                or plan.level is Level.PIPELINE
-            ):
+            if error.failure is not FailureKind.REFUSED or candidate.opener != name_of(open_model):
                 raise
             try:
-                return self._opened(replace(plan, foreign=True))
+                return self._opened(replace(candidate, opener=name_of(open_foreign)))
             except CandidateFailed:
                 raise error from None
+        return process
 
-    def _started(self, job: Job) -> CandidateProcess:
-        process = CandidateProcess(job, timeout_s=self._options.timeout_s)
+    def _started(self, candidate: Candidate) -> CandidateProcess:
+        process = CandidateProcess(candidate, timeout_s=self._options.timeout_s)
         self._stack.callback(process.close)
         return process
 
-    def add_baselines(self, entry: Entry, checkpoint: Path, bridge: PyTorchBridge) -> None:
-        """Open the baselines of a candidate on its kind of device; the first is what ratios are to.
+    def _inputs_of(self, candidate: Candidate, process: CandidateProcess) -> tuple[Path | None, Image | None]:
+        """Prepare the file of a candidate's inputs, and the images for its parity."""
+        if candidate.level is Level.PIPELINE:
+            return None, None
+        if process.spec is None:
+            return self._inputs.foreign_file(), None
+        inputs_file = self._inputs.file(process.spec, candidate.level, candidate.batch)
+        return inputs_file, self._inputs.images(process.spec, candidate.batch)
 
-        Files of the same weights, as fp32 and int8, share them.
+    def add_baselines(self, record: CandidateRecord, checkpoint: Path, bridge: PyTorchBridge) -> None:
+        """Open the baselines of a candidate on its kind of device; ratios are to the first.
+
+        Files of the same weights, such as fp32 and int8, share their baselines.
+
+        Args:
+            record: the candidate.
+            checkpoint: checkpoint of its weights, or `REFERENCE_NETWORK`.
+            bridge: names the functions that open it.
         """
-        device = "cpu" if entry.opened.provider == "cpu" else "cuda"  # whatever runs on no CPU runs on NVIDIA's GPU
+        device = "cpu" if record.process.provider == "cpu" else "cuda"  # all other providers run on NVIDIA's GPUs
         names = []
         for kind in self._options.baselines:
-            opener = bridge.opener(kind)
-            plan = replace(entry.plan, path=checkpoint, device=device, baseline=kind, opener=opener)
-            known = (checkpoint, device, kind, plan.level, plan.batch)
-            if known not in self._baselines:
-                self._baselines[known] = candidate_name(plan, f"{kind}-{device}", Precision.FP32)
-                self.enter(plan)
-            names.append(self._baselines[known])
-        for name in [entry.name, *names[1:]]:
-            if name in self._entries:
-                self._baseline_of[name] = names[0]
+            baseline = replace(
+                record.candidate, path=checkpoint, device=device, baseline=kind, opener=bridge.baseline_opener()
+            )
+            key = (checkpoint, device, kind, baseline.level, baseline.batch)
+            if key not in self._shared_baselines:
+                name = candidate_name(baseline, f"{kind}-{device}", Baseline(kind).precision)
+                self._shared_baselines[key] = name
+                self.add(baseline)
+            names.append(self._shared_baselines[key])
+        for name in [record.name, *names[1:]]:
+            if name in self._records:
+                self._records[name].baseline = names[0]
 
     def models_by_task(self) -> dict[str, str]:
-        """Files of the candidates by their task, the first of each, for a pipeline."""
+        """Map each task of a pipeline to the first candidate's file for it."""
         found: dict[str, str] = {}
-        for entry in self._entries.values():
-            spec = entry.opened.spec
-            if spec is not None and not entry.plan.baseline and spec.task is not Task.CLASSIFY:
-                found.setdefault(spec.task.value, str(entry.plan.path))
+        for record in self._records.values():
+            spec = record.process.spec
+            if spec is not None and not record.candidate.baseline and spec.task is not Task.CLASSIFY:
+                found.setdefault(spec.task.value, str(record.candidate.path))
         return found
 
     def measure(self, environment: Environment, *, progress: Progress | None = None) -> BenchReport:
-        """Start, warm up and measure in turns, as often as was asked for, and examine.
+        """Measure all candidates in interleaved rounds, in as many processes as were asked for, and check them.
 
-        Ctrl-C ends it; what is complete by then makes a report, if it is a round.
+        Ctrl-C ends it; the rounds that are complete by then make a report, if there is one.
+
+        Args:
+            environment: the machine as it was before the candidates were opened.
+            progress: called after each round with (rounds done, rounds).
 
         Raises:
-            ProcessFailed: no candidate is left.
+            ProcessFailed: all candidates failed.
         """
         options = self._options
-        load = BackgroundLoad(lambda: read_sensors(gpu=self._gpu))
-        found = PostRunChecks(
-            self._entries, self._baseline_of, data=options.data, held_out=options.held_out, gpu=self._gpu
-        )
+        background = BackgroundLoad(lambda: read_sensors(gpu=self._gpu))
+        checks = PostRunChecks(self._records, data=options.data, held_out=options.held_out, gpu=self._gpu)
         tick = counter(options.rounds, progress)
-        processes = shares(options.rounds, options.processes)
+        shares = divide_rounds(options.rounds, options.processes)
         interrupted = False
         done = 0
         try:
-            for rounds in processes:
+            for rounds in shares:
                 if done:
                     self._restart()
-                interrupted = self._measure_processes(rounds, done, load, tick)
+                interrupted = self._run_rounds(rounds, done, background, tick)
                 if not done:
-                    found.look()
+                    checks.run_essential()
                 if interrupted:
                     break
                 done += rounds
             else:
-                found.look_closely()
+                checks.run_slow()
         except KeyboardInterrupt:
-            if not self._runs:
+            if not any(record.runs for record in self._records.values()):
                 raise
             interrupted = True
         conditions = RunConditions(
             rounds=options.rounds,
             calls_per_round=options.calls_per_round,
-            processes=len(processes),
+            processes=len(shares),
             priming_calls=PRIMING_CALLS,
             allocator=allocator(),
             interrupted=interrupted,
-            others_cores=load.others_cores,
-            stolen_cores=load.stolen_cores,
-            readings=tuple(load.readings),
+            others_cores=background.others_cores,
+            stolen_cores=background.stolen_cores,
+            readings=tuple(background.readings),
         )
-        return self._report(environment, conditions, found)
-
-    def _restart(self) -> None:
-        """Begin every process anew: what one of them happened to get, as its place in memory, must not decide."""
-        for entry in self._entries.values():
-            entry.process.close()
-        for name, entry in list(self._entries.items()):
-            process = self._started(entry.process.job)
-            try:
-                self._entries[name] = entry.restarted(process, process.open(), process.bind(entry.material))
-            except CandidateFailed as error:
-                process.close()
-                self._drop(name, error)
-        self._check_some_left()
-
-    def _measure_processes(self, rounds: int, before: int, load: BackgroundLoad, tick: Callable[[], None]) -> bool:
-        """Warm up and measure in turns, behind the rounds of earlier processes; whether Ctrl-C ended it."""
-        warm_ups = self._warm_ups()
-
-        def after_a_round(*_: int) -> None:
-            load.look()
-            tick()
-
-        load.begin()
-        lanes = {name: entry.process for name, entry in self._in_turn().items()}
-        taken = interleave(
-            lanes, rounds=rounds, calls_per_round=self._options.calls_per_round, before=before, progress=after_a_round
-        )
-        complete = not taken.failed and not taken.interrupted
-        load.end(sum(turn.cpu_ns for turns in taken.turns.values() for turn in turns) / 1e9 if complete else None)
-        for name, error in taken.failed.items():
-            self._drop(name, error)
-        self._check_some_left()
-        for name, turns in taken.turns.items():
-            self._runs.setdefault(name, []).append((warm_ups[name], turns))
-        return taken.interrupted
-
-    def _report(self, environment: Environment, conditions: RunConditions, found: PostRunChecks) -> BenchReport:
-        measurements, details = [], {}
-        for name, entry in self._in_turn().items():
-            processes = tuple(process_run(warm_up_ns, turns) for warm_up_ns, turns in self._runs[name])
-            measurements.append(Measurement(entry.description, processes))
-            turns = [turn for _, turns in self._runs[name] for turn in turns]
-            taken = {stage: tuple(ns for turn in turns for ns in turn.stages_ns.get(stage, ())) for stage in STAGES}
-            stages = {stage: durations for stage, durations in taken.items() if durations}
-            import_ms, load_ms, first_ms = entry.cold_start_ms
-            metadata = replace(
-                found.metadata.get(name, NO_METADATA),
-                import_ms=import_ms,
-                load_ms=load_ms,
-                first_ms=first_ms,
-                preemptions=sum(turn.preemptions for turn in turns),
-            )
-            details[name] = Details(metadata, found.accuracies.get(name), stages)
         return build_report(
-            measurements,
+            [record.row() for record in self._ordered()],
             environment,
-            baseline_of={name: base for name, base in self._baseline_of.items() if name in self._entries},
-            parities=found.parities,
-            details=details,
+            baseline_of={r.name: r.baseline for r in self._records.values() if r.baseline is not None},
             failed=list(self._failed.values()),
             conditions=conditions,
         )
 
-    def _in_turn(self) -> dict[str, Entry]:
-        """The candidates that are left, each behind its baseline."""
-        ordered: dict[str, Entry] = {}
-        for name, entry in self._entries.items():
-            base = self._baseline_of.get(name)
-            if base is not None and base in self._entries:
-                ordered[base] = self._entries[base]
-            ordered[name] = entry
-        return ordered
+    def _restart(self) -> None:
+        """Start a new process of each candidate: the luck of one, such as its place in memory, must not decide."""
+        for record in self._records.values():
+            record.process.close()
+        for record in list(self._records.values()):
+            process = self._started(record.process.candidate)
+            try:
+                process.open()
+                process.bind(record.inputs_file)
+            except CandidateFailed as error:
+                process.close()
+                self._drop(record, error)
+            else:
+                record.process = process
+                record.cold_starts_ms.append(process.cold_start_ms)
+        self._check_some_left()
+
+    def _run_rounds(self, rounds: int, done: int, background: BackgroundLoad, tick: Callable[[], None]) -> bool:
+        """Warm up and time the current processes; returns whether Ctrl-C ended it."""
+        warm_ups = self._warm_ups()
+
+        def after_round(*_: int) -> None:
+            background.sample()
+            tick()
+
+        background.begin()
+        found = interleave(
+            {record.name: record.process for record in self._ordered()},
+            rounds=rounds,
+            calls_per_round=self._options.calls_per_round,
+            before=done,
+            progress=after_round,
+        )
+        complete = not found.failed and not found.interrupted
+        cpu_ns = sum(calls.cpu_ns for one in found.rounds.values() for calls in one)
+        background.end(cpu_ns / 1e9 if complete else None)
+        for name, error in found.failed.items():
+            self._drop(self._records[name], error)
+        self._check_some_left()
+        for name, one in found.rounds.items():
+            self._records[name].runs.append((warm_ups[name], one))
+        return found.interrupted
+
+    def _ordered(self) -> list[CandidateRecord]:
+        """List the candidates that are left, each after its baseline."""
+        ordered: dict[str, CandidateRecord] = {}
+        for record in self._records.values():
+            if record.baseline in self._records:
+                ordered[record.baseline] = self._records[record.baseline]
+            ordered[record.name] = record
+        return list(ordered.values())
 
     def _warm_ups(self) -> dict[str, tuple[int, ...]]:
         found = {}
-        for name, entry in self._in_turn().items():
+        for record in self._ordered():
             try:
-                found[name] = warm_up(entry.process, limit=WARM_UP_CALLS)
+                found[record.name] = warm_up(record.process, limit=WARM_UP_CALLS)
             except ProcessFailed as error:
-                self._drop(name, error)
+                self._drop(record, error)
         self._check_some_left()
         return found
 
-    def _drop(self, name: str, error: ProcessFailed) -> None:
-        entry = self._entries.pop(name)
-        self._note_failure(entry.description, error)
-        entry.process.close()
+    def _drop(self, record: CandidateRecord, error: ProcessFailed) -> None:
+        del self._records[record.name]
+        self._note_failure(record.description, error)
+        record.process.close()
 
-    def _note_failure(self, described: Description, error: ProcessFailed) -> None:
-        """Note a candidate as lost, unless another way to its name, as `auto`, is measured or lost already."""
-        log.warning("%s is lost: %s", described, error)
+    def _note_failure(self, description: Description, error: ProcessFailed) -> None:
+        """Note a failed candidate, unless its name is measured by way of another provider, as auto."""
+        log.warning("%s failed: %s", description, error)
         failure = error.failure if isinstance(error, CandidateFailed) else FailureKind.CRASHED
         reason = error.reason if isinstance(error, CandidateFailed) else str(error)
-        if described.name not in self._entries:
-            self._failed.setdefault(described.name, FailedCandidate(described, failure, reason))
+        if description.name not in self._records:
+            self._failed.setdefault(description.name, FailedCandidate(description, failure, reason))
 
     def _check_some_left(self) -> None:
-        if not self._entries:
-            told = "; ".join(f"{one.description}: {one.failure.value} ({one.reason})" for one in self._failed.values())
-            raise ProcessFailed(f"no candidate could be measured: {told}")
+        if not self._records:
+            reasons = (f"{one.description}: {one.failure.value} ({one.reason})" for one in self._failed.values())
+            raise ProcessFailed(f"no candidate could be measured: {'; '.join(reasons)}")
 
     def _gpu_memory_mib(self) -> float | None:
         return read_sensors(gpu=True).gpu_memory_mib if self._gpu else None
-
-    def _material(self, plan: Plan, opened: Opened) -> tuple[Path | None, Image | None]:
-        """The inputs of a candidate as a file, and the images that parity is taken on."""
-        if plan.level is Level.PIPELINE:
-            return None, None
-        if opened.spec is None:
-            return self._inputs.foreign_file(), None
-        return self._inputs.file(opened.spec, plan.level, plan.batch), self._inputs.images(opened.spec, plan.batch)
 
     def close(self) -> None:
         """End every process."""
@@ -336,7 +344,13 @@ class BenchmarkSession:
         self.close()
 
 
-def shares(rounds: int, processes: int) -> list[int]:
-    """Rounds of each process, as even as can be; there are not more processes than rounds."""
+def divide_rounds(rounds: int, processes: int) -> list[int]:
+    """Divide rounds among processes as evenly as possible; none goes without a round."""
     count = min(rounds, processes)
     return [rounds // count + (i < rounds % count) for i in range(count)]
+
+
+def _size_of(candidate: Candidate) -> int | None:
+    """Size of the model's file; a pipeline's file is a clip."""
+    is_model = candidate.level is not Level.PIPELINE and candidate.path.is_file()
+    return candidate.path.stat().st_size if is_model else None

@@ -1,4 +1,4 @@
-"""What else ran while candidates took their turns: readings of the machine, other processes, a hypervisor."""
+"""Measures what other processes and the hypervisor used of the machine while candidates were timed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from mien.bench.timing.sensors import Reading
 
 
 class BackgroundLoad:
-    """Looks at a machine during the rounds, and adds up what neither candidates nor this process used of it."""
+    """Reads the machine's state between rounds, and adds up what neither candidates nor this process used.
+
+    Args:
+        read: reads the machine's state.
+
+    Attributes:
+        readings: the state before the rounds of each process, and after each round.
+    """
 
     def __init__(self, read: Callable[[], Reading]) -> None:
         self.readings: list[Reading] = []
@@ -18,20 +25,24 @@ class BackgroundLoad:
         self._first = Reading()
         self._others: list[tuple[float, float]] = []
         self._stolen: list[tuple[float, float]] = []
-        """Processor time that was used in a process, and how long its rounds took, s; processes where it is known."""
+        """(processor time, duration) in s of the rounds of each process for which it is known."""
 
     def begin(self) -> None:
-        """The rounds of a process begin."""
-        self.look()
+        """Begin the rounds of a process."""
+        self.sample()
         self._first = self.readings[-1]
         self._begun = time.perf_counter(), time.process_time()
 
-    def look(self) -> None:
-        """A round is over."""
+    def sample(self) -> None:
+        """Read the state after a round."""
         self.readings.append(self._read())
 
     def end(self, candidates_s: float | None) -> None:
-        """The rounds of a process are over. candidates_s: processor time of all turns, None if it is not known."""
+        """End the rounds of a process.
+
+        Args:
+            candidates_s: processor time that the candidates used in s; None if it is not known.
+        """
         first, last = self._first, self.readings[-1]
         elapsed_s, own_s = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]
         if first.busy_s is not None and last.busy_s is not None and candidates_s is not None:
@@ -41,12 +52,12 @@ class BackgroundLoad:
 
     @property
     def others_cores(self) -> float | None:
-        """Cores that other processes used during the rounds; None where that is not known."""
+        """Mean number of cores that other processes used during the rounds; None if unknown."""
         return _share(self._others)
 
     @property
     def stolen_cores(self) -> float | None:
-        """Cores that a hypervisor gave to others during the rounds; None where that is not known."""
+        """Mean number of cores that the hypervisor gave to other guests during the rounds; None if unknown."""
         return _share(self._stolen)
 
 

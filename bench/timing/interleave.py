@@ -1,4 +1,4 @@
-"""Latency of several candidates, measured in turns on the same real inputs; every raw value is kept."""
+"""Times several candidates in interleaved rounds on the same real inputs; every raw value is kept."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ SETTLED = 1.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate(Description):
-    """Something to measure.
+class LocalCandidate(Description):
+    """Something to time in this process.
 
-    inputs: real batches (b, h, w, 3) uint8 BGR, taken in turns; candidates that are compared share them.
-    call: takes one of them and returns when the result is there, not merely queued.
+    Attributes:
+        inputs: real batches (b, h, w, 3) uint8 BGR, used in rotation; candidates that are compared share them.
+        call: takes one of them and returns when the result is there, not merely queued.
     """
 
     inputs: Sequence[Image]
@@ -37,17 +38,21 @@ class Candidate(Description):
 
     @property
     def description(self) -> Description:
-        """The candidate without what it calls."""
+        """Description of the candidate, without what it calls."""
         about = Description(**{f.name: getattr(self, f.name) for f in fields(Description)})
         return replace(about, inputs_digest=digest_of(self.inputs))
 
 
 @dataclass(frozen=True, slots=True)
 class TimedCalls:
-    """A candidate's share of a round.
+    """A candidate's calls of one round.
 
-    device_ns: the same calls by the device's own clock, empty where there is none. stages_ns: of a pipeline.
-    cpu_ns: processor time of the process, its lead-in included. preemptions: how often the system took a core from it.
+    Attributes:
+        calls_ns: latency of each call.
+        device_ns: the same calls by the device's own clock; empty where there is none.
+        stages_ns: durations by stage, of a pipeline.
+        cpu_ns: processor time of the process, priming included.
+        preemptions: number of times that the system took a core away.
     """
 
     calls_ns: tuple[int, ...]
@@ -58,31 +63,35 @@ class TimedCalls:
 
 
 class CallTimer(Protocol):
-    """What takes turns: a callable in this process, or a process of its own."""
+    """Something that can be timed in rounds: a callable in this process, or another process."""
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
-        """Time `count` calls; call number i takes the input i, modulo their number.
+        """Time calls; call number i takes input i modulo the number of inputs.
+
+        Args:
+            first: number of the first call.
+            count: number of calls.
 
         Raises:
-            ProcessFailed: there is no process any more.
+            ProcessFailed: the process is gone.
         """
         ...
 
 
 class DeviceClock(Protocol):
-    """A device's own clock, as CUDA's events: what is queued between start and stop."""
+    """A device's own clock, such as CUDA events: it times what is queued between start and stop."""
 
     def start(self) -> None:
-        """Mark the beginning on the device's queue."""
+        """Mark the start on the device's queue."""
         ...
 
     def stop_ns(self) -> int:
-        """Mark the end, wait for it, and return what lies between."""
+        """Mark the end, wait for it, and return the time since the start."""
         ...
 
 
 def digest_of(inputs: Sequence[npt.NDArray[Any]]) -> str:
-    """Digest of arrays, their order and types included."""
+    """Digest arrays, including their order and shapes."""
     digest = hashlib.sha256()
     for batch in inputs:
         digest.update(repr(batch.shape).encode())
@@ -91,7 +100,7 @@ def digest_of(inputs: Sequence[npt.NDArray[Any]]) -> str:
 
 
 def measure_interleaved(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[LocalCandidate],
     *,
     rounds: int,
     calls_per_round: int,
@@ -99,11 +108,17 @@ def measure_interleaved(
     clock: Callable[[], int] = time.perf_counter_ns,
     progress: Progress | None = None,
 ) -> list[Measurement]:
-    """Measure candidates of this process in turns, A B C A B C …, so that a drift of the machine meets all alike.
+    """Measure candidates in this process in rounds, A B C A B C …, so that drift of the machine affects all alike.
 
-    warm_up_calls: at most so many calls before the rounds; it ends earlier once the latencies have settled.
-    progress: called between rounds with (rounds done, rounds).
     Ctrl-C during the rounds ends the run; the complete rounds are returned if there is one.
+
+    Args:
+        candidates: what to measure.
+        rounds: number of rounds.
+        calls_per_round: calls of each candidate in a round.
+        warm_up_calls: most calls before the rounds; the warm-up ends earlier once latencies have settled.
+        clock: reads the time in ns.
+        progress: called after each round with (rounds done, rounds).
 
     Raises:
         InputError: no candidate or input, a constant image, a batch of another size, a count that makes no sense.
@@ -112,21 +127,21 @@ def measure_interleaved(
     _check_candidates(candidates)
     for candidate in candidates:
         _check_inputs(candidate)
-    lanes = {c.name: _CallableLane(c, clock) for c in candidates}
+    timers = {c.name: _LocalTimer(c, clock) for c in candidates}
     collecting = gc.isenabled()
-    gc.disable()  # a collection would be charged to whichever candidate it happens to meet
+    gc.disable()  # a collection would be charged to whichever candidate it interrupts
     try:
-        warm_ups = {name: warm_up(lane, limit=warm_up_calls) for name, lane in lanes.items()}
-        done = interleave(lanes, rounds=rounds, calls_per_round=calls_per_round, progress=progress)
+        warm_ups = {name: warm_up(timer, limit=warm_up_calls) for name, timer in timers.items()}
+        done = interleave(timers, rounds=rounds, calls_per_round=calls_per_round, progress=progress)
     finally:
         if collecting:
             gc.enable()
-    return [Measurement(c.description, (process_run(warm_ups[c.name], done.turns[c.name]),)) for c in candidates]
+    return [Measurement(c.description, (process_run(warm_ups[c.name], done.rounds[c.name]),)) for c in candidates]
 
 
 @dataclass(frozen=True, slots=True)
-class _CallableLane:
-    candidate: Candidate
+class _LocalTimer:
+    candidate: LocalCandidate
     clock: Callable[[], int]
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
@@ -137,25 +152,37 @@ class _CallableLane:
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """What came of the rounds. turns: of each lane that lasted, one a round. failed: why the others did not."""
+    """Outcome of interleaved rounds.
 
-    turns: Mapping[str, tuple[TimedCalls, ...]]
+    Attributes:
+        rounds: the calls of each round, by candidate that did not fail.
+        failed: errors of the others, by name.
+        interrupted: whether Ctrl-C ended the rounds.
+    """
+
+    rounds: Mapping[str, tuple[TimedCalls, ...]]
     failed: Mapping[str, ProcessFailed]
     interrupted: bool
 
 
 def interleave(
-    lanes: Mapping[str, CallTimer],
+    timers: Mapping[str, CallTimer],
     *,
     rounds: int,
     calls_per_round: int,
     before: int = 0,
     progress: Progress | None = None,
 ) -> Rounds:
-    """Let lanes take turns; only one runs at a time. A lane that is lost is left out from then on, the others go on.
+    """Time candidates in rounds, one at a time; one that fails is left out from then on, and the others go on.
 
-    before: rounds of earlier processes, behind whose inputs these go on.
-    Ctrl-C ends the rounds; the complete ones are returned if there is one, else it goes through.
+    Ctrl-C ends the rounds; the complete ones are returned if there is one, else it propagates.
+
+    Args:
+        timers: candidates by name, in the order of a round.
+        rounds: number of rounds.
+        calls_per_round: calls of each candidate in a round.
+        before: rounds of earlier processes, after whose inputs these continue.
+        progress: called after each round with (rounds done, rounds).
     """
     done: list[dict[str, TimedCalls]] = []
     failed: dict[str, ProcessFailed] = {}
@@ -164,13 +191,13 @@ def interleave(
         for i in range(rounds):
             # A round is added whole, or an interrupt would leave candidates with unequal numbers of rounds.
             taken: dict[str, TimedCalls] = {}
-            for name, lane in lanes.items():
+            for name, timer in timers.items():
                 if name not in failed:
                     try:
-                        taken[name] = lane.time_calls((before + i) * calls_per_round, calls_per_round)
+                        taken[name] = timer.time_calls((before + i) * calls_per_round, calls_per_round)
                     except ProcessFailed as error:
                         failed[name] = error
-            if len(failed) == len(lanes):
+            if len(failed) == len(timers):
                 break
             done.append(taken)
             if progress is not None:
@@ -180,26 +207,26 @@ def interleave(
             raise
         interrupted = True
         log.warning("interrupted: %d of %d rounds are complete and kept", len(done), rounds)
-    kept = [name for name in lanes if name not in failed]
+    kept = [name for name in timers if name not in failed]
     return Rounds({name: tuple(one_round[name] for one_round in done) for name in kept}, failed, interrupted)
 
 
-def warm_up(lane: CallTimer, *, limit: int) -> tuple[int, ...]:
-    """Call until the latencies have settled, `limit` times at most; returns them, in ns."""
+def warm_up(timer: CallTimer, *, limit: int) -> tuple[int, ...]:
+    """Call until the latencies have settled, at most `limit` times; returns the latencies in ns."""
     taken: tuple[int, ...] = ()
     while len(taken) < limit and not has_settled(taken):
-        taken += lane.time_calls(len(taken), min(WINDOW, limit - len(taken))).calls_ns
+        taken += timer.time_calls(len(taken), min(WINDOW, limit - len(taken))).calls_ns
     return taken
 
 
-def process_run(warm_up_ns: tuple[int, ...], turns: Sequence[TimedCalls]) -> ProcessRun:
-    """What a lane took in its warm-up and its turns."""
-    on_device = tuple(turn.device_ns for turn in turns if turn.device_ns)
-    return ProcessRun(warm_up_ns, tuple(turn.calls_ns for turn in turns), on_device)
+def process_run(warm_up_ns: tuple[int, ...], rounds: Sequence[TimedCalls]) -> ProcessRun:
+    """Collect the raw values of one process from its warm-up and its rounds."""
+    on_device = tuple(calls.device_ns for calls in rounds if calls.device_ns)
+    return ProcessRun(warm_up_ns, tuple(calls.calls_ns for calls in rounds), on_device)
 
 
 def has_settled(calls_ns: Sequence[int]) -> bool:
-    """Whether the last windows of these latencies have about the same median."""
+    """Check that the last windows of latencies have about the same median."""
     tail = calls_ns[-WINDOW * WINDOWS :]
     if len(tail) < WINDOW * WINDOWS:
         return False
@@ -215,7 +242,15 @@ def time_calls(
     clock: Callable[[], int] = time.perf_counter_ns,
     device_clock: DeviceClock | None = None,
 ) -> TimedCalls:
-    """Time the calls number `first` and following; nothing else happens between two readings of the clock."""
+    """Time calls; nothing but the call happens between two readings of the clock.
+
+    Args:
+        call: makes the call of a given number.
+        first: number of the first call.
+        count: number of calls.
+        clock: reads the time in ns.
+        device_clock: also times each call by the device's own clock.
+    """
     taken, on_device = [], []
     for i in range(first, first + count):
         if device_clock is not None:
@@ -238,13 +273,13 @@ def check_counts(*, rounds: int, calls_per_round: int, warm_up_calls: int) -> No
         )
 
 
-def _check_candidates(candidates: Sequence[Candidate]) -> None:
+def _check_candidates(candidates: Sequence[LocalCandidate]) -> None:
     names = [c.name for c in candidates]
     if not names or len(set(names)) < len(names):
-        raise InputError(f"wanted candidates with names of their own, found {', '.join(names) or 'none'}")
+        raise InputError(f"wanted candidates with different names, found {', '.join(names) or 'none'}")
 
 
-def _check_inputs(candidate: Candidate) -> None:
+def _check_inputs(candidate: LocalCandidate) -> None:
     if not candidate.inputs:
         raise InputError(f"wanted real images to measure {candidate.name} with, found none")
     for i, batch in enumerate(candidate.inputs):

@@ -1,4 +1,4 @@
-"""What a measured process is told to open."""
+"""The candidate of a benchmark, as it is sent to the process that measures it."""
 
 from __future__ import annotations
 
@@ -13,41 +13,55 @@ import numpy.typing as npt
 
 from mien.bench.timing.measurement import Level
 
+REFERENCE_NETWORK = Path()
+"""Path of a baseline that has the reference network's own weights, which lie in no file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One candidate, as told to a fresh interpreter.
+class Candidate:
+    """One way to run one model.
 
-    opener: ``module:function``, which takes the job and returns a `Target`; see `name_of`. path: the file to open.
-    device: what is to run it: a provider, or PyTorch's name of a device. models: of a pipeline, files by role.
+    Attributes:
+        model: name in the report.
+        file: the model's file as the user named it.
+        path: file to open.
+        device: what runs it: a `Provider`'s value, or PyTorch's name of a device.
+        opener: ``module:function`` that takes the candidate and returns a `Target`; see `name_of`.
+        baseline: a `Baseline`'s value; empty for a candidate on a provider.
+        threads: threads of one operator; 0 leaves the library's default.
+        level: how much of the way from picture to result is timed.
+        batch: images in a call.
+        models: model files of a pipeline by task.
     """
 
-    opener: str
-    path: str
+    model: str
+    file: str
+    path: Path
     device: str
-    threads: int
+    opener: str
+    baseline: str = ""
+    threads: int = 1
     level: Level = Level.MODEL
     batch: int = 1
     models: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """One line."""
-        return json.dumps(asdict(self) | {"level": self.level.value})
+        """Serialize to one line."""
+        return json.dumps(asdict(self), default=str)
 
     @classmethod
-    def from_json(cls, text: str) -> Job:
-        """What `to_json` wrote."""
+    def from_json(cls, text: str) -> Candidate:
+        """Parse what `to_json` wrote."""
         raw: dict[str, Any] = json.loads(text)
-        raw["level"] = Level(raw["level"])
-        return cls(**raw)
+        return cls(**raw | {"path": Path(raw["path"]), "level": Level(raw["level"])})
 
 
-def name_of(opener: Callable[[Job], object]) -> str:
-    """How another interpreter finds a function of a module."""
+def name_of(opener: Callable[[Candidate], object]) -> str:
+    """Name a module's function as ``module:function``, by which another interpreter finds it."""
     return f"{opener.__module__}:{opener.__qualname__}"
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write arrays for another process to read, by name."""
-    save: Callable[..., None] = np.savez  # its stubs take a name of ours for one of theirs
+    """Write arrays by name, for another process to read."""
+    save: Callable[..., None] = np.savez  # its stubs mistake our names for its own parameters
     save(path, **arrays)

@@ -13,7 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
 from mien.bench.timing.interleave import TimedCalls, digest_of, time_calls
-from mien.bench.worker.candidate import Job
+from mien.bench.worker.candidate import Candidate
 from mien.bench.worker.process import ran_out_of_memory
 from mien.bench.worker.targets import PRIMING_CALLS, Material, Target, nodes_on_provider
 from mien.runtime.backends.ort.onnx_session import open_session
@@ -46,18 +46,18 @@ class ForeignTarget:
     spec: ModelSpec | None = None
     precision: Precision | None = None
 
-    def __init__(self, session: Any, provider: Provider, job: Job) -> None:
+    def __init__(self, session: Any, provider: Provider, candidate: Candidate) -> None:
         self._session = session
         self.provider = provider.value
-        self._job = job
-        self.batch = job.batch
+        self._candidate = candidate
+        self.batch = candidate.batch
         self._feeds: list[Feed] = []
 
     def bind(self, material: Material) -> tuple[str, str]:
         """See `Target`: ``picture_0`` … to make images from, and ``given_NAME`` for what the user gave."""
-        self._feeds, note = feeds_for(self._session, material, batch=self._job.batch)
+        self._feeds, note = feeds_for(self._session, material, batch=self._candidate.batch)
         self.batch = batch_of(self._feeds[0])
-        answers(self._session, self._feeds[0], origin=self._job.path)
+        answers(self._session, self._feeds[0], origin=self._candidate.path)
         return digest_of([a for feed in self._feeds for a in feed.values()]), note
 
     def prime(self, first: int, count: int) -> None:
@@ -79,21 +79,22 @@ class ForeignTarget:
 
     def nodes(self) -> tuple[int, int] | None:
         """See `Target`."""
-        return nodes_on_provider(Path(self._job.path), Provider(self.provider))
+        return nodes_on_provider(self._candidate.path, Provider(self.provider))
 
 
-def open_foreign(job: Job) -> Target:
+def open_foreign(candidate: Candidate) -> Target:
     """A model file without mien's metadata on ONNX Runtime.
 
     Raises:
         ModelError: it has them, so that whatever was wrong with it is not to be passed over; or no ONNX file.
-        ProviderError: `job.device` is not what would really run.
+        ProviderError: `candidate.device` is not what would really run.
     """
     # Captured graphs are for calls through buffers on the GPU; these are plain.
-    opened = open_session(Path(job.path), provider=Provider(job.device), threads=job.threads, cuda_graph=False)
+    provider = Provider(candidate.device)
+    opened = open_session(candidate.path, provider=provider, threads=candidate.threads, cuda_graph=False)
     if METADATA_KEY in opened.session.get_modelmeta().custom_metadata_map:
-        raise ModelError(f"{job.path} is mien's own")
-    return ForeignTarget(opened.session, opened.provider, job)
+        raise ModelError(f"{candidate.path} is mien's own")
+    return ForeignTarget(opened.session, opened.provider, candidate)
 
 
 def feeds_for(session: Any, material: Material, *, batch: int) -> tuple[list[Feed], str]:

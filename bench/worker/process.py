@@ -1,4 +1,4 @@
-"""Candidates in processes of their own: what one of them does to itself or to its memory does not reach the others."""
+"""Runs a candidate in a separate process, so that it cannot affect the others or their memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mien.bench.timing.interleave import TimedCalls
-from mien.bench.worker.candidate import Job
+from mien.bench.worker.candidate import Candidate
 from mien.runtime.errors import ProcessFailed
 from mien.runtime.models.spec import ModelSpec, Precision
 from mien.runtime.values import FloatArray, Image
@@ -30,10 +29,10 @@ from mien.runtime.values import FloatArray, Image
 DEFAULT_TIMEOUT_S = 300.0
 SYSTEM_ALLOCATOR = "the system's own allocator"
 GLIBC_KEEPS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""Environment of every candidate: memory that glibc's malloc was given back is not returned to the system.
+"""Environment of every candidate that has glibc's malloc keep freed memory instead of returning it to the system.
 
-By default it is, or not, as the heap happens to lie: eager PyTorch's large tensors then cost thousands of page faults a
-call in one process and none in the next. It gains from this, ONNX Runtime has an arena of its own.
+By default that depends on how the heap happens to lie: eager PyTorch's large tensors then cost thousands of page faults
+per call in one process and none in the next. PyTorch gains from this; ONNX Runtime has its own arena.
 """
 _BEGIN = """\
 import time
@@ -46,7 +45,7 @@ main(begun)
 
 
 class FailureKind(str, Enum):
-    """How a process was lost."""
+    """The way in which a process failed."""
 
     REFUSED = "refused"
     CRASHED = "crashed"
@@ -55,7 +54,7 @@ class FailureKind(str, Enum):
 
 
 class CandidateFailed(ProcessFailed):
-    """A `ProcessFailed` that says how."""
+    """A `ProcessFailed` with the kind of failure."""
 
     def __init__(self, failure: FailureKind, reason: str) -> None:
         super().__init__(f"{failure.value}: {reason}")
@@ -63,36 +62,33 @@ class CandidateFailed(ProcessFailed):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What a process says of its candidate once it is open. import_ms: of mien and what runs the model."""
-
-    spec: ModelSpec | None
-    provider: str
-    precision: Precision | None
-    import_ms: float
-    load_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """What a process says of its inputs, how many a call really takes, and how long its first call took."""
-
-    digest: str
-    batch: int
-    note: str
-    first_ms: float
-
-
 class CandidateProcess:
-    """One candidate in a process of its own, with a fresh interpreter.
+    """One candidate in a process with a fresh interpreter.
 
-    It has a session of its own too, so that Ctrl-C reaches only who holds it. Every method but `close` raises
+    The process has its own session, so that Ctrl-C reaches only the parent. Every method but `close` raises
     `CandidateFailed` when the process is gone or does not answer within `timeout_s`; it is ended then.
+
+    Attributes:
+        candidate: what it opens.
+        spec: the model's spec, once it is open; None for a foreign file or a pipeline.
+        provider: what runs it, once it is open.
+        precision: what it computes in, once it is open; None if that is unknown.
+        batch: images in a call; of a foreign file known once it has its inputs.
+        inputs_digest: digest of its inputs, once it has them.
+        inputs_note: remark on its inputs for the report; mostly empty.
+        import_ms: time to import mien and what runs the model.
+        load_ms: time to load the file.
+        first_ms: time of the first call.
     """
 
-    def __init__(self, job: Job, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        self.job = job
+    def __init__(self, candidate: Candidate, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self.candidate = candidate
+        self.spec: ModelSpec | None = None
+        self.provider = candidate.device
+        self.precision: Precision | None = None
+        self.batch = candidate.batch
+        self.inputs_digest = self.inputs_note = ""
+        self.import_ms = self.load_ms = self.first_ms = 0.0
         self._timeout_s = timeout_s
         self._folder = tempfile.TemporaryDirectory(prefix="mien-bench-", ignore_cleanup_errors=True)
         self._errors = tempfile.TemporaryFile()
@@ -103,7 +99,7 @@ class CandidateProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=_environment(job.threads),
+            env=_environment(candidate.threads),
             text=True,
             encoding="utf-8",
             start_new_session=True,
@@ -111,31 +107,35 @@ class CandidateProcess:
         )
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def open(self) -> Opened:
+    def open(self) -> None:
         """Import and load, timed."""
-        row = self._ask_line(self.job.to_json())
-        return Opened(
-            spec=None if row["spec"] is None else ModelSpec.from_json(row["spec"], origin=self.job.path),
-            provider=row["provider"],
-            precision=None if row["precision"] is None else Precision(row["precision"]),
-            import_ms=row["import_ns"] / 1e6,
-            load_ms=row["load_ns"] / 1e6,
-        )
+        row = self._ask_line(self.candidate.to_json())
+        if row["spec"] is not None:
+            self.spec = ModelSpec.from_json(row["spec"], origin=str(self.candidate.path))
+        self.provider = row["provider"]
+        self.precision = None if row["precision"] is None else Precision(row["precision"])
+        self.import_ms, self.load_ms = row["import_ns"] / 1e6, row["load_ns"] / 1e6
 
-    def bind(self, material: Path | None) -> Bound:
-        """Give it its inputs, an .npz file, and let it make its first call."""
-        row = self._ask(do="bind", material=None if material is None else str(material))
-        return Bound(row["digest"], row["batch"], row["note"], row["first_ns"] / 1e6)
+    def bind(self, inputs_file: Path | None) -> None:
+        """Hand over its inputs, an .npz file, and have it make its first call."""
+        row = self._ask(do="bind", inputs_file=None if inputs_file is None else str(inputs_file))
+        self.inputs_digest, self.batch, self.inputs_note = row["digest"], row["batch"], row["note"]
+        self.first_ms = row["first_ns"] / 1e6
+
+    @property
+    def cold_start_ms(self) -> tuple[float, float, float]:
+        """Time for import, load and first call."""
+        return self.import_ms, self.load_ms, self.first_ms
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
         """See `CallTimer`."""
-        row = self._ask(do="turn", first=first, count=count)
+        row = self._ask(do="time calls", first=first, count=count)
         stages = {name: tuple(values) for name, values in row.pop("stages_ns").items()}
         calls, device = tuple(row.pop("calls_ns")), tuple(row.pop("device_ns"))
         return TimedCalls(calls_ns=calls, device_ns=device, stages_ns=stages, **row)
 
     def outputs(self, batch: Image) -> dict[str, FloatArray]:
-        """What the model answers to images (n, h, w, 3) uint8 BGR, run in the batches that it is measured with."""
+        """Run the model on images (n, h, w, 3) uint8 BGR, in batches of the measured size."""
         given, made = Path(self._folder.name) / "batch.npy", Path(self._folder.name) / "outputs.npz"
         np.save(given, batch)
         self._ask(do="outputs", batch=str(given), file=str(made))
@@ -143,32 +143,32 @@ class CandidateProcess:
             return dict(arrays)
 
     def peak_mib(self) -> float | None:
-        """The most memory that it ever had."""
+        """Read the peak of its resident memory in MiB; None where the system does not report it."""
         peak: float | None = self._ask(do="memory")["peak_mib"]
         return peak
 
     def overhead(self) -> tuple[tuple[float, float] | None, tuple[int, int] | None]:
-        """See `Target.overhead_us` and `Target.nodes`."""
+        """Measure `Target.overhead_us` and count `Target.nodes`."""
         row = self._ask(do="overhead")
         cost, nodes = row["overhead_us"], row["nodes"]
         return None if cost is None else tuple(cost), None if nodes is None else tuple(nodes)
 
     def start_running(self, seconds: float) -> None:
-        """Let it call without a pause; `calls_run` waits for the end."""
+        """Start calling without a pause; `calls_run` waits for the end."""
         self._send(json.dumps({"do": "run for", "seconds": seconds}))
 
     def calls_run(self) -> tuple[int, float]:
-        """How many calls `start_running` made, and in how many seconds."""
+        """Wait for `start_running`; returns its number of calls and its duration in s."""
         row = self._receive()
         return row["calls"], row["seconds"]
 
     @property
     def pid(self) -> int:
-        """Number of the process."""
+        """Process id."""
         return self._process.pid
 
     def close(self) -> None:
-        """End the process, however busy it is."""
+        """Kill the process, even in the middle of a call."""
         self._kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -186,13 +186,13 @@ class CandidateProcess:
         self.close()
 
     def _kill(self) -> None:
-        """End it with whatever it has started, as torch.compile does its compilers."""
+        """Kill it and its children, such as the compilers of torch.compile."""
         if self._process.poll() is not None:
-            return  # its number may be another's by now
+            return  # its id may have been reused
         if sys.platform == "win32":
             self._process.kill()
         else:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # gone already
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # already gone
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _listen(self) -> None:
@@ -200,7 +200,7 @@ class CandidateProcess:
         try:
             for line in self._process.stdout:
                 self._answers.put(line)
-        except ValueError:  # closed meanwhile
+        except ValueError:  # closed concurrently
             pass
         self._answers.put("")
 
@@ -208,7 +208,7 @@ class CandidateProcess:
         return self._ask_line(json.dumps(request))
 
     def _ask_line(self, line: str) -> dict[str, Any]:
-        while self._waiting:  # an answer that an interrupt kept from being read
+        while self._waiting:  # an interrupt left an answer unread
             self._receive()
         self._send(line)
         return self._receive()
@@ -227,7 +227,7 @@ class CandidateProcess:
             line = self._answers.get(timeout=self._timeout_s)
         except queue.Empty:
             self._kill()
-            raise CandidateFailed(FailureKind.HUNG, f"no answer within {self._timeout_s:g} s; it was ended") from None
+            raise CandidateFailed(FailureKind.HUNG, f"no answer within {self._timeout_s:g} s; it was killed") from None
         self._waiting -= 1
         if not line:
             raise self._failed()
@@ -237,56 +237,56 @@ class CandidateProcess:
         return row
 
     def _failed(self) -> CandidateFailed:
-        self._answers.put("")  # whoever asks again learns it again
+        self._answers.put("")  # so that the next request fails at once too
         code = self._process.wait()
         self._errors.seek(0)
-        return failure_of(code, last_words(self._errors.read().decode("utf-8", "replace")))
+        return failure_of(code, error_line(self._errors.read().decode("utf-8", "replace")))
 
 
-def last_words(text: str) -> str:
-    """The line of a standard error that names the error: below the frames of the last traceback, else the last one."""
+def error_line(text: str) -> str:
+    """Find the line of a standard error that names the error: after the last traceback, else the last line."""
     lines = [line for line in text.splitlines() if line.strip()]
     _, found, rest = "\n".join(lines).rpartition("Traceback (most recent call last):\n")
     named = [line for line in rest.splitlines() if found and not line.startswith(" ")]
     return (named or lines[-1:] or [""])[0].strip()
 
 
-def failure_of(code: int, said: str) -> CandidateFailed:
-    """What became of a process, by its exit code and the last line that it said."""
+def failure_of(code: int, line: str) -> CandidateFailed:
+    """Classify the end of a process by its exit code and the line that names its error."""
     if code < 0 and hasattr(signal, "SIGKILL") and -code == signal.SIGKILL:
         return CandidateFailed(FailureKind.OUT_OF_MEMORY, "killed (SIGKILL), as the kernel does when memory runs out")
-    if ran_out_of_memory(said):
-        return CandidateFailed(FailureKind.OUT_OF_MEMORY, said[:300])
-    said = said[:300]
+    if ran_out_of_memory(line):
+        return CandidateFailed(FailureKind.OUT_OF_MEMORY, line[:300])
+    line = line[:300]
     if code < 0:
         return CandidateFailed(
-            FailureKind.CRASHED, f"ended by {signal.Signals(-code).name}" + (f" ({said})" if said else "")
+            FailureKind.CRASHED, f"ended by {signal.Signals(-code).name}" + (f" ({line})" if line else "")
         )
-    return CandidateFailed(FailureKind.CRASHED, said or f"exit code {code}")
+    return CandidateFailed(FailureKind.CRASHED, line or f"exit code {code}")
 
 
-def ran_out_of_memory(said: str) -> bool:
-    """Whether an error says so: Python's, C++'s, PyTorch's or ONNX Runtime's."""
-    return any(sign in said for sign in ("MemoryError", "bad_alloc", "out of memory", "Failed to allocate memory"))
+def ran_out_of_memory(line: str) -> bool:
+    """Recognize an error of Python, C++, PyTorch or ONNX Runtime that memory ran out."""
+    return any(sign in line for sign in ("MemoryError", "bad_alloc", "out of memory", "Failed to allocate memory"))
 
 
 class RemoteRunner:
-    """A `Runner` whose model runs in a `CandidateProcess`: parity and accuracy of the very thing that is timed."""
+    """A `Runner` over a `CandidateProcess`: parity and accuracy are those of the very process that is timed."""
 
-    def __init__(self, process: CandidateProcess, opened: Opened) -> None:
-        if opened.spec is None or opened.precision is None:
+    def __init__(self, process: CandidateProcess) -> None:
+        if process.spec is None or process.precision is None:
             raise ValueError("wanted a model of mien, found one without a spec")
         self._process = process
-        self.spec = opened.spec
-        self.provider = opened.provider
-        self.precision = opened.precision
+        self.spec = process.spec
+        self.provider = process.provider
+        self.precision = process.precision
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
         return self._process.outputs(batch)
 
     def close(self) -> None:
-        """The process is closed by who opened it."""
+        """Do nothing: the process is closed by its owner."""
 
     def __enter__(self) -> RemoteRunner:
         return self
@@ -298,14 +298,14 @@ class RemoteRunner:
 
 
 def _environment(threads: int) -> Mapping[str, str]:
-    """Of the child: every library's threads are as many as were asked for, and glibc keeps its memory."""
+    """Set the threads of every library, and have glibc keep its memory."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    kept = {name: str(1 << 30) for name in GLIBC_KEEPS}
-    return {**kept, **os.environ, **{name: str(threads) for name in names if threads}}
+    allocator_settings = {name: str(1 << 30) for name in GLIBC_KEEPS}
+    return {**allocator_settings, **os.environ, **{name: str(threads) for name in names if threads}}
 
 
 def allocator() -> str:
-    """How a candidate's memory is kept, in words."""
+    """Describe the memory allocator of the candidates."""
     if platform.libc_ver()[0] != "glibc":
         return SYSTEM_ALLOCATOR
     own = [f"{name}={os.environ[name]}" for name in ("LD_PRELOAD", *GLIBC_KEEPS) if name in os.environ]
@@ -313,5 +313,5 @@ def allocator() -> str:
 
 
 def _close_quietly(pipe: Any) -> None:
-    with contextlib.suppress(OSError):  # its other end is gone, with what was left in it
+    with contextlib.suppress(OSError):  # the other end is gone
         pipe.close()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mien.bench.timing.interleave import DeviceClock, TimedCalls, digest_of, time_calls
 from mien.bench.timing.measurement import Level
-from mien.bench.worker.candidate import Job
+from mien.bench.worker.candidate import Candidate
 from mien.runtime.backends.open_runner import open_model as open_runner
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.backends.ort.onnx_session import NAMES, placement
@@ -81,13 +81,13 @@ class Target(Protocol):
 class ModelTarget:
     """A model behind a `Runner`, alone or from a picture to the result."""
 
-    def __init__(self, runner: Runner, job: Job, *, device_clock: DeviceClock | None = None) -> None:
+    def __init__(self, runner: Runner, candidate: Candidate, *, device_clock: DeviceClock | None = None) -> None:
         self.spec: ModelSpec | None = runner.spec
         self.provider = runner.provider
         self.precision: Precision | None = runner.precision
         self._runner = runner
-        self._job = job
-        self.batch = job.batch
+        self._candidate = candidate
+        self.batch = candidate.batch
         self._device_clock = device_clock
         self._inputs: list[Image] = []
         self._call: Callable[[int], object] = runner_without_inputs
@@ -95,7 +95,7 @@ class ModelTarget:
     def bind(self, material: Material) -> tuple[str, str]:
         """See `Target`: ``inputs`` (n, b, h, w, 3), or pictures with the bounds and landmarks of a face in each."""
         runner = self._runner
-        if self._job.level is Level.PICTURE:
+        if self._candidate.level is Level.PICTURE:
             pictures = [material[f"picture_{i}"] for i in range(len(material["bounds"]))]
             self._call = picture_call(runner, pictures, material["bounds"], material["landmarks"])
             return digest_of(pictures), ""
@@ -130,7 +130,7 @@ class ModelTarget:
         """See `Target`."""
         if not isinstance(self._runner, OnnxRunner):
             return None
-        return nodes_on_provider(Path(self._job.path), Provider(self.provider))
+        return nodes_on_provider(self._candidate.path, Provider(self.provider))
 
 
 def runner_without_inputs(_: int) -> object:
@@ -204,18 +204,18 @@ class PipelineTarget:
     precision: Precision | None = None
     batch = 1
 
-    def __init__(self, job: Job) -> None:
-        files = {role: Path(path) for role, path in job.models.items()}
+    def __init__(self, candidate: Candidate) -> None:
+        files = {role: Path(path) for role, path in candidate.models.items()}
         self._pipeline = Pipeline.load(
             model=files.get("landmarks"),
             detector=files.get("detector"),
             age_gender=files.get("age-gender"),
-            provider=Provider(job.device),
-            threads=job.threads,
+            provider=Provider(candidate.device),
+            threads=candidate.threads,
             max_side=LIVE_MAX_SIDE,
         )
         self.provider = self._pipeline.landmarks.provider
-        self._clip = Path(job.path)
+        self._clip = candidate.path
         self._clock = StageRecorder()
         self._results = self._follow(0)
 
@@ -288,11 +288,12 @@ class StageRecorder(StageTimer):
         self.taken.setdefault(stage, []).append(duration_ns)
 
 
-def open_model(job: Job) -> Target:
-    """A model file of mien on the provider `job.device`."""
-    return ModelTarget(open_runner(Path(job.path), provider=Provider(job.device), threads=job.threads), job)
+def open_model(candidate: Candidate) -> Target:
+    """A model file of mien on the provider `candidate.device`."""
+    runner = open_runner(candidate.path, provider=Provider(candidate.device), threads=candidate.threads)
+    return ModelTarget(runner, candidate)
 
 
-def open_pipeline(job: Job) -> Target:
-    """The pipeline over the clip `job.path`."""
-    return PipelineTarget(job)
+def open_pipeline(candidate: Candidate) -> Target:
+    """The pipeline over the clip `candidate.path`."""
+    return PipelineTarget(candidate)

@@ -1,7 +1,7 @@
-"""A measured process: opens one candidate in a fresh interpreter, and calls and times it when it is told to.
+"""The measured process: opens one candidate in a fresh interpreter, then calls and times it on request.
 
-`CandidateProcess` starts it. Every request is a line of JSON on standard input, every answer one on the descriptor that
-was standard output; arrays go through files. Whatever else is printed goes to standard error.
+`CandidateProcess` starts it. Each request is a line of JSON on standard input, each answer one on the descriptor that
+was standard output; arrays travel in files. Everything else that is printed goes to standard error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mien.bench.worker.candidate import Job, save_arrays
+from mien.bench.worker.candidate import Candidate, save_arrays
 from mien.bench.worker.targets import Target
 from mien.runtime.errors import MienError
 
@@ -39,23 +39,27 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(begun_ns: int) -> None:
-    """Serve until standard input ends. begun_ns: when this interpreter began to import."""
+    """Serve requests until standard input ends.
+
+    Args:
+        begun_ns: `time.perf_counter_ns` when this interpreter began to import.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    be_the_first_to_go()
-    end_with_the_parent()
+    prefer_to_be_killed()
+    die_with_parent()
 
     def answer(row: dict[str, Any]) -> None:
         answers.write(json.dumps(row) + "\n")
         answers.flush()
 
-    job = Job.from_json(sys.stdin.readline())
+    candidate = Candidate.from_json(sys.stdin.readline())
     try:
-        cv2.setNumThreads(job.threads)
-        module, _, function = job.opener.partition(":")
+        cv2.setNumThreads(candidate.threads)
+        module, _, function = candidate.opener.partition(":")
         opener = getattr(importlib.import_module(module), function)
         imported_ns = time.perf_counter_ns()
-        target: Target = opener(job)
+        target: Target = opener(candidate)
         opened_ns = time.perf_counter_ns()
         answer(
             {
@@ -73,22 +77,22 @@ def main(begun_ns: int) -> None:
 
 
 def serve(target: Target, request: dict[str, Any]) -> dict[str, Any]:
-    """Do what a request says."""
+    """Execute a request, given as the name of a handler under ``do`` and its arguments."""
     what = request.pop("do")
     return HANDLERS[what](target, **request)
 
 
-def bind(target: Target, material: str | None) -> dict[str, Any]:
+def bind(target: Target, inputs_file: str | None) -> dict[str, Any]:
     """Take the inputs and make the first call."""
-    arrays = {} if material is None else dict(np.load(material))
+    arrays = {} if inputs_file is None else dict(np.load(inputs_file))
     digest, note = target.bind(arrays)
     (first_ns, *_) = target.time_calls(0, 1).calls_ns
     return {"digest": digest, "batch": target.batch, "note": note, "first_ns": first_ns}
 
 
-def turn(target: Target, first: int, count: int) -> dict[str, Any]:
-    """Time some calls, with nothing collected meanwhile, behind the lead-in."""
-    cpu_ns = time.process_time_ns()  # the lead-in is this candidate's work too, not other processes'
+def time_calls(target: Target, first: int, count: int) -> dict[str, Any]:
+    """Prime the target, then time calls with the garbage collector off."""
+    cpu_ns = time.process_time_ns()  # priming is work of this candidate too, not of other processes
     gc.disable()
     try:
         target.prime(first, count)
@@ -101,7 +105,7 @@ def turn(target: Target, first: int, count: int) -> dict[str, Any]:
 
 
 def outputs(target: Target, batch: str, file: str) -> dict[str, Any]:
-    """Write what the model answers to images, so many at a time as it is measured with."""
+    """Run the model on images in batches of the measured size, and write its outputs to a file."""
     images, size = np.load(batch), target.batch
     parts = []
     for first in range(0, len(images), size):
@@ -114,17 +118,17 @@ def outputs(target: Target, batch: str, file: str) -> dict[str, Any]:
 
 
 def memory(target: Target) -> dict[str, Any]:
-    """The most memory that this process ever had, in MiB."""
+    """Report the peak memory of this process in MiB."""
     return {"peak_mib": peak_mib()}
 
 
 def overhead(target: Target) -> dict[str, Any]:
-    """What the runner's own lines cost, and who runs the nodes."""
+    """Measure the overhead of the runner, and count the nodes that run on the provider."""
     return {"overhead_us": target.overhead_us(), "nodes": target.nodes()}
 
 
 def run_for(target: Target, seconds: float) -> dict[str, Any]:
-    """Call without a pause for some time, for others to look at the power."""
+    """Call without a pause for some seconds, while the parent reads the power."""
     begun, calls = time.perf_counter_ns(), 0
     while time.perf_counter_ns() - begun < seconds * 1e9:
         calls += len(target.time_calls(calls, 1).calls_ns)
@@ -133,7 +137,7 @@ def run_for(target: Target, seconds: float) -> dict[str, Any]:
 
 HANDLERS: dict[str, Callable[..., dict[str, Any]]] = {
     "bind": bind,
-    "turn": turn,
+    "time calls": time_calls,
     "outputs": outputs,
     "memory": memory,
     "overhead": overhead,
@@ -142,9 +146,9 @@ HANDLERS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def peak_mib(*, root: Path = Path("/")) -> float | None:
-    """Peak resident memory in MiB, libraries included.
+    """Read the peak resident memory in MiB, libraries included.
 
-    Not getrusage on Linux: its figure outlives an exec, so that it would tell the parent's.
+    Linux is not asked by getrusage: its figure survives an exec and would be the parent's.
     """
     with suppress(OSError):
         for line in (root / "proc/self/status").read_text(encoding="utf-8").splitlines():
@@ -155,14 +159,14 @@ def peak_mib(*, root: Path = Path("/")) -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
-def be_the_first_to_go() -> None:
-    """Ask the kernel to kill this process, and not the one that writes the report, when memory runs out."""
+def prefer_to_be_killed() -> None:
+    """Ask the kernel to kill this process first, not the one that writes the report, when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def end_with_the_parent() -> None:
-    """Ask the kernel to kill this process when the one that reads its answers is gone, however busy it is then."""
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies, even in the middle of a call."""
     if sys.platform == "linux":
         set_option = ctypes.CDLL(None).prctl
         set_option(PR_SET_PDEATHSIG, int(signal.SIGKILL))

@@ -29,7 +29,7 @@ from onnxruntime.quantization.qdq_loss_debug import (
 )
 
 from mien.bench.data.sample_inputs import Subset, pictures_of, sample_batch
-from mien.bench.timing.interleave import Candidate, measure_interleaved
+from mien.bench.timing.interleave import LocalCandidate, measure_interleaved
 from mien.bench.timing.speedup import Ratio, paired_ratio
 from mien.export.convert.gates import Exported, Gates, measure_reference
 from mien.export.convert.int8_options import Int8Options, TargetRuntime
@@ -138,7 +138,7 @@ def _speed_up(source: Path, output: Path, images: Image) -> Ratio:
         OnnxRunner(output, provider=Provider.CPU, threads=1) as int8,
     ):
         candidates = [
-            Candidate(
+            LocalCandidate(
                 name=runner.precision.value,
                 model=runner.spec.task.value,
                 precision=runner.precision,

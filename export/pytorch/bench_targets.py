@@ -1,14 +1,12 @@
-"""The PyTorch side of a benchmark, in a process of its own: torch is imported with this module, and only there."""
+"""Opens the PyTorch side of a benchmark in its own process: only this module imports torch there."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 
 from mien.bench.suite.candidates import Baseline
 from mien.bench.timing.interleave import DeviceClock
-from mien.bench.worker.candidate import Job
+from mien.bench.worker.candidate import REFERENCE_NETWORK, Candidate
 from mien.bench.worker.targets import ModelTarget, Target
 from mien.export.networks.build_network import build_network
 from mien.export.networks.checkpoint import load_checkpoint
@@ -35,32 +33,22 @@ class CudaEvents:
         return round(self._begin.elapsed_time(self._end) * 1e6)
 
 
-def open_eager(job: Job) -> Target:
-    """The checkpoint `job.path` as it is called by those who do nothing about it."""
-    return _open(job, Baseline.EAGER)
+def open_baseline(candidate: Candidate) -> Target:
+    """Open a checkpoint, or the reference network, in the way that the candidate's baseline names.
 
-
-def open_channels_last(job: Job) -> Target:
-    """The checkpoint with NHWC in memory."""
-    return _open(job, Baseline.CHANNELS_LAST)
-
-
-def open_compiled(job: Job) -> Target:
-    """The checkpoint through torch.compile, compiled at its first call."""
-    return _open(job, Baseline.COMPILE)
-
-
-def _open(job: Job, how: Baseline) -> Target:
-    """A checkpoint, or the yardstick where no file is named."""
+    Raises:
+        ProviderError: a CUDA device that PyTorch does not find.
+    """
     clock: DeviceClock | None = None
-    if torch.device(job.device).type == "cuda":
+    if torch.device(candidate.device).type == "cuda":
         if not torch.cuda.is_available():
-            raise ProviderError("PyTorch sees no CUDA device here; measure with --providers cpu or --baseline none")
+            raise ProviderError("PyTorch finds no CUDA device here; use --providers cpu or --baseline none")
         clock = CudaEvents()
-    if job.path:
-        checkpoint = load_checkpoint(Path(job.path))
-        net, spec = build_network(checkpoint), checkpoint.spec
-    else:
+    if candidate.path == REFERENCE_NETWORK:
         net, spec = seeded_reference_net(), SPEC
-    runner = NetworkRunner(net, spec, device=job.device, threads=job.threads, how=how)
-    return ModelTarget(runner, job, device_clock=clock)
+    else:
+        checkpoint = load_checkpoint(candidate.path)
+        net, spec = build_network(checkpoint), checkpoint.spec
+    how = Baseline(candidate.baseline)
+    runner = NetworkRunner(net, spec, device=candidate.device, threads=candidate.threads, how=how)
+    return ModelTarget(runner, candidate, device_clock=clock)

@@ -1,4 +1,4 @@
-"""A `Runner` over eager PyTorch: the baseline of every speed-up, and the reference of every parity."""
+"""Runs networks in eager PyTorch: the baseline of every speed-up, and the reference of every parity."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from torch import nn
 from mien.bench.suite.candidates import Baseline
 from mien.export.networks.build_network import build_network
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint
+from mien.export.networks.half_precision import to_half_precision
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import ModelSpec, Precision
 from mien.runtime.values import FloatArray, Image
 
 
 class NetworkRunner:
-    """A network, called as PyTorch users call it: eval mode, inference mode, layers as trained.
+    """A `Runner` over a network in eval and inference mode, with its layers as trained.
 
-    threads: of PyTorch as a whole (it knows no other), 0 leaves its setting.
+    Args:
+        net: the network.
+        spec: its spec.
+        device: PyTorch's name of the device.
+        threads: threads of PyTorch as a whole, which has no finer setting; 0 leaves it as it is.
+        how: options and precision to run it with.
     """
-
-    precision = Precision.FP32
 
     def __init__(
         self, net: nn.Module, spec: ModelSpec, *, device: str = "cpu", threads: int = 0, how: Baseline = Baseline.EAGER
@@ -31,7 +35,8 @@ class NetworkRunner:
         self._spec = spec
         self._device = torch.device(device)
         self._how = how
-        net = net.eval().to(self._device)
+        self.precision = how.precision
+        net = (to_half_precision(net) if self.precision is Precision.FP16 else net).eval().to(self._device)
         if how is Baseline.CHANNELS_LAST:
             net = net.to(memory_format=torch.channels_last)
         self._net: Any = torch.compile(net, dynamic=False) if how is Baseline.COMPILE else net
@@ -40,12 +45,12 @@ class NetworkRunner:
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model says of itself."""
+        """Spec of the model."""
         return self._spec
 
     @property
     def provider(self) -> str:
-        """Where PyTorch runs it."""
+        """Way and device that PyTorch runs it on, such as ``eager-cpu``."""
         return f"{self._how.value}-{self._device.type}"
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
@@ -57,7 +62,7 @@ class NetworkRunner:
         return {name: value.cpu().numpy() for name, value in zip(self._spec.outputs, values, strict=True)}
 
     def close(self) -> None:
-        """Nothing is held that Python would not free."""
+        """Do nothing: Python frees all that it holds."""
 
     def __enter__(self) -> NetworkRunner:
         return self

@@ -29,10 +29,8 @@ class OnnxRunner:
         *,
         provider: Provider | str = Provider.CPU,
         threads: int = DEFAULT_THREADS,
-        io_binding: bool = True,
-        cuda_graph: bool = True,
     ) -> None:
-        """Load a model. On CUDA, `io_binding` keeps buffers on the GPU and `cuda_graph` replays captured calls.
+        """Load a model. On CUDA, buffers stay on the GPU, and calls are replayed from captured graphs where possible.
 
         Raises:
             ModelError: missing, no ONNX file, or without mien's metadata.
@@ -40,7 +38,7 @@ class OnnxRunner:
             InputError: no such provider.
         """
         model, provider = ModelFile.of(source), as_choice(Provider, provider)
-        opened = open_session(model, provider=provider, threads=threads, cuda_graph=cuda_graph and io_binding)
+        opened = open_session(model, provider=provider, threads=threads)
         self._session: Any = opened.session
         self._provider = opened.provider
         self._spec = model.spec
@@ -48,7 +46,7 @@ class OnnxRunner:
         if names != self._spec.outputs:
             raise ModelError(f"{model}: its outputs are {names}, its spec says {self._spec.outputs}; export it again")
         self._precision = precision_of(self._spec, origin=model.origin)
-        bound = io_binding and opened.provider is Provider.CUDA
+        bound = opened.provider is Provider.CUDA
         self._bound = BoundCalls(opened.session, device="cuda", cuda_graph=opened.cuda_graph) if bound else None
 
     @property

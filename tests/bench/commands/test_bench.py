@@ -36,7 +36,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--baseline", "fast"], "--baseline (or none) wants some of eager, channels-last, compile; found 'fast'"),
+        (
+            ["--baseline", "fast"],
+            "--baseline (or none) wants some of eager, eager-fp16, channels-last, compile; found 'fast'",
+        ),
         (["--level", "pipeline"], "say --pipeline CLIP"),
         (["--level", "crop"], "--level wants some of model, picture"),
         (["--budget", "8"], "wanted a time such as 8ms"),

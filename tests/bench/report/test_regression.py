@@ -180,10 +180,7 @@ def against_eager(seed: int, *, machine: float = 1.0, slower: float = 1.0) -> Be
     baseline = replace(baseline, description=replace(candidate.description, name="eager", provider="eager-cpu"))
     same = ParityGate((parity_of(np.array([0.01]), unit=Unit.PX, tolerance=0.25),))
     return build_report(
-        [baseline, candidate],
-        MACHINE,
-        baseline_of={"landmarks/cpu/fp32/1": "eager"},
-        parities={"landmarks/cpu/fp32/1": same},
+        [Row(baseline), Row(candidate, parity=same)], MACHINE, baseline_of={"landmarks/cpu/fp32/1": "eager"}
     )
 
 

@@ -18,7 +18,6 @@ from mien.bench.report.report import (
     VERSION,
     BenchReport,
     CandidateMetadata,
-    Details,
     FailedCandidate,
     Row,
     RunConditions,
@@ -62,12 +61,11 @@ def measured(name: str, latency_ns: int, *, provider: str = "cpu", rounds: int =
 def report(parities: dict[str, ParityGate], *, rounds: int = 20) -> BenchReport:
     return build_report(
         [
-            measured("eager", 4_000_000, provider="eager-cpu", rounds=rounds),
-            measured("ort", 2_000_000, rounds=rounds),
+            Row(measured("eager", 4_000_000, provider="eager-cpu", rounds=rounds)),
+            Row(measured("ort", 2_000_000, rounds=rounds), parity=parities.get("ort")),
         ],
         ENVIRONMENT,
         baseline_of={"ort": "eager"},
-        parities=parities,
     )
 
 
@@ -214,20 +212,18 @@ def test_more_keys_are_welcome() -> None:
 
 
 def test_names_that_were_not_measured_are_refused() -> None:
-    a = measured("a", 1)
+    a = Row(measured("a", 1))
     with pytest.raises(InputError, match="not measured: eager"):
-        build_report([a], ENVIRONMENT, baseline_of={"a": "eager"}, parities={})
-    with pytest.raises(InputError, match="not measured: b"):
-        build_report([a], ENVIRONMENT, baseline_of={}, parities={"b": SAME})
+        build_report([a], ENVIRONMENT, baseline_of={"a": "eager"})
     with pytest.raises(InputError, match="measured: a, a"):
-        build_report([a, a], ENVIRONMENT, baseline_of={}, parities={})
+        build_report([a, a], ENVIRONMENT, baseline_of={})
 
 
 def test_markdown_tells_the_machine_and_survives_bars_in_names() -> None:
     busy = replace(ENVIRONMENT, load_average=(2.0, 1.0, 1.0))
     description = replace(measured("a", 1).description, model="a|b")
     odd = replace(measured("a", 1_000_000), description=description)
-    text = to_markdown(build_report([odd], busy, baseline_of={}, parities={}))
+    text = to_markdown(build_report([Row(odd)], busy, baseline_of={}))
     header, rule, row = text.splitlines()[:3]
     assert header.count("|") == rule.count("|") == row.replace("\\|", "").count("|") == 11
     assert "\nFast Chip, 2 core(s), 23.5 GiB, 2600 MHz, load 2.00; Linux 6.1 x86_64, Python 3.10.1, " in text
@@ -268,14 +264,18 @@ def full_report() -> BenchReport:
         readings=(Reading(clock_mhz=2000.0, throttled=0), Reading(clock_mhz=1000.0, throttled=2)),
     )
     return build_report(
-        [measured("eager", 4_000_000, provider="eager-cpu"), measured("ort", 2_000_000)],
+        [
+            Row(measured("eager", 4_000_000, provider="eager-cpu"), metadata=metadata),
+            Row(
+                measured("ort", 2_000_000),
+                parity=SAME,
+                metadata=slow,
+                accuracy=accuracy,
+                stages_ns={"detect": (3_000_000,), "process": (4_000_000, 6_000_000)},
+            ),
+        ],
         ENVIRONMENT,
         baseline_of={"ort": "eager"},
-        parities={"ort": SAME},
-        details={
-            "eager": Details(metadata),
-            "ort": Details(slow, accuracy, {"detect": (3_000_000,), "process": (4_000_000, 6_000_000)}),
-        },
         failed=[gone],
         conditions=conditions,
     )
@@ -334,7 +334,7 @@ def test_a_lost_candidate_has_a_row_in_every_output() -> None:
 def test_a_lost_baseline_gives_no_ratio_and_says_so() -> None:
     gone = FailedCandidate(measured("eager", 1).description, FailureKind.CRASHED, "SIGABRT")
     found = build_report(
-        [measured("ort", 1)], ENVIRONMENT, baseline_of={"ort": "eager"}, parities={"ort": SAME}, failed=[gone]
+        [Row(measured("ort", 1), parity=SAME)], ENVIRONMENT, baseline_of={"ort": "eager"}, failed=[gone]
     )
     assert found.rows[0].ratio is None and "no ratio: its baseline eager failed" in found.rows[0].warnings
     with pytest.raises(ValueError, match="the same name"):

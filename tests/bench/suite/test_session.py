@@ -18,17 +18,18 @@ from mien.bench.accuracy.evaluate_attributes import evaluate_age_gender
 from mien.bench.accuracy.evaluate_faces import evaluate_landmarks
 from mien.bench.commands.bench import end_with
 from mien.bench.report.report import BenchReport
-from mien.bench.suite import post_checks as examination
-from mien.bench.suite import session as contest
+from mien.bench.suite import post_checks
+from mien.bench.suite import session as sessions
 from mien.bench.suite.benchmark import run_bench
-from mien.bench.suite.candidates import Plan
+from mien.bench.suite.candidates import CandidateRecord
 from mien.bench.suite.post_checks import PostRunChecks
-from mien.bench.suite.session import BenchmarkSession, BenchOptions, shares
+from mien.bench.suite.session import BenchmarkSession, BenchOptions, divide_rounds
 from mien.bench.timing import sensors
-from mien.bench.timing.environment import Environment, describe_environment
+from mien.bench.timing.environment import describe_environment
 from mien.bench.timing.measurement import Level
-from mien.bench.worker.candidate import Job
+from mien.bench.worker.candidate import Candidate, name_of
 from mien.bench.worker.process import FailureKind
+from mien.bench.worker.targets import open_model
 from mien.export.bridge import TorchBridge
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import CheckFailed, InputError, ModelError, ProcessFailed
@@ -41,21 +42,26 @@ QUICK = BenchOptions(rounds=5, calls_per_round=2, processes=1, baselines=(), tim
 ODD = Path(__file__).parents[1] / "worker"
 
 
-class OddPlan(Plan):
-    """A candidate of `odd_targets`, named by its file."""
+def odd(function: str, *, model: str | None = None) -> Candidate:
+    """A candidate of `odd_targets`, named by its function."""
+    return Candidate(
+        model=model or function, file=function, opener=f"odd_targets:{function}", path=Path("0.1"), device="cpu"
+    )
 
-    def job(self, threads: int) -> Job:
-        return replace(super().job(threads), opener=f"odd_targets:{self.file}", path="0.1")
+
+def shipped_landmarks() -> Candidate:
+    path = shipped_model("landmarks")
+    return Candidate(model="landmarks", file="shipped", opener=name_of(open_model), path=path, device="cpu")
 
 
 def test_the_one_that_crashes_is_told_and_the_others_finish(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(ODD)
-    with BenchmarkSession(replace(QUICK, timeout_s=3), tmp_path) as field:
-        good = field.enter(Plan(model="landmarks", file="shipped", path=shipped_model("landmarks"), device="cpu"))
+    with BenchmarkSession(replace(QUICK, timeout_s=3), tmp_path) as session:
+        good = session.add(shipped_landmarks())
         assert good is not None
         for fault in ("aborts", "hangs", "devours", "refuses", "aborts_later"):
-            field.enter(OddPlan(model=fault, file=fault, path=tmp_path / fault, device="cpu"))
-        report = field.measure(contest_environment())
+            session.add(odd(fault))
+        report = session.measure(describe_environment())
     (row,) = report.rows
     assert row.measurement.description.model == "landmarks" and len(row.measurement.rounds_ns) == 5
     assert {one.description.model: one.failure for one in report.failed} == {
@@ -72,19 +78,19 @@ def test_the_one_that_crashes_is_told_and_the_others_finish(monkeypatch: pytest.
 def pair(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[BenchmarkSession]:
     """Two candidates that say the same; the second is compared with the first."""
     monkeypatch.syspath_prepend(ODD)
-    with BenchmarkSession(replace(QUICK, data=(tmp_path,)), tmp_path) as field:
-        monkeypatch.setattr(field._inputs, "folder_of", lambda spec: None)
+    with BenchmarkSession(replace(QUICK, data=(tmp_path,)), tmp_path) as session:
+        monkeypatch.setattr(session._inputs, "folder_of", lambda spec: None)
         names = []
         for name in ("first", "second"):
-            entry = field.enter(OddPlan(model=name, file="sleeps", path=tmp_path / name, device="cpu"))
-            assert entry is not None
-            names.append(entry.name)
-        field._baseline_of[names[1]] = names[0]
-        yield field
+            record = session.add(odd("sleeps", model=name))
+            assert record is not None
+            names.append(record.name)
+        session._records[names[1]].baseline = names[0]
+        yield session
 
 
 def test_a_pair_has_its_ratio(pair: BenchmarkSession, caplog: pytest.LogCaptureFixture) -> None:
-    first, second = pair.measure(contest_environment()).rows
+    first, second = pair.measure(describe_environment()).rows
     assert second.parity and second.ratio is not None and 0.5 < second.ratio.value < 2
     assert (second.metadata.overhead_us, second.metadata.nodes_on_provider, second.metadata.nodes) == (1.5, 3, 4)
     assert "1 of its 4 nodes run elsewhere" in second.warnings
@@ -93,18 +99,18 @@ def test_a_pair_has_its_ratio(pair: BenchmarkSession, caplog: pytest.LogCaptureF
 
 def test_each_launch_is_a_process_of_its_own(pair: BenchmarkSession) -> None:
     pair._options = replace(pair._options, rounds=5, processes=2)
-    pids = {entry.process.pid for entry in pair._entries.values()}
+    pids = {record.process.pid for record in pair._records.values()}
     seen: list[tuple[int, int]] = []
-    report = pair.measure(contest_environment(), progress=lambda done, rounds: seen.append((done, rounds)))
+    report = pair.measure(describe_environment(), progress=lambda done, rounds: seen.append((done, rounds)))
     assert seen == [(i, 5) for i in range(1, 6)]
     for row in report.rows:
         assert [len(run.latencies_ns) for run in row.measurement.processes] == [3, 2]
         assert all(run.warm_up_ns for run in row.measurement.processes)
     assert report.rows[1].ratio is not None and report.rows[1].ratio.rounds == 5
-    assert pids.isdisjoint(entry.process.pid for entry in pair._entries.values())
-    assert all(len(entry.cold_starts_ms) == 2 for entry in pair._entries.values())
+    assert pids.isdisjoint(record.process.pid for record in pair._records.values())
+    assert all(len(record.cold_starts_ms) == 2 for record in pair._records.values())
     assert report.conditions is not None and report.conditions.processes == 2 and len(report.conditions.readings) == 7
-    assert shares(20, 3) == [7, 7, 6] and shares(2, 5) == [1, 1]
+    assert divide_rounds(20, 3) == [7, 7, 6] and divide_rounds(2, 5) == [1, 1]
 
 
 def test_ctrl_c_between_launches_keeps_the_launches_before(
@@ -115,17 +121,17 @@ def test_ctrl_c_between_launches_keeps_the_launches_before(
 
     pair._options = replace(pair._options, rounds=10, processes=2)
     monkeypatch.setattr(pair, "_restart", impatient)
-    report = pair.measure(contest_environment())
+    report = pair.measure(describe_environment())
     assert report.conditions is not None and report.conditions.interrupted
     assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and report.rows[1].ratio is not None
 
 
 def test_one_that_does_not_come_up_again_is_lost(pair: BenchmarkSession, tmp_path: Path) -> None:
     pair._options = replace(pair._options, rounds=10, processes=2)
-    first, second = list(pair._entries)
-    process = pair._entries[first].process
-    process.job = replace(process.job, opener="odd_targets:refuses")
-    report = pair.measure(contest_environment())
+    first, second = list(pair._records)
+    process = pair._records[first].process
+    process.candidate = replace(process.candidate, opener="odd_targets:refuses")
+    report = pair.measure(describe_environment())
     assert [row.name for row in report.rows] == [second] and report.failed[0].failure is FailureKind.REFUSED
     assert "no ratio: its baseline" in " ".join(report.rows[0].warnings)
 
@@ -136,8 +142,8 @@ def test_outputs_that_cannot_be_compared_are_a_false_parity(
     def other_shapes(*_: object) -> None:
         raise CheckFailed("logits: the reference has shape (8, 1), the candidate (8, 2)")
 
-    monkeypatch.setattr(examination, "compare_outputs", other_shapes)
-    row = pair.measure(contest_environment()).rows[1]
+    monkeypatch.setattr(post_checks, "compare_outputs", other_shapes)
+    row = pair.measure(describe_environment()).rows[1]
     assert row.parity is not None and not row.parity and row.ratio is None
     assert row.withheld == "its parity is false (nothing compared)"
 
@@ -145,15 +151,15 @@ def test_outputs_that_cannot_be_compared_are_a_false_parity(
 def test_a_process_that_is_lost_behind_the_rounds_keeps_them(
     pair: BenchmarkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    second = list(pair._entries.values())[1]
+    second = list(pair._records.values())[1]
 
     def gone(*_: object) -> None:
         second.process._kill()
         second.process._process.wait()
         raise ProcessFailed("crashed: ended by SIGSEGV")
 
-    monkeypatch.setattr(examination, "compare_outputs", gone)
-    report = pair.measure(contest_environment())
+    monkeypatch.setattr(post_checks, "compare_outputs", gone)
+    report = pair.measure(describe_environment())
     assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and not report.failed
     assert report.rows[1].withheld == "its parity was not checked"
     assert [row.metadata.failure for row in report.rows] == ["", "crashed: ended by SIGSEGV"]
@@ -163,33 +169,33 @@ def test_a_process_that_is_lost_behind_the_rounds_keeps_them(
 
 
 def test_the_baseline_is_lost_where_it_was_the_baseline(pair: BenchmarkSession) -> None:
-    first = next(iter(pair._entries.values()))
-    look = PostRunChecks._note_memory
+    first = next(iter(pair._records.values()))
+    check = PostRunChecks._note_memory
 
-    def lose_it(found: PostRunChecks) -> None:
-        look(found)
+    def lose_it(checks: PostRunChecks, record: CandidateRecord) -> None:
+        check(checks, record)
         first.process._kill()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PostRunChecks, "_note_memory", lose_it)
-        report = pair.measure(contest_environment())
+        report = pair.measure(describe_environment())
     assert [bool(row.metadata.failure) for row in report.rows] == [True, False]
     assert report.rows[1].withheld == "its parity was not checked"
 
 
 def test_two_ways_to_one_name_are_lost_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(ODD)
-    with BenchmarkSession(QUICK, tmp_path) as field:
-        good = field.enter(Plan(model="landmarks", file="shipped", path=shipped_model("landmarks"), device="cpu"))
+    with BenchmarkSession(QUICK, tmp_path) as session:
+        good = session.add(shipped_landmarks())
         assert good is not None
         for _ in range(2):
-            field.enter(OddPlan(model="x", file="refuses", path=tmp_path / "x", device="cpu"))
-        assert len(field.measure(contest_environment()).failed) == 1
-    with BenchmarkSession(QUICK, tmp_path) as field:
-        field.enter(OddPlan(model="x", file="wants_nothing", path=tmp_path / "x", device="cpu"))
-        assert field._failed
-        field.enter(OddPlan(model="x", file="sleeps", path=tmp_path / "x", device="cpu"))
-        report = field.measure(contest_environment())
+            session.add(odd("refuses", model="x"))
+        assert len(session.measure(describe_environment()).failed) == 1
+    with BenchmarkSession(QUICK, tmp_path) as session:
+        session.add(odd("wants_nothing", model="x"))
+        assert session._failed
+        session.add(odd("sleeps", model="x"))
+        report = session.measure(describe_environment())
         assert not report.failed and len(report.rows) == 1
 
 
@@ -197,14 +203,10 @@ def test_ctrl_c_behind_the_rounds_leaves_a_report(pair: BenchmarkSession, monkey
     def impatient(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(examination, "accuracy_of", impatient)
-    report = pair.measure(contest_environment())
+    monkeypatch.setattr(post_checks, "accuracy_of", impatient)
+    report = pair.measure(describe_environment())
     assert report.conditions is not None and report.conditions.interrupted
     assert report.rows[1].ratio is not None and report.rows[0].accuracy is None
-
-
-def contest_environment() -> Environment:
-    return describe_environment()
 
 
 def test_when_none_is_left_that_is_an_error(tmp_path: Path) -> None:
@@ -293,8 +295,8 @@ def test_a_folder_is_for_the_task_whose_labels_it_has(
 
 
 def test_power_is_noted_where_a_sensor_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examination, "board_power_w", lambda: 5.0)
-    monkeypatch.setattr(examination, "POWER_S", 0.3)
+    monkeypatch.setattr(post_checks, "board_power_w", lambda: 5.0)
+    monkeypatch.setattr(post_checks, "POWER_S", 0.3)
     (row,) = run_bench([shipped_model("landmarks")], QUICK, bridge=TorchBridge()).rows
     assert row.metadata.power_w == 5.0 and row.metadata.energy_mj is not None
     assert row.metadata.energy_mj == pytest.approx(5 * row.measurement.p50_ms, rel=0.9)
@@ -306,9 +308,9 @@ def test_a_gpus_memory_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(*, gpu: bool = False) -> sensors.Reading:
         return sensors.Reading(gpu_memory_mib=float(next(used)))
 
-    monkeypatch.setattr(contest, "has_nvidia_smi", lambda: True)
-    monkeypatch.setattr(contest, "read_sensors", read)
-    monkeypatch.setattr(examination, "read_sensors", lambda **_: sensors.Reading())
+    monkeypatch.setattr(sessions, "has_nvidia_smi", lambda: True)
+    monkeypatch.setattr(sessions, "read_sensors", read)
+    monkeypatch.setattr(post_checks, "read_sensors", lambda **_: sensors.Reading())
     (row,) = run_bench([shipped_model("landmarks")], replace(QUICK, rounds=1), bridge=TorchBridge()).rows
     assert row.metadata.device_mib == 50.0
 
@@ -322,6 +324,13 @@ def test_baselines_are_compared_with_the_first() -> None:
     assert fast.parity and last.parity and eager.metadata.overhead_us is None
     assert fast.metadata.peak_mib is not None and eager.metadata.peak_mib is not None
     assert fast.metadata.peak_mib < eager.metadata.peak_mib, "a candidate without PyTorch must not import it"
+
+
+def test_eager_in_float16_is_a_baseline_too() -> None:
+    options = replace(QUICK, baselines=("eager-fp16",), providers=(Provider.CPU,))
+    half, fast = run_bench([shipped_model("landmarks")], options, bridge=TorchBridge()).rows
+    assert half.name == "landmarks/eager-fp16-cpu/fp16/1" and fast.baseline == half.name
+    assert fast.parity and fast.ratio is not None, "the tolerance is that of float16"
 
 
 def test_files_of_the_same_weights_share_a_baseline(tmp_path: Path) -> None:
@@ -351,7 +360,7 @@ def test_a_given_file_feeds_a_foreign_model(tmp_path: Path) -> None:
     report = run_bench([model], replace(QUICK, levels=(Level.MODEL, Level.PICTURE)), bridge=TorchBridge())
     (row,) = report.rows
     assert "x 1×7: noise" in row.metadata.inputs and row.measurement.description.precision is None
-    assert "nobody knows what a foreign file wants of a picture" in report.failed[0].reason
+    assert "only be measured at the level model" in report.failed[0].reason
     feed = tmp_path / "feed.npz"
     np.savez(feed, x=np.ones((3, 2, 7), np.float32))
     (row,) = run_bench([model], replace(QUICK, feed=feed), bridge=TorchBridge()).rows

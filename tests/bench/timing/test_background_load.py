@@ -19,7 +19,7 @@ def test_what_others_used_is_what_is_left(monkeypatch: pytest.MonkeyPatch) -> No
     load = readings(50.0, 62.0, 200.0, 214.0)
     for candidates_s in (8.0, 10.0):  # 12 and 14 s were used in 10 s each, 1 s of them by this process
         load.begin()
-        load.look()
+        load.sample()
         load.end(candidates_s)
     assert load.others_cores == pytest.approx((3 + 4) / 20)
     assert load.stolen_cores == 0.0 and len(load.readings) == 4
@@ -32,7 +32,7 @@ def test_a_launch_in_which_a_candidate_was_lost_does_not_count(monkeypatch: pyte
     load = readings(1.0, 9.0, 20.0, 26.0, stolen_s=None)
     for candidates_s in (None, 1.0):
         load.begin()
-        load.look()
+        load.sample()
         load.end(candidates_s)
     assert load.others_cores == pytest.approx(0.5) and load.stolen_cores is None
     assert readings().others_cores is None

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.bench.timing.interleave import WINDOW, WINDOWS, Candidate, has_settled, measure_interleaved
+from mien.bench.timing.interleave import WINDOW, WINDOWS, LocalCandidate, has_settled, measure_interleaved
 from mien.bench.timing.measurement import Description, Measurement, ProcessRun
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import Precision
@@ -28,7 +28,7 @@ class FakeClock:
     def __call__(self) -> int:
         return self.now_ns
 
-    def candidate(self, name: str, delays_ms: Iterator[float], *, batch: int = 1) -> Candidate:
+    def candidate(self, name: str, delays_ms: Iterator[float], *, batch: int = 1) -> LocalCandidate:
         def call(images: Image) -> None:
             self.called.append((name, int(images[0, 0, 0, 0])))
             self.now_ns += round(next(delays_ms) * MS)
@@ -36,8 +36,8 @@ class FakeClock:
         return make(name, call, batch=batch)
 
 
-def make(name: str, call: Callable[[Image], object], *, batch: int = 1) -> Candidate:
-    return Candidate(
+def make(name: str, call: Callable[[Image], object], *, batch: int = 1) -> LocalCandidate:
+    return LocalCandidate(
         name=name,
         model="m",
         precision=Precision.FP32,
@@ -61,7 +61,7 @@ def measured(latencies_ms: list[list[float]], *, batch: int = 1) -> Measurement:
     return Measurement(make("a", lambda _: None, batch=batch).description, (ProcessRun((MS,), rounds),))
 
 
-def measure(candidates: Sequence[Candidate], inputs: Sequence[Image], **options: Any) -> list[Measurement]:
+def measure(candidates: Sequence[LocalCandidate], inputs: Sequence[Image], **options: Any) -> list[Measurement]:
     """Measure candidates that all take the same inputs."""
     return measure_interleaved([replace(c, inputs=inputs) for c in candidates], **options)
 

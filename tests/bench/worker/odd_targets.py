@@ -11,21 +11,21 @@ from typing import Any
 import numpy as np
 
 from mien.bench.timing.interleave import TimedCalls, time_calls
-from mien.bench.worker.candidate import Job
+from mien.bench.worker.candidate import Candidate
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import ModelSpec, Precision, Task
 
 
 class Sleeper:
-    """Every call takes `job.path` ms; outputs are the means of the images."""
+    """Every call takes `candidate.path` ms; outputs are the means of the images."""
 
     precision: Precision | None = Precision.FP32
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, candidate: Candidate) -> None:
         self.spec: ModelSpec | None = ModelSpec(Task.CLASSIFY, (4, 4), ("logits",))
         self.provider = f"sleeps-{'onnxruntime' in sys.modules}-{'torch' in sys.modules}"
-        self.batch = job.batch
-        self.seconds = float(job.path or 0) / 1e3
+        self.batch = candidate.batch
+        self.seconds = float(str(candidate.path)) / 1e3
 
     def bind(self, material: Mapping[str, Any]) -> tuple[str, str]:
         return "digest", f"{sorted(material)} {os.environ.get('OMP_NUM_THREADS')}"
@@ -52,29 +52,29 @@ class Sleeper:
         return 3, 4
 
 
-def sleeps(job: Job) -> Sleeper:
+def sleeps(candidate: Candidate) -> Sleeper:
     print("a library that prints")
-    return Sleeper(job)
+    return Sleeper(candidate)
 
 
-def refuses(job: Job) -> Sleeper:
+def refuses(candidate: Candidate) -> Sleeper:
     raise InputError("this file is no good")
 
 
-def breaks(job: Job) -> Sleeper:
+def breaks(candidate: Candidate) -> Sleeper:
     raise ZeroDivisionError("a bug")
 
 
-def aborts(job: Job) -> Sleeper:
+def aborts(candidate: Candidate) -> Sleeper:
     os.abort()
 
 
-def hangs(job: Job) -> Sleeper:
+def hangs(candidate: Candidate) -> Sleeper:
     time.sleep(1000)
     raise AssertionError
 
 
-def devours(job: Job) -> Sleeper:
+def devours(candidate: Candidate) -> Sleeper:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
@@ -89,8 +89,8 @@ class Fussy(Sleeper):
         raise InputError("not this")
 
 
-def wants_nothing(job: Job) -> Sleeper:
-    return Fussy(job)
+def wants_nothing(candidate: Candidate) -> Sleeper:
+    return Fussy(candidate)
 
 
 class Aborter(Sleeper):
@@ -102,5 +102,5 @@ class Aborter(Sleeper):
         return super().call(i)
 
 
-def aborts_later(job: Job) -> Sleeper:
-    return Aborter(job)
+def aborts_later(candidate: Candidate) -> Sleeper:
+    return Aborter(candidate)

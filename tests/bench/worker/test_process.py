@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,14 @@ import pytest
 from mien.bench.timing.interleave import interleave, warm_up
 from mien.bench.timing.measurement import Level
 from mien.bench.worker import process as processes
-from mien.bench.worker.candidate import Job, name_of
+from mien.bench.worker.candidate import Candidate, name_of
 from mien.bench.worker.process import (
     CandidateFailed,
     CandidateProcess,
     FailureKind,
     RemoteRunner,
+    error_line,
     failure_of,
-    last_words,
 )
 from mien.bench.worker.worker import peak_mib
 from mien.runtime.errors import ProcessFailed
@@ -35,12 +34,13 @@ def odd_targets_can_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
 
 
-def job(function: str, *, milliseconds: float = 0.0, batch: int = 1) -> Job:
-    return Job(
+def candidate(function: str, *, milliseconds: float = 0.0, batch: int = 1) -> Candidate:
+    return Candidate(
+        model="odd",
+        file="",
         opener=f"odd_targets:{function}",
-        path=str(milliseconds),
+        path=Path(str(milliseconds)),
         device="cpu",
-        threads=1,
         batch=batch,
         models={"a": "b"},
     )
@@ -48,27 +48,39 @@ def job(function: str, *, milliseconds: float = 0.0, batch: int = 1) -> Job:
 
 @pytest.fixture
 def sleeper() -> Iterator[CandidateProcess]:
-    with CandidateProcess(job("sleeps", milliseconds=2, batch=4), timeout_s=60) as process:
+    with CandidateProcess(candidate("sleeps", milliseconds=2, batch=4), timeout_s=60) as process:
         yield process
 
 
-def test_a_job_goes_through_its_line() -> None:
-    whole = Job(
-        opener="m:f", path="p", device="cuda", threads=2, level=Level.PICTURE, batch=8, models={"detector": "d"}
+def test_a_candidate_goes_through_its_line() -> None:
+    whole = Candidate(
+        model="net",
+        file="./p",
+        opener="m:f",
+        path=Path("p"),
+        device="cuda",
+        baseline="eager",
+        threads=2,
+        level=Level.PICTURE,
+        batch=8,
+        models={"detector": "d"},
     )
-    assert Job.from_json(whole.to_json()) == whole and "\n" not in whole.to_json()
+    assert Candidate.from_json(whole.to_json()) == whole and "\n" not in whole.to_json()
     assert name_of(warm_up) == "mien.bench.timing.interleave:warm_up"
 
 
 def test_a_process_tells_what_it_opened_and_times_itself(sleeper: CandidateProcess) -> None:
-    opened = sleeper.open()
-    assert opened.provider == "sleeps-True-False", "mien brings onnxruntime, and nothing brings torch"
+    sleeper.open()
+    assert sleeper.provider == "sleeps-True-False", "mien brings onnxruntime, and nothing brings torch"
     assert (
-        opened.spec is not None and opened.spec.outputs == ("logits",) and opened.import_ms > 1 and opened.load_ms >= 0
+        sleeper.spec is not None
+        and sleeper.spec.outputs == ("logits",)
+        and sleeper.import_ms > 1
+        and sleeper.load_ms >= 0
     )
-    bound = sleeper.bind(None)
-    assert bound.digest == "digest" and bound.note == "[] 1", "threads are pinned in the environment"
-    assert 2 <= bound.first_ms < 500
+    sleeper.bind(None)
+    assert sleeper.inputs_digest == "digest" and sleeper.inputs_note == "[] 1", "threads are pinned in the environment"
+    assert 2 <= sleeper.first_ms < 500
     turn = sleeper.time_calls(0, 3)
     assert len(turn.calls_ns) == 3 and min(turn.calls_ns) >= 2_000_000 and turn.device_ns == () and turn.cpu_ns >= 0
     assert sleeper.overhead() == ((1.5, 100.0), (3, 4))
@@ -80,13 +92,13 @@ def test_a_process_tells_what_it_opened_and_times_itself(sleeper: CandidateProce
 
 
 def test_outputs_come_in_the_batches_that_are_measured(sleeper: CandidateProcess) -> None:
-    sleeper_opened = sleeper.open()
-    runner = RemoteRunner(sleeper, sleeper_opened)
+    with pytest.raises(ValueError, match="without a spec"):
+        RemoteRunner(sleeper)
+    sleeper.open()
+    runner = RemoteRunner(sleeper)
     images = np.random.default_rng(0).integers(0, 255, (10, 4, 4, 3), dtype=np.uint8)
     with runner:  # ten images in batches of four: the last is filled up, and cut again
         assert np.allclose(runner(images)["logits"][:, 0], images.reshape(10, -1).mean(axis=1))
-    with pytest.raises(ValueError, match="without a spec"):
-        RemoteRunner(sleeper, replace(sleeper_opened, spec=None))
     assert runner.provider == "sleeps-True-False" and runner.precision.value == "fp32"
 
 
@@ -100,7 +112,7 @@ def test_outputs_come_in_the_batches_that_are_measured(sleeper: CandidateProcess
     ],
 )
 def test_what_becomes_of_a_process_is_told(function: str, failure: FailureKind, reason: str) -> None:
-    with CandidateProcess(job(function), timeout_s=60) as process:
+    with CandidateProcess(candidate(function), timeout_s=60) as process:
         with pytest.raises(CandidateFailed, match=reason) as told:
             process.open()
         assert told.value.failure is failure
@@ -109,7 +121,7 @@ def test_what_becomes_of_a_process_is_told(function: str, failure: FailureKind, 
 
 
 def test_a_process_that_hangs_is_ended() -> None:
-    process = CandidateProcess(job("hangs"), timeout_s=1.5)
+    process = CandidateProcess(candidate("hangs"), timeout_s=1.5)
     with pytest.raises(CandidateFailed, match=r"hung: no answer within 1.5 s"):
         process.open()
     process.close()
@@ -120,7 +132,8 @@ def test_a_process_that_hangs_is_ended() -> None:
 def test_a_process_outlives_the_terminals_ctrl_c(sleeper: CandidateProcess) -> None:
     sleeper.open()
     assert os.getpgid(sleeper.pid) != os.getpgid(0), "a terminal's SIGINT goes to the group of who reads it"
-    assert sleeper.bind(None).digest == "digest"
+    sleeper.bind(None)
+    assert sleeper.inputs_digest == "digest"
 
 
 def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(sleeper: CandidateProcess) -> None:
@@ -132,14 +145,14 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(sleeper: Can
 
 def test_one_that_is_lost_leaves_the_rounds_and_the_others_finish() -> None:
     with (
-        CandidateProcess(job("sleeps"), timeout_s=60) as good,
-        CandidateProcess(job("aborts_later"), timeout_s=60) as bad,
+        CandidateProcess(candidate("sleeps"), timeout_s=60) as good,
+        CandidateProcess(candidate("aborts_later"), timeout_s=60) as bad,
     ):
         for process in (good, bad):
             process.open()
             process.bind(None)
         found = interleave({"bad": bad, "good": good}, rounds=4, calls_per_round=2)
-    assert set(found.turns) == {"good"} and len(found.turns["good"]) == 4 and not found.interrupted
+    assert set(found.rounds) == {"good"} and len(found.rounds["good"]) == 4 and not found.interrupted
     assert isinstance(found.failed["bad"], ProcessFailed) and "SIGABRT" in str(found.failed["bad"])
 
 
@@ -158,9 +171,12 @@ def test_a_busy_process_does_not_outlive_its_parent(tmp_path: Path) -> None:
     code = f"""
 import os, sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-from mien.bench.worker.candidate import Job
+from pathlib import Path
+from mien.bench.worker.candidate import Candidate
 from mien.bench.worker.process import CandidateProcess
-process = CandidateProcess(Job(opener="odd_targets:sleeps", path="100000", device="cpu", threads=1))
+process = CandidateProcess(
+    Candidate(model="m", file="", opener="odd_targets:sleeps", path=Path("100000"), device="cpu")
+)
 process.open()
 process.start_running(1000)
 print(process.pid, flush=True)
@@ -187,12 +203,12 @@ def test_losses_are_told_apart() -> None:
 def test_the_error_is_found_among_the_words_around_it() -> None:
     frames = "Traceback (most recent call last):\n  File x, line 1\n    call()\n  ^^^^\n"
     trace = f"{frames}ValueError: no compiler\n\nSet A=1 for more.\n"
-    assert last_words(trace) == "ValueError: no compiler"
+    assert error_line(trace) == "ValueError: no compiler"
     assert (
-        last_words("Traceback (most recent call last):\n  f\nA: 1\n\nDuring handling\n\n" + trace)
+        error_line("Traceback (most recent call last):\n  f\nA: 1\n\nDuring handling\n\n" + trace)
         == "ValueError: no compiler"
     )
-    assert last_words("one\ntwo\n") == "two" and last_words("") == ""
+    assert error_line("one\ntwo\n") == "two" and error_line("") == ""
 
 
 def test_peak_memory_is_not_the_parents(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from mien.bench.timing.interleave import time_calls
 from mien.bench.timing.measurement import Level
-from mien.bench.worker.candidate import Job
+from mien.bench.worker.candidate import Candidate
 from mien.bench.worker.foreign import GIVEN, ForeignTarget, channel_axis, given_feeds, made_feeds, open_foreign
 from mien.bench.worker.targets import ModelTarget, open_model, overhead_us, picture_call
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
@@ -26,12 +26,12 @@ from mien.runtime.models.shipped import shipped_model
 RECORDS_NODES = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
 
 
-def job(path: Path, **other: Any) -> Job:
-    return Job(opener="", path=str(path), device="cpu", threads=1, **other)
+def candidate(path: Path, **other: Any) -> Candidate:
+    return Candidate(model="", file="", opener="", path=path, device="cpu", **other)
 
 
 def test_a_model_of_mien_is_timed_through_its_runner() -> None:
-    target = open_model(job(shipped_model("landmarks")))
+    target = open_model(candidate(shipped_model("landmarks")))
     assert isinstance(target, ModelTarget) and target.provider == "cpu" and target.spec is not None
     with pytest.raises(InputError, match="no inputs yet"):
         target.time_calls(0, 1)
@@ -45,7 +45,7 @@ def test_a_model_of_mien_is_timed_through_its_runner() -> None:
 
 def test_mien_adds_little_to_a_call() -> None:
     """At most 50 µs or 5 %: told by the report too; here with room for a busy machine."""
-    target = open_model(job(shipped_model("landmarks")))
+    target = open_model(candidate(shipped_model("landmarks")))
     target.bind({"inputs": np.random.default_rng(0).integers(0, 255, (4, 1, 112, 112, 3), dtype=np.uint8)})
     best = min(target.overhead_us() or (np.inf, 0) for _ in range(5))
     assert best[0] <= max(50, 0.05 * best[1]) and best[1] > 100
@@ -108,7 +108,7 @@ def test_the_pipeline_is_timed_by_stage_over_an_endless_clip(tmp_path: Path) -> 
         picture[:32, :32] = 30 * i  # its number
         writer.write(picture)
     writer.release()
-    target = open_pipeline(job(clip, level=Level.PIPELINE))
+    target = open_pipeline(candidate(clip, level=Level.PIPELINE))
     digest, note = target.bind({})
     assert len(digest) == 16 and "clip.avi" in note
     assert len(target.time_calls(0, 1).calls_ns) == 1
@@ -143,7 +143,7 @@ def test_the_pipeline_is_timed_by_stage_over_an_endless_clip(tmp_path: Path) -> 
     noise = tmp_path / "noise.mp4"
     noise.write_bytes(b"nothing")
     with pytest.raises(InputError, match="not a video"):
-        open_pipeline(job(noise, level=Level.PIPELINE)).time_calls(0, 1)
+        open_pipeline(candidate(noise, level=Level.PIPELINE)).time_calls(0, 1)
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,12 @@ def test_a_foreign_file_runs_bare(tmp_path: Path) -> None:
     )
     path = tmp_path / "relu.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
-    target = open_foreign(job(path, batch=2))
+    target = open_foreign(candidate(path, batch=2))
     assert isinstance(target, ForeignTarget) and target.spec is None and target.precision is None
     with pytest.raises(ModelError, match="no mien metadata"):
-        open_model(job(path))
+        open_model(candidate(path))
     with pytest.raises(ModelError, match="mien's own"):
-        open_foreign(job(shipped_model("landmarks")))
+        open_foreign(candidate(shipped_model("landmarks")))
     picture = DemoCamera().frame(0)
     digest, note = target.bind({"picture_0": picture})
     assert "x 2×3×32×32: pictures" in note and len(digest) == 16
