@@ -14,6 +14,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import cv2
 import numpy as np
 
 from mien.runtime.faces.detector import LIVE_MAX_SIDE
+from mien.runtime.faces.landmarks import locate
 from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.faces.tracker import Tracker
 from mien.runtime.models.runner import DEFAULT_THREADS, Provider
@@ -50,7 +52,7 @@ def read_frames(clip: Path, side_by_side: int) -> list[Image]:
 def mien_steps(threads: int) -> Callable[[Image], int]:
     """A function that tracks the faces of the next frame and returns how many there are."""
     pipeline = Pipeline.load(attributes=False, provider=Provider.CPU, threads=threads, max_side=LIVE_MAX_SIDE)
-    tracker = Tracker(pipeline)
+    tracker = Tracker(pipeline.detector, partial(locate, pipeline.landmarks))
     return lambda pixels: len(tracker.update(Frame(pixels, time.monotonic_ns(), 0)))
 
 

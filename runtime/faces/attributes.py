@@ -1,4 +1,4 @@
-"""Age and gender of faces: crops aligned by the landmarks, and a mean over what a track has shown."""
+"""Estimate age and gender from crops that are aligned by the landmarks, averaged over each track."""
 
 from __future__ import annotations
 
@@ -11,13 +11,22 @@ from mien.runtime.values import Faces, FloatArray, Image
 from mien.runtime.vision.crop import alignment_matrix, cut_crop
 
 EVERY = 10
-"""Frames between two looks at one tracked face."""
-REMEMBERED = 20
-"""Looks that a track's mean goes over: the first are averaged alike, later ones push the oldest out by and by."""
+"""Frames between two estimates of one tracked face."""
+AVERAGED = 20
+"""Estimates in a track's mean: a plain mean up to this many, an exponential one from then on."""
 
 
 def estimate(runner: Runner, image: Image, landmarks: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Age (n,) in years and probability of female (n,) of faces with landmarks (n, 68, ≥ 2) px of `image`."""
+    """Estimate age and gender of faces in one picture.
+
+    Args:
+        runner: An age and gender model.
+        image: Picture (h, w, 3), uint8 BGR.
+        landmarks: Landmarks (n, 68, ≥ 2) in px of `image`.
+
+    Returns:
+        Age in years (n,) and the probability of female (n,).
+    """
     spec = runner.spec
     size = spec.input_size[0]
     crops = [
@@ -29,14 +38,14 @@ def estimate(runner: Runner, image: Image, landmarks: FloatArray) -> tuple[Float
 
 @dataclass(slots=True)
 class _Track:
-    looks: int
+    estimates: int
     age: float
     female: float
-    next_look: int
+    next_frame: int
 
 
 class TrackedAttributes:
-    """Mean age and gender of each track. A face is looked at when it is new, and then every `EVERY` frames."""
+    """Average age and gender over each track. A face is estimated when it is new, then every `EVERY` frames."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -44,22 +53,22 @@ class TrackedAttributes:
         self._frame = 0
 
     def update(self, image: Image, faces: Faces) -> Faces:
-        """The faces of the next frame with age and gender filled in."""
+        """Return the faces of the next frame with age and gender filled in."""
         ids = faces.track_id.tolist()
-        self._tracks = {i: self._tracks[i] for i in ids if i in self._tracks}  # those that are gone are forgotten
-        due = [n for n, i in enumerate(ids) if i not in self._tracks or self._tracks[i].next_look <= self._frame]
+        self._tracks = {i: self._tracks[i] for i in ids if i in self._tracks}  # forget the tracks that ended
+        due = [n for n, i in enumerate(ids) if i not in self._tracks or self._tracks[i].next_frame <= self._frame]
         if due:
             for n, age, female in zip(due, *estimate(self._runner, image, faces.landmarks[due]), strict=True):
-                self._look(ids[n], float(age), float(female))
+                self._add(ids[n], float(age), float(female))
         self._frame += 1
         return faces.with_fields(
             age=np.array([self._tracks[i].age for i in ids], dtype=np.float64),
             female=np.array([self._tracks[i].female for i in ids], dtype=np.float64),
         )
 
-    def _look(self, track_id: int, age: float, female: float) -> None:
+    def _add(self, track_id: int, age: float, female: float) -> None:
         track = self._tracks.setdefault(track_id, _Track(0, 0.0, 0.0, 0))
-        track.looks = min(track.looks + 1, REMEMBERED)
-        track.age += (age - track.age) / track.looks
-        track.female += (female - track.female) / track.looks
-        track.next_look = self._frame + EVERY
+        track.estimates = min(track.estimates + 1, AVERAGED)
+        track.age += (age - track.age) / track.estimates
+        track.female += (female - track.female) / track.estimates
+        track.next_frame = self._frame + EVERY

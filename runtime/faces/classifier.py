@@ -1,4 +1,4 @@
-"""Classify pictures."""
+"""Classify whole pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from mien.runtime.vision.crop import resized
 
 
 def class_probabilities(runner: Runner, image: Image) -> FloatArray:
-    """Probability of each class (classes,) for a picture (h, w, 3) uint8 BGR."""
+    """Return the probability of each class (classes,) for a picture (h, w, 3), uint8 BGR."""
     probabilities: FloatArray = runner(resized(image, runner.spec.input_size[0])[None])["probabilities"][0]
     return probabilities

@@ -1,4 +1,4 @@
-"""Face detectors: the project's own, or a YuNet file through OpenCV."""
+"""Detect faces with a detector of mien, or with a YuNet file through OpenCV."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ STRIDE = 32
 DEFAULT_SCORE = 0.5
 DEFAULT_MAX_SIDE = 640
 LIVE_MAX_SIDE = 480
-"""For video, where the detector must not hold a frame up for long."""
+"""Default for video, where the detector must not hold up a frame for long."""
 TWICE_FROM_PX = 400
-"""Pictures of this longer side or more are looked at a second time, at half the size."""
+"""Longer side from which on a picture is detected a second time at half its size."""
 LARGE_PX = 100
-"""From this longer side on faces are taken from the second look, up to half as much again also from the first."""
+"""Faces with a longer side from this on come from the second pass; up to 1.5 times it, also from the first."""
 
 YUNET_OUTPUTS = {"cls_8", "obj_8", "bbox_8", "kps_8"}
 """Outputs by which a YuNet file is recognized."""
@@ -37,22 +37,26 @@ class Detector(Protocol):
     """Finds faces in a picture. Safe to call from several threads at once."""
 
     usual_score: float
-    """The score from which on its boxes are usually believed."""
+    """Score from which on its boxes are usually right."""
 
     def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
-        """Boxes (n, 4) xyxy px of `image` (h, w, 3) and scores (n,), best first."""
+        """Return boxes (n, 4) xyxy px of `image` (h, w, 3) and scores (n,), best first."""
         ...
 
     def close(self) -> None:
-        """Give back what the detector holds."""
+        """Free what the detector holds."""
         ...
 
 
 class OwnDetector:
-    """A detector model of mien behind a `Runner`.
+    """Detector model of mien on a `Runner`.
 
-    max_side: larger pictures are reduced to it first. Faces then should still have about 10 px.
-    The network sees about 200 px around a cell, so in larger pictures large faces are looked for at half the size too.
+    The network sees about 200 px around a cell, so large pictures are detected a second time at half their size.
+
+    Args:
+        runner: A detector model.
+        max_side: Larger pictures are reduced to this longer side, px. Faces should still have about 10 px then.
+        min_score: Lowest score of a detection.
     """
 
     usual_score = DEFAULT_SCORE
@@ -88,7 +92,7 @@ class OwnDetector:
 
 
 class YunetDetector:
-    """OpenCV's YuNet (Wu et al., "YuNet: a tiny millisecond-level face detector", 2023) from a file of one's own."""
+    """OpenCV's YuNet (Wu et al., "YuNet: a tiny millisecond-level face detector", 2023) from a file."""
 
     usual_score = 0.7
 
@@ -118,7 +122,7 @@ class YunetDetector:
         return boxes[order], found[order, 14]
 
     def close(self) -> None:
-        """Nothing is held that Python would not free."""
+        """Do nothing: OpenCV frees the network with the object."""
 
 
 def open_detector(
@@ -131,8 +135,15 @@ def open_detector(
 ) -> Detector:
     """Open a detector of mien, or a YuNet file.
 
+    Args:
+        source: Model file.
+        provider: Runs the model; a YuNet file runs in OpenCV on the CPU only.
+        threads: Threads of one operator on the CPU; 0 for all cores.
+        max_side: Larger pictures are reduced to this longer side, px.
+        min_score: Lowest score of a detection; None for the detector's usual one.
+
     Raises:
-        ModelError: missing, or neither of the two.
+        ModelError: The file is missing, or neither of the two.
         ProviderError: `provider` is not what would really run.
     """
     model = ModelFile.of(source)
@@ -148,7 +159,7 @@ def open_detector(
 
 
 def reduced(image: Image, max_side: int) -> tuple[Image, float]:
-    """Reduce a picture to a longer side of `max_side` px; return it and the factor, at most 1."""
+    """Reduce a picture to a longer side of at most `max_side` px; return it with the factor, at most 1."""
     factor = fit_inside(image.shape[0], image.shape[1], max_side)
     if factor == 1:
         return image, factor

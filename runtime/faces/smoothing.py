@@ -1,4 +1,4 @@
-"""One-Euro smoothing of tracked faces: still when the face is still, quick when it moves.
+"""One-Euro smoothing of tracked faces: steady while a face is still, with little lag while it moves.
 
 Casiez, Roussel, Vogel: "1 € filter: a simple speed-based low-pass filter for noisy input in interactive systems",
 CHI 2012.
@@ -16,10 +16,12 @@ from mien.runtime.vision.geometry import landmark_bounds
 
 @dataclass(frozen=True, slots=True)
 class OneEuro:
-    """The filter's parameters. Speeds are in face sizes per second, so that near and far faces are treated alike.
+    """Parameters of the filter. Speeds are in face sizes per second, so that near and far faces are treated alike.
 
-    min_cutoff_hz: lower is stiller and later. beta: how much the cutoff rises with speed, Hz per (face size / s).
-    derivative_cutoff_hz: how the speed itself is smoothed.
+    Attributes:
+        min_cutoff_hz: Cutoff for a face at rest; lower values are steadier and lag more.
+        beta: Rise of the cutoff with speed, Hz per (face size / s).
+        derivative_cutoff_hz: Cutoff for the speed itself.
     """
 
     min_cutoff_hz: float = 1.0
@@ -29,7 +31,7 @@ class OneEuro:
 
 @dataclass(frozen=True, slots=True)
 class FilterState:
-    """What the filter remembers of one signal: values and speeds, any one shape, and when they were (s)."""
+    """State of the filter for one signal: smoothed values, their speeds (same shape), and the time in s."""
 
     time_s: float
     values: FloatArray
@@ -39,9 +41,17 @@ class FilterState:
 def one_euro(
     state: FilterState | None, values: FloatArray, *, time_s: float, scale: float, euro: OneEuro
 ) -> FilterState:
-    """Next state; its `values` are the smoothed ones. `scale` is the face's size in the unit of the values.
+    """Filter one sample.
 
-    The first values are taken as they are, and so are values whose time does not go forward.
+    Args:
+        state: State after the previous sample; None for the first, which is taken as it is.
+        values: New values; points along the last axis share one cutoff.
+        time_s: Their time. Values whose time does not advance are taken as they are.
+        scale: Size of the face, in the unit of the values.
+        euro: Parameters of the filter.
+
+    Returns:
+        The next state, whose `values` are the smoothed ones.
     """
     if state is None:
         return FilterState(time_s, values, np.zeros_like(values))
@@ -57,7 +67,7 @@ def one_euro(
 
 
 def smoothing_factor(cutoff_hz: FloatArray | float, step_s: float) -> FloatArray | float:
-    """Weight of the new value in an exponential filter of this cutoff (eq. 3 and 5 of the paper)."""
+    """Return the weight of the new value in an exponential filter with this cutoff (eq. 3 and 5 of the paper)."""
     r = 2 * np.pi * cutoff_hz * step_s
     return r / (r + 1)
 
@@ -67,14 +77,14 @@ def _blend(old: FloatArray, new: FloatArray, factor: FloatArray | float) -> Floa
 
 
 class Smoother:
-    """Smooths the landmarks of tracked faces; holds a filter state for each face that is in view."""
+    """Smooths the landmarks of tracked faces, with one filter state for each face in view."""
 
     def __init__(self, euro: OneEuro | None = None) -> None:
         self._euro = euro if euro is not None else OneEuro()
         self._states: dict[int, FilterState] = {}
 
     def update(self, faces: Faces, *, timestamp_ns: int) -> Faces:
-        """Smoothed faces; boxes stay as they are."""
+        """Return the faces with smoothed landmarks; boxes are unchanged."""
         landmarks = faces.landmarks.copy()
         states: dict[int, FilterState] = {}
         for i, track in enumerate(faces.track_id.tolist()):
@@ -88,5 +98,5 @@ class Smoother:
                 euro=self._euro,
             )
             landmarks[i] = states[track].values
-        self._states = states  # faces that are gone are forgotten
+        self._states = states  # forget the faces that left
         return faces.with_fields(landmarks=landmarks)

@@ -1,4 +1,4 @@
-"""How long each stage of a run takes."""
+"""Record how long each stage of a run takes."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ STAGES = (
     "end_to_end",
     "frame_age",
 )
-"""In the order of a frame's way; process is detect to smooth, frame_age from capture to the result."""
+"""Stages in the order in which a frame passes them; process spans detect to smooth, frame_age capture to result."""
 
 
 KEPT = 1 << 15
-"""Durations of a stage that percentiles are taken over: the last ones, a quarter of an hour at 30 fps."""
+"""Durations kept for the percentiles of a stage: about 18 minutes at 30 fps."""
 
 
 class StageTimer:
-    """Collects durations by stage in bounded memory: the last `KEPT` of each, and how many there were."""
+    """Collects durations by stage in bounded memory: the last `KEPT` of each, their count and their total."""
 
     def __init__(self, *, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self.now = clock
@@ -42,18 +42,18 @@ class StageTimer:
         self._totals_ns: dict[str, int] = dict.fromkeys(STAGES, 0)
 
     def record(self, stage: str, duration_ns: int) -> None:
-        """Note one duration."""
+        """Record one duration."""
         self._durations_ns[stage][self._counts[stage] % KEPT] = duration_ns
         self._totals_ns[stage] += duration_ns
         self._counts[stage] += 1
 
     def total_s(self, stage: str) -> float:
-        """Seconds that all durations of a stage make together."""
+        """Return the sum of all durations of a stage, in seconds."""
         return self._totals_ns[stage] / 1e9
 
     @contextmanager
     def stage(self, stage: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Time the block inside the ``with`` statement."""
         start = self.now()
         try:
             yield
@@ -61,7 +61,7 @@ class StageTimer:
             self.record(stage, self.now() - start)
 
     def percentile_ms(self, stage: str, percent: int, *, last: int = KEPT) -> float:
-        """A percentile in ms over the `last` durations, at most `KEPT`; NaN when there are none."""
+        """Return a percentile of the `last` durations (at most `KEPT`) in ms; NaN if there are none."""
         count = self._counts[stage]
         newest_first = np.arange(count - 1, max(count - min(last, KEPT), 0) - 1, -1) % KEPT
         values = self._durations_ns[stage][newest_first]

@@ -1,8 +1,8 @@
-"""Follow faces from frame to frame without detecting them anew."""
+"""Follow faces from frame to frame without detecting them again."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,37 +18,41 @@ from mien.runtime.vision.geometry import (
 )
 
 MIN_PRESENCE = 0.5
+"""Presence below which a face counts as lost."""
 SAME_FACE_IOU = 0.3
-
-
-class Locator(Protocol):
-    """The part of a pipeline that a tracker needs."""
-
-    def detector(self, image: Image, /) -> tuple[FloatArray, FloatArray]:
-        """Find boxes and scores."""
-        ...
-
-    def locate(self, image: Image, faces: Faces, bounds: FloatArray, roll: FloatArray | None = None) -> Faces:
-        """Find landmarks within bounds."""
-        ...
+"""Overlap from which on a detection is a face that is followed already."""
 
 
 class Tracker:
-    """State of one video: the faces of the last frame and the next free id.
+    """Faces of the last frame of one video, and the next free id.
 
     The detector runs on the first frame, every `detect_every` frames, and when a face was lost.
+
+    Args:
+        detect: Finds boxes (n, 4) xyxy px and scores (n,) in a picture.
+        locate: Locates landmarks, as `landmarks.locate` does over a runner.
+        detect_every: Frames between two detections.
+        clock: Records how long each stage takes.
     """
 
-    def __init__(self, locator: Locator, *, detect_every: int = 15, clock: StageTimer | None = None) -> None:
-        self._locator = locator
+    def __init__(
+        self,
+        detect: Callable[[Image], tuple[FloatArray, FloatArray]],
+        locate: Callable[..., Faces],
+        *,
+        detect_every: int = 15,
+        clock: StageTimer | None = None,
+    ) -> None:
+        self._detect = detect
+        self._locate = locate
         self._clock = clock if clock is not None else StageTimer()
         self._detect_every = detect_every
         self._faces = Faces.empty()
         self._next_id = 0
-        self._since_detection = detect_every  # the first frame is looked at
+        self._since_detection = detect_every  # so that the first frame is detected
 
     def update(self, frame: Frame) -> Faces:
-        """Faces of the next frame."""
+        """Return the faces of the next frame."""
         followed = self._follow(frame)
         lost = len(followed) < len(self._faces)
         self._since_detection += 1
@@ -63,28 +67,28 @@ class Tracker:
         if not len(last):
             return last
         with self._clock.stage("landmarks"):
-            found = self._locator.locate(frame.pixels, last, landmark_bounds(last.landmarks), roll_of(last.landmarks))
+            found = self._locate(frame.pixels, last, landmark_bounds(last.landmarks), roll_of(last.landmarks))
         found = found.with_fields(boxes=box_from_bounds(landmark_bounds(found.landmarks)))
         found = found.mask(found.presence >= MIN_PRESENCE)
-        return found.mask(_without_doubles(found.boxes)) if len(found) > 1 else found
+        return found.mask(_without_duplicates(found.boxes)) if len(found) > 1 else found
 
     def _find_new(self, frame: Frame, known: Faces) -> Faces:
         with self._clock.stage("detect"):
-            boxes, scores = self._locator.detector(frame.pixels)
+            boxes, scores = self._detect(frame.pixels)
         if len(known) and len(boxes):
             new = intersection_over_union(boxes, known.boxes).max(axis=1) < SAME_FACE_IOU
             boxes, scores = boxes[new], scores[new]
         if not len(boxes):
             return Faces.empty()
         with self._clock.stage("landmarks"):
-            faces = self._locator.locate(frame.pixels, Faces.from_boxes(boxes, scores), bounds_from_box(boxes))
+            faces = self._locate(frame.pixels, Faces.from_boxes(boxes, scores), bounds_from_box(boxes))
         faces = faces.mask(faces.presence >= MIN_PRESENCE)
         ids = np.arange(self._next_id, self._next_id + len(faces), dtype=np.int64)
         self._next_id += len(faces)
         return faces.with_fields(track_id=ids)
 
 
-def _without_doubles(boxes: FloatArray) -> npt.NDArray[np.intp]:
-    """Indices of the boxes (n, 4) that do not lie on an earlier one: two tracks that have run into one face."""
+def _without_duplicates(boxes: FloatArray) -> npt.NDArray[np.intp]:
+    """Return the indices of boxes (n, 4) that overlap no earlier one, as two tracks do that have run into one face."""
     overlap = np.triu(intersection_over_union(boxes, boxes), k=1)
     return np.flatnonzero(overlap.max(axis=0, initial=0) < 0.6)

@@ -1,4 +1,4 @@
-"""From a detector's raw rows to faces: threshold and non-maximum suppression."""
+"""Reduce a detector's raw boxes to faces: threshold and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from mien.runtime.vision.geometry import overlap_area
 
 NMS_IOU = 0.45
 ENCLOSED = 0.8
-"""A box that lies in a better one by this share is a part of that face: an eye, a mouth."""
+"""Share of a box inside a better one from which on it is a part of that face, such as an eye or a mouth."""
 
 
 def select_boxes(
     boxes: FloatArray, scores: FloatArray, *, threshold: float, iou: float = NMS_IOU
 ) -> tuple[FloatArray, FloatArray]:
-    """Keep boxes (n, 4) xyxy of at least `threshold` that no better one overlaps by more than `iou`, or encloses.
+    """Drop boxes that score too low, or that a better box overlaps or encloses.
 
-    Returns boxes (k, 4) and scores (k,), best first.
+    Args:
+        boxes: Boxes (n, 4), xyxy.
+        scores: Their scores (n,).
+        threshold: Lowest score kept.
+        iou: Overlap with a better box above which a box is dropped.
+
+    Returns:
+        Boxes (k, 4) and scores (k,), best first.
     """
     likely = np.flatnonzero(scores >= threshold)
     if not len(likely):
@@ -36,12 +43,12 @@ def select_boxes(
 
 
 def enclosed(boxes: FloatArray) -> FloatArray:
-    """Share (n, n) of each box (columns) that lies within each other one (rows)."""
+    """Return the share (n, n) of each box (columns) that lies within each other box (rows)."""
     return overlap_area(boxes, boxes) / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
 
 
 def fit_inside(height: int, width: int, max_side: int) -> float:
-    """Factor that brings a picture's longer side down to `max_side` px; never above 1."""
+    """Return the factor, at most 1, that reduces a picture's longer side to `max_side` px."""
     return min(1.0, max_side / max(height, width))
 
 

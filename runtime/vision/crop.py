@@ -1,4 +1,4 @@
-"""Square crops of an image, and the way back to image pixels."""
+"""Cut square crops out of an image, and map points back to image pixels."""
 
 from __future__ import annotations
 
@@ -14,25 +14,42 @@ from mien.runtime.values import FloatArray, Image
 from mien.runtime.vision.geometry import invert_affine, transform_points, zoom_of
 from mien.runtime.vision.mean_face import CANONICAL
 
+CROP_SCALE = 1.855
+"""Side of an aligned crop over the distance of the outer eye corners, as in UTKFace's crops (median of 600)."""
+EYE_HEIGHT = 0.3
+"""Height of the eyes in an aligned crop, as a fraction from its top (likewise)."""
+_INNER = slice(17, 68)
+"""Brows to lips; the jaw line changes with the pose."""
+
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A square cut out of an image. pixels: (size, size, 3) uint8 BGR. matrix: (2, 3), image px to crop px."""
+    """A square cut out of an image.
+
+    Attributes:
+        pixels: The crop (size, size, 3), uint8 BGR.
+        matrix: Affine map (2, 3) from image px to crop px.
+    """
 
     pixels: Image
     matrix: FloatArray
 
     def to_image(self, points_crop: FloatArray) -> FloatArray:
-        """Take points (…, 2 or 3) in fractions of the crop back to image px; z is scaled alike."""
+        """Map points (…, 2 or 3) in fractions of the crop to image px; z is scaled by the same factor."""
         pixels = points_crop * self.pixels.shape[0]
         pixels[..., :2] -= 0.5  # fractions count from the crop's edge, pixel indices from the first centre
         return transform_points(pixels, invert_affine(self.matrix))
 
 
 def cut_crop(image: Image, matrix: FloatArray, size: int) -> Crop:
-    """Cut a crop (size, size, 3) out of `image` (h, w, 3); what lies outside is black.
+    """Cut a crop out of an image; pixels outside the image are black.
 
-    A crop much smaller than its source is taken from a copy reduced by a whole number, so that it does not alias.
+    A crop much smaller than its source is sampled from a copy reduced by a whole factor, so that it does not alias.
+
+    Args:
+        image: Picture (h, w, 3), uint8 BGR.
+        matrix: Affine map (2, 3) from image px to crop px.
+        size: Side of the crop, px.
     """
     step = int(1 / max(zoom_of(matrix), 1e-3))
     if step < 2:
@@ -52,7 +69,7 @@ def cut_crop(image: Image, matrix: FloatArray, size: int) -> Crop:
 
 
 def shrink(image: Image, size: tuple[int, int]) -> Image:
-    """Reduce an image to (width, height) px by averaging; by halves first, OpenCV's fastest way by ten times."""
+    """Reduce an image to (width, height) px by averaging; halving first, which OpenCV does ten times as fast."""
     width, height = size
     while (
         not (image.shape[0] % 2 or image.shape[1] % 2) and image.shape[1] >= 2 * width and image.shape[0] >= 2 * height
@@ -65,7 +82,7 @@ def shrink(image: Image, size: tuple[int, int]) -> Image:
 
 
 def _window(image: Image, matrix: FloatArray, size: int) -> tuple[int, int, int, int]:
-    """Bounds x0, y0, x1, y1 of the part of an image that a crop shows, with a margin, clipped to the image."""
+    """Return x0, y0, x1, y1 of the part of an image that a crop shows, with a margin, clipped to the image."""
     (a, b, x), (c, d, y) = invert_affine(matrix).tolist()
     xs = [x, x + a * size, x + b * size, x + (a + b) * size]
     ys = [y, y + c * size, y + d * size, y + (c + d) * size]
@@ -82,23 +99,15 @@ def _warp(image: npt.NDArray[Any], matrix: FloatArray, size: int) -> Image:
     return np.asarray(warped, dtype=np.uint8)
 
 
-CROP_SCALE = 1.855
-"""Side of the crop over the distance of the outer eye corners, as UTKFace's aligned crops have it (median of 600)."""
-
-
-EYE_HEIGHT = 0.3
-"""Height of the eyes in the crop, as a fraction from its top (likewise)."""
-
-
-_INNER = slice(17, 68)
-"""Brows to lips; the jaw line is another for each pose."""
-
-
 def alignment_matrix(landmarks: FloatArray, *, scale: float, size: int) -> FloatArray:
-    """Affine map (2, 3) from image px to the aligned crop of `size` px, of landmarks (68, ≥ 2).
+    """Return the affine map (2, 3) from image px to an aligned crop.
 
-    The mean face seen from the front is laid on the landmarks by a similarity, in the sense of least squares
-    (Umeyama, PAMI 1991); the crop is `scale` of its outer eye distances wide.
+    The frontal mean face is fitted to the landmarks by a similarity in the least-squares sense (Umeyama, PAMI 1991).
+
+    Args:
+        landmarks: Landmarks (68, ≥ 2) in image px.
+        scale: Side of the crop in outer eye distances of the fitted face.
+        size: Side of the crop, px.
     """
     seen = landmarks[_INNER, 0] + 1j * landmarks[_INNER, 1]
     mean_face = CANONICAL[_INNER, 0] + 1j * CANONICAL[_INNER, 1]
@@ -112,7 +121,7 @@ def alignment_matrix(landmarks: FloatArray, *, scale: float, size: int) -> Float
 
 
 def resized(picture: Image, size: int) -> Image:
-    """A picture (h, w, 3) stretched to (size, size, 3)."""
+    """Stretch a picture (h, w, 3) to (size, size, 3)."""
     shrinks = size < max(picture.shape[:2])
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(picture, (size, size), interpolation=method), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Boxes, crops and the maps between them. Boxes are (n, 4) xyxy in px; points are (…, 2 or 3) in px."""
+"""Geometry of boxes, landmarks and affine maps. Boxes are (n, 4) xyxy px; points are (…, 2 or 3) px."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ FOREHEAD = 0.32
 
 
 def landmark_bounds(points: FloatArray) -> FloatArray:
-    """Bounds of points (…, 68, ≥ 2) as xyxy boxes (…, 4), in the points' unit."""
+    """Return the bounds of points (…, 68, ≥ 2) as xyxy boxes (…, 4)."""
     xy = points[..., :2]
     return np.concatenate([xy.min(axis=-2), xy.max(axis=-2)], axis=-1)
 
 
 def box_from_bounds(bounds: FloatArray) -> FloatArray:
-    """Face boxes (…, 4) from landmark bounds (…, 4): the forehead is added on top."""
+    """Return face boxes (…, 4) for landmark bounds (…, 4): the forehead is added on top."""
     box = bounds.copy()
     box[..., 1] -= FOREHEAD * (bounds[..., 3] - bounds[..., 1])
     return box
 
 
 def bounds_from_box(box: FloatArray) -> FloatArray:
-    """Inverse of `box_from_bounds`."""
+    """Return landmark bounds (…, 4) for face boxes (…, 4); the inverse of `box_from_bounds`."""
     bounds = box.copy()
     bounds[..., 1] = (box[..., 1] + FOREHEAD * box[..., 3]) / (1.0 + FOREHEAD)
     return bounds
 
 
 def crop_matrix(bounds: FloatArray, *, scale: float, size: int, roll: float = 0.0) -> FloatArray:
-    """Affine map (2, 3) from image px to the square crop of `size` px around landmark bounds (4,).
+    """Return the affine map (2, 3) from image px to a square crop around landmark bounds.
 
-    The crop's side is `scale` times the longer side of the bounds; `roll` (radians, clockwise in the
-    image) is turned upright.
+    Args:
+        bounds: Landmark bounds (4,), xyxy px.
+        scale: Side of the crop over the longer side of the bounds.
+        size: Side of the crop, px.
+        roll: Rotation of the face, radians clockwise; the crop is turned back by it.
     """
     x0, y0, x1, y1 = bounds.tolist()
     zoom = size / (scale * max(x1 - x0, y1 - y0, 1e-6))
@@ -48,7 +51,7 @@ def crop_matrix(bounds: FloatArray, *, scale: float, size: int, roll: float = 0.
 
 
 def roll_of(landmarks: FloatArray) -> FloatArray:
-    """In-plane rotation (n,), radians clockwise, of landmarks (n, 68, ≥ 2): the slope of the line between the eyes."""
+    """Return the in-plane rotation (n,), radians clockwise, of landmarks (n, 68, ≥ 2): the slope between the eyes."""
     right, left = landmarks[:, 36:42, :2].mean(axis=1), landmarks[:, 42:48, :2].mean(axis=1)
     across = left - right
     return np.arctan2(across[:, 1], across[:, 0])
@@ -64,26 +67,26 @@ def transform_points(points: FloatArray, matrix: FloatArray) -> FloatArray:
 
 
 def zoom_of(matrix: FloatArray) -> float:
-    """How much longer an affine map (2, 3) makes things: the root of its area ratio."""
+    """Return the factor by which an affine map (2, 3) scales lengths: the root of its area ratio."""
     (a, b, _), (c, d, _) = matrix.tolist()
     return math.sqrt(abs(a * d - b * c))
 
 
 def invert_affine(matrix: FloatArray) -> FloatArray:
-    """Inverse of an affine map (2, 3)."""
+    """Invert an affine map (2, 3)."""
     (a, b, x), (c, d, y) = matrix.tolist()
     area = a * d - b * c
     return np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / area
 
 
 def longer_side(boxes: FloatArray) -> FloatArray:
-    """Longer side (n,) of boxes (n, 4)."""
+    """Return the longer side (n,) of boxes (n, 4)."""
     sides: FloatArray = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     return sides
 
 
 def overlap_area(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Pairwise area (n, m) that boxes (n, 4) and (m, 4) have in common."""
+    """Return the pairwise intersection area (n, m) of boxes (n, 4) and (m, 4)."""
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     area: FloatArray = np.clip(bottom_right - top_left, 0, None).prod(axis=2)
@@ -91,7 +94,7 @@ def overlap_area(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def intersection_over_union(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Pairwise IoU (n, m) of boxes (n, 4) and (m, 4)."""
+    """Return the pairwise IoU (n, m) of boxes (n, 4) and (m, 4)."""
     overlap = overlap_area(a, b)
     area_a = np.clip(a[:, 2:] - a[:, :2], 0, None).prod(axis=1)
     area_b = np.clip(b[:, 2:] - b[:, :2], 0, None).prod(axis=1)

@@ -1,4 +1,4 @@
-"""Head pose from landmarks: a perspective fit of a mean face (PnP)."""
+"""Estimate head pose from landmarks by a perspective fit of a mean face (PnP)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from mien.runtime.values import FloatArray
 from mien.runtime.vision.mean_face import CANONICAL
 
 RIGID = slice(17, 68)
-"""Brows to lips. The jaw line is left out: it is where the face ends in the picture, another place for each pose."""
+"""Brows to lips. The jaw line is left out, as it marks another part of the face in each pose."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadPose:
     """Angles in degrees, 0 for a face that looks into the camera.
 
-    yaw: to the right in the picture. pitch: upwards. roll: clockwise in the picture.
+    Attributes:
+        yaw: Positive to the right in the picture.
+        pitch: Positive upwards.
+        roll: Positive clockwise in the picture.
     """
 
     yaw: float
@@ -26,13 +29,10 @@ class HeadPose:
     roll: float
 
     def axes(self) -> FloatArray:
-        """The head's own axes (3, 3), a row each: its left, down and away from the camera, in camera axes.
-
-        Inverse of `pose_of`.
-        """
+        """Return the head's axes (3, 3) in camera axes, one per row: left, down, away; the inverse of `pose_of`."""
         yaw, pitch, roll = np.radians([self.yaw, self.pitch, self.roll])
         gaze = np.array([np.sin(yaw) * np.cos(pitch), -np.sin(pitch), -np.cos(yaw) * np.cos(pitch)])
-        # The first axis is square to the gaze and appears in the picture at the angle of the roll.
+        # The first axis is perpendicular to the gaze and appears in the picture at the angle of the roll.
         in_picture = np.array([np.cos(roll), np.sin(roll)])
         across = np.array([*in_picture, -(gaze[:2] @ in_picture) / gaze[2]])
         across /= np.linalg.norm(across)
@@ -40,9 +40,16 @@ class HeadPose:
 
 
 def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | None:
-    """Pose of one face, landmarks (68, ≥ 2) in px of a picture of size (width, height); None if they are no face.
+    """Estimate the pose of one face.
 
-    The camera's focal length is taken as the picture's longer side, a field of view of 53° across it.
+    The camera's focal length is assumed to equal the picture's longer side: a field of view of 53° across it.
+
+    Args:
+        landmarks: Landmarks (68, ≥ 2) in px.
+        size_px: Width and height of the picture.
+
+    Returns:
+        The pose, or None if the landmarks form no face.
     """
     points = np.ascontiguousarray(landmarks[RIGID, :2], dtype=np.float64)
     if not np.isfinite(points).all():
@@ -59,7 +66,7 @@ def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | Non
 
 
 def pose_of(rotation: FloatArray) -> HeadPose:
-    """Angles of a rotation (3, 3) of the mean face in camera axes (x right, y down, z away)."""
+    """Return the angles of a rotation (3, 3) of the mean face in camera axes (x right, y down, z away)."""
     gaze = -rotation[:, 2]  # out of the face
     across = rotation[:, 0]
     yaw = np.arctan2(gaze[0], -gaze[2])

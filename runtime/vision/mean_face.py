@@ -1,4 +1,4 @@
-"""A mean face in three dimensions, to read head poses from."""
+"""The mean face in three dimensions."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ CANONICAL = np.array(
         [-0.071, 0.786, -0.159],
     ]
 )
-"""(68, 3) in outer eye distances; x to the right in the picture, y down, z away from the camera, 0 midway between the
-outer eye corners. It looks straight ahead: the eyes and the corners of the mouth lie in a plane of the picture.
+"""Mean face (68, 3) in outer eye distances: x to the right in the picture, y down, z away from the camera, origin midway
+between the outer eye corners. It looks straight ahead: eyes and mouth corners lie in a plane parallel to the picture.
 
 The median, after Procrustes alignment and made symmetric, of the 4,231 three-dimensional labels that the depth of the
 landmark model was trained on (see docs/models.md).

@@ -44,7 +44,7 @@ def frame(index: int) -> Frame:
 
 def test_detector_rests_while_a_face_is_followed() -> None:
     world = World()
-    tracker = Tracker(world, detect_every=10)
+    tracker = Tracker(world.detector, world.locate, detect_every=10)
     for i in range(25):
         world.faces = [world.at(10 + 4 * i, 50)]
         faces = tracker.update(frame(i))
@@ -55,7 +55,7 @@ def test_detector_rests_while_a_face_is_followed() -> None:
 
 def test_several_faces_are_one_batch_and_keep_their_ids() -> None:
     world = World()
-    tracker = Tracker(world, detect_every=100)
+    tracker = Tracker(world.detector, world.locate, detect_every=100)
     world.faces = [world.at(0, 0), world.at(80, 0), world.at(0, 90)]
     assert tracker.update(frame(0)).track_id.tolist() == [0, 1, 2]
     world.faces = world.faces[::-1]
@@ -65,7 +65,7 @@ def test_several_faces_are_one_batch_and_keep_their_ids() -> None:
 
 def test_a_lost_face_is_looked_for_at_once_and_gets_a_new_id() -> None:
     world = World()
-    tracker = Tracker(world, detect_every=100)
+    tracker = Tracker(world.detector, world.locate, detect_every=100)
     world.faces = [world.at(0, 0), world.at(80, 0)]
     tracker.update(frame(0))
     world.faces = [world.at(0, 0), world.at(80, 120)]  # one has jumped
@@ -76,7 +76,7 @@ def test_a_lost_face_is_looked_for_at_once_and_gets_a_new_id() -> None:
 
 def test_new_faces_are_found_in_time() -> None:
     world = World()
-    tracker = Tracker(world, detect_every=5)
+    tracker = Tracker(world.detector, world.locate, detect_every=5)
     world.faces = [world.at(0, 0)]
     tracker.update(frame(0))
     world.faces.append(world.at(100, 100))
@@ -86,7 +86,7 @@ def test_new_faces_are_found_in_time() -> None:
 
 def test_two_tracks_on_one_face_become_one() -> None:
     world = World()
-    tracker = Tracker(world, detect_every=100)
+    tracker = Tracker(world.detector, world.locate, detect_every=100)
     world.faces = [world.at(0, 0), world.at(12, 0, 41)]
     first = tracker.update(frame(0))
     assert len(first) == 2
