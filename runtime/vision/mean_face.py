@@ -76,7 +76,7 @@ CANONICAL = np.array(
         [-0.071, 0.786, -0.159],
     ]
 )
-"""Mean face (68, 3) in outer eye distances: x to the right in the picture, y down, z away from the camera, origin midway
+"""Mean face (68, 3) in outer eye distances: x right in the picture, y down, z away from the camera; origin midway
 between the outer eye corners. It looks straight ahead: eyes and mouth corners lie in a plane parallel to the picture.
 
 The median, after Procrustes alignment and made symmetric, of the 4,231 three-dimensional labels that the depth of the
