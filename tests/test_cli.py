@@ -165,7 +165,7 @@ def test_info_of_shipped_models() -> None:
         (["predict", "nothing.jpg"], "no image nothing.jpg"),
         (["webcam", "--source", "nothing.mp4", "--no-show"], "nothing.mp4"),
         (["webcam", "--source", "demo", "--no-show", "--output", "no/where.mp4"], "no folder no"),
-        (["webcam", "--source", "demo", "--no-show", "--output", "out.xyz"], "wanted one of .mp4"),
+        (["webcam", "--source", "demo", "--no-show", "--output", "out.xyz"], "expected one of .mp4"),
         (["webcam", "--source", "demo", "--no-show", "--json", "/"], "is a folder"),
         (["webcam", "--source", "demo", "--no-show", "--provider", "cuda"], "CUDA"),
         (["info", "nothing.onnx"], "no model nothing.onnx"),
@@ -173,8 +173,8 @@ def test_info_of_shipped_models() -> None:
         (["evaluate", "landmarks", "--data", "."], "contains neither landmarks.csv nor"),
         (["evaluate", "detector", "--data", "."], "no pictures"),
         (["train", "landmarks", "--data", "."], "contains neither landmarks.csv nor"),
-        (["bench", "--batch", "1,x"], "--batch wants whole numbers"),
-        (["bench", "--providers", "gpu"], "--providers wants some of auto, cpu"),
+        (["bench", "--batch", "1,x"], "--batch expects integers"),
+        (["bench", "--providers", "gpu"], "--providers expects one or more of auto, cpu"),
     ],
 )
 def test_misuse_is_one_line_and_leaves_nothing(

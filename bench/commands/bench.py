@@ -16,8 +16,8 @@ from typer.core import TyperGroup
 from mien.bench.report.report import BenchReport
 from mien.bench.suite.candidates import Baseline
 from mien.bench.timing.measurement import Level
-from mien.runtime.commands.console import needs_torch, progress_bar, say
-from mien.runtime.commands.options import numbers, several
+from mien.runtime.commands.console import progress_bar, require_train_extra, say
+from mien.runtime.commands.options import enum_members, positive_ints
 from mien.runtime.errors import CheckFailed, InputError
 from mien.runtime.files import check_writable
 from mien.runtime.models.runner import Provider
@@ -112,14 +112,14 @@ def run(
         if path is not None:
             check_writable(path)
     options = BenchOptions(
-        batches=tuple(dict.fromkeys(numbers(batch, "--batch"))),
+        batches=tuple(dict.fromkeys(positive_ints(batch, "--batch"))),
         threads=threads,
         rounds=rounds,
         calls_per_round=calls,
         processes=processes,
         baselines=baselines_of(baseline),
         reference_model=reference_model,
-        providers=tuple(several(providers, Provider, "--providers")),
+        providers=tuple(enum_members(providers, Provider, "--providers")),
         levels=levels_of(level),
         data=tuple(data),
         held_out=held_out,
@@ -127,7 +127,7 @@ def run(
         feed=feed,
         timeout_s=timeout,
     )
-    with needs_torch(), progress_bar("bench") as progress:
+    with require_train_extra(), progress_bar("bench") as progress:
         report = run_bench(models or [], options, bridge=ctx.obj, progress=progress)
     for path, told in ((json_out, BenchReport.to_json), (html_out, to_html), (csv_out, to_csv)):
         if path is not None:
@@ -241,7 +241,7 @@ def baselines_of(text: str | None) -> tuple[str, ...]:
         return ()
     if text.strip() == "none":
         return ()
-    found = several(text, Baseline, "--baseline (or none)")
+    found = enum_members(text, Baseline, "--baseline (or none)")
     if not has_torch():
         raise InputError(f"--baseline {text} needs torch, which is not installed; run: pip install 'mien[train]'")
     return tuple(baseline.value for baseline in found)
@@ -249,7 +249,7 @@ def baselines_of(text: str | None) -> tuple[str, ...]:
 
 def levels_of(text: str) -> tuple[Level, ...]:
     """What ``--level`` means: the pipeline has an option of its own, for it needs a clip."""
-    found = several(text, Level, "--level")
+    found = enum_members(text, Level, "--level")
     if Level.PIPELINE in found:
         raise InputError("the level pipeline needs a video; say --pipeline CLIP")
     return tuple(found)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from mien.bench.bridge import PyTorchBridge
 from mien.runtime.backends.open_runner import open_model
-from mien.runtime.commands.console import needs_torch, progress_bar, say
+from mien.runtime.commands.console import progress_bar, require_train_extra, say
 from mien.runtime.commands.options import AS_JSON, DATA, DETECTOR, HELD_OUT, MAX_SIDE, PROVIDER, THREADS
 from mien.runtime.errors import ProviderError
 from mien.runtime.faces.pipeline import Pipeline
@@ -155,7 +155,7 @@ def opener_of(bridge: PyTorchBridge) -> Callable[..., Runner]:
                 f"--provider {provider.value} needs a model file, but {path} is a checkpoint, which runs in PyTorch on "
                 f"the CPU; run: mien export {path} -o {path.stem}.onnx, and pass that file"
             )
-        with needs_torch():
+        with require_train_extra():
             return bridge.open_checkpoint(path, threads=threads)
 
     return opened

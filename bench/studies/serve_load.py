@@ -181,7 +181,7 @@ def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Names
 
     with open_listen_socket("127.0.0.1:0") as listen_socket, Capture(open_source, reconnect=False) as capture:
         page = LivePage(listen_socket, capture, stages, provider=pipeline.landmarks.provider)
-        run = LiveRun(capture, pipeline, [page, counter], smoothing=OneEuro(), clock=stages)
+        run = LiveRun(capture, pipeline, [page, counter], smoothing=OneEuro(), timer=stages)
         command = [sys.executable, "-m", "mien.bench.studies.serve_load", "--port", str(listen_socket.port)]
         command += ["--clients", str(options.clients)]
 

@@ -8,7 +8,7 @@ import typer
 
 from mien.bench.commands.verify import ROUNDS, THREADS
 from mien.bench.verify import VerifyOptions
-from mien.runtime.commands.console import needs_torch, progress_bar, say
+from mien.runtime.commands.console import progress_bar, require_train_extra, say
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import Precision
 
@@ -35,7 +35,7 @@ def bundle(
         raise InputError("--precision takes fp32 or fp16: int8 needs pictures to calibrate on, see mien export")
     if not attributes and age_gender is not None:
         raise InputError("--age-gender and --no-attributes exclude each other")
-    with needs_torch():
+    with require_train_extra():
         from mien.export.convert.bundle import make_bundle
     models = {"landmarks": model, "detector": detector, "age_gender": age_gender}
     if not attributes:

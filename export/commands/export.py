@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mien.export.convert.int8_options import Int8Options, TargetRuntime
-from mien.runtime.commands.console import needs_torch, say
+from mien.runtime.commands.console import require_train_extra, say
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import Precision
 
@@ -34,7 +34,7 @@ def export(
 
     A file without mien's metadata can be converted to fp16; it is written only if every output stays the same.
     """
-    with needs_torch():
+    with require_train_extra():
         from mien.export.convert.foreign_float16 import convert_foreign, is_foreign
         from mien.export.convert.to_onnx import export_onnx
     if precision is not Precision.INT8 and (allow_slow or calibrate is not None or target is not TargetRuntime.CPU):

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from mien.export.networks.normalization import Normalization
 from mien.export.training.config import NetworkConfig, ProgressCallback, TrainConfig
-from mien.runtime.commands.console import needs_torch, say
+from mien.runtime.commands.console import require_train_extra, say
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import ModelSpec, Task
 
@@ -205,7 +205,7 @@ def train_landmarks(
         size = 224 if frozen_backbone else input_size
         print_layers(Task.LANDMARKS, backbone, shared, frozen_backbone=frozen_backbone, frozen=freeze, input_size=size)
         return
-    with needs_torch():
+    with require_train_extra():
         from mien.export.training.frozen_backbone import FrozenBackboneLandmarkTraining
         from mien.export.training.landmarks import LandmarkTraining
     if frozen_backbone:
@@ -255,7 +255,7 @@ def train_age_gender(
         size = 224 if frozen_backbone else input_size
         print_layers(Task.AGE_GENDER, backbone, shared, frozen_backbone=frozen_backbone, frozen=freeze, input_size=size)
         return
-    with needs_torch():
+    with require_train_extra():
         from mien.export.training.age_gender import AgeGenderTraining
         from mien.export.training.frozen_backbone import FrozenBackboneAgeGenderTraining
     if not (age_weight > 0 and gender_weight > 0):
@@ -300,7 +300,7 @@ def train_classify(
     if shared.summary:
         print_layers(Task.CLASSIFY, backbone, shared, input_size=input_size)
         return
-    with needs_torch():
+    with require_train_extra():
         from mien.export.training.classify import ClassifyTraining
     folder = check_start(data, "classify", shared)
     network = shared.network(backbone)
@@ -327,7 +327,7 @@ def train_detector(
     if shared.summary:
         print_layers(Task.DETECTOR, backbone, shared, input_size=input_size)
         return
-    with needs_torch():
+    with require_train_extra():
         from mien.export.training.detector import DetectorTraining
     check_start(data[0] if data else None, "detector", shared)
     task = DetectorTraining(data, shared.network(backbone, init_from), input_size=input_size, scenes=scenes)
@@ -358,7 +358,7 @@ def is_frozen_backbone(recipe: Recipe | None, backbone: str) -> bool:
 
 def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: bool = False, **network: Any) -> None:
     """Print a network's layers and totals, or the totals as JSON; no pretrained weights are loaded."""
-    with needs_torch():
+    with require_train_extra():
         from mien.export.networks.build_network import empty_network
         from mien.export.networks.layer_summary import summarize
     net = empty_network(task, backbone, **network)

@@ -1,4 +1,4 @@
-"""Messages and progress on standard error, and the command to run when a training library is missing."""
+"""Messages and progress on standard error, and the command to type when a training library is missing."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from rich.console import Console
 from mien.runtime.errors import InputError
 from mien.runtime.values import Progress
 
-stderr = Console(stderr=True)
-
+TRAIN_LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "matplotlib", "plotly", "lightning_fabric")
 REDRAW_S = 0.1
+stderr = Console(stderr=True)
 
 
 def say(text: str, *, style: str = "") -> None:
-    """Tell people something, on standard error; square brackets are text, not markup."""
+    """Print a message on standard error; square brackets are text, not markup."""
     stderr.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def progress_bar(title: str, *, hidden: bool = False) -> Iterator[Progress]:
-    """Show a progress bar on a terminal (standard error), and yield the callback that moves it.
+    """Show a progress bar if standard error is a terminal, and yield the callback that advances it.
 
-    The bar is drawn in that callback, never by a thread of its own, which would run inside timed calls.
+    The callback itself redraws the bar; a refresh thread would run inside timed calls.
+
+    Args:
+        title: Label of the bar.
+        hidden: Show nothing.
     """
     drawn_s = time.monotonic()
     with rich.progress.Progress(
@@ -39,30 +43,26 @@ def progress_bar(title: str, *, hidden: bool = False) -> Iterator[Progress]:
         task = bar.add_task(title, total=None)
         bar.refresh()
 
-        def move(done: int, total: int) -> None:
+        def advance(done: int, total: int) -> None:
             nonlocal drawn_s
             due = done == total or time.monotonic() - drawn_s >= REDRAW_S
             drawn_s = time.monotonic() if due else drawn_s
             bar.update(task, completed=done, total=total, refresh=due)
 
-        yield move
+        yield advance
 
 
 @contextlib.contextmanager
-def needs_torch() -> Iterator[None]:
-    """Turn a missing training library into the line to type."""
+def require_train_extra() -> Iterator[None]:
+    """Turn the failed import of a training library into the command that installs it.
+
+    Raises:
+        InputError: A library of the extra ``train`` is not installed.
+    """
     try:
         yield
     except ModuleNotFoundError as missing:
-        if missing.name is None or missing.name.split(".")[0] not in {
-            "torch",
-            "torchvision",
-            "onnx",
-            "onnxscript",
-            "matplotlib",
-            "plotly",
-            "lightning_fabric",
-        }:
+        if missing.name is None or missing.name.split(".")[0] not in TRAIN_LIBRARIES:
             raise
         raise InputError(
             f"this needs {missing.name}, which is not installed; run: pip install 'mien[train]'"

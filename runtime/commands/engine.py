@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from mien.runtime.backends.trt.engine_builder import DEFAULT_WORKSPACE_MB
 from mien.runtime.commands.console import say, stderr
-from mien.runtime.commands.options import numbers
+from mien.runtime.commands.options import positive_ints
 from mien.runtime.errors import InputError, OutputError
 from mien.runtime.models.input_shapes import DEFAULT_BATCH, DETECTOR_MAX_SIDE
 
@@ -36,7 +36,7 @@ def engine(
     from mien.runtime.models.model_file import ModelFile
     from mien.runtime.models.shipped import shipped_models
 
-    three = numbers(batch, "--batch")
+    three = positive_ints(batch, "--batch")
     if len(three) != 3:
         raise InputError(f"--batch wants three numbers such as 1,4,16; found {batch!r}")
     chosen = [ModelFile.of(m) for m in models or shipped_models()]

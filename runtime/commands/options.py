@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and parsers of option values."""
 
 from __future__ import annotations
 
@@ -13,38 +13,72 @@ from mien.runtime.models.runner import DEFAULT_THREADS, Provider
 from mien.runtime.models.spec import Precision
 
 DATA = typer.Option(..., "--data", help="Folder with images and labels.", show_default=False)
-MODEL = typer.Option(None, "--model", help="Model file (.onnx); default: the shipped one.")
-DETECTOR = typer.Option(None, "--detector", help="Detector of mien or a YuNet file; default: the shipped one.")
+MODEL = typer.Option(None, "--model", help="Model file (.onnx); default: the shipped landmark model.")
+DETECTOR = typer.Option(None, "--detector", help="Face detector: a mien or YuNet model; default: the shipped one.")
 AGE_GENDER = typer.Option(None, "--age-gender", help="Age and gender model; default: the shipped one.")
-BUNDLE = typer.Option(None, "--bundle", help="Take all models from a file of mien bundle.")
-PRECISION = typer.Option(Precision.FP32, "--precision", help="Which models of the bundle.")
-ATTRIBUTES = typer.Option(True, "--attributes/--no-attributes", help="Tell age and gender.")
-PROVIDER = typer.Option(Provider.AUTO, "--provider", help="What runs the models; auto takes the fastest that works.")
-THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads of one operator; 0: all cores.")
+BUNDLE = typer.Option(None, "--bundle", help="Load all models from a file made by mien bundle.")
+PRECISION = typer.Option(Precision.FP32, "--precision", help="Precision of the models to load from the bundle.")
+ATTRIBUTES = typer.Option(True, "--attributes/--no-attributes", help="Estimate age and gender.")
+PROVIDER = typer.Option(Provider.AUTO, "--provider", help="Execution provider; auto: the fastest that works.")
+THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads per operator; 0: all cores.")
 MAX_SIDE = typer.Option(
-    DEFAULT_MAX_SIDE, "--max-side", min=64, help="Detect on pictures reduced to this longer side, px."
+    DEFAULT_MAX_SIDE, "--max-side", min=64, help="Downscale the detector's input to this longer side, px."
 )
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
-HELD_OUT = typer.Option(False, "--held-out", help="Only what mien train holds out of this folder for validation.")
+HELD_OUT = typer.Option(False, "--held-out", help="Use only the validation split that mien train holds out.")
 
 
-def numbers(text: str, option: str) -> list[int]:
-    """Parse a comma-separated list of positive whole numbers."""
+def positive_ints(text: str, option: str) -> list[int]:
+    """Parse a comma-separated list of positive integers.
+
+    Args:
+        text: Value of the option.
+        option: Name of the option, for the message.
+
+    Raises:
+        InputError: Not such a list.
+    """
     try:
         values = [int(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"{option} wants whole numbers such as 1,8; found {text!r}") from None
+        raise InputError(f"{option} expects integers such as 1,8; found {text!r}") from None
     if min(values) < 1:
-        raise InputError(f"{option} wants numbers from 1 on; found {text!r}")
+        raise InputError(f"{option} expects integers of at least 1; found {text!r}")
     return values
 
 
 Kind = TypeVar("Kind", bound=Enum)
 
 
-def several(text: str, kind: type[Kind], option: str) -> list[Kind]:
-    """Parse a comma-separated list of an enumeration's values, each once."""
+def enum_members(text: str, kind: type[Kind], option: str) -> list[Kind]:
+    """Parse a comma-separated list of enum values, dropping duplicates.
+
+    Args:
+        text: Value of the option.
+        kind: Enum of the possible values.
+        option: Name of the option, for the message.
+
+    Raises:
+        InputError: A value that the enum does not have.
+    """
     try:
         return list(dict.fromkeys(kind(part.strip()) for part in text.split(",")))
     except ValueError:
-        raise InputError(f"{option} wants some of {', '.join(k.value for k in kind)}; found {text!r}") from None
+        known = ", ".join(member.value for member in kind)
+        raise InputError(f"{option} expects one or more of {known}; found {text!r}") from None
+
+
+def parse_size(text: str, option: str) -> tuple[int, int]:
+    """Parse ``WIDTHxHEIGHT`` in px.
+
+    Args:
+        text: Value of the option.
+        option: Name of the option, for the message.
+
+    Raises:
+        InputError: Not two positive integers.
+    """
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()) or not int(width) or not int(height):
+        raise InputError(f"{option} expects WIDTHxHEIGHT, such as 640x480; found {text!r}")
+    return int(width), int(height)

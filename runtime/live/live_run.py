@@ -77,7 +77,7 @@ class LiveRun:
         detect_every: Frames between two runs of the detector.
         smoothing: Filter for the landmarks; None for none.
         view: Display options, shared with the window.
-        clock: Timer for the stages.
+        timer: Timer of the stages.
         notifier: Notifies the service manager.
 
     Attributes:
@@ -93,10 +93,10 @@ class LiveRun:
         detect_every: int = 15,
         smoothing: OneEuro | None = None,
         view: View | None = None,
-        clock: StageTimer | None = None,
+        timer: StageTimer | None = None,
         notifier: ServiceNotifier | None = None,
     ) -> None:
-        self.clock = clock if clock is not None else StageTimer()
+        self.timer = timer if timer is not None else StageTimer()
         self.ended_by: signal.Signals | None = None
         self._capture = capture
         self._pipeline = pipeline
@@ -151,7 +151,7 @@ class LiveRun:
         """Summarize the run so far."""
         counts = self._capture.counts
         return LiveSummary(
-            stages=self.clock.summary(),
+            stages=self.timer.summary(),
             read=counts.read,
             processed=self._processed,
             dropped=counts.dropped,
@@ -163,40 +163,40 @@ class LiveRun:
         )
 
     def _loop(self, max_frames: int | None) -> None:
-        clock = self.clock
-        started = clock.now()
+        timer = self.timer
+        started = timer.now()
         results = self._pipeline.track(
-            self._frames(), detect_every=self._detect_every, smoothing=self._smoothing, clock=clock
+            self._frames(), detect_every=self._detect_every, smoothing=self._smoothing, clock=timer
         )
         for frame, faces in results:
             self._processed += 1
             self._most_faces = max(self._most_faces, len(faces))
             if self._capture.live:
-                clock.record("frame_age", self._capture.clock() - frame.timestamp_ns)
+                timer.record("frame_age", self._capture.clock() - frame.timestamp_ns)
             wanted = self._deliver(frame, faces)
             self._notifier.frame_done()
-            clock.record("end_to_end", clock.now() - started)
-            started = clock.now()
+            timer.record("end_to_end", timer.now() - started)
+            started = timer.now()
             if not wanted or (max_frames is not None and self._processed >= max_frames):
                 return
 
     def _frames(self) -> Iterator[Frame]:
-        start = self.clock.now()
+        start = self.timer.now()
         while self.ended_by is None:
             frame = self._capture.wait_frame(POLL_S)
             if frame is not None:
-                self.clock.record("capture", self.clock.now() - start)
+                self.timer.record("capture", self.timer.now() - start)
                 yield frame
-                start = self.clock.now()
+                start = self.timer.now()
             elif self._capture.ended:
                 return
 
     def _deliver(self, frame: Frame, faces: Faces) -> bool:
         picture = frame.pixels
         if any(sink.needs_picture for sink in self._sinks):
-            with self.clock.stage("draw"):
+            with self.timer.stage("draw"):
                 picture = self._draw(frame, faces)
-        with self.clock.stage("write"):
+        with self.timer.stage("write"):
             wanted = [sink.write(frame, faces, picture) for sink in self._sinks]  # every sink gets it
         return all(wanted)
 
@@ -205,16 +205,16 @@ class LiveRun:
         return draw_faces(frame.pixels, faces, hud=hud, contours=self._view.contours)
 
     def _hud(self, faces: int) -> list[str]:
-        clock = self.clock
+        timer = self.timer
         last = 60  # about two seconds
-        interval_ms = clock.percentile_ms("end_to_end", 50, last=last)
+        interval_ms = timer.percentile_ms("end_to_end", 50, last=last)
         if not np.isfinite(interval_ms):
             return []
         lines = [
-            f"{1000 / interval_ms:.0f} fps  inference {clock.percentile_ms('process', 50, last=last):.1f} ms  "
+            f"{1000 / interval_ms:.0f} fps  inference {timer.percentile_ms('process', 50, last=last):.1f} ms  "
             f"{self._pipeline.landmarks.provider}",
-            f"frame p50 {interval_ms:.1f}  p95 {clock.percentile_ms('end_to_end', 95, last=last):.1f} ms",
+            f"frame p50 {interval_ms:.1f}  p95 {timer.percentile_ms('end_to_end', 95, last=last):.1f} ms",
             f"{faces} face{'s' if faces != 1 else ''}  {self._capture.counts.dropped} dropped",
         ]
-        age_ms = clock.percentile_ms("frame_age", 50, last=last)
+        age_ms = timer.percentile_ms("frame_age", 50, last=last)
         return [*lines, f"frame age {age_ms:.0f} ms"] if np.isfinite(age_ms) else lines

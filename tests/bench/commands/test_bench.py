@@ -38,10 +38,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (
             ["--baseline", "fast"],
-            "--baseline (or none) wants some of eager, eager-fp16, channels-last, compile; found 'fast'",
+            "--baseline (or none) expects one or more of eager, eager-fp16, channels-last, compile; found 'fast'",
         ),
         (["--level", "pipeline"], "say --pipeline CLIP"),
-        (["--level", "crop"], "--level wants some of model, picture"),
+        (["--level", "crop"], "--level expects one or more of model, picture"),
         (["--budget", "8"], "wanted a time such as 8ms"),
         (["--max-nme-loss", "0.2"], "--max-nme-loss goes with --budget"),
         (["--max-nme-loss", "0.2", "--budget", "8ms"], "--max-nme-loss needs --data"),

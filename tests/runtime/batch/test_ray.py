@@ -94,7 +94,7 @@ def test_a_cluster_writes_the_rows_of_the_local_run_and_goes_on_with_them(
     assert mien(*arguments, code=2) == said and rows_in(out) == rows
     (out / "00000004.jsonl").unlink()
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
-    assert mien(*arguments, code=2) == f"6 of 7 shards were done before\n{said}" and rows_in(out) == rows
+    assert mien(*arguments, code=2) == f"6 of 7 shards were already done\n{said}" and rows_in(out) == rows
     after = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert after.keys() - before.keys() == {"00000004.jsonl"} and before.items() <= after.items()
 
@@ -169,9 +169,9 @@ def test_without_ray_the_extra_is_told(tmp_path: Path) -> None:
     [
         (["photos", "--ray", "local"], "give a folder or URI for them with --json"),
         (["photos", "--ray", "local", "--json", "-"], "give a folder or URI for them with --json"),
-        (["photos", "--ray", "local", "--json", "out", "--draw", "drawn"], "--draw and --view3d are for runs without"),
-        (["photos", "--shard-size", "3"], "--shard-size is for runs with --ray"),
-        (["s3://bucket/photos"], "s3://bucket/photos is read by runs with --ray"),
+        (["photos", "--ray", "local", "--json", "out", "--draw", "drawn"], "--draw and --view3d cannot be combined"),
+        (["photos", "--shard-size", "3"], "--shard-size requires --ray"),
+        (["s3://bucket/photos"], "s3://bucket/photos can only be read with --ray"),
     ],
 )
 def test_misuse_is_told(arguments: list[str], told: str) -> None:

@@ -57,7 +57,7 @@ def test_info_tells_where_nodes_run(cache: Path) -> None:
     [
         (["--batch", "1,4"], "--batch wants three numbers"),
         (["--batch", "4,1,8"], "minimum, optimum and maximum"),
-        (["--batch", "a,b,c"], "--batch wants whole numbers"),
+        (["--batch", "a,b,c"], "--batch expects integers"),
         (["--batch", "1,1,3000000000"], "at most 2147483647 values"),
         (["--workspace-mb", "100000"], "OutOfMemory"),
         (["--workspace-mb", "100000000000000"], "wanted a workspace of 1 to 1048576 MB"),

@@ -1,0 +1,84 @@
+"""Open the outputs of a live run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mien.runtime.capture.capture import Capture
+from mien.runtime.errors import InputError, MienError
+from mien.runtime.files import check_writable
+from mien.runtime.output.rows import CsvSink, JsonLinesSink
+from mien.runtime.output.sinks import BackgroundSink, Sink, close_all
+from mien.runtime.output.video_file import VideoSink
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFiles:
+    """Files that a live run writes; None for those it does not.
+
+    Attributes:
+        video: Video with the faces drawn.
+        json: JSON lines; ``-`` is standard output.
+        csv: One line per face.
+        stats: Stage latencies, written at the end.
+    """
+
+    video: Path | None = None
+    json: str | None = None
+    csv: Path | None = None
+    stats: Path | None = None
+
+    def check(self) -> None:
+        """Check what can be checked before a model is loaded.
+
+        Raises:
+            InputError: Two outputs share a file, or one other than `json` is ``-``.
+            OutputError: `stats` cannot be written.
+        """
+        names = [str(path) for path in (self.video, self.csv, self.stats) if path is not None]
+        if "-" in names:
+            raise InputError("only --json accepts -, for standard output")
+        if self.json not in (None, "-"):
+            names.append(str(self.json))
+        if len(set(names)) < len(names):
+            raise InputError(f"two outputs have the same file: {', '.join(names)}")
+        if self.stats is not None:
+            check_writable(self.stats)
+
+    @property
+    def per_frame(self) -> bool:
+        """True if every frame is to be written somewhere."""
+        return any(target is not None for target in (self.video, self.json, self.csv))
+
+    def sink_openers(self, capture: Capture) -> list[Callable[[], Sink]]:
+        """List functions that open the sinks of the files written per frame."""
+
+        def background(sink: Sink) -> Sink:
+            return BackgroundSink(sink, live=capture.live)
+
+        openers: list[Callable[[], Sink]] = []
+        if (video := self.video) is not None:
+            openers.append(lambda: background(VideoSink(video, fps=capture.fps or 30.0)))
+        if (csv := self.csv) is not None:
+            openers.append(lambda: background(CsvSink(csv)))
+        if (json := self.json) is not None:
+            openers.append(lambda: background(JsonLinesSink(json)))
+        return openers
+
+
+def open_sinks(openers: Sequence[Callable[[], Sink]]) -> list[Sink]:
+    """Open sinks in order; if one fails, close those before it.
+
+    Raises:
+        MienError: A sink cannot be opened.
+    """
+    sinks: list[Sink] = []
+    try:
+        for opener in openers:
+            sinks.append(opener())
+    except MienError:
+        close_all(sinks)
+        raise
+    return sinks
