@@ -1,7 +1,7 @@
-"""The command line: registers every room's commands, and turns errors into one line and an exit code.
+"""Register the commands, and turn errors into a one-line message and an exit code.
 
-Results go to standard output, everything else to standard error. Exit codes: 0 ok, 1 a check failed, 2 misuse,
-128 + n ended by signal n (130: Ctrl-C). Heavy imports happen when a command runs, so that ``--help`` is quick.
+Results go to standard output, everything else to standard error. Exit codes: 0 success, 1 a check failed, 2 error,
+128 + n ended by signal n (130: Ctrl-C). Heavy modules are imported when a command runs, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ except ModuleNotFoundError as missing:
     if missing.name not in ("mien", "cv2", "onnxruntime"):
         raise
     raise SystemExit(
-        f"{missing.name} is not installed here; choose a profile: pip install 'mien[cpu]' (or headless, cuda, jetson; "
+        f"{missing.name} is not installed; choose an extra: pip install 'mien[cpu]' (or headless, cuda, jetson; "
         "from a checkout: pip install -e '.[cpu]')"
     ) from None
 
@@ -40,18 +40,18 @@ from rich.logging import RichHandler
 from typer.core import TyperGroup
 
 
-class ErrorsInOneLine(TyperGroup):
-    """Turns mien's errors and Ctrl-C into one line and an exit code."""
+class OneLineErrors(TyperGroup):
+    """Command group that turns errors and Ctrl-C into a one-line message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the selected command."""
         try:
             return super().invoke(ctx)
         except MienError as error:
             say(f"error: {error}", style="red")
             raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from error
         except MemoryError as error:
-            say(f"error: not enough memory {error}".rstrip(), style="red")
+            say(f"error: out of memory {error}".rstrip(), style="red")
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
             say("interrupted")
@@ -60,11 +60,11 @@ class ErrorsInOneLine(TyperGroup):
 
 app = typer.Typer(
     name="mien",
-    cls=ErrorsInOneLine,
+    cls=OneLineErrors,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Face landmarks at the edge: train in PyTorch, export to ONNX, run and measure on ONNX Runtime.",
+    help="Face landmarks at the edge: train in PyTorch, export to ONNX, run and benchmark on ONNX Runtime or TensorRT.",
     epilog="Start with: [bold]mien webcam --source demo[/bold]",
 )
 app.add_typer(train_app, name="train")
@@ -75,13 +75,13 @@ app.add_typer(evaluate_app, name="evaluate")
 @app.callback()
 def options(
     ctx: typer.Context,
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Tell more of what happens."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log more details."),
 ) -> None:
-    """Set up logging; the library itself never prints, and OpenCV's own chatter is not for users."""
+    """Set up logging, and silence OpenCV's own unless --verbose is given."""
     ctx.obj = TorchBridge()
     if not verbose:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        if (levels := getattr(cv2.utils, "logging", None)) is not None:  # not in OpenCV 4.8
+        if (levels := getattr(cv2.utils, "logging", None)) is not None:  # missing in OpenCV 4.8
             levels.setLogLevel(levels.LOG_LEVEL_ERROR)
     handler = RichHandler(console=stderr, show_path=False, show_time=False, markup=False)
     logger = logging.getLogger("mien")
@@ -100,7 +100,7 @@ COMMANDS: dict[Callable[..., None], str] = {
     bundle: "mien bundle -o face.mien",
     verify: "mien verify face.mien --json",
 }
-"""Commands without subcommands, with the example under their help."""
+"""Commands without subcommands, with the examples below their help."""
 for command, example in COMMANDS.items():
     app.command(epilog=example)(command)
 

@@ -250,7 +250,7 @@ def test_a_foreign_file_is_converted_to_fp16_alone(tmp_path: Path) -> None:
     told = mien("export", path, "-o", half, "--precision", "fp16", "--inputs", feed).stderr
     assert "parity holds: y 0.0" in told and "% of its largest value (tolerance 2); compared on 3 calls" in told
     assert "half.onnx: 0.01 MB, from 0.02; next: mien bench" in told and half.is_file()
-    assert "nothing says how that is" in one_line(mien("export", path, "-o", half, "--precision", "int8", code=2))
+    assert "nothing says how to prepare" in one_line(mien("export", path, "-o", half, "--precision", "int8", code=2))
     assert "is for a file without mien's metadata" in one_line(
         mien("export", shipped_model("landmarks"), "-o", half, "--inputs", feed, code=2)
     )
@@ -338,9 +338,7 @@ def test_predict_tells_ages_and_shows_faces_in_3d(tmp_path: Path) -> None:
     assert face["age"] is None and face["female"] is None
     blank = tmp_path / "blank.png"
     cv2.imwrite(str(blank), np.zeros((64, 64, 3), np.uint8))
-    assert "no face was found in a picture" in one_line(
-        mien("predict", blank, "--view3d", tmp_path / "none.html", code=2)
-    )
+    assert "no picture has a face" in one_line(mien("predict", blank, "--view3d", tmp_path / "none.html", code=2))
     assert not (tmp_path / "none.html").exists()
 
 
@@ -373,8 +371,8 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
             "takes no --init-from, --light-augmentation",
         ),
         (["train", "age-gender", "--age-weight", "0"], "above 0"),
-        (["webcam", "--csv", "-", "--no-show"], "only --json takes -"),
-        (["webcam", "--csv", "x", "--json", "x", "--no-show"], "two outputs have one file"),
+        (["webcam", "--csv", "-", "--no-show"], "only --json accepts -"),
+        (["webcam", "--csv", "x", "--json", "x", "--no-show"], "two outputs have the same file"),
         (["export", "x.pt", "-o", "y.onnx", "--allow-slow"], "are for --precision int8"),
         (["export", "x.pt", "-o", "y.txt"], "wanted an output file NAME.onnx"),
     ],

@@ -1,1 +1,1 @@
-"""Opens cameras, files, folders, URLs and pipes, and delivers their frames."""
+"""Read frames from cameras, files, folders, URLs and pipes."""

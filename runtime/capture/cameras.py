@@ -1,4 +1,4 @@
-"""Cameras on this machine: USB by number or device path, and the CSI cameras of a Jetson."""
+"""Open local cameras: USB by number or device path, and the CSI cameras of a Jetson."""
 
 from __future__ import annotations
 
@@ -20,19 +20,23 @@ CSI_SIZE = (1280, 720)
 
 
 def open_camera(device: str, options: SourceOptions) -> OpenedSource:
-    """Open a camera by number (``0``) or device path; MJPG, the size (width, height) and rate are asked for.
+    """Open a camera, and request MJPG and the size and rate of the options.
+
+    Args:
+        device: Number, such as ``0``, or device path.
+        options: Requested size and rate; the camera may choose others.
 
     Raises:
-        InputError: no such camera, or one that gives no picture.
+        InputError: There is no such camera, or it delivers no picture.
     """
     name = f"camera {device}"
     on_linux = platform.system() == "Linux"
-    # Without a backend named, an OpenCV with GStreamer wraps the camera in a pipeline that cannot be asked for MJPG.
+    # By default, an OpenCV with GStreamer wraps the camera in a pipeline that does not support requesting MJPG.
     backend = cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY
     video = cv2.VideoCapture(int(device), backend) if device.isdecimal() else cv2.VideoCapture(device, backend)
     if not video.isOpened():
         raise InputError(_camera_advice(name, device))
-    # MJPG first: uncompressed, USB 2 carries 1280x720 at 10 fps only, and drivers then refuse size or rate.
+    # MJPG first: USB 2 carries uncompressed 1280x720 at only 10 fps, and drivers then refuse the size or rate.
     video.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
     if options.size is not None:
         video.set(cv2.CAP_PROP_FRAME_WIDTH, options.size[0])
@@ -46,7 +50,13 @@ def open_camera(device: str, options: SourceOptions) -> OpenedSource:
 
 
 def csi_pipeline(sensor: int, *, size: tuple[int, int] = CSI_SIZE, fps: float = NOMINAL_FPS) -> str:
-    """GStreamer pipeline for a CSI camera of a Jetson: size (width, height) px, BGR out, stale frames dropped."""
+    """Build the GStreamer pipeline of a Jetson's CSI camera, which outputs BGR and drops stale frames.
+
+    Args:
+        sensor: Number of the camera.
+        size: (width, height) in px.
+        fps: Frame rate.
+    """
     rate = Fraction(fps).limit_denominator(1001)
     return (
         f"nvarguscamerasrc sensor-id={sensor} ! "
@@ -59,19 +69,19 @@ def csi_pipeline(sensor: int, *, size: tuple[int, int] = CSI_SIZE, fps: float = 
 
 
 def open_csi(source: str, options: SourceOptions) -> OpenedSource:
-    """Open ``csi://N``, camera N of a Jetson.
+    """Open ``csi://N``, CSI camera N of a Jetson.
 
     Raises:
-        InputError: not such a name, no GStreamer in this OpenCV, or no picture.
+        InputError: The name is invalid, OpenCV lacks GStreamer, or the camera delivers no picture.
     """
     sensor = source.removeprefix("csi://") or "0"
     if not sensor.isdecimal():
-        raise InputError(f"wanted csi:// and the number of a sensor, as csi://0, found {source}")
+        raise InputError(f"expected csi:// and the number of a sensor, such as csi://0; found {source}")
     return open_gstreamer_pipeline(
         csi_pipeline(int(sensor), size=options.size or CSI_SIZE, fps=options.fps or NOMINAL_FPS),
         options,
         name=source,
-        advice="is the camera plugged in, and does nvgstcapture-1.0 show it? sudo systemctl restart nvargus-daemon",
+        advice="is it connected, and does nvgstcapture-1.0 show it? If so: sudo systemctl restart nvargus-daemon",
     )
 
 
@@ -81,11 +91,13 @@ def _fourcc(video: cv2.VideoCapture) -> str:
     return text if text.isprintable() and text.strip() else "unknown format"
 
 
-def _log_negotiated(info: SourceInfo, fourcc: str, wish: SourceOptions) -> None:
-    asked, given = _format(wish.size, "MJPG", wish.fps), _format(info.size, fourcc, info.fps)
-    as_asked = wish.size in (None, info.size) and (wish.fps is None or abs(wish.fps - (info.fps or 0)) < 0.5)
-    level = logging.INFO if as_asked else logging.WARNING
-    logger.log(level, "%s gives %s (asked for %s)", info.name, given, asked)
+def _log_negotiated(info: SourceInfo, fourcc: str, options: SourceOptions) -> None:
+    requested, delivered = _format(options.size, "MJPG", options.fps), _format(info.size, fourcc, info.fps)
+    as_requested = options.size in (None, info.size) and (
+        options.fps is None or abs(options.fps - (info.fps or 0)) < 0.5
+    )
+    level = logging.INFO if as_requested else logging.WARNING
+    logger.log(level, "%s delivers %s (requested %s)", info.name, delivered, requested)
 
 
 def _format(size: tuple[int, int] | None, fourcc: str, fps: float | None) -> str:
@@ -97,9 +109,9 @@ def _camera_advice(name: str, device: str) -> str:
     present = sorted(str(p) for p in Path("/dev").glob("video*"))
     path = f"/dev/video{device}" if device.isdecimal() else device
     if path in present and not os.access(path, os.R_OK | os.W_OK):
-        return f"{name}: no permission for {path}; sudo usermod -aG video $USER, then log in again"
+        return f"{name}: no permission to use {path}; run: sudo usermod -aG video $USER, then log in again"
     if path in present:
-        return f"{name} cannot be opened, though {path} is there; is another program using it?"
+        return f"{name} cannot be opened although {path} exists; is another program using it?"
     if present:
-        return f"{name} cannot be opened; cameras here: {', '.join(present)}"
-    return f"{name} cannot be opened: no camera found here; --source demo works without one"
+        return f"{name} cannot be opened; cameras found: {', '.join(present)}"
+    return f"{name} cannot be opened: no camera found; use --source demo to try mien without one"

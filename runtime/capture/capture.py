@@ -1,4 +1,4 @@
-"""`open_capture`: frames of a camera, file or stream, read by a thread of its own and never late unnoticed."""
+"""Read the frames of a camera, file or stream in a background thread."""
 
 from __future__ import annotations
 
@@ -44,14 +44,21 @@ OPENERS: dict[SourceKind, Callable[[str, SourceOptions], OpenedSource]] = {
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 5.0
 MEASURED_INTERVALS = 60
-"""A live source's rate is measured over so many frames …"""
+"""Maximum number of frame intervals over which a live source's rate is measured."""
 MIN_INTERVALS = 10
-"""… and at least so many; before, it is what the source claims."""
+"""Minimum; until then, the nominal rate of the source is reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureCounts:
-    """What became of the frames: read = delivered + dropped + those still waiting when the capture was closed."""
+    """Frame counts of a capture; read = delivered + dropped + those still queued at the end.
+
+    Attributes:
+        read: Frames read from the source.
+        delivered: Frames returned to the consumer.
+        dropped: Frames replaced by newer ones.
+        reconnects: Number of reconnections.
+    """
 
     read: int
     delivered: int
@@ -60,13 +67,22 @@ class CaptureCounts:
 
 
 class Capture:
-    """Iterator over the `Frame`s of a source; use it as a context manager, or `close` it.
+    """Iterator over the frames of a source; use it as a context manager, or `close` it.
 
-    One thread reads from the moment of construction on. A lost live source is opened again by `open_source`, with
-    back-off, for as long as the capture is open. An exception of the reader reaches the consumer after the frames
-    that were read before it. One thread consumes; `close` may be called by any.
+    A thread starts reading on construction. A lost live source is reopened with back-off until the capture is closed.
+    An exception in the reader is raised after the frames read before it. Only one thread may consume frames; any
+    thread may call `close`.
 
-    clock: what live frames are stamped with. pause: waits between attempts to reconnect.
+    Args:
+        open_source: Opens the source, also when reconnecting.
+        policy: Handling of frames that are not consumed in time; default: `LATEST` for live sources, else `EVERY`.
+        reconnect: Reopen a lost live source.
+        clock: Clock of the timestamps of live frames.
+        pause: Waits between attempts to reconnect.
+        join_timeout_s: Time that `close` waits for the reader.
+
+    Raises:
+        InputError: The source cannot be opened.
     """
 
     def __init__(
@@ -90,7 +106,7 @@ class Capture:
         self._stop = threading.Event()
         self._pause = pause or self._stop.wait
         self._join_timeout_s = join_timeout_s
-        self._lock = threading.Lock()  # guards what follows, which both threads touch
+        self._lock = threading.Lock()  # guards the attributes below
         self._size = opened.info.size
         self._last_ns: int | None = None
         self._stamps_ns: deque[int] = deque(maxlen=MEASURED_INTERVALS + 1)
@@ -102,33 +118,33 @@ class Capture:
 
     @property
     def name(self) -> str:
-        """The source, for people; without passwords."""
+        """Display name of the source, without passwords."""
         return self._info.name
 
     @property
     def live(self) -> bool:
-        """Whether timestamps are on `clock`, so that a frame's age is `clock() - frame.timestamp_ns`."""
+        """True if timestamps are on `clock`, so the age of a frame is `clock() - frame.timestamp_ns`."""
         return self._info.live
 
     @property
     def clock(self) -> Clock:
-        """Monotonic ns, what a live source's frames are stamped with."""
+        """Monotonic clock in ns, which timestamps live frames."""
         return self._clock
 
     @property
     def policy(self) -> FramePolicy:
-        """What happens to frames that are not taken in time."""
+        """Handling of frames that are not consumed in time."""
         return self._policy
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(width, height) px of the frame read last; None before the first where the source does not tell."""
+        """(width, height) in px of the last frame read; None before the first if unknown."""
         with self._lock:
             return self._size
 
     @property
     def fps(self) -> float | None:
-        """Frames per second that the source really gives: measured when live, of the header in a file."""
+        """Frames per second: measured for a live source, from the header of a file."""
         with self._lock:
             intervals = len(self._stamps_ns) - 1
             if self._info.live and intervals >= MIN_INTERVALS:
@@ -137,55 +153,56 @@ class Capture:
 
     @property
     def frame_count(self) -> int | None:
-        """How many frames a file claims to have; None where unknown."""
+        """Number of frames according to the header of a file; None if unknown."""
         return self._info.frame_count
 
     @property
     def counts(self) -> CaptureCounts:
-        """What became of the frames so far."""
+        """Frame counts so far."""
         with self._lock:
             return CaptureCounts(self._read, self._queue.delivered, self._queue.dropped, self._reconnects)
 
     @property
     def truncated(self) -> bool:
-        """Whether a file ended before the number of frames that it claims."""
+        """True if a file ended before the number of frames in its header."""
         with self._lock:
             return self._truncated
 
     @property
     def ended(self) -> bool:
-        """Nothing will come any more."""
+        """True if no more frames will be delivered."""
         return self._queue.ended
 
     def wait_frame(self, timeout_s: float) -> Frame | None:
-        """Wait so long for a frame: for a consumer that has a window to keep alive while a camera is away.
+        """Wait for a frame, for consumers that must stay responsive while a camera is away.
 
-        None when none came in time, or none will come any more (`ended`).
+        Returns:
+            The frame, or None after the timeout or at the end (see `ended`).
 
         Raises:
-            InputError: the source was lost for good or cannot be read on; other exceptions of the reader as they are.
+            InputError: The source was lost or cannot be read further. Other exceptions of the reader are raised as is.
         """
         return self._queue.take(timeout_s)
 
     def close(self) -> None:
-        """Stop reading, release the source and join the thread; iteration ends. Twice does no harm."""
+        """Stop reading, release the source and join the thread; a second call does nothing."""
         self._stop.set()
-        unseen = self._queue.cancel()
+        error = self._queue.cancel()
         with self._lock:
             source = self._source
-        source.close()  # wakes a reader that waits in it
+        source.close()  # wakes a reader that is blocked in it
         self._thread.join(self._join_timeout_s)
         if self._thread.is_alive():
-            logger.warning("%s: its driver does not return; left behind", self.name)
-        if unseen is not None:
-            logger.warning("%s: had failed, unseen: %s", self.name, unseen)
+            logger.warning("%s: the driver does not return; its thread was left running", self.name)
+        if error is not None:
+            logger.warning("%s: had failed unnoticed: %s", self.name, error)
 
     def __iter__(self) -> Iterator[Frame]:
         return self
 
     def __next__(self) -> Frame:
         while True:
-            # Waits in slices, for on Windows an endless wait cannot be interrupted by Ctrl-C.
+            # Poll: on Windows, Ctrl-C cannot interrupt an unlimited wait.
             frame = self._queue.take(0.5)
             if frame is not None:
                 return frame
@@ -201,52 +218,52 @@ class Capture:
         self.close()
 
     def _run(self) -> None:
-        with self._queue:  # keeps an exception for the consumer
+        with self._queue:  # passes an exception on to the consumer
             try:
                 while not self._stop.is_set():
-                    taken = self._source.read()
-                    if taken is not None:
-                        self._queue.put(self._as_frame(taken))
-                    elif not self._goes_on():
+                    raw = self._source.read()
+                    if raw is not None:
+                        self._queue.put(self._as_frame(raw))
+                    elif not self._continue_after_end():
                         break
             finally:
                 self._source.close()
 
-    def _as_frame(self, taken: RawFrame) -> Frame:
-        pixels, stamp_ns = taken
+    def _as_frame(self, raw: RawFrame) -> Frame:
+        pixels, stamp_ns = raw
         stamp_ns = self._clock() if stamp_ns is None else stamp_ns
         size = (pixels.shape[1], pixels.shape[0])
         with self._lock:
             if self._size is not None and size != self._size:
-                level = logging.WARNING if self.live else logging.DEBUG  # in a folder of pictures it is usual
+                level = logging.WARNING if self.live else logging.DEBUG  # common in a folder of pictures
                 logger.log(level, "%s: frames change from %dx%d to %dx%d px", self.name, *self._size, *size)
             self._size = size
             if self._last_ns is not None:
-                stamp_ns = max(stamp_ns, self._last_ns + 1)  # filters divide by the difference
+                stamp_ns = max(stamp_ns, self._last_ns + 1)  # strictly increasing: filters divide by the difference
             self._last_ns = stamp_ns
             self._stamps_ns.append(stamp_ns)
             self._read += 1
             return Frame(pixels=pixels, timestamp_ns=stamp_ns, index=self._read - 1)
 
-    def _goes_on(self) -> bool:
-        """Decide after the end of a source whether there is more to read."""
+    def _continue_after_end(self) -> bool:
+        """Reconnect if possible; return False if there is nothing more to read."""
         if self._stop.is_set():
             return False
         if self._reconnect:
-            return self._open_again()
+            return self._reconnect_source()
         if self._info.reconnectable:
             raise InputError(f"{self.name} was lost after {self._read} frames")
         claimed = self._info.frame_count
-        # Containers without an index estimate their count from duration and rate: a little less is no loss.
+        # Containers without an index estimate the count from duration and rate, so allow a small difference.
         slack = 0 if self._info.exact_count else max(1, (claimed or 0) // 50)
         if claimed is not None and claimed - self._read > slack:
-            logger.warning("%s ends after %d of %d frames: it is truncated", self.name, self._read, claimed)
+            logger.warning("%s is truncated: it ends after %d of %d frames", self.name, self._read, claimed)
             with self._lock:
                 self._truncated = True
         return False
 
-    def _open_again(self) -> bool:
-        logger.warning("%s was lost after %d frames; trying to get it back", self.name, self._read)
+    def _reconnect_source(self) -> bool:
+        logger.warning("%s was lost after %d frames; reconnecting", self.name, self._read)
         self._source.close()
         delay_s = FIRST_BACKOFF_S
         while True:
@@ -262,8 +279,8 @@ class Capture:
         with self._lock:
             self._source, self._info = opened.source, opened.info
             self._reconnects += 1
-            self._stamps_ns.clear()  # the gap is no frame interval
-        logger.warning("%s is back", self.name)
+            self._stamps_ns.clear()  # the gap is not a frame interval
+        logger.warning("%s is available again", self.name)
         return True
 
 
@@ -279,15 +296,21 @@ def open_capture(
     reconnect: bool = True,
     clock: Clock = time.monotonic_ns,
 ) -> Capture:
-    """Open a camera number or device, video, picture, folder, URL, ``csi://0``, ``gst:PIPELINE``, ``demo`` or ``-``.
+    """Open a source. Live sources are read from now on, so load models first.
 
-    policy: `LATEST` unless told for live sources, `EVERY` for the others. size: (width, height) px and fps are asked
-    of cameras and given to ``demo`` and ``-``; files keep theirs (folders of pictures take the fps). paced: play a
-    recording as if it were live. The timeouts: see `SourceOptions`.
-    A live source is read from now on: load models first, or the frames of that time count as dropped.
+    Args:
+        source: Camera number or device, video, picture, folder, URL, ``csi://0``, ``gst:PIPELINE``, ``demo`` or ``-``.
+        policy: Handling of frames that are not consumed in time; default: `LATEST` for live sources, else `EVERY`.
+        size: (width, height) in px to request from a camera, or of ``demo`` and ``-``.
+        fps: Rate to request from a camera, or of ``demo``, ``-`` and folders of pictures.
+        paced: Play a recording in real time, as if it were live.
+        open_timeout_s: Time to open a network stream or GStreamer pipeline.
+        read_timeout_s: Time to wait for a frame of a network stream.
+        reconnect: Reopen a lost live source.
+        clock: Clock of the timestamps of live frames.
 
     Raises:
-        InputError: not there, cannot be read, or an option that it needs is missing.
+        InputError: The source does not exist or cannot be read, or it needs an option that is missing.
     """
     source = str(source) if isinstance(source, int) else os.fspath(source)
     options = SourceOptions(size, fps, open_timeout_s, read_timeout_s, clock)

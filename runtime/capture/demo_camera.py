@@ -1,4 +1,4 @@
-"""Source ``demo``: a virtual camera that films a photograph, where there is no camera and nothing to download."""
+"""Simulate a camera that films a photograph: source ``demo``, which needs no camera and no download."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ from mien.runtime.vision.geometry import transform_points
 DEMO_SIZE = (640, 480)
 DEMO_FPS = 30.0
 FACE_PX = 200.0
-"""Height of the face on the wall, forehead to chin; in the view of 480 px it is 125 to 295 px."""
+"""Height of the face on the wall, forehead to chin; in a 480 px high view it appears 125 to 295 px high."""
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photograph that another package ships. face: its box, xyxy px, forehead to chin."""
+    """A photograph shipped with another package.
+
+    Attributes:
+        package: Name of the package.
+        path: Path of the file within it.
+        face: Box of the face, forehead to chin, as (x1, y1, x2, y2) in px.
+    """
 
     package: str
     path: str
@@ -38,10 +44,10 @@ PHOTOS = (
 
 
 def find_photo() -> tuple[Path, Photo]:
-    """Find the file of the first photograph that is installed; no package is imported for it.
+    """Find the first installed photograph, without importing its package.
 
     Raises:
-        InputError: none is.
+        InputError: None is installed.
     """
     for photo in PHOTOS:
         spec = find_spec(photo.package)
@@ -50,15 +56,17 @@ def find_photo() -> tuple[Path, Photo]:
             if path.is_file():
                 return path, photo
     raise InputError(
-        "source demo films a sample photograph of matplotlib or scikit-image, and neither is installed: "
-        "pip install 'mien[demo]'"
+        "source demo needs a sample photograph from matplotlib or scikit-image, neither of which is installed; "
+        "run: pip install 'mien[demo]'"
     )
 
 
 class DemoCamera:
-    """Films a photograph on a wall with a hand that pans, zooms and tilts; frame n is always the same picture.
+    """Deterministic source that pans, zooms and tilts over a photograph on a wall.
 
-    size: (width, height) px of the view.
+    Args:
+        size: (width, height) in px of the view.
+        fps: Frame rate.
     """
 
     def __init__(self, *, size: tuple[int, int] = DEMO_SIZE, fps: float = DEMO_FPS) -> None:
@@ -70,7 +78,7 @@ class DemoCamera:
         self._closed = False
 
     def read(self) -> RawFrame | None:
-        """See `Source`; it ends only when it is closed."""
+        """See `Source`; the demo camera never ends by itself."""
         if self._closed:
             return None
         index = self._next
@@ -78,19 +86,19 @@ class DemoCamera:
         return self.frame(index), round(index * 1e9 / self._fps)
 
     def frame(self, index: int) -> Image:
-        """Picture (h, w, 3) number `index`."""
+        """Render picture (h, w, 3) number `index`."""
         matrix = self._matrix(index)
         view = cv2.warpAffine(self._wall, matrix, self._size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(view, dtype=np.uint8)
 
     def face_corners(self, index: int) -> FloatArray:
-        """Where the face's box is in picture `index`: corners (4, 2) px, clockwise from its top left."""
+        """Compute the corners (4, 2) in px of the face in picture `index`, clockwise from the top left."""
         x0, y0, x1, y1 = self._face
         corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
         return transform_points(corners, self._matrix(index))
 
     def close(self) -> None:
-        """End the pictures."""
+        """End the source."""
         self._closed = True
 
     def _matrix(self, index: int) -> FloatArray:
@@ -99,25 +107,30 @@ class DemoCamera:
 
 
 def open_demo(source: str, options: SourceOptions) -> OpenedSource:
-    """Open the demo camera, with another size and rate when they are wished.
+    """Open the demo camera.
 
     Raises:
-        InputError: no package with a sample photograph is installed.
+        InputError: No package with a sample photograph is installed.
     """
     size, fps = options.size or DEMO_SIZE, options.fps or DEMO_FPS
     return OpenedSource(DemoCamera(size=size, fps=fps), SourceInfo(source, size=size, fps=fps))
 
 
 def view_matrix(seconds: float, *, centre: tuple[float, float], size: tuple[int, int]) -> FloatArray:
-    """Affine map (2, 3) from wall px to view px at a moment: where the camera holds the face's `centre`.
+    """Compute the affine matrix (2, 3) from wall px to view px.
 
-    Each movement is a sum of sines whose periods have no common multiple, so it does not visibly repeat.
+    The periods of the movements have no small common multiple, so the video does not visibly repeat.
+
+    Args:
+        seconds: Time since the start.
+        centre: Centre (x, y) of the face on the wall.
+        size: (width, height) in px of the view.
     """
     width, height = size
     unit = min(width / 640, height / 480)
     face_px = (210 + 85 * _wave(seconds, 13.7, 0.6)) * unit
     roll = math.radians(8 * _wave(seconds, 9.1, 0.0) + 2 * _wave(seconds, 3.7, 2.0))
-    # 0.72 of its height around its centre, the face stays in view at any roll above.
+    # With a margin of 0.72 times its height around its centre, the face stays in view at any of these rolls.
     u = width / 2 + (width / 2 - 0.72 * face_px) * 0.9 * _wave(seconds, 8.3, 1.0)
     v = height / 2 + (height / 2 - 0.72 * face_px) * 0.9 * _wave(seconds, 5.9, 2.5)
     zoom = face_px / FACE_PX
@@ -131,7 +144,15 @@ def _wave(seconds: float, period_s: float, phase: float) -> float:
 
 
 def hang_photo(photo: Image, face: tuple[float, float, float, float]) -> tuple[Image, tuple[float, ...]]:
-    """Hang a photograph (h, w, 3) on a wall, its face `FACE_PX` tall; returns the wall and the face's box there."""
+    """Render a photograph on a wall, scaled so that the face is `FACE_PX` high.
+
+    Args:
+        photo: (h, w, 3) uint8 BGR.
+        face: Box (x1, y1, x2, y2) of the face in px.
+
+    Returns:
+        The picture of the wall, and the box of the face in it.
+    """
     zoom = FACE_PX / (face[3] - face[1])
     resized = cv2.resize(photo, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
     passepartout = cv2.copyMakeBorder(resized, 26, 26, 26, 26, cv2.BORDER_CONSTANT, value=(232, 238, 240))
@@ -146,7 +167,7 @@ def hang_photo(photo: Image, face: tuple[float, float, float, float]) -> tuple[I
 
 
 def _plain_wall(height: int, width: int) -> Image:
-    """A wall (height, width, 3) lit from above on the left, with a little grain."""
+    """Render a wall (height, width, 3) lit from the upper left, with slight grain."""
     y, x = np.mgrid[0 : 1 : complex(height), 0 : 1 : complex(width)]
     light = 1.0 - 0.22 * np.hypot(x - 0.3, y - 0.2)
     grain = np.random.default_rng(0).normal(0, 0.006, (height, width))

@@ -1,4 +1,4 @@
-"""The hand-over from the thread that reads frames to the one that uses them."""
+"""Hand frames from the reader thread to the consumer."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from mien.runtime.values import Frame
 
 
 class FramePolicy(Enum):
-    """What happens to frames that come faster than they are used."""
+    """Handling of frames that arrive faster than they are consumed."""
 
     LATEST = "latest"
-    """The newest frame replaces the one that waits: latency stays bounded, frames are dropped."""
+    """A new frame replaces the queued one: latency is bounded, frames are dropped."""
     EVERY = "every"
-    """The reader waits for room: no frame is lost."""
+    """The reader waits for space: no frame is lost."""
 
 
 class FrameQueue:
     """Bounded queue between one producer and one consumer.
 
-    The producer works within ``with queue:``. Leaving the block ends the queue; an exception that leaves it is
-    kept for the consumer, who gets it after the frames that came before it. `cancel` is the consumer's way out.
+    The producer works within ``with queue:``, which ends the queue on exit. An exception in the block is passed on to
+    the consumer after the queued frames. The consumer can `cancel` the queue.
+
+    Args:
+        policy: Handling of frames when the queue is full.
+        capacity: Maximum length under `FramePolicy.EVERY`.
     """
 
     def __init__(self, policy: FramePolicy, *, capacity: int = 2) -> None:
@@ -39,22 +43,22 @@ class FrameQueue:
 
     @property
     def dropped(self) -> int:
-        """Frames replaced before they were taken."""
+        """Number of frames replaced before they were taken."""
         return self._dropped
 
     @property
     def delivered(self) -> int:
-        """Frames taken."""
+        """Number of frames taken."""
         return self._delivered
 
     @property
     def ended(self) -> bool:
-        """Nothing will come any more: no frame, and no error that is still to be raised."""
+        """True if neither a frame nor an error is left to be delivered."""
         with self._changed:
             return self._cancelled or (self._finished and not self._frames and self._error is None)
 
     def put(self, frame: Frame) -> bool:
-        """Hand over a frame, waiting for room under `FramePolicy.EVERY`; False when nobody wants it any more."""
+        """Queue a frame, waiting for space under `FramePolicy.EVERY`; return False if the queue was cancelled."""
         with self._changed:
             if self._policy is FramePolicy.EVERY:
                 self._changed.wait_for(lambda: self._cancelled or len(self._frames) < self._capacity)
@@ -68,10 +72,13 @@ class FrameQueue:
             return True
 
     def take(self, timeout_s: float) -> Frame | None:
-        """Wait for a frame; None when none came in time or the queue has ended (`ended` tells which).
+        """Wait for a frame.
+
+        Returns:
+            The frame, or None after the timeout or at the end (see `ended`).
 
         Raises:
-            BaseException: what ended the producer, once.
+            BaseException: The exception that ended the producer, once.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._cancelled or self._finished or self._frames, timeout_s)
@@ -85,7 +92,7 @@ class FrameQueue:
         raise error
 
     def cancel(self) -> BaseException | None:
-        """Drop what waits and let the producer go; returns the error that nobody has seen, if there is one."""
+        """Drop queued frames and release the producer; return its error if it was not raised yet."""
         with self._changed:
             self._cancelled = True
             self._frames.clear()

@@ -1,4 +1,4 @@
-"""Frames by OpenCV: video files, network streams, GStreamer pipelines."""
+"""Read video files, network streams and GStreamer pipelines with OpenCV."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError  # the built-in one only from Python 3.11
+from concurrent.futures import TimeoutError as FutureTimeoutError  # a separate class before Python 3.11
 from pathlib import Path
 
 import cv2
@@ -20,21 +20,28 @@ from mien.runtime.values import Image
 logger = logging.getLogger("mien")
 
 _ONE_DECODER = [cv2.CAP_PROP_N_THREADS, 1] if hasattr(cv2, "CAP_PROP_N_THREADS") else []  # not before OpenCV 4.7
-"""Several threads decode several frames at once: a stream is then late by as many, and inference has fewer cores."""
+"""Multithreaded decoding delays a stream by one frame per thread, and takes cores from inference."""
 
 MAX_BROKEN_FRAMES = 30
-"""So many undecodable frames in succession, and a live source counts as lost (a USB camera has one now and then)."""
+"""Consecutive undecodable frames after which a source counts as lost; USB cameras have one now and then."""
 MAX_STAMP_AGE_NS = 1_000_000_000
 
 
 class VideoSource:
-    """Frames of an open `cv2.VideoCapture`.
+    """Source that reads an open `cv2.VideoCapture`.
 
-    clock: a live source is stamped by it when a frame has arrived, before it is decoded; without one the frames
-    carry the file's own timestamps. kernel_stamps: the driver's own timestamps are on that same clock (V4L2).
+    Args:
+        video: Opened video.
+        name: Display name.
+        clock: Timestamps frames on arrival, before they are decoded; None: use the timestamps of the file.
+        fps: Nominal rate, for files without usable timestamps.
+        kernel_stamps: The driver's timestamps are on the same clock (V4L2).
+
+    Attributes:
+        size: (width, height) in px of the first frame.
 
     Raises:
-        InputError: not one frame can be read.
+        InputError: No frame can be read.
     """
 
     def __init__(
@@ -54,14 +61,13 @@ class VideoSource:
         self._last_ns: int | None = None
         self._lock = threading.Lock()
         self._closed = False
-        # Many a source opens and then gives nothing: a camera in use, a metadata node, a stream without video.
+        # Some sources open but deliver nothing: a camera in use, a metadata device, a stream without video.
         first = self._read()
         if first is None:
             video.release()
-            raise InputError(f"{name} can be opened, but gives no picture; is another program using it?")
+            raise InputError(f"{name} can be opened, but delivers no picture; is another program using it?")
         self._first: RawFrame | None = first
         self.size = (first[0].shape[1], first[0].shape[0])
-        """(width, height) px of the first frame."""
 
     def read(self) -> RawFrame | None:
         """See `Source`."""
@@ -72,7 +78,7 @@ class VideoSource:
             return self._read() if first is None else first
 
     def close(self) -> None:
-        """See `Source`. OpenCV must not release what another thread reads: that thread's own close then does."""
+        """See `Source`. While another thread reads, OpenCV must not release the video; that thread's own close does."""
         self._closed = True
         if self._lock.acquire(blocking=False):
             try:
@@ -89,7 +95,7 @@ class VideoSource:
                 done, pixels = self._video.retrieve()
             except cv2.error as error:
                 if self._clock is None:
-                    raise InputError(f"{self._name} cannot be read on ({error.err})") from error
+                    raise InputError(f"{self._name} cannot be read further ({error.err})") from error
                 logger.warning("%s: %s", self._name, error.err)
                 return None
             if done:
@@ -101,14 +107,14 @@ class VideoSource:
             return self._file_stamp()
         now = self._clock()
         if self._kernel_stamps:
-            # The moment of exposure rather than of arrival, so a frame's age includes its wait in the driver.
+            # Time of exposure rather than arrival, so the age of a frame includes its time in the driver.
             taken = round(self._video.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
             return taken if 0 <= now - taken <= MAX_STAMP_AGE_NS else now
         return now
 
     def _file_stamp(self) -> int:
         reported_ns = round(self._video.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-        # Files without usable timestamps report 0, or the same one again: then the frame rate counts on.
+        # Files without usable timestamps report 0 or repeat one; continue at the frame rate then.
         if self._last_ns is None:
             self._last_ns = max(reported_ns, 0)
         else:
@@ -117,14 +123,18 @@ class VideoSource:
 
 
 def as_bgr(pixels: cv2.typing.MatLike, name: str) -> Image:
-    """Turn grey (h, w), (h, w, 1) or BGRA (h, w, 4) uint8 into BGR (h, w, 3); BGR is passed on.
+    """Convert grey (h, w), (h, w, 1) or BGRA (h, w, 4) uint8 to BGR (h, w, 3); BGR is returned as is.
+
+    Args:
+        pixels: Picture.
+        name: Name of the source, for the message.
 
     Raises:
-        InputError: anything else.
+        InputError: Any other shape or type.
     """
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if pixels.dtype != np.uint8 or channels not in (1, 3, 4):
-        raise InputError(f"{name}: wanted 8-bit grey, BGR or BGRA pictures, found {pixels.dtype} {pixels.shape}")
+        raise InputError(f"{name}: expected 8-bit grey, BGR or BGRA pictures, found {pixels.dtype} {pixels.shape}")
     if channels == 1:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
     elif channels == 4:
@@ -133,10 +143,10 @@ def as_bgr(pixels: cv2.typing.MatLike, name: str) -> Image:
 
 
 def open_video(source: str, options: SourceOptions) -> OpenedSource:
-    """Open a video file; it keeps its own size and rate, whatever `options` say.
+    """Open a video file; its own size and rate take precedence over `options`.
 
     Raises:
-        InputError: missing, or no video that OpenCV can read.
+        InputError: The file is missing, or OpenCV cannot read it.
     """
     path = Path(source)
     if not path.exists():
@@ -155,73 +165,85 @@ def open_video(source: str, options: SourceOptions) -> OpenedSource:
 
 
 def open_stream(url: str, options: SourceOptions) -> OpenedSource:
-    """Open an RTSP, HTTP or other URL; one of known length counts as a recording, the others as live.
+    """Open an RTSP, HTTP or other URL; it counts as live unless its length is known.
 
     Raises:
-        InputError: nothing there, or not within the timeout.
+        InputError: There is no video, or not within the timeout.
     """
     name = without_password(url)
     video = cv2.VideoCapture(url, _ffmpeg(), [*_ONE_DECODER, *_timeouts(options)])
     if not video.isOpened():
         raise InputError(
-            f"{name} gave no video (waiting up to {options.open_timeout_s:g} s); does ffplay show it? "
-            "Look at address, network and password"
+            f"{name} delivered no video (waited up to {options.open_timeout_s:g} s); does ffplay show it? "
+            "Check address, network and password"
         )
     return _opened_remote(video, name, options)
 
 
 def open_gstreamer(source: str, options: SourceOptions) -> OpenedSource:
-    """Open ``gst:`` and a GStreamer pipeline; without an appsink at its end it is given one.
+    """Open ``gst:PIPELINE``, adding an appsink if the pipeline has none.
 
     Raises:
-        InputError: no GStreamer in this OpenCV, or the pipeline gives no picture.
+        InputError: OpenCV lacks GStreamer, or the pipeline delivers no picture.
     """
     return open_gstreamer_pipeline(
         with_appsink(source.removeprefix("gst:")),
         options,
         name=without_password(source),
-        advice="try it with gst-launch-1.0 and fakesink in place of appsink",
+        advice="test it with gst-launch-1.0, with fakesink in place of appsink",
     )
 
 
 def with_appsink(pipeline: str) -> str:
-    """Complete a GStreamer pipeline that does not end in an appsink of its own."""
+    """Append an appsink to a GStreamer pipeline that has none."""
     if re.search(r"\bappsink\b", pipeline):
         return pipeline
     return f"{pipeline.rstrip(' !')} ! videoconvert ! video/x-raw, format=(string)BGR ! appsink drop=true max-buffers=1"
 
 
 def open_gstreamer_pipeline(pipeline: str, options: SourceOptions, *, name: str, advice: str) -> OpenedSource:
-    """Open a whole GStreamer pipeline; `advice` is for when it does not run.
+    """Open a complete GStreamer pipeline.
+
+    Args:
+        pipeline: Pipeline that ends in an appsink.
+        options: Timeout and clock.
+        name: Display name.
+        advice: Next step for the message if it does not run.
 
     Raises:
-        InputError: no GStreamer in this OpenCV, or the pipeline gives no picture.
+        InputError: OpenCV lacks GStreamer, or the pipeline delivers no picture.
     """
     if not has_gstreamer(cv2.getBuildInformation()):
         raise InputError(
-            f"{name} needs an OpenCV with GStreamer, and OpenCV {cv2.__version__} here has none (no wheel on PyPI "
-            "has). Use the system's OpenCV, 4.8 or later (JetPack brings it; elsewhere: apt install python3-opencv): "
-            "pip uninstall opencv-python opencv-python-headless, in an environment made with "
+            f"{name} needs an OpenCV with GStreamer, which this OpenCV {cv2.__version__} lacks (as do all packages on "
+            "PyPI). Use the system's OpenCV, 4.8 or later (part of JetPack; elsewhere: apt install python3-opencv): "
+            "pip uninstall opencv-python opencv-python-headless, in an environment created with "
             "python3 -m venv --system-site-packages"
         )
 
     def opened() -> OpenedSource:
-        # Not given timeouts, as OpenCV would stop the running pipeline to set them: it waits 30 s for a picture.
+        # No timeouts: OpenCV would stop the running pipeline to set them. Its default is 30 s per picture.
         video = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
         if not video.isOpened():
-            raise InputError(f"{name} gave no video; {advice}")
+            raise InputError(f"{name} delivered no video; {advice}")
         return _opened_remote(video, name, options)
 
     return open_within(options.open_timeout_s, opened, name=name, advice=advice)
 
 
 def open_within(timeout_s: float, opened: Callable[[], OpenedSource], *, name: str, advice: str) -> OpenedSource:
-    """Call `opened` in a thread of its own and leave it behind when it takes longer; what it opens late is closed.
+    """Open a source in a thread, and give up after a timeout; a source that opens late is closed.
 
-    A pipeline with an element that is missing or hangs (nvargus-daemon does) else keeps OpenCV waiting.
+    OpenCV would otherwise wait forever for a pipeline whose element is missing or hangs, as nvargus-daemon does.
+
+    Args:
+        timeout_s: Time to open the source.
+        opened: Opens it.
+        name: Display name.
+        advice: Next step for the message after a timeout.
 
     Raises:
-        InputError: not open within `timeout_s`, or what `opened` raises.
+        InputError: The source did not open in time, or `opened` raised it.
     """
     future: Future[OpenedSource] = Future()
 
@@ -236,7 +258,7 @@ def open_within(timeout_s: float, opened: Callable[[], OpenedSource], *, name: s
         return future.result(timeout_s)
     except FutureTimeoutError:
         future.add_done_callback(_close_late)
-        raise InputError(f"{name} gave no video within {timeout_s:g} s; {advice}") from None
+        raise InputError(f"{name} delivered no video within {timeout_s:g} s; {advice}") from None
 
 
 def _close_late(future: Future[OpenedSource]) -> None:
@@ -245,18 +267,18 @@ def _close_late(future: Future[OpenedSource]) -> None:
 
 
 def frame_rate(video: cv2.VideoCapture) -> float | None:
-    """Frames per second that a source claims; None where it does not know, or reports its time base (90000)."""
+    """Read the nominal frame rate; None if unknown, or if the time base (90000) is reported instead."""
     fps = video.get(cv2.CAP_PROP_FPS)
     return fps if 0 < fps <= 1000 else None
 
 
 def has_gstreamer(build_information: str) -> bool:
-    """Whether `cv2.getBuildInformation()` tells of GStreamer. The list of backends names it in any case."""
+    """Check the output of `cv2.getBuildInformation()` for GStreamer, which the list of backends always contains."""
     return re.search(r"^\s*GStreamer:\s+YES\b", build_information, re.MULTILINE) is not None
 
 
 def without_password(source: str) -> str:
-    """The same URL or pipeline, fit to be logged."""
+    """Mask the credentials in a URL or pipeline."""
     return re.sub(r"://[^/\s]*@", "://***@", source)
 
 
@@ -283,4 +305,4 @@ def _timeouts(options: SourceOptions) -> list[int]:
 
 def _frame_count(video: cv2.VideoCapture) -> int | None:
     count = video.get(cv2.CAP_PROP_FRAME_COUNT)
-    return round(count) if 0 < count < 1e9 else None  # of unknown length: negative, or the rounded infinite
+    return round(count) if 0 < count < 1e9 else None  # unknown: negative, or infinity rounded

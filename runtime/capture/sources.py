@@ -1,4 +1,4 @@
-"""Where frames come from: one small protocol, and the sources that need no camera."""
+"""Define the protocol of frame sources, and the sources that need no camera."""
 
 from __future__ import annotations
 
@@ -25,32 +25,37 @@ from mien.runtime.values import Image
 logger = logging.getLogger("mien")
 
 NOMINAL_FPS = 30.0
-"""Rate at which pictures without one are given timestamps."""
+"""Rate for timestamps if a source has none."""
 RawFrame = tuple[Image, "int | None"]
-"""Pixels (h, w, 3) uint8 BGR and a timestamp in ns, or None to have it stamped when it arrives."""
+"""Pixels (h, w, 3) uint8 BGR, and a timestamp in ns or None to use the time of arrival."""
 Clock = Callable[[], int]
 """Monotonic time in ns."""
 
 
 class Source(Protocol):
-    """Anything that gives one picture after another. One thread reads, any thread may close."""
+    """Source of pictures. One thread reads; any thread may close."""
 
     def read(self) -> RawFrame | None:
-        """Wait for the next picture; None when the source has ended, is lost or was closed."""
+        """Wait for the next picture; return None if the source has ended, is lost or was closed."""
         ...
 
     def close(self) -> None:
-        """Give back what the source holds, twice without harm; a read that is waiting then returns soon."""
+        """Release the source; a blocked `read` returns soon, and a second call does nothing."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What is known of a source once it is open.
+    """Properties of an open source; None for unknown ones.
 
-    name: for people, without passwords. live: it goes on whether or not someone reads, and its timestamps are on
-    the capture's clock. reconnectable: an end is a loss that opening again may mend. size: (width, height) px.
-    fps: what it claims. frame_count: what a file claims; exact_count: and it cannot be an estimate. None where unknown.
+    Attributes:
+        name: Display name, without passwords.
+        live: Frames arrive whether or not they are read, with timestamps on the capture's clock.
+        reconnectable: An end means that the source was lost, and reopening it may help.
+        size: (width, height) in px.
+        fps: Nominal frame rate.
+        frame_count: Number of frames according to a file.
+        exact_count: `frame_count` is not an estimate.
     """
 
     name: str
@@ -64,7 +69,7 @@ class SourceInfo:
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """A source and what is known of it."""
+    """A source and its properties."""
 
     source: Source
     info: SourceInfo
@@ -72,13 +77,18 @@ class OpenedSource:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What is wished of a source; each takes what it can use. size: (width, height) px.
+    """Requested properties of a source; each source uses those that apply to it.
 
-    The timeouts hold for network streams, the first also for GStreamer. OpenCV has its own else: 10 s for a picture
-    from V4L2, 30 s from GStreamer.
+    Attributes:
+        size: (width, height) in px.
+        fps: Frame rate.
+        open_timeout_s: Time to open a network stream or GStreamer pipeline.
+        read_timeout_s: Time to wait for a frame of a network stream. OpenCV's own limits are 10 s for V4L2 and 30 s for
+            GStreamer.
+        clock: Clock of the timestamps of live frames.
 
     Raises:
-        InputError: a value that is not above 0.
+        InputError: A value is not above 0.
     """
 
     size: tuple[int, int] | None = None
@@ -91,13 +101,13 @@ class SourceOptions:
         numbers = [*(self.size or ()), self.open_timeout_s, self.read_timeout_s]
         if not all(number > 0 for number in [*numbers, 1 if self.fps is None else self.fps]):
             raise InputError(
-                f"wanted size, rate and timeouts above 0, found {self.size}, {self.fps}, "
+                f"expected size, rate and timeouts above 0; found {self.size}, {self.fps}, "
                 f"{self.open_timeout_s} and {self.read_timeout_s}"
             )
 
 
 class SourceKind(Enum):
-    """What a source string names."""
+    """Kind of a source."""
 
     CAMERA = "camera"
     VIDEO = "video file"
@@ -110,13 +120,13 @@ class SourceKind(Enum):
 
 
 def source_kind(source: str) -> SourceKind:
-    """Tell what `source` names; a file called ``demo`` or ``0`` is reached as ``./demo``, ``./0``.
+    """Determine the kind of a source from its name; a file named ``demo`` or ``0`` is given as ``./demo`` or ``./0``.
 
     Raises:
-        InputError: an empty string.
+        InputError: The name is empty.
     """
     if not source:
-        raise InputError("wanted a source, as 0, demo or a file, found an empty one")
+        raise InputError("expected a source, such as 0, demo or a file; found an empty string")
     exact = {"demo": SourceKind.DEMO, "-": SourceKind.STDIN}
     if source in exact:
         return exact[source]
@@ -136,7 +146,7 @@ def source_kind(source: str) -> SourceKind:
 
 
 class ImageSource:
-    """Picture files, one frame each, 1/`fps` seconds apart."""
+    """Source that reads picture files, one frame each, 1/`fps` seconds apart."""
 
     def __init__(self, paths: Sequence[Path], *, fps: float = NOMINAL_FPS) -> None:
         self._paths = paths
@@ -157,22 +167,22 @@ class ImageSource:
         return None
 
     def close(self) -> None:
-        """End the pictures."""
+        """End the source."""
         self._next = len(self._paths)
 
 
 def open_images(source: str, options: SourceOptions) -> OpenedSource:
-    """Open a picture, or all pictures of a folder in the natural order of their names (2 before 10).
+    """Open a picture, or all pictures of a folder in natural order (2 before 10).
 
     Raises:
-        InputError: nothing there, or no picture in the folder.
+        InputError: The path does not exist, or the folder has no picture.
     """
     path = Path(source)
     if path.is_dir():
         found = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
         paths = sorted(found, key=_natural_order)
         if not paths:
-            raise InputError(f"no picture in folder {path} (wanted {', '.join(sorted(IMAGE_SUFFIXES))})")
+            raise InputError(f"no picture in folder {path} (expected {', '.join(sorted(IMAGE_SUFFIXES))})")
     elif path.is_file():
         paths = [path]
     else:
@@ -189,7 +199,7 @@ def open_images(source: str, options: SourceOptions) -> OpenedSource:
 
 
 def _first_readable(paths: Sequence[Path]) -> Image:
-    """Read the first picture that can be read; the error of the only or last one is raised when none can."""
+    """Read the first readable picture; raise the error of the last one if there is none."""
     for path in paths[:-1]:
         with contextlib.suppress(InputError):
             return read_image(path)
@@ -201,9 +211,12 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
 
 
 class RawSource:
-    """Raw BGR frames from a byte stream: height × width × 3 bytes each, nothing between them.
+    """Source that reads raw BGR frames from a byte stream: height × width × 3 bytes each, without separators.
 
-    size: (width, height) px. fps: gives the timestamps; without it frames are stamped as they arrive.
+    Args:
+        stream: Unbuffered stream.
+        size: (width, height) in px.
+        fps: Rate for the timestamps; None: use the time of arrival.
     """
 
     def __init__(
@@ -219,7 +232,7 @@ class RawSource:
         """See `Source`.
 
         Raises:
-            InputError: the stream ended within a frame.
+            InputError: The stream ended within a frame.
         """
         pixels = np.empty(self._shape, dtype=np.uint8)
         room = pixels.reshape(-1).data
@@ -245,16 +258,16 @@ class RawSource:
         return pixels, stamp
 
     def close(self) -> None:
-        """End the frames; the stream stays its owner's."""
+        """End the source; the stream stays open."""
         self._closed.set()
 
     def _wait_readable(self) -> bool:
-        # A silent producer must not keep `close` waiting, so the wait is cut into slices.
+        # Poll, so that a silent producer does not block `close`.
         while not self._closed.is_set():
             try:
                 ready, _, _ = select.select([self._stream], [], [], 0.05)
             except (OSError, ValueError):
-                return True  # nothing to select on (a stream in memory, Windows): the read itself waits
+                return True  # select does not support the stream (in memory, or on Windows): read blocks instead
             if ready:
                 return True
         return False
@@ -264,24 +277,29 @@ def open_stdin(source: str, options: SourceOptions) -> OpenedSource:
     """Open standard input as raw BGR frames.
 
     Raises:
-        InputError: no size, or a terminal instead of a pipe.
+        InputError: The size is missing, or standard input is a terminal.
     """
     size, fps = options.size, options.fps
     if size is None:
-        raise InputError(f"source {source} reads raw BGR frames and needs their size, as --size 640x480")
+        raise InputError(f"source {source} reads raw BGR frames and needs their size, such as --size 640x480")
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError(
             f"source {source} reads raw BGR frames from a pipe: ffmpeg -i … -f rawvideo -pix_fmt bgr24 - | mien …"
         )
-    # Unbuffered: what a buffer had taken in already, select would not see.
+    # Unbuffered, because select does not see buffered data.
     stream = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
     return OpenedSource(RawSource(stream, size=size, fps=fps), SourceInfo("standard input", size=size, fps=fps))
 
 
 class PacedSource:
-    """Plays a recorded source as if it were live: its timestamps become moments on the clock, waited for.
+    """Source that plays a recording in real time, with timestamps on the clock.
 
-    A reader that falls behind makes playback stall rather than hurry, so the age of a frame stays honest.
+    If the reader falls behind, playback is delayed rather than sped up, so the age of a frame stays correct.
+
+    Args:
+        source: Recording.
+        clock: Clock of the timestamps.
+        pause: Waits until a frame is due.
     """
 
     def __init__(self, source: Source, *, clock: Clock, pause: Callable[[float], object] | None = None) -> None:
@@ -293,12 +311,12 @@ class PacedSource:
 
     def read(self) -> RawFrame | None:
         """See `Source`."""
-        taken = self._source.read()
-        if taken is None:
+        raw = self._source.read()
+        if raw is None:
             return None
-        pixels, media_ns = taken
+        pixels, media_ns = raw
         if media_ns is None:
-            return taken
+            return raw
         now = self._clock()
         if self._offset_ns is None or media_ns + self._offset_ns < now:
             self._offset_ns = now - media_ns
@@ -308,13 +326,13 @@ class PacedSource:
         return pixels, due
 
     def close(self) -> None:
-        """Close the source and end a wait."""
+        """Close the source and wake a waiting `read`."""
         self._closed.set()
         self._source.close()
 
 
 def as_live(opened: OpenedSource, *, clock: Clock) -> OpenedSource:
-    """Play a recorded source at its own pace; a live one has it anyway."""
+    """Make a recording play in real time; return a live source as is."""
     if opened.info.live:
         return opened
     return OpenedSource(PacedSource(opened.source, clock=clock), replace(opened.info, live=True))

@@ -1,1 +1,1 @@
-"""The commands that a device needs: webcam, predict, engine, info, doctor."""
+"""Commands for devices: webcam, predict, engine, info, doctor."""

@@ -16,18 +16,18 @@ from mien.runtime.models.input_shapes import DEFAULT_BATCH, DETECTOR_MAX_SIDE
 
 
 def engine(
-    models: list[Path] | None = typer.Argument(None, help="Model files (.onnx); none: the shipped ones."),
+    models: list[Path] | None = typer.Argument(None, help="Model files (.onnx); default: the shipped ones."),
     batch: str = typer.Option(
         ",".join(map(str, DEFAULT_BATCH)), "--batch", help="Minimum, optimum and maximum number of faces per call."
     ),
     max_side: int = typer.Option(
-        DETECTOR_MAX_SIDE, "--max-side", min=32, help="Detectors: longest side of a picture, px."
+        DETECTOR_MAX_SIDE, "--max-side", min=32, help="For detectors: longest side of the input, px."
     ),
-    workspace: int = typer.Option(DEFAULT_WORKSPACE_MB, "--workspace-mb", min=1, help="Memory for the build, MB."),
+    workspace: int = typer.Option(DEFAULT_WORKSPACE_MB, "--workspace-mb", min=1, help="Memory limit of the build, MB."),
 ) -> None:
-    """Build TensorRT engines on the device that will run them, and keep them for --provider tensorrt and auto.
+    """Build TensorRT engines on this device, and cache them for --provider tensorrt and auto.
 
-    An engine computes in the precision of its file: export with --precision fp16 first for FP16.
+    An engine has the precision of its model file; for FP16, export with --precision fp16 first.
     """
     from mien.runtime.backends.trt.cache import open_engine
     from mien.runtime.backends.trt.device import find_accelerator
@@ -36,11 +36,11 @@ def engine(
     from mien.runtime.models.model_file import ModelFile
     from mien.runtime.models.shipped import shipped_models
 
-    three = positive_ints(batch, "--batch")
-    if len(three) != 3:
-        raise InputError(f"--batch wants three numbers such as 1,4,16; found {batch!r}")
+    sizes = positive_ints(batch, "--batch")
+    if len(sizes) != 3:
+        raise InputError(f"--batch expects three integers, such as 1,4,16; found {batch!r}")
     chosen = [ModelFile.of(m) for m in models or shipped_models()]
-    profiles = [profile_for(m.spec, batch=(three[0], three[1], three[2]), max_side=max_side) for m in chosen]
+    profiles = [profile_for(m.spec, batch=(sizes[0], sizes[1], sizes[2]), max_side=max_side) for m in chosen]
     accelerator = find_accelerator()
     check_engine_folder(engine_folder())
     for model, profile in zip(chosen, profiles, strict=True):
@@ -55,9 +55,9 @@ def engine(
             )
         if done.path is None:
             raise OutputError(
-                f"the engine of {model.name} was built, but could not be kept in {engine_folder()}; make room there, "
-                "or choose another place with MIEN_CACHE=DIR"
+                f"the engine of {model.name} was built, but could not be stored in {engine_folder()}; free space "
+                "there, or choose another folder with MIEN_CACHE=DIR"
             )
         layers = ", ".join(f"{count} in {kind}" for kind, count in sorted(done.types.items()))
-        say(f"{model.name}: {'built' if done.reason else 'was built already'}; {profile}; layers: {layers}")
+        say(f"{model.name}: {'built' if done.reason else 'already built'}; {profile}; layers: {layers}")
         print(done.path)

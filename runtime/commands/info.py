@@ -20,7 +20,7 @@ def info(
     provider: Provider = PROVIDER,
     as_json: bool = AS_JSON,
 ) -> None:
-    """What a model file says of itself, and what runs it here, node by node."""
+    """Show the metadata of a model file, and which provider runs each of its nodes on this machine."""
     file = ModelFile.of(model)
     with open_model(file, provider=provider, threads=1) as runner:
         row = json.loads(runner.spec.to_json()) | {
@@ -37,7 +37,7 @@ def info(
 
 
 def nodes_of(model: ModelFile, runner: Any) -> dict[str, int] | None:
-    """How many nodes of a model run on what; those that fell to the CPU are named on standard error."""
+    """Count the nodes per provider, and name those that fell back to the CPU on standard error."""
     from mien.runtime.backends.ort.onnx_session import NAMES, placement
     from mien.runtime.backends.trt.engine_runner import EngineRunner
 
@@ -46,7 +46,7 @@ def nodes_of(model: ModelFile, runner: Any) -> dict[str, int] | None:
     wanted = Provider(runner.provider)
     placed = placement(model, provider=wanted)
     if placed is None:
-        say("this onnxruntime is too old to tell which nodes run where")
+        say("this version of onnxruntime cannot report which provider runs each node")
         return None
     for name in [n for ep, names in placed.items() if ep != NAMES[wanted] for n in names]:
         say(f"not on {wanted.value}: {name}", style="yellow")

@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 
 def webcam(
-    source: str = typer.Option("0", "--source", help="0, /dev/video0, FILE, folder, URL, csi://0, gst:…, demo, -"),
+    source: str = typer.Option(
+        "0",
+        "--source",
+        help="Camera (0, /dev/video0, csi://0), file, folder, URL, gst:PIPELINE, demo, or - for standard input.",
+    ),
     show: bool | None = typer.Option(
         None, "--show/--no-show", help="Open a window (keys: q, space, s, h, m); default: unless --serve is given."
     ),

@@ -1,1 +1,1 @@
-"""Runs a live session: capture to outputs, the live web page, systemd."""
+"""Run a live session: capture, outputs, live web page, systemd."""

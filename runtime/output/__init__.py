@@ -1,1 +1,1 @@
-"""Writes and draws results: overlay, window, video, rows, 3D page."""
+"""Draw and write results: overlay, window, video, rows, 3D page."""

@@ -215,7 +215,7 @@ def test_a_driver_that_never_returns_is_left_behind_with_a_warning(caplog: pytes
     opened = OpenedSource(Stuck(), SourceInfo("stuck", live=True))
     capture = Capture(lambda: opened, join_timeout_s=0.01)
     capture.close()
-    assert "stuck: its driver does not return" in caplog.text
+    assert "stuck: the driver does not return" in caplog.text
     hangs.set()
     capture._thread.join(5)
 
@@ -248,7 +248,7 @@ def test_a_lost_source_is_opened_again_with_growing_back_off(caplog: pytest.LogC
         assert capture.size == (8, 6)
         assert capture.fps == 30.0  # the gap is not measured
     assert "flaky was lost after 2 frames" in caplog.text
-    assert "flaky is back" in caplog.text
+    assert "flaky is available again" in caplog.text
     assert "from 4x3 to 8x6 px" in caplog.text
 
 
@@ -342,7 +342,7 @@ def test_a_video_that_ends_early_says_so(clip: Path, caplog: pytest.LogCaptureFi
         frames = list(capture)
         assert 1 <= len(frames) < 28
         assert capture.truncated
-    assert f"ends after {len(frames)} of 30 frames: it is truncated" in caplog.text
+    assert f"is truncated: it ends after {len(frames)} of 30 frames" in caplog.text
 
 
 def test_a_video_that_the_consumer_leaves_is_not_truncated(clip: Path) -> None:
@@ -424,7 +424,7 @@ def test_an_error_of_opencv_is_a_loss_when_live_and_an_input_error_in_a_file() -
     assert source.read() is None
     source = video.VideoSource(FakeVideo(script), "fake")  # type: ignore[arg-type]
     assert source.read() is not None
-    with pytest.raises(InputError, match="cannot be read on"):
+    with pytest.raises(InputError, match="cannot be read further"):
         source.read()
 
 
@@ -569,14 +569,14 @@ def test_a_camera_is_asked_for_mjpg_size_and_rate_and_what_it_gives_is_told(
     ]
     assert (opened.info.size, opened.info.fps) == ((6, 4), 15.0)
     assert (opened.info.live, opened.info.reconnectable) == (True, True)
-    assert "camera 2 gives 6x4 YUYV 15 fps (asked for 1280x720 MJPG 30 fps)" in caplog.text
+    assert "camera 2 delivers 6x4 YUYV 15 fps (requested 1280x720 MJPG 30 fps)" in caplog.text
     assert caplog.records[-1].levelno == logging.WARNING
 
 
 def test_a_camera_that_opens_without_a_picture_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeVideo([False])
     monkeypatch.setattr(cv2, "VideoCapture", fake)
-    with pytest.raises(InputError, match="camera /dev/video7 can be opened, but gives no picture"):
+    with pytest.raises(InputError, match="camera /dev/video7 can be opened, but delivers no picture"):
         open_capture("/dev/video7")
     assert fake.released
 
@@ -643,7 +643,7 @@ def test_what_opens_too_late_is_an_error_and_closed() -> None:
         assert open_now.wait(5)
         return OpenedSource(source, SourceInfo("slow"))
 
-    with pytest.raises(InputError, match=r"slow gave no video within 0\.005 s; be patient"):
+    with pytest.raises(InputError, match=r"slow delivered no video within 0\.005 s; be patient"):
         video.open_within(0.005, opened, name="slow", advice="be patient")
     open_now.set()
     until(source.closed.is_set)
@@ -721,7 +721,7 @@ def test_a_stream_whose_server_is_killed_and_started_again_goes_on(
 
 
 def test_a_stream_that_is_not_there_is_an_error_without_its_password() -> None:
-    with pytest.raises(InputError, match=r"http://\*\*\*@127\.0\.0\.1:1/x gave no video"):
+    with pytest.raises(InputError, match=r"http://\*\*\*@127\.0\.0\.1:1/x delivered no video"):
         open_capture("http://me:secret@127.0.0.1:1/x", open_timeout_s=0.5)
 
 
@@ -782,5 +782,5 @@ def test_sources_by_path_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(platform.system() != "Linux" or any(Path("/dev").glob("video*")), reason="a camera is here")
 def test_where_no_camera_is_the_demo_is_offered() -> None:
-    with pytest.raises(InputError, match="camera 0 cannot be opened: no camera found here; --source demo"):
+    with pytest.raises(InputError, match="camera 0 cannot be opened: no camera found; use --source demo"):
         open_capture("0")
