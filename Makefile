@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Where NVIDIA's parser and builder were set up (make test-trt), every test finds them.
+# NVIDIA's own parser and builder of engines, which need no GPU: 155 MB, once. Tests skip what needs them where they are not.
 TENSORRT := .tensorrt
-ON_TENSORRT = $(if $(wildcard $(TENSORRT)/lib),PYTHONPATH=$(TENSORRT)/site LD_LIBRARY_PATH=$(TENSORRT)/lib)
+# A file of tests stays in one process, which makes its models once.
+PYTEST = PYTHONPATH=$(CURDIR)/$(TENSORRT)/site LD_LIBRARY_PATH=$(CURDIR)/$(TENSORRT)/lib $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-trt check results clean
+.PHONY: demo test check results clean
 .DEFAULT_GOAL := demo
 
 # The CPU profile and the main job: follow the face of the demo camera, write a video, measure.
@@ -19,11 +20,8 @@ demo: $(VENV)/.demo
 
 # Everything that a test needs, and all tests.
 test: $(VENV)/.test
-	$(ON_TENSORRT) $(BIN)/python -m pytest
-
-# NVIDIA's own parser and builder of engines, which need no GPU, and the tests that they prove: 155 MB, once.
-test-trt: $(VENV)/.test $(TENSORRT)
-	PYTHONPATH=$(TENSORRT)/site LD_LIBRARY_PATH=$(TENSORRT)/lib $(BIN)/python -m pytest -m trt
+	@test -d $(TENSORRT) || $(BIN)/python tests/fakes/set_up_tensorrt.py $(TENSORRT) || echo 'the tests marked trt are skipped'
+	$(PYTEST)
 
 $(TENSORRT): $(VENV)/bin/python
 	$(BIN)/python tests/fakes/set_up_tensorrt.py $@
@@ -34,7 +32,7 @@ check: $(VENV)/.test
 	mkdir -p .lint && ln -sfn .. .lint/mien
 	$(BIN)/mypy -p mien
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -21,13 +21,14 @@ PLUGINS = "int initLibNvInferPlugins(void *logger, const char *name) { return 1;
 
 
 def set_up(target: Path) -> None:
-    site, libraries = target / "site", target / "lib"
-    (site / "tensorrt").mkdir(parents=True, exist_ok=True)
-    libraries.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
+    """Put the bindings into `target`/site and the libraries into `target`/lib; nothing is left where that fails."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".tensorrt-") as name:
         folder = Path(name)
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", name, *WHEELS], check=True)
-        bindings, rtx = (next(folder.glob(f"{w.split('==')[0].replace('-', '_')}-*.whl")) for w in WHEELS)
+        downloads, site, libraries = folder / "downloads", folder / "made/site", folder / "made/lib"
+        for made in (site / "tensorrt", libraries):
+            made.mkdir(parents=True)
+        run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(downloads), *WHEELS])
+        bindings, rtx = (next(downloads.glob(f"{w.split('==')[0].replace('-', '_')}-*.whl")) for w in WHEELS)
         zipfile.ZipFile(bindings).extractall(site)
         with zipfile.ZipFile(rtx) as wheel:
             for member in wheel.namelist():
@@ -37,12 +38,22 @@ def set_up(target: Path) -> None:
         source = folder / "plugins.c"
         source.write_text(PLUGINS)
         plugins = "libnvinfer_plugin.so.11"
-        command = ["cc", "-shared", "-fPIC", f"-Wl,-soname,{plugins}", "-o", str(libraries / plugins), str(source)]
-        subprocess.run(command, check=True)
-    (site / "tensorrt" / "__init__.py").write_text(
-        "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
-    )
+        run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{plugins}", "-o", str(libraries / plugins), str(source)])
+        (site / "tensorrt" / "__init__.py").write_text(
+            "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
+        )
+        (folder / "made").rename(target)
+
+
+def run(command: list[str]) -> None:
+    """Run a command; its last line of errors is what it failed of."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError((done.stderr.strip() or f"{command[0]} failed").splitlines()[-1])
 
 
 if __name__ == "__main__":
-    set_up(Path(sys.argv[1]))
+    try:
+        set_up(Path(sys.argv[1]))
+    except OSError as error:
+        sys.exit(f"TensorRT's builder was not set up ({error}); try again with: make .tensorrt")

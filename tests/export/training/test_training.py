@@ -28,7 +28,7 @@ from mien.runtime.models.spec import ModelSpec, Task
 SPEC = ModelSpec(task=Task.LANDMARKS, input_size=(64, 64), outputs=("landmarks", "presence"))
 
 
-SMALL = NetworkConfig("mobilenet_v3_small", "none")
+SMALL = NetworkConfig("small", "none")
 
 
 def tiny_training(folder: Path) -> LandmarkTraining:
@@ -53,12 +53,12 @@ def from_scratch(folder: Path) -> ClassifyTraining:
 
 def chapter_landmarks(folder: Path) -> FrozenBackboneLandmarkTraining:
     torch.manual_seed(0)
-    return FrozenBackboneLandmarkTraining(folder, NetworkConfig("resnet18", "none"))
+    return FrozenBackboneLandmarkTraining(folder, SMALL)
 
 
 def chapter_age_gender(folder: Path) -> FrozenBackboneAgeGenderTraining:
     torch.manual_seed(0)
-    return FrozenBackboneAgeGenderTraining(folder, NetworkConfig("resnet18", "none"))
+    return FrozenBackboneAgeGenderTraining(folder, SMALL)
 
 
 TASKS = [
@@ -121,7 +121,7 @@ def test_training_learns(landmark_folder: Path, tmp_path: Path) -> None:
     best = fit(tiny_training(landmark_folder), config(12), tmp_path / "run")
     losses = [float(row["trn_loss"]) for row in rows_of(tmp_path / "run" / "metrics.csv")]
     assert losses[-1] < 0.8 * losses[0]
-    assert best.spec.dims == 3 and best.spec.provenance["backbone"] == "mobilenet_v3_small"
+    assert best.spec.dims == 3 and best.spec.provenance["backbone"] == "small"
 
 
 def test_tensorboard_is_told_where_it_is_installed(

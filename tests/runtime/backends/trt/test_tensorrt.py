@@ -1,4 +1,4 @@
-"""NVIDIA's own parser and builder, where they are: ``make test-trt`` sets them up on any machine."""
+"""NVIDIA's own parser and builder, where they are: ``make .tensorrt`` sets them up on any machine."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ MODELS = ("landmarks", "detector", "age_gender")
 def trt() -> Any:
     try:
         return find_tensorrt()
-    except ProviderError as error:
-        pytest.skip(f"{error} (make test-trt sets it up)")
+    except ProviderError:
+        pytest.skip("TensorRT's builder is not set up: make .tensorrt")
 
 
 @pytest.fixture(scope="module")
