@@ -1,4 +1,4 @@
-"""The inputs of a benchmark: made once for all candidates that take the same, and left in files for their processes."""
+"""Writes the inputs of a benchmark to files, once for all candidates that take the same."""
 
 from __future__ import annotations
 
@@ -13,17 +13,23 @@ from mien.bench.timing.interleave import check_pictures
 from mien.bench.timing.measurement import Level
 from mien.bench.worker.candidate import save_arrays
 from mien.bench.worker.foreign import GIVEN
-from mien.bench.worker.targets import Material
+from mien.bench.worker.targets import InputArrays
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import ModelSpec, Task
 from mien.runtime.values import Image
 
 INPUTS = 8
-"""Different inputs that the calls take in turns."""
+"""Number of different inputs, which the calls use in rotation."""
 
 
 class BenchInputs:
-    """Writes inputs into `folder`. data: folders of pictures, or none. feed: arrays for a foreign file."""
+    """Makes and writes inputs.
+
+    Args:
+        folder: folder to write to.
+        data: folders of pictures; none for the demo photograph.
+        feed: file (.npz) of arrays for a foreign model.
+    """
 
     def __init__(self, folder: Path, *, data: Sequence[Path], feed: Path | None) -> None:
         self._folder = folder
@@ -32,10 +38,10 @@ class BenchInputs:
         self._images: dict[str, Image] = {}
 
     def images(self, spec: ModelSpec, batch: int) -> Image:
-        """Pictures (`INPUTS` · batch, h, w, 3) as a model takes them.
+        """Make images (`INPUTS` · batch, h, w, 3) as a model takes them.
 
         Raises:
-            InputError: a folder without pictures, or with a picture of one value.
+            InputError: a folder without pictures, or with a picture of one single value.
         """
         key = f"{_key(spec)}-{batch}"
         if key not in self._images:
@@ -46,7 +52,7 @@ class BenchInputs:
         return self._images[key]
 
     def file(self, spec: ModelSpec, level: Level, batch: int) -> Path:
-        """The inputs of a model of mien at a level; see `ModelTarget.bind`."""
+        """Write the inputs of a model of mien at a level; see `ModelTarget.bind`."""
         path = self._folder / f"{level.value}-{_key(spec)}-{batch}.npz"
         if path.is_file():
             return path
@@ -60,18 +66,18 @@ class BenchInputs:
         return path
 
     def foreign_file(self) -> Path:
-        """What the inputs of a foreign model are made from, or were given by the user.
+        """Write what the inputs of a foreign model are made from, or the user's arrays.
 
         Raises:
             InputError: the given file holds no arrays.
         """
         path = self._folder / "foreign.npz"
         if not path.is_file():
-            save_arrays(path, foreign_material(INPUTS, feed=self._feed, data=next(iter(self._data), None)))
+            save_arrays(path, foreign_arrays(INPUTS, feed=self._feed, data=next(iter(self._data), None)))
         return path
 
     def folder_of(self, spec: ModelSpec) -> Path | None:
-        """Where a model's inputs come from: the folder with its labels, else the first."""
+        """Choose the folder that a model's inputs come from: the one with its labels, else the first."""
         found = folder_for(spec.task, self._data)
         return found if found is not None else next(iter(self._data), None)
 
@@ -83,8 +89,8 @@ class BenchInputs:
         return Portraits(pictures, np.zeros((INPUTS, 4)), np.zeros((INPUTS, 68, 3)))
 
 
-def foreign_material(count: int, *, feed: Path | None, data: Path | None) -> Material:
-    """The arrays in the user's file, else `count` pictures of a folder or the demo; see `bench.foreign.feeds_for`.
+def foreign_arrays(count: int, *, feed: Path | None, data: Path | None) -> InputArrays:
+    """Read the arrays in the user's file, else `count` pictures of a folder or the demo; see `feeds_for`.
 
     Raises:
         InputError: the given file holds no arrays, or the folder no pictures.
@@ -95,7 +101,7 @@ def foreign_material(count: int, *, feed: Path | None, data: Path | None) -> Mat
 
 
 def _key(spec: ModelSpec) -> str:
-    """Models of one task that take the same crops share their inputs."""
+    """Key inputs by task, size and crop, so that models with the same crops share them."""
     return f"{spec.task.value}-{spec.input_size[0]}x{spec.input_size[1]}-{spec.crop_scale:g}"
 
 

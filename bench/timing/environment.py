@@ -1,4 +1,4 @@
-"""The machine a number was measured on: enough to judge it by, nothing that names its owner."""
+"""Describes the machine that numbers were measured on, without anything that identifies its owner."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PACKAGES = (
     "torch",
 )
 BUSY = 0.25
-"""Load average a core from which a machine counts as busy."""
+"""Load average per core above which a machine counts as busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A machine and its state when a run began. What could not be found out is None."""
+    """A machine and its state when a run began; None for what is unknown."""
 
     python: str
     os: str
@@ -38,7 +38,7 @@ class Environment:
     memory_gib: float | None
     packages: Mapping[str, str]
     governor: str | None
-    """How the first core's clock is governed: ``performance`` is what a benchmark wants."""
+    """Frequency governor of the first core; ``performance`` is best for a benchmark."""
     clock_mhz: float | None
     load_average: tuple[float, float, float] | None
     """Over 1, 5 and 15 minutes."""
@@ -51,7 +51,11 @@ class Environment:
 
 
 def describe_environment(*, root: Path = Path("/")) -> Environment:
-    """Describe this machine now. `root` is where ``proc`` and ``sys`` are looked for."""
+    """Describe this machine now.
+
+    Args:
+        root: folder that holds ``proc`` and ``sys``.
+    """
     cpuinfo = read_text_or_none(root / "proc/cpuinfo") or ""
     cpufreq = root / "sys/devices/system/cpu/cpu0/cpufreq"
     return Environment(
@@ -72,7 +76,7 @@ def describe_environment(*, root: Path = Path("/")) -> Environment:
 
 
 def environment_warnings(environment: Environment) -> list[str]:
-    """Reasons to doubt whatever is measured in this state, in plain words; empty when there are none."""
+    """List reasons to doubt what is measured in this state, in plain words."""
     found = []
     load = environment.load_average
     if load is not None and load[0] > BUSY * environment.logical_cores:
@@ -99,7 +103,7 @@ def _clock_mhz(cpuinfo: str, current_khz: str | None) -> float | None:
 
 
 def _gpu(root: Path) -> str | None:
-    """What the kernel's driver says; a Jetson has none there and tells its board as its CPU."""
+    """Read the GPU's name from the kernel driver; a Jetson has none there and names its board as its CPU."""
     for card in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
         return _field(read_text_or_none(card) or "", "Model")
     return None

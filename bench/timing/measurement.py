@@ -1,4 +1,4 @@
-"""Latencies that were taken, and what they were taken of."""
+"""Measured latencies, and the description of what was measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mien.runtime.values import percentile
 
 
 class Level(str, Enum):
-    """How much of the way is timed."""
+    """How much of the way from picture to result is timed."""
 
     MODEL = "model"
     """The model alone: a batch of crops in, its outputs back."""
@@ -23,12 +23,12 @@ class Level(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What was measured. `name` is unique within a report."""
+    """Description of what was measured; `name` is unique within a report."""
 
     name: str
     model: str
     precision: Precision | None
-    """None: unknown, as of a foreign file."""
+    """None if unknown, as for a foreign file."""
     provider: str
     """What really runs it: ``cpu``, ``cuda``, ``eager-cpu``, …"""
     batch: int
@@ -36,7 +36,7 @@ class Description:
     threads: int
     """Threads of one operator, 0 for all cores."""
     inputs_digest: str = ""
-    """Of the inputs: what was measured on others is not comparable."""
+    """Digest of the inputs: measurements on other inputs are not comparable."""
     task: str = ""
     """What the model is for; empty for a foreign file."""
     level: Level = Level.MODEL
@@ -49,10 +49,12 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRun:
-    """What one process of a candidate took: how its memory lies, for one, stays as it is until the process ends.
+    """Raw values of one process of a candidate; its memory layout, for one, does not change until it ends.
 
-    latencies_ns: one tuple a round; round k of every candidate of one process was taken at about the same time.
-    device_ns: the same calls by the device's own clock, empty where there is none.
+    Attributes:
+        warm_up_ns: latencies before the rounds.
+        latencies_ns: latencies by round; round k of all candidates was timed at about the same time.
+        device_ns: the same calls by the device's own clock; empty where there is none.
     """
 
     warm_up_ns: tuple[int, ...]
@@ -87,7 +89,7 @@ class Measurement:
 
     @property
     def calls_ns(self) -> tuple[int, ...]:
-        """The latencies of all calls, in the order in which they were taken."""
+        """The latencies of all calls, in the order of the calls."""
         return tuple(chain.from_iterable(self.rounds_ns))
 
     def percentile_ms(self, percent: int) -> float:
@@ -122,5 +124,5 @@ class Measurement:
 
     @property
     def spread(self) -> float:
-        """p90 over p50: 1 for a clock-work, more on a disturbed machine."""
+        """Ratio of p90 to p50: 1 if all calls take the same time, more on a busy machine."""
         return self.p90_ms / self.p50_ms

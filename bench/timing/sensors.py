@@ -1,4 +1,4 @@
-"""Clock, temperature, power and other load, as far as a machine tells: Linux, a Jetson's rails, nvidia-smi."""
+"""Reads clock, temperature, power and load from Linux, a Jetson's power rails and nvidia-smi."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ _GPU_FIELDS = ("clocks.sm", "temperature.gpu", "power.draw", "memory.used")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A machine's state at one moment; None where it does not tell.
+    """A machine's state at one moment; None where it is unknown.
 
-    clock_mhz: mean of the cores. temperature_c: of the hottest zone. power_w: of the GPU, or of the whole Jetson.
-    throttled: how often heat or current has held the clock back since the start. busy_s, stolen_s: processor time, all
-    cores, that was used by anything, and that a hypervisor gave to others.
+    Attributes:
+        clock_mhz: mean clock of the cores.
+        temperature_c: temperature of the hottest zone.
+        power_w: power of the GPU, or of the whole Jetson.
+        throttled: number of times since boot that heat or current held the clock back.
+        gpu_clock_mhz: clock of the GPU.
+        gpu_memory_mib: used memory of the GPU.
+        busy_s: processor time since boot that was used by anything, all cores.
+        stolen_s: processor time since boot that a hypervisor gave to other guests.
     """
 
     clock_mhz: float | None = None
@@ -37,7 +43,12 @@ class Reading:
 
 
 def read_sensors(*, root: Path = Path("/"), gpu: bool = False) -> Reading:
-    """Read all there is. `root` is where ``proc`` and ``sys`` are looked for; gpu: ask nvidia-smi, which is slow."""
+    """Read the state of this machine.
+
+    Args:
+        root: folder that holds ``proc`` and ``sys``.
+        gpu: also run nvidia-smi, which is slow.
+    """
     busy_s, stolen_s = _processor_time(root)
     clock, temperature, power, memory = _nvidia_smi() if gpu else (None, None, None, None)
     return Reading(
@@ -53,7 +64,7 @@ def read_sensors(*, root: Path = Path("/"), gpu: bool = False) -> Reading:
 
 
 def board_power_w(root: Path = Path("/")) -> float | None:
-    """What a Jetson draws in W, by its INA3221 sensors; None on other machines."""
+    """Read the power of a Jetson in W from its INA3221 sensors; None on other machines."""
     rails = rails_w(root)
     for whole in _WHOLE_BOARD:
         if whole in rails:
@@ -62,7 +73,7 @@ def board_power_w(root: Path = Path("/")) -> float | None:
 
 
 def rails_w(root: Path = Path("/")) -> dict[str, float]:
-    """Power in W of each labelled rail of the INA3221 sensors."""
+    """Read the power in W of each labelled rail of the INA3221 sensors."""
     rails = {}
     for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
         if read_text_or_none(monitor / "name") != "ina3221":
@@ -79,7 +90,7 @@ def rails_w(root: Path = Path("/")) -> dict[str, float]:
 
 
 def sensor_warnings(readings: Sequence[Reading]) -> list[str]:
-    """What a run's readings give to doubt, in plain words."""
+    """List reasons to doubt a run by its readings, in plain words."""
     found = []
     for name, what in (("clock_mhz", "the CPU's clock"), ("gpu_clock_mhz", "the GPU's clock")):
         clocks = [value for value in (getattr(r, name) for r in readings) if value is not None]
@@ -92,7 +103,7 @@ def sensor_warnings(readings: Sequence[Reading]) -> list[str]:
 
 
 def has_nvidia_smi() -> bool:
-    """Whether NVIDIA's tool is here and sees a GPU."""
+    """Check whether nvidia-smi is installed and sees a GPU."""
     return any(value is not None for value in _nvidia_smi())
 
 
@@ -115,7 +126,7 @@ def _nvidia_smi() -> tuple[float | None, ...]:
 
 
 def parse_nvidia_smi(text: str) -> tuple[float | None, ...]:
-    """Clock in MHz, temperature in °C, power in W and used memory in MiB of the first GPU; None for ``[N/A]``."""
+    """Parse clock in MHz, temperature in °C, power in W and used memory in MiB of the first GPU; None for ``[N/A]``."""
     cells = text.strip().splitlines()[0].split(",") if text.strip() else []
     cells += [""] * (len(_GPU_FIELDS) - len(cells))
     return tuple(_as_number(cell) for cell in cells[: len(_GPU_FIELDS)])

@@ -1,4 +1,4 @@
-"""Whether one candidate is faster than another, and whether its numbers can be trusted."""
+"""Compares the latencies of two candidates, and judges whether a measurement can be trusted."""
 
 from __future__ import annotations
 
@@ -21,13 +21,20 @@ MIN_CALLS = 100
 MAX_SPREAD = 1.25
 MAX_DRIFT = 0.05
 MAX_BETWEEN_PROCESSES = 1.1
-"""The slowest process's median over the fastest's, from which it is told."""
+"""Ratio of the slowest process's median to the fastest's that leads to a warning."""
 ONE_PROCESS = "one process: the intervals do not cover what differs from process to process"
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The baseline's latency over the candidate's: 2 means twice as fast. low, high: interval of 95 %."""
+    """The baseline's latency over the candidate's: 2 means twice as fast.
+
+    Attributes:
+        value: the ratio.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        rounds: number of rounds it was taken from.
+    """
 
     value: float
     low: float
@@ -40,7 +47,7 @@ class Ratio:
 
     @property
     def differs(self) -> bool:
-        """Whether the whole interval lies beyond 1 ± `NOTICEABLE`."""
+        """True if the whole interval lies beyond 1 ± `NOTICEABLE`."""
         return self.low > 1 + NOTICEABLE or self.high < 1 / (1 + NOTICEABLE)
 
     def __str__(self) -> str:
@@ -54,7 +61,7 @@ def paired_ratio(
     seed: int = 0,
     resamples: int = 2000,
 ) -> Ratio:
-    """Median over rounds of the ratio of the two medians of a round, with an interval; see `median_ratio`.
+    """Take the median over rounds of the ratio of the two medians of a round, with an interval; see `median_ratio`.
 
     Both must come from one run: only then does round k of one belong to round k of the other.
 
@@ -75,7 +82,7 @@ def paired_ratio(
 
 
 def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 2000) -> Ratio:
-    """Median over rounds of ratios, given as logarithms (rounds,) by process, with an interval; see `replicates`."""
+    """Take the median over rounds of ratios, given as logarithms (rounds,) by process; see `replicates`."""
     middle, *draws = replicates(logs, np.median, np.random.default_rng(seed), resamples)
     low, high = np.quantile(draws, [0.025, 0.975])
     return Ratio(
@@ -87,7 +94,7 @@ def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 
 
 
 def log_ratios(baseline: Measurement, candidate: Measurement) -> list[FloatArray]:
-    """Logarithm of the ratio of each round's two medians (rounds,), by process.
+    """Take the logarithm of the ratio of each round's two medians (rounds,), by process.
 
     In logarithms, so that swapping the two gives the reciprocal also for an even number of rounds.
     """
@@ -98,7 +105,7 @@ def log_ratios(baseline: Measurement, candidate: Measurement) -> list[FloatArray
 def replicates(
     processes: Sequence[FloatArray], statistic: Callable[[FloatArray], Any], rng: np.random.Generator, count: int
 ) -> FloatArray:
-    """A statistic on a logarithmic scale (1 + count,): as it is first, then as it might have been.
+    """Compute a statistic on a logarithmic scale (1 + count,): first as measured, then resampled.
 
     processes: values of rounds (rounds, …), by process. Those of one process are alike: the statistic is taken of each
     and averaged; Student's t tells how far off the mean may be (Georges et al., OOPSLA 2007). With one process rounds
@@ -117,7 +124,7 @@ def replicates(
 
 
 def measurement_warnings(measurement: Measurement) -> list[str]:
-    """Reasons to doubt a measurement, in plain words; empty when there are none."""
+    """List reasons to doubt a measurement, in plain words."""
     calls = np.asarray(measurement.calls_ns, dtype=np.float64)
     found = []
     if len(calls) < MIN_CALLS:

@@ -1,4 +1,4 @@
-"""Any ONNX file, without our metadata: its inputs are made from its shapes, or given in a file."""
+"""Runs ONNX files without mien's metadata on inputs made from their shapes, or given in a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtR
 from mien.bench.timing.interleave import TimedCalls, digest_of, time_calls
 from mien.bench.worker.candidate import Candidate
 from mien.bench.worker.process import ran_out_of_memory
-from mien.bench.worker.targets import PRIMING_CALLS, Material, Target, nodes_on_provider
+from mien.bench.worker.targets import PRIMING_CALLS, InputArrays, Target, nodes_on_provider
 from mien.runtime.backends.ort.onnx_session import open_session
 from mien.runtime.errors import InputError, ModelError
 from mien.runtime.models.runner import Provider
@@ -23,9 +23,9 @@ from mien.runtime.models.spec import METADATA_KEY, ModelSpec, Precision
 from mien.runtime.values import FloatArray, Image
 
 GIVEN = "given_"
-"""Before the names of arrays that come from the user's file, beside our pictures."""
+"""Prefix of the names of arrays that come from the user's file."""
 SIDE = 224
-"""For a side that the file leaves open, px."""
+"""Size of a dynamic side of an image, px."""
 SMALLEST_IMAGE = 16
 _TYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -41,7 +41,7 @@ Feed = dict[str, npt.NDArray[Any]]
 
 
 class ForeignTarget:
-    """A file of somebody else's in an ONNX Runtime session, which is called bare."""
+    """A file without mien's metadata, called directly in an ONNX Runtime session."""
 
     spec: ModelSpec | None = None
     precision: Precision | None = None
@@ -53,9 +53,9 @@ class ForeignTarget:
         self.batch = candidate.batch
         self._feeds: list[Feed] = []
 
-    def bind(self, material: Material) -> tuple[str, str]:
-        """See `Target`: ``picture_0`` … to make images from, and ``given_NAME`` for what the user gave."""
-        self._feeds, note = feeds_for(self._session, material, batch=self._candidate.batch)
+    def bind(self, arrays: InputArrays) -> tuple[str, str]:
+        """See `Target`; takes ``picture_0`` … to make images from, or ``given_NAME`` for the user's arrays."""
+        self._feeds, note = feeds_for(self._session, arrays, batch=self._candidate.batch)
         self.batch = batch_of(self._feeds[0])
         answers(self._session, self._feeds[0], origin=self._candidate.path)
         return digest_of([a for feed in self._feeds for a in feed.values()]), note
@@ -70,11 +70,11 @@ class ForeignTarget:
         return time_calls(lambda i: session.run(None, feeds[i % len(feeds)]), first=first, count=count)
 
     def outputs(self, batch: Image) -> Mapping[str, FloatArray]:
-        """Nobody knows what they would mean."""
+        """Raise InputError: the meaning of its outputs is unknown."""
         raise InputError("the outputs of a foreign file cannot be compared")
 
     def overhead_us(self) -> tuple[float, float] | None:
-        """The session is called bare."""
+        """Return None: there is no runner around the session."""
         return None
 
     def nodes(self) -> tuple[int, int] | None:
@@ -83,11 +83,11 @@ class ForeignTarget:
 
 
 def open_foreign(candidate: Candidate) -> Target:
-    """A model file without mien's metadata on ONNX Runtime.
+    """Open a model file without mien's metadata in ONNX Runtime.
 
     Raises:
-        ModelError: it has them, so that whatever was wrong with it is not to be passed over; or no ONNX file.
-        ProviderError: `candidate.device` is not what would really run.
+        ModelError: no ONNX file; or it has mien's metadata, so that its own error must be reported.
+        ProviderError: the file does not run on `candidate.device`.
     """
     # Captured graphs are for calls through buffers on the GPU; these are plain.
     provider = Provider(candidate.device)
@@ -97,28 +97,28 @@ def open_foreign(candidate: Candidate) -> Target:
     return ForeignTarget(opened.session, opened.provider, candidate)
 
 
-def feeds_for(session: Any, material: Material, *, batch: int) -> tuple[list[Feed], str]:
-    """Feeds of a session's inputs, and a line on where they come from. material: see `ForeignTarget.bind`.
+def feeds_for(session: Any, arrays: InputArrays, *, batch: int) -> tuple[list[Feed], str]:
+    """Make or check the feeds of a session, with a line on where they come from; see `ForeignTarget.bind`.
 
     Raises:
         InputError: what was given does not fit the inputs, or one of them cannot be made.
     """
     wanted = {i.name: (list(i.shape), i.type) for i in session.get_inputs()}
-    given = {name[len(GIVEN) :]: a for name, a in material.items() if name.startswith(GIVEN)}
+    given = {name[len(GIVEN) :]: a for name, a in arrays.items() if name.startswith(GIVEN)}
     if given:
         return given_feeds(
             given, {name: len(shape) for name, (shape, _) in wanted.items()}
         ), "inputs from the given file"
-    pictures = [a for name, a in sorted(material.items()) if name.startswith("picture_")]
+    pictures = [a for name, a in sorted(arrays.items()) if name.startswith("picture_")]
     return made_feeds(wanted, pictures, batch=batch)
 
 
 def answers(session: Any, feed: Feed, *, origin: str | Path) -> list[Any]:
-    """What a session answers to a feed: its outputs in their order.
+    """Run a session on a feed; returns its outputs in their order.
 
     Raises:
-        InputError: it does not take it.
-        MemoryError: there is not enough for it.
+        InputError: the session rejects the feed.
+        MemoryError: there is not enough memory for it.
     """
     try:
         return list(session.run(None, feed))
@@ -134,10 +134,15 @@ def answers(session: Any, feed: Feed, *, origin: str | Path) -> list[Any]:
 def made_feeds(
     wanted: Mapping[str, tuple[Sequence[Any], str]], pictures: Sequence[Image], *, batch: int
 ) -> tuple[list[Feed], str]:
-    """A feed a picture, and a line on how it was made. wanted: shape and type of each input.
+    """Make one feed per picture, with a line on how it was made.
 
-    What looks like an image, four dimensions with one or three channels, gets a picture: 0..255 where it takes
-    integers, else 0..1. Anything else gets seeded noise.
+    An input that looks like an image, with four dimensions and one or three channels, gets a picture: 0..255 if it
+    takes integers, else 0..1. Any other input gets seeded noise.
+
+    Args:
+        wanted: shape and type of each input by name.
+        pictures: pictures (h, w, 3) uint8 BGR.
+        batch: images in a call, where the file leaves that open.
 
     Raises:
         InputError: an input of a type that cannot be made.
@@ -159,7 +164,7 @@ def made_feeds(
 
 
 def given_feeds(given: Mapping[str, npt.NDArray[Any]], dimensions: Mapping[str, int]) -> list[Feed]:
-    """Feeds from the user's arrays; with one dimension more than the input's, the first counts different inputs.
+    """Make feeds from the user's arrays; an additional first dimension counts different inputs.
 
     Raises:
         InputError: names other than the file's inputs, or arrays of other dimensions.
@@ -179,13 +184,13 @@ def given_feeds(given: Mapping[str, npt.NDArray[Any]], dimensions: Mapping[str, 
 
 
 def batch_of(feed: Feed) -> int:
-    """How many a call takes: the first side of its first input, whatever was asked for."""
+    """Read the batch size of a feed from the first dimension of its first input."""
     first = next(iter(feed.values()))
     return len(first) if first.ndim > 1 else 1
 
 
 def channel_axis(shape: Sequence[Any]) -> int | None:
-    """Where an image has its channels; None for what does not look like one."""
+    """Find the channel axis of an image; None for a shape that does not look like one."""
     if len(shape) != 4:
         return None
     for axis, sides in ((1, shape[2:]), (3, shape[1:3])):

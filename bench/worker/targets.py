@@ -1,4 +1,4 @@
-"""What a measured process holds: a model of mien at one level, or a pipeline over a recorded video."""
+"""The target of a measured process: a model of mien at one level, or the pipeline over a recorded video."""
 
 from __future__ import annotations
 
@@ -31,34 +31,46 @@ from mien.runtime.values import Faces, FloatArray, Frame, Image, percentile
 from mien.runtime.vision.crop import cut_crop, resized
 from mien.runtime.vision.geometry import crop_matrix
 
-Material = Mapping[str, npt.NDArray[Any]]
+InputArrays = Mapping[str, npt.NDArray[Any]]
 PRIMING_CALLS = 1
-"""Untimed calls, or frames, before a turn: that the others have emptied the caches is the instrument's doing."""
+"""Untimed calls, or frames, before each round, to refill the caches that other candidates evicted."""
 FRAMES_PER_ROUND = 30
-"""Two rounds of a tracker's detections: turns of fewer frames would differ by whether the detector ran."""
+"""Twice the interval of the tracker's detections: shorter rounds would differ by whether the detector ran."""
 OVERHEAD_CALLS = 300
 OVERHEAD_NS = 2_000_000_000
 
 
 class Target(Protocol):
-    """A candidate that is open in this process."""
+    """A candidate that is open in this process.
+
+    Attributes:
+        spec: the model's spec; None for a foreign file or a pipeline.
+        provider: what really runs it.
+        precision: what it computes in; None if unknown.
+        batch: images in a call.
+    """
 
     spec: ModelSpec | None
     provider: str
     precision: Precision | None
     batch: int
-    """Images in a call."""
 
-    def bind(self, material: Material) -> tuple[str, str]:
-        """Take the inputs; returns their digest, and what is to be said of them.
+    def bind(self, arrays: InputArrays) -> tuple[str, str]:
+        """Take the inputs.
+
+        Args:
+            arrays: input arrays by name.
+
+        Returns:
+            Their digest, and a remark on them for the report, which may be empty.
 
         Raises:
-            InputError: inputs that this candidate cannot take.
+            InputError: this candidate cannot take them.
         """
         ...
 
     def prime(self, first: int, count: int) -> None:
-        """Get ready for `time_calls` of the same arguments with a call that is not timed."""
+        """Prepare for `time_calls` with the same arguments by an untimed call."""
         ...
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
@@ -66,20 +78,20 @@ class Target(Protocol):
         ...
 
     def outputs(self, batch: Image) -> Mapping[str, FloatArray]:
-        """What a model answers to a batch."""
+        """Run the model on a batch (b, h, w, 3) uint8 BGR."""
         ...
 
     def overhead_us(self) -> tuple[float, float] | None:
-        """What the runner's own lines add to a call, and the bare call, in µs; None where there is nothing barer."""
+        """Measure what the runner's own code adds to a call, and the bare call, in µs; None without a runner."""
         ...
 
     def nodes(self) -> tuple[int, int] | None:
-        """How many of the graph's nodes the provider took, and how many there are; None where nobody says."""
+        """Count the graph's nodes that run on the provider, and all of them; None where that is unknown."""
         ...
 
 
 class ModelTarget:
-    """A model behind a `Runner`, alone or from a picture to the result."""
+    """A model behind a `Runner`, called alone or from a picture to the result."""
 
     def __init__(self, runner: Runner, candidate: Candidate, *, device_clock: DeviceClock | None = None) -> None:
         self.spec: ModelSpec | None = runner.spec
@@ -92,14 +104,14 @@ class ModelTarget:
         self._inputs: list[Image] = []
         self._call: Callable[[int], object] = runner_without_inputs
 
-    def bind(self, material: Material) -> tuple[str, str]:
-        """See `Target`: ``inputs`` (n, b, h, w, 3), or pictures with the bounds and landmarks of a face in each."""
+    def bind(self, arrays: InputArrays) -> tuple[str, str]:
+        """See `Target`; takes ``inputs`` (n, b, h, w, 3), or pictures and a face's bounds and landmarks in each."""
         runner = self._runner
         if self._candidate.level is Level.PICTURE:
-            pictures = [material[f"picture_{i}"] for i in range(len(material["bounds"]))]
-            self._call = picture_call(runner, pictures, material["bounds"], material["landmarks"])
+            pictures = [arrays[f"picture_{i}"] for i in range(len(arrays["bounds"]))]
+            self._call = picture_call(runner, pictures, arrays["bounds"], arrays["landmarks"])
             return digest_of(pictures), ""
-        inputs = list(material["inputs"])
+        inputs = list(arrays["inputs"])
         self._inputs = inputs
         self._call = lambda i: runner(inputs[i % len(inputs)])
         return digest_of(inputs), ""
@@ -134,16 +146,20 @@ class ModelTarget:
 
 
 def runner_without_inputs(_: int) -> object:
-    """What is called before there is anything to call with."""
+    """Raise InputError: no inputs have been bound."""
     raise InputError("this candidate has no inputs yet")
 
 
 def picture_call(
     runner: Runner, pictures: Sequence[Image], bounds: FloatArray, landmarks: FloatArray
 ) -> Callable[[int], object]:
-    """A function from the number of a picture to the decoded result: crop, model, and back to the picture.
+    """Make a function from a picture's number to its decoded result: crop, model, and back to the picture.
 
-    bounds: (n, 4) of the landmarks of one face in each picture; landmarks: (n, 68, ≥ 2).
+    Args:
+        runner: the model.
+        pictures: the pictures, used in rotation.
+        bounds: (n, 4) bounds of the landmarks of one face in each picture, px.
+        landmarks: (n, 68, ≥ 2) landmarks of that face, px.
     """
     spec, count = runner.spec, len(pictures)
     size = spec.input_size[0]
@@ -166,10 +182,18 @@ def picture_call(
 def overhead_us(
     through_runner: Callable[[int], object], bare: Callable[[int], object], inputs: int
 ) -> tuple[float, float]:
-    """What the first adds to the second, and the second's median, both in µs.
+    """Measure what a runner adds to a bare call.
 
-    The two take turns on the same input, and so does who begins. What is added is the difference of their first
-    deciles: a few lines of Python cost the same each time, and what else happens on the machine is not theirs.
+    The two alternate on the same inputs, and so does which goes first. The overhead is the difference of their first
+    deciles: a few lines of Python always cost the same, and other activity on the machine only adds to a call.
+
+    Args:
+        through_runner: calls the runner on the input of a given number.
+        bare: calls the session on it.
+        inputs: number of inputs.
+
+    Returns:
+        The overhead, and the median of the bare call, both in µs.
     """
     taken: tuple[list[int], list[int]] = ([], [])
     until = time.perf_counter_ns() + OVERHEAD_NS
@@ -187,9 +211,9 @@ def overhead_us(
 
 
 def nodes_on_provider(path: Path, provider: Provider) -> tuple[int, int] | None:
-    """Nodes that ONNX Runtime gives to `provider`, and all of them; None in versions that do not tell.
+    """Count the nodes that ONNX Runtime assigns to `provider`, and all of them; None in versions that do not say.
 
-    The session is another than the measured one, which is not to be burdened with notes.
+    This opens a second session, since recording the assignment could slow the measured one.
     """
     placed = placement(path, provider=provider)
     if placed is None:
@@ -198,7 +222,7 @@ def nodes_on_provider(path: Path, provider: Provider) -> tuple[int, int] | None:
 
 
 class PipelineTarget:
-    """The tracked pipeline over a clip, again and again; the clip is read and decoded within the timed part."""
+    """The tracked pipeline over a looped clip, which is read and decoded within the timed part."""
 
     spec: ModelSpec | None = None
     precision: Precision | None = None
@@ -219,25 +243,25 @@ class PipelineTarget:
         self._clock = StageRecorder()
         self._results = self._follow(0)
 
-    def bind(self, material: Material) -> tuple[str, str]:
-        """See `Target`: the clip is all that it needs."""
+    def bind(self, arrays: InputArrays) -> tuple[str, str]:
+        """See `Target`; the clip is the only input, and arrays are ignored."""
         digest = hashlib.sha256(self._clip.read_bytes()).hexdigest()[:16]
         return digest, f"frames of {self._clip.name}, decoded within the timed part"
 
     def prime(self, first: int, count: int) -> None:
-        """Begin anew at the frame before the turn's first: each turn's frames are the same in every run."""
+        """Restart at the frame before the round's first, so that a round has the same frames in every run."""
         self._results = self._follow(first // count * FRAMES_PER_ROUND - PRIMING_CALLS)
         self.time_calls(first, PRIMING_CALLS)
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
-        """Time the next frame, or if several are asked for the next `FRAMES_PER_ROUND`."""
+        """Time the next frame, or if several calls are requested the next `FRAMES_PER_ROUND`."""
         self._clock.taken.clear()
         frames = 1 if count == 1 else FRAMES_PER_ROUND
-        turn = time_calls(lambda _: next(self._results), first=first, count=frames)
-        return TimedCalls(turn.calls_ns, stages_ns={name: tuple(ns) for name, ns in self._clock.taken.items()})
+        timed = time_calls(lambda _: next(self._results), first=first, count=frames)
+        return TimedCalls(timed.calls_ns, stages_ns={name: tuple(ns) for name, ns in self._clock.taken.items()})
 
     def outputs(self, batch: Image) -> Mapping[str, FloatArray]:
-        """A pipeline has none that could be compared."""
+        """Raise InputError: a pipeline has no outputs to compare."""
         raise InputError("a pipeline has no outputs to compare")
 
     def overhead_us(self) -> tuple[float, float] | None:
@@ -249,7 +273,7 @@ class PipelineTarget:
         return None
 
     def _follow(self, start: int) -> Iterator[tuple[Frame, Faces]]:
-        """Results from a frame on, of a clip that is played again and again."""
+        """Track the looped clip from a frame on."""
         return self._pipeline.track(self._frames(start), smoothing=OneEuro(), clock=self._clock)
 
     def _frames(self, start: int) -> Iterator[Frame]:
@@ -277,23 +301,23 @@ class PipelineTarget:
 
 
 class StageRecorder(StageTimer):
-    """Keeps every duration of one turn, by stage."""
+    """Keeps every duration of one round, by stage."""
 
     def __init__(self) -> None:
         super().__init__()
         self.taken: dict[str, list[int]] = {}
 
     def record(self, stage: str, duration_ns: int) -> None:
-        """Note one duration."""
+        """Record one duration."""
         self.taken.setdefault(stage, []).append(duration_ns)
 
 
 def open_model(candidate: Candidate) -> Target:
-    """A model file of mien on the provider `candidate.device`."""
+    """Open a model file of mien on the provider `candidate.device`."""
     runner = open_runner(candidate.path, provider=Provider(candidate.device), threads=candidate.threads)
     return ModelTarget(runner, candidate)
 
 
 def open_pipeline(candidate: Candidate) -> Target:
-    """The pipeline over the clip `candidate.path`."""
+    """Open the pipeline over the clip `candidate.path`."""
     return PipelineTarget(candidate)

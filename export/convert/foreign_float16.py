@@ -13,9 +13,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
 from mien.bench.parity.any_model import ForeignParity, compare_values
-from mien.bench.suite.inputs import foreign_material
+from mien.bench.suite.inputs import foreign_arrays
 from mien.bench.worker.foreign import GIVEN, Feed, answers, feeds_for
-from mien.bench.worker.targets import Material
+from mien.bench.worker.targets import InputArrays
 from mien.export.convert.float16 import HEAVY, float16_model, session_storing_halves
 from mien.export.convert.gates import GATE_BATCHES, atomic_output, check_output
 from mien.export.convert.onnx_graph import casts_to
@@ -86,13 +86,13 @@ def convert_foreign(
     """
     _check_precision(source, precision)
     check_output(source, output)
-    material = foreign_material(GATE_PICTURES, feed=inputs, data=data)
+    arrays = foreign_arrays(GATE_PICTURES, feed=inputs, data=data)
     float32 = open_session(source, provider=Provider.CPU, threads=1).session
     model, source_bytes = _load(source)
     half = _convert(model, source)
     with atomic_output(output) as partial:
         onnx.save(half, str(partial))
-        parity, compared_on = _check_parity(float32, source, partial, material)
+        parity, compared_on = _check_parity(float32, source, partial, arrays)
     return ConvertedForeign(output, output.stat().st_size, source_bytes, parity, compared_on)
 
 
@@ -153,9 +153,9 @@ def _has_halves(graph: onnx.GraphProto) -> bool:
     return not _HALVES.isdisjoint(kinds) or any(casts_to(node, *_HALVES) for node in graph.node)
 
 
-def _check_parity(float32: Any, source: Path, half: Path, material: Material) -> tuple[ForeignParity, str]:
+def _check_parity(float32: Any, source: Path, half: Path, arrays: InputArrays) -> tuple[ForeignParity, str]:
     """Check the fp16 file as the CPU computes it and as a GPU would; also describe the inputs."""
-    feeds, compared_on = _gate_feeds(float32, material)
+    feeds, compared_on = _gate_feeds(float32, arrays)
     wanted = [answers(float32, feed, origin=source) for feed in feeds]
     names = [output.name for output in float32.get_outputs()]
     hint = f"Compared on {compared_on}; if the model expects other inputs, pass them with --inputs FILE.npz"
@@ -177,14 +177,14 @@ def _half_answers(source: Path, half: Path, feeds: Sequence[Feed]) -> Iterator[l
         raise CheckFailed(f"{source} does not run in fp16 ({_first_line(error)}); nothing was written") from error
 
 
-def _gate_feeds(session: Any, material: Material) -> tuple[list[Feed], str]:
+def _gate_feeds(session: Any, arrays: InputArrays) -> tuple[list[Feed], str]:
     """Use the inputs that were given, else make some at each batch size of the gate if the batch axis is dynamic."""
-    given = any(name.startswith(GIVEN) for name in material)
+    given = any(name.startswith(GIVEN) for name in arrays)
     free = any(i.shape and not isinstance(i.shape[0], int) for i in session.get_inputs())
     if given or not free:
-        feeds, note = feeds_for(session, material, batch=1)
+        feeds, note = feeds_for(session, arrays, batch=1)
         return feeds, f"{len(feeds)} calls, {note}"
-    made = [feeds_for(session, material, batch=size) for size in GATE_BATCHES]
+    made = [feeds_for(session, arrays, batch=size) for size in GATE_BATCHES]
     feeds = [feed for some, _ in made for feed in some]
     return feeds, f"{len(feeds)} calls at batch {', '.join(map(str, GATE_BATCHES))}, {made[-1][1]}"
 
