@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import inspect
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +15,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from mien.export.networks.normalization import Normalization
-from mien.export.training.config import NetworkConfig, ProgressCallback, TrainConfig
+from mien.export.commands.train_options import (
+    BACKBONE,
+    CROP_SIZE,
+    FREEZE,
+    INIT_FROM,
+    LIGHT_AUGMENTATION,
+    RECIPE,
+    TRAIN_DATA,
+    Recipe,
+    TrainOptions,
+    with_train_options,
+)
+from mien.export.training.config import ProgressCallback, TrainConfig, no_progress
 from mien.runtime.commands.console import require_train_extra, say
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import ModelSpec, Task
@@ -28,163 +35,10 @@ from mien.runtime.models.spec import ModelSpec, Task
 train_app = typer.Typer(no_args_is_help=True, help="Train a model by transfer learning.")
 
 
-class Recipe(str, Enum):
-    """Network and training of a task."""
-
-    OWN = "own"
-    FROZEN_BACKBONE = "frozen-backbone"
-    CHAPTER = "chapter"
-    """The textbook's name for `FROZEN_BACKBONE`."""
-
-
-# Options of several tasks; those of every task are in `train_options`.
-TRAIN_DATA = typer.Option(None, "--data", help="Folder of images and their labels.", show_default="required")
-BACKBONE = "Name of a torchvision network."
-FREEZE = typer.Option(
-    False, "--freeze/--fine-tune", help="Train only the layers after the backbone, or the whole network."
+@train_app.command(
+    "landmarks", epilog="mien train landmarks --data landmarks68 --backbone mobilenet_v2_lean --bfloat16"
 )
-RECIPE = typer.Option(
-    None,
-    "--recipe",
-    help="own: mien's network. frozen-backbone, or chapter: the textbook's head on a frozen backbone, on whole images.",
-    show_default="own; with vgg16, frozen-backbone",
-)
-CROP_SIZE = typer.Option(112, "--input-size", min=64, help="Side of the crop, in px.")
-LIGHT_AUGMENTATION = typer.Option(
-    False, "--light-augmentation", help="Augment less, for a last stage on nearly upright, clean faces."
-)
-INIT_FROM = typer.Option(None, "--init-from", help="Start from the weights of this checkpoint.")
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Options of every training; None stands for the task's own default."""
-
-    weights: str
-    normalization: Normalization
-    epochs: int | None
-    batch_size: int | None
-    learning_rate: float | None
-    seed: int
-    workers: int
-    patience: int
-    bfloat16: bool
-    device: str
-    devices: int
-    nodes: int
-    out: Path | None
-    resume: bool
-    summary: bool
-    as_json: bool
-
-    def config(self, epochs: int, batch_size: int, learning_rate: float, **fixed: Any) -> TrainConfig:
-        """Return the loop's settings.
-
-        Args:
-            epochs: The task's default.
-            batch_size: The task's default.
-            learning_rate: The task's default.
-            **fixed: Settings that have no option.
-        """
-        return TrainConfig(
-            epochs=self.epochs or epochs,
-            batch_size=self.batch_size or batch_size,
-            learning_rate=learning_rate if self.learning_rate is None else self.learning_rate,
-            seed=self.seed,
-            workers=self.workers,
-            patience=self.patience,
-            bfloat16=self.bfloat16,
-            device=self.device,
-            devices=self.devices,
-            nodes=self.nodes,
-            **fixed,
-        )
-
-    def network(self, backbone: str, init_from: Path | None = None) -> NetworkConfig:
-        """Return the network's settings, and seed its initial weights."""
-        import torch
-
-        torch.manual_seed(self.seed)
-        return NetworkConfig(backbone, self.weights, self.normalization, init_from, self.seed)
-
-    def out_folder(self, name: str) -> Path:
-        """Return the folder to write to; by default it has the task's name."""
-        return self.out or Path("runs") / name
-
-
-def train_options(
-    weights: str = typer.Option(
-        "default",
-        "--weights",
-        help="Pretrained weights of the backbone: default (downloaded by torchvision), none, or a .safetensors or .pt "
-        "file.",
-    ),
-    normalization: Normalization = typer.Option(
-        Normalization.IMAGENET, "--normalization", help="Input scale that the pretrained weights expect."
-    ),
-    epochs: int | None = typer.Option(None, "--epochs", min=1, show_default="depends on the task"),
-    batch_size: int | None = typer.Option(
-        None, "--batch-size", min=2, help="Samples per batch in each process.", show_default="depends on the task"
-    ),
-    learning_rate: float | None = typer.Option(
-        None, "--learning-rate", help="Peak learning rate.", show_default="depends on the task"
-    ),
-    seed: int = typer.Option(0, "--seed", min=0),
-    workers: int = typer.Option(1, "--workers", min=0, help="Processes that prepare batches."),
-    patience: int = typer.Option(
-        0, "--patience", min=0, help="Stop after this many epochs without improvement; 0: never stop early."
-    ),
-    bfloat16: bool = typer.Option(
-        False,
-        "--bfloat16/--float32",
-        help="Compute convolutions in bfloat16 (fast on GPUs and on processors with AVX512-BF16 or AMX).",
-    ),
-    device: str = typer.Option("cpu", "--device", help="cpu, cuda, cuda:1, …"),
-    devices: int = typer.Option(1, "--devices", min=1, help="Processes (GPUs) per machine; torchrun works too."),
-    nodes: int = typer.Option(1, "--nodes", min=1, help="Number of machines."),
-    out: Path | None = typer.Option(
-        None, "--out", help="Folder for checkpoints, metrics.csv and curves.png.", show_default="runs/TASK"
-    ),
-    resume: bool = typer.Option(False, "--resume", help="Continue the interrupted training in --out."),
-    summary: bool = typer.Option(False, "--summary", help="Only print the network's layers and parameter counts."),
-    as_json: bool = typer.Option(False, "--json", help="With --summary: print the totals as JSON."),
-) -> TrainOptions:
-    """Collect the options of every training; `train_command` merges them into each command."""
-    return TrainOptions(**locals())
-
-
-def train_command(name: str, *, epilog: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a training command with its own options and those of `train_options`.
-
-    Args:
-        name: Name of the command.
-        epilog: Example shown below the help.
-
-    Returns:
-        A decorator; it passes the options of `train_options` as the argument `shared`.
-    """
-
-    def register(command: Callable[..., None]) -> Callable[..., None]:
-        own, shared = inspect.signature(command, eval_str=True), inspect.signature(train_options, eval_str=True)
-        parameters = [*(p for p in own.parameters.values() if p.name != "shared"), *shared.parameters.values()]
-
-        @functools.wraps(command)
-        def run(**values: Any) -> None:
-            command(
-                **{k: v for k, v in values.items() if k not in shared.parameters},
-                shared=train_options(**{k: values[k] for k in shared.parameters}),
-            )
-
-        run.__dict__.pop("__wrapped__")
-        run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in parameters}
-        train_app.command(name, epilog=epilog)(run)
-        return command
-
-    return register
-
-
-@train_command("landmarks", epilog="mien train landmarks --data landmarks68 --backbone mobilenet_v2_lean --bfloat16")
+@with_train_options
 def train_landmarks(
     shared: TrainOptions,
     data: Path | None = TRAIN_DATA,
@@ -236,7 +90,8 @@ def train_landmarks(
     run_training(task, shared.config(60, 32, 1e-3), "landmarks", shared)
 
 
-@train_command("age-gender", epilog="mien train age-gender --data age_gender --bfloat16 --epochs 12")
+@train_app.command("age-gender", epilog="mien train age-gender --data age_gender --bfloat16 --epochs 12")
+@with_train_options
 def train_age_gender(
     shared: TrainOptions,
     data: Path | None = TRAIN_DATA,
@@ -285,11 +140,12 @@ def train_age_gender(
     run_training(task, shared.config(12, 32, 8e-4), "age-gender", shared)
 
 
-@train_command("classify", epilog="mien train classify --data cats_dogs --backbone resnet18")
+@train_app.command("classify", epilog="mien train classify --data cats_dogs --backbone resnet18")
+@with_train_options
 def train_classify(
     shared: TrainOptions,
     data: Path | None = typer.Option(
-        None, "--data", help="Folder with one subfolder per class.", show_default="required"
+        None, "--data", help="Folder with one subfolder per class. Required except with --summary.", show_default=False
     ),
     backbone: str = typer.Option(
         "resnet18", "--backbone", help="Name of a torchvision network, which is frozen; or reslayer, trained whole."
@@ -309,14 +165,16 @@ def train_classify(
     run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), "classify", shared)
 
 
-@train_command("detector", epilog="mien train detector --data faces --data landmarks68 --data cats_dogs")
+@train_app.command("detector", epilog="mien train detector --data faces --data landmarks68 --data cats_dogs")
+@with_train_options
 def train_detector(
     shared: TrainOptions,
     data: list[Path] = typer.Option(
         [],
         "--data",
-        help="Folder of images with face boxes, with landmarks, or without faces. Can be repeated.",
-        show_default="required",
+        help="Folder of images with face boxes, with landmarks, or without faces; can be repeated. Required except "
+        "with --summary.",
+        show_default=False,
     ),
     backbone: str = typer.Option("mobilenet_v2_short", "--backbone", help=BACKBONE),
     input_size: int = typer.Option(320, "--input-size", min=128, help="Side of a training scene, in px."),
@@ -382,13 +240,17 @@ def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: boo
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[ProgressCallback]:
-    """Show progress on standard error; the bar disappears after the last step, so that logging stays readable."""
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), console=Console(stderr=True), transient=True)
+    """Show progress on a terminal; the bar disappears after the last step, so that logging stays readable."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield no_progress
+        return
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True)
     row = bar.add_task("")
 
     def show(description: str, done: int, total: int) -> None:
-        bar.start()
         bar.update(row, description=description, completed=done, total=total)
+        bar.start()
         if done == total:
             bar.stop()
 

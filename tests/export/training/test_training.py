@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -271,3 +272,9 @@ def test_report_averages_by_epoch(tmp_path: Path) -> None:
     assert (tmp_path / "m.csv").read_text().split() == ["epoch,trn_loss,val_loss", "1,3,3", "2,1,"]
     with pytest.raises(TypeError):
         report.record(1.0, 2.0)  # type: ignore[misc]
+
+
+def test_report_is_imported_without_pytorch() -> None:
+    code = "import sys; from mien.export import Report; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
