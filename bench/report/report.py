@@ -37,8 +37,7 @@ class CandidateMetadata:
     called. nodes_on_provider: of the graph's `nodes`. overhead_us: what the runner's own lines add to bare_us, the
     session called alone. power_w: while it runs without a pause, of the whole board or GPU; energy_mj: of that, for a
     call. inputs: where they come from, if not from where a model of mien takes them. preemptions: how often the system
-    took a core away from it in its turns. failure: how its
-    process failed after the rounds; empty: it did not.
+    took a core away from it in its rounds. failure: how its process failed after the rounds; empty: it did not.
     """
 
     file: str = ""

@@ -47,7 +47,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--max-nme-loss", "0.2", "--budget", "8ms"], "--max-nme-loss needs --data"),
         (["--pipeline", "none.mp4"], "no file none.mp4"),
         (["none.onnx"], "no file none.onnx"),
-        (["--batch", "0"], "numbers from 1 on"),
+        (["--batch", "0"], "integers of at least 1"),
     ],
 )
 def test_misuse_is_told_before_anything_is_measured(options: list[str], message: str) -> None:
