@@ -286,7 +286,8 @@ def test_evaluate_detector_on_a_photograph(tmp_path: Path) -> None:
 
 
 def test_bench_prints_a_table_and_keeps_raw_values(tmp_path: Path) -> None:
-    result = mien("bench", "--baseline", "none", "--rounds", 2, "--calls-per-round", 2, "--json", tmp_path / "b.json")
+    quick = ["--baseline", "none", "--rounds", 2, "--calls-per-round", 2, "--json", tmp_path / "b.json"]
+    result = mien("bench", shipped_model("landmarks"), *quick)
     cells = [[c.strip() for c in line.split("|")] for line in result.stdout.splitlines()]
     assert any(row[1:5] == ["landmarks", "fp32", "cpu", "1"] for row in cells)
     report = json.loads((tmp_path / "b.json").read_text())

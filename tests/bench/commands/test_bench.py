@@ -55,18 +55,8 @@ def test_misuse_is_told_before_anything_is_measured(options: list[str], message:
 
 
 def test_a_budget_names_what_to_ship_and_how(tmp_path: Path) -> None:
-    quick = [
-        "--baseline",
-        "none",
-        "--rounds",
-        5,
-        "--calls-per-round",
-        2,
-        "--csv",
-        tmp_path / "b.csv",
-        "--html",
-        tmp_path / "b.html",
-    ]
+    quick = ["--baseline", "none", "--rounds", 5, "--calls-per-round", 2, "--processes", 1]
+    quick += ["--csv", tmp_path / "b.csv", "--html", tmp_path / "b.html"]
     told = mien("bench", shipped_model("landmarks"), *quick, "--budget", "2s").stdout
     assert "Within 2000 ms at p90" in told and "accuracy was not measured" in told
     assert f"mien webcam --model {shipped_model('landmarks')} --provider cpu --threads 1" in told
@@ -80,7 +70,8 @@ def test_a_budget_names_what_to_ship_and_how(tmp_path: Path) -> None:
 def test_what_is_lost_is_in_the_table_and_fails(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
-    told = mien("bench", broken, shipped_model("landmarks"), "--baseline", "none", "--rounds", 2, code=1)
+    options = ["--baseline", "none", "--rounds", 2, "--processes", 1]
+    told = mien("bench", broken, shipped_model("landmarks"), *options, code=1)
     assert "refused" in told.stdout and "Failed: broken on cpu" in told.stdout
     assert "not everything could be measured" in told.stderr
 
