@@ -15,6 +15,7 @@ from mien.runtime.capture.cameras import open_camera, open_csi
 from mien.runtime.capture.demo_camera import open_demo
 from mien.runtime.capture.frame_queue import FramePolicy, FrameQueue
 from mien.runtime.capture.opencv_video import open_gstreamer, open_stream, open_video, without_password
+from mien.runtime.capture.raw_frames import open_stdin
 from mien.runtime.capture.sources import (
     Clock,
     OpenedSource,
@@ -23,7 +24,6 @@ from mien.runtime.capture.sources import (
     SourceOptions,
     as_live,
     open_images,
-    open_stdin,
     source_kind,
 )
 from mien.runtime.errors import InputError

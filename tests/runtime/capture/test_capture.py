@@ -18,10 +18,10 @@ from mien.runtime.capture import cameras
 from mien.runtime.capture import opencv_video as video
 from mien.runtime.capture.capture import Capture, open_capture
 from mien.runtime.capture.frame_queue import FramePolicy
+from mien.runtime.capture.raw_frames import RawSource
 from mien.runtime.capture.sources import (
     OpenedSource,
     PacedSource,
-    RawSource,
     SourceInfo,
     SourceKind,
     SourceOptions,
