@@ -105,9 +105,8 @@ class Bundle:
         outputs = {output: self._array(golden_file(name, output)) for output in spec.outputs}
         for output, values in outputs.items():
             if values.dtype.kind != "f" or len(values) != len(image):
-                raise ModelError(
-                    f"{golden_file(name, output)}: wanted one row per input, found {values.dtype} {values.shape}"
-                )
+                found = f"{values.dtype} {values.shape}"
+                raise ModelError(f"{golden_file(name, output)}: wanted floats, one row per input, found {found}")
         return image, outputs
 
     def picture(self) -> tuple[Image, FloatArray]:

@@ -1,6 +1,6 @@
-"""Whether ONNX Runtime's CUDA provider can load here, and which library is missing where it cannot.
+"""Diagnosis of ONNX Runtime's GPU providers: which library is missing when one does not load.
 
-ONNX Runtime itself only logs it and goes on with the CPU.
+ONNX Runtime itself only logs the failure and continues on the CPU.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OWNERS = (
 
 
 def preload() -> None:
-    """Load the CUDA libraries that were installed as wheels, so that the provider finds them."""
+    """Load CUDA libraries installed as wheels, so that the provider finds them."""
     if not hasattr(ort, "preload_dlls"):  # before ONNX Runtime 1.21
         return
     said = io.StringIO()
@@ -44,14 +44,17 @@ def preload() -> None:
 
 
 def why_not(provider: str, *, folder: Path | None = None, load: Callable[..., object] = ctypes.CDLL) -> str:
-    """Say what keeps ``CUDAExecutionProvider`` or ``TensorrtExecutionProvider`` from loading.
+    """Explain why a GPU provider does not load.
 
-    folder: where its library lies, by default in the onnxruntime package. load: opens a shared library.
+    Args:
+        provider: ``CUDAExecutionProvider`` or ``TensorrtExecutionProvider``.
+        folder: Folder of its library, by default inside the onnxruntime package.
+        load: Opens a shared library.
     """
     folder = folder or Path(ort.__file__).parent / "capi"
     library = folder / PROVIDER_LIBRARIES[provider]
     if not library.is_file():
-        return f"this onnxruntime carries no {library.name}; install mien[cuda] in a fresh environment"
+        return f"this onnxruntime has no {library.name}; install mien[cuda] in a fresh environment"
     with contextlib.suppress(OSError):
         load(str(folder / "libonnxruntime_providers_shared.so"), ctypes.RTLD_GLOBAL)
     try:
@@ -61,5 +64,5 @@ def why_not(provider: str, *, folder: Path | None = None, load: Callable[..., ob
         if found is None:
             return f"{library.name} does not load ({error})"
         owner, fix = next((owner, fix) for start, owner, fix in _OWNERS if found.group(1).startswith(start))
-        return f"{found.group(1)} is missing, which belongs to {owner}; {fix}"
-    return "its libraries load, but no GPU answers; look at nvidia-smi"
+        return f"{found.group(1)} is missing, part of {owner}; {fix}"
+    return "its libraries load, but no GPU answers; check nvidia-smi"

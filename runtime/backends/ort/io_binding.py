@@ -1,7 +1,7 @@
-"""Calls of an ONNX Runtime session on a GPU: buffers that stay where they are, and a CUDA graph a shape.
+"""I/O binding for ONNX Runtime sessions on a GPU: persistent buffers and one CUDA graph per input shape.
 
-Without it, each call allocates, copies from pageable memory, and launches every kernel by itself, which for a small
-model takes longer than the kernels do.
+Without it, each call allocates memory, copies from pageable memory and launches every kernel separately, which takes
+longer than the kernels of a small model themselves.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import onnxruntime as ort
 from mien.runtime.values import FloatArray, Image
 
 MAX_SHAPES = 32
-"""So many input shapes keep buffers; ONNX Runtime never frees a captured graph, so further shapes go without."""
+"""Limit of input shapes with bound buffers: ONNX Runtime never frees a captured graph."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """What a call of one input shape needs. outputs: on the device, in the order of the session's."""
+    """Buffers of one input shape; the outputs are on the device, in the session's order."""
 
     binding: Any
     image: Any
@@ -30,11 +30,17 @@ class _Slot:
     run_options: Any
 
 
-class BoundCalls:
-    """Calls a session with its inputs and outputs bound; several threads take turns."""
+class BoundSession:
+    """Session that is called with bound inputs and outputs; threads take turns."""
 
     def __init__(self, session: Any, *, device: str, cuda_graph: bool) -> None:
-        """`device`: ONNX Runtime's name of it, ``cuda`` or ``cpu``. cuda_graph: the session was opened for graphs."""
+        """Wrap a session.
+
+        Args:
+            session: The `onnxruntime.InferenceSession`.
+            device: ONNX Runtime's name of the device, ``cuda`` or ``cpu``.
+            cuda_graph: Whether the session was opened with CUDA graphs enabled.
+        """
         self._session = session
         self._device = device
         self._cuda_graph = cuda_graph
@@ -42,7 +48,7 @@ class BoundCalls:
         self._lock = threading.Lock()
 
     def __call__(self, name: str, batch: Image) -> list[FloatArray]:
-        """Outputs of the session for its input `name`; they belong to the caller."""
+        """Run `batch` as input `name`; return the outputs, owned by the caller."""
         with self._lock:
             slot = self._slots.get(batch.shape)
             if slot is None:
@@ -50,10 +56,10 @@ class BoundCalls:
             slot.image.update_inplace(np.ascontiguousarray(batch))
             self._session.run_with_iobinding(slot.binding, slot.run_options)
             slot.binding.synchronize_outputs()
-            return [np.array(output.numpy()) for output in slot.outputs]  # on the CPU these are the buffers themselves
+            return [np.array(output.numpy()) for output in slot.outputs]  # on the CPU these are views of the buffers
 
     def _first_call(self, name: str, batch: Image) -> list[FloatArray]:
-        """Let the session tell the shapes of the outputs, and bind buffers of these shapes for the next call."""
+        """Run unbound to learn the output shapes, and bind buffers of these shapes for the next call."""
         values: list[FloatArray] = self._session.run(None, {name: batch}, self._run_options(graph=None))
         if len(self._slots) < MAX_SHAPES:
             image = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(batch), self._device, 0)
@@ -67,7 +73,7 @@ class BoundCalls:
         return values
 
     def _run_options(self, *, graph: int | None) -> Any:
-        """`graph`: number of the captured graph to use; None is for calls that no graph is captured of."""
+        """Select a captured graph by its number; None disables capture for the call."""
         options = ort.RunOptions()
         if self._cuda_graph:
             options.add_run_config_entry("gpu_graph_id", str(-1 if graph is None else graph))

@@ -1,4 +1,4 @@
-"""A `Runner` over ONNX Runtime: the provider that was asked for, or an error."""
+"""`Runner` over an ONNX Runtime session."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from mien.runtime.backends.ort.io_binding import BoundCalls
-from mien.runtime.backends.ort.onnx_session import gpu_failures_told, open_session
+from mien.runtime.backends.ort.io_binding import BoundSession
+from mien.runtime.backends.ort.onnx_session import gpu_errors, open_session
 from mien.runtime.errors import InputError, ModelError
 from mien.runtime.models.input_shapes import INPUT
 from mien.runtime.models.model_file import ModelFile, ModelSource
@@ -18,10 +18,7 @@ from mien.runtime.values import FloatArray, Image
 
 
 class OnnxRunner:
-    """A model file in an ONNX Runtime session.
-
-    threads: for one operator, 0 for all cores. Safe to call from several threads at once; on a GPU they take turns.
-    """
+    """Model in an ONNX Runtime session. Safe to call from several threads at once; on a GPU they take turns."""
 
     def __init__(
         self,
@@ -30,12 +27,17 @@ class OnnxRunner:
         provider: Provider | str = Provider.CPU,
         threads: int = DEFAULT_THREADS,
     ) -> None:
-        """Load a model. On CUDA, buffers stay on the GPU, and calls are replayed from captured graphs where possible.
+        """Load a model; on CUDA, buffers stay on the GPU and calls are replayed from captured graphs where possible.
+
+        Args:
+            source: Path of the model, or the file already read.
+            provider: Execution provider.
+            threads: Intra-op threads, 0 for all cores.
 
         Raises:
-            ModelError: missing, no ONNX file, or without mien's metadata.
-            ProviderError: `provider` is not what would really run.
-            InputError: no such provider.
+            ModelError: The file is missing, not an ONNX file, or has no mien metadata.
+            ProviderError: The model would not actually run on `provider`.
+            InputError: There is no such provider.
         """
         model, provider = ModelFile.of(source), as_choice(Provider, provider)
         opened = open_session(model, provider=provider, threads=threads)
@@ -47,44 +49,44 @@ class OnnxRunner:
             raise ModelError(f"{model}: its outputs are {names}, its spec says {self._spec.outputs}; export it again")
         self._precision = precision_of(self._spec, origin=model.origin)
         bound = opened.provider is Provider.CUDA
-        self._bound = BoundCalls(opened.session, device="cuda", cuda_graph=opened.cuda_graph) if bound else None
+        self._bound = BoundSession(opened.session, device="cuda", cuda_graph=opened.cuda_graph) if bound else None
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model says of itself."""
+        """Metadata of the model."""
         return self._spec
 
     @property
     def session(self) -> Any:
-        """ONNX Runtime's session, for those who measure what this class adds to its plain call.
+        """The ONNX Runtime session, for measuring the overhead of this class.
 
-        None once closed, and where calls go through buffers on the GPU, which a plain call does not.
+        None once closed, and with I/O binding, which a plain `run` would bypass.
         """
         return None if self._bound is not None else self._session
 
     @property
     def provider(self) -> str:
-        """What really runs it."""
+        """Provider that actually runs it."""
         return self._provider.value
 
     @property
     def precision(self) -> Precision:
-        """In what numbers it computes."""
+        """Number format in which it computes."""
         return self._precision
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`.
 
         Raises:
-            InputError: a batch of another shape or dtype, or the runner is closed.
-            ProviderError: the GPU fails.
+            InputError: The batch has another shape or dtype, or the runner is closed.
+            ProviderError: The GPU failed.
         """
-        session, bound = self._session, self._bound  # another thread may close the runner meanwhile
+        session, bound = self._session, self._bound  # another thread may close the runner
         if session is None:
             raise InputError("the runner is closed")
         check_batch(batch)
         try:
-            with gpu_failures_told(self._provider, doing=f"while {self._spec.task.value} ran"):
+            with gpu_errors(self._provider, doing=f"while {self._spec.task.value} ran"):
                 values = session.run(None, {INPUT: batch}) if bound is None else bound(INPUT, batch)
         except InvalidArgument as error:
             height, width = self._spec.input_size

@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: what was asked for really runs, or there is an error."""
+"""ONNX Runtime sessions that run on the requested provider, or fail."""
 
 from __future__ import annotations
 
@@ -29,24 +29,30 @@ NAMES = {
     Provider.CUDA: "CUDAExecutionProvider",
     Provider.ORT_TENSORRT: "TensorrtExecutionProvider",
 }
-"""ONNX Runtime's names of the providers that it runs."""
+"""ONNX Runtime's names of its providers."""
 
 CUDA_OPTIONS = {
-    # The number of faces changes from frame to frame: an exhaustive search would stall the view at each new number.
+    # The number of faces changes between frames; an exhaustive search would stall the view at each new batch size.
     "cudnn_conv_algo_search": "HEURISTIC",
-    # float32 means float32; whoever wants less asks for fp16.
+    # float32 means float32; for less, use an fp16 file.
     "use_tf32": "0",
-    # Small models: the memory that is asked for, not the next power of two.
+    # Small models: allocate what is requested, not the next power of two.
     "arena_extend_strategy": "kSameAsRequested",
 }
 
 _GPU_FAILURES = (EPFail, EngineError, Fail, OrtRuntimeException, RuntimeError)
-"""What ONNX Runtime raises when a GPU fails, lacks memory or has no kernels; its classes have no common base."""
+"""Errors that ONNX Runtime raises when a GPU fails, lacks memory or lacks kernels; they have no common base."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """A session, what really runs it, and whether its calls are captured as CUDA graphs."""
+    """An open session.
+
+    Attributes:
+        session: The `onnxruntime.InferenceSession`.
+        provider: Provider that actually runs it.
+        cuda_graph: Whether calls are captured as CUDA graphs.
+    """
 
     session: Any
     provider: Provider
@@ -56,37 +62,46 @@ class OpenSession:
 def open_session(
     source: ModelSource, *, provider: Provider, threads: int, cuda_graph: bool = True, record_placement: bool = False
 ) -> OpenSession:
-    """Open a session and make sure of what runs it.
+    """Open a session and check which provider runs it.
 
-    cuda_graph: capture calls on CUDA, where every node of the model runs there.
+    Args:
+        source: Path of the model, or the file already read.
+        provider: Execution provider, one of `NAMES`.
+        threads: Intra-op threads, 0 for all cores.
+        cuda_graph: Capture calls on CUDA if every node of the model runs there.
+        record_placement: Record which provider each node was assigned to.
 
     Raises:
-        ModelError: missing or no ONNX file.
-        ProviderError: `provider` is not what would really run.
+        ModelError: The file is missing or not an ONNX file.
+        ProviderError: The model would not actually run on `provider`.
     """
     model = ModelFile.of(source)
     if provider not in NAMES:
-        raise ProviderError(f"{provider.value} is none of ONNX Runtime's providers; open the model with open_model")
+        raise ProviderError(f"{provider.value} is not an ONNX Runtime provider; open the model with open_model")
     options = _session_options(threads, record_placement=record_placement)
     if provider is Provider.CUDA and cuda_graph:
         try:
             return OpenSession(_session(model, provider, options, {"enable_cuda_graph": "1"}), provider, True)
-        except ProviderError as error:  # such as a node that does not run on CUDA
+        except ProviderError as error:  # for instance, a node does not run on CUDA
             log.info("%s: no CUDA graph (%s)", model.name, error)
     return OpenSession(_session(model, provider, options, {}), provider)
 
 
 def compiled_in(provider: Provider) -> bool:
-    """Whether this onnxruntime has a provider, which does not say that it works."""
+    """Return whether this onnxruntime was built with a provider; it may still fail to load."""
     return NAMES[provider] in ort.get_available_providers()
 
 
 @contextlib.contextmanager
-def gpu_failures_told(provider: Provider, *, doing: str) -> Iterator[None]:
-    """Turn what ONNX Runtime raises when a GPU fails into an error that says so; on the CPU all passes as it is.
+def gpu_errors(provider: Provider, *, doing: str) -> Iterator[None]:
+    """Translate ONNX Runtime's GPU errors into ProviderError; errors on the CPU pass unchanged.
+
+    Args:
+        provider: Provider that runs the model.
+        doing: Activity for the message, such as ``while landmarks ran``.
 
     Raises:
-        ProviderError: the GPU failed.
+        ProviderError: The GPU failed.
     """
     try:
         yield
@@ -94,7 +109,7 @@ def gpu_failures_told(provider: Provider, *, doing: str) -> Iterator[None]:
         if provider is Provider.CPU:
             raise
         raise ProviderError(
-            f"{provider.value} failed {doing} ({_first_line(error)}); look at nvidia-smi, or take --provider cpu"
+            f"{provider.value} failed {doing} ({_first_line(error)}); check nvidia-smi, or use --provider cpu"
         ) from error
 
 
@@ -102,9 +117,9 @@ def _session_options(threads: int, *, record_placement: bool = False) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Memory is planned anew for each shape else, and kept: 30 MB for the detector's two sizes, and no faster.
+    # Memory patterns are planned and retained per shape: 30 MB for the detector's two sizes, without a speedup.
     options.enable_mem_pattern = False
-    # Worker threads spin within a call only: the two models of a pipeline, and the capture, share the cores.
+    # Worker threads spin only within a call: the models of a pipeline and the capture thread share the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if record_placement:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -128,17 +143,17 @@ def _session(model: ModelFile, provider: Provider, options: Any, extra: Mapping[
     content = model.content if isinstance(model.content, bytes) else str(model.content)
     try:
         with (
-            gpu_failures_told(provider, doing=f"to open {model.name}"),
+            gpu_errors(provider, doing=f"to open {model.name}"),
             _quiet() if on_gpu else contextlib.nullcontext(),
         ):
             session = ort.InferenceSession(content, options, providers=providers)
     except ProviderError:
         raise
-    except Exception as error:  # ONNX Runtime has a class an error code, with no common base
+    except Exception as error:  # ONNX Runtime has one class per error code, without a common base
         raise ModelError(f"{model} is not a model that ONNX Runtime can load ({_first_line(error)})") from error
-    if session.get_providers()[0] != name:  # it falls back in silence
+    if session.get_providers()[0] != name:  # ONNX Runtime falls back silently
         raise ProviderError(
-            f"{provider.value} was asked for, but ONNX Runtime fell back to {session.get_providers()[0]}: "
+            f"{provider.value} was requested, but ONNX Runtime fell back to {session.get_providers()[0]}: "
             f"{why_not(name)}"
         )
     return session
@@ -146,21 +161,21 @@ def _session(model: ModelFile, provider: Provider, options: Any, extra: Mapping[
 
 @cache
 def _register_arena() -> None:
-    """One arena for all sessions on the CPU: a pipeline's models run in turn, and need not each keep working memory."""
+    """Share one CPU arena between all sessions: a pipeline's models run in turn and can reuse its memory."""
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    as_requested = ort.OrtArenaCfg({"arena_extend_strategy": 1})  # and not the next power of two
+    as_requested = ort.OrtArenaCfg({"arena_extend_strategy": 1})  # not the next power of two
     ort.create_and_register_allocator(memory, as_requested)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what ONNX Runtime prints and logs of a provider that does not load: an error tells it."""
+    """Silence ONNX Runtime while a provider loads; failures are raised instead."""
     ort.set_default_logger_severity(4)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
-        ort.set_default_logger_severity(2)  # as it is unless somebody sets it
+        ort.set_default_logger_severity(2)  # the default
 
 
 def _providers(model: ModelFile, provider: Provider, extra: Mapping[str, str]) -> list[Any]:
@@ -173,16 +188,16 @@ def _providers(model: ModelFile, provider: Provider, extra: Mapping[str, str]) -
 
 
 def _tensorrt_options(model: ModelFile) -> dict[str, str]:
-    """Engines are cached, and built once for all shapes; smaller numbers only for files that are in them."""
+    """Cache engines, build them once for all shapes, and allow fp16 or int8 only for files in that precision."""
     spec = model.spec
     precision = precision_of(spec, origin=model.origin)
     timings = cache_folder() / "onnxruntime"
-    engines = timings / model.sha256[:16]  # ONNX Runtime names an engine by the graph, not by its weights
+    engines = timings / model.sha256[:16]  # ONNX Runtime names an engine by its graph, not its weights
     try:
-        engines.mkdir(parents=True, exist_ok=True)  # ONNX Runtime makes no parents
+        engines.mkdir(parents=True, exist_ok=True)  # ONNX Runtime does not create parents
     except OSError as error:
         raise ProviderError(
-            f"{engines} cannot be made ({error.strerror}); MIEN_CACHE=DIR chooses another place"
+            f"{engines} cannot be created ({error.strerror}); set MIEN_CACHE=DIR to use another place"
         ) from error
     options = {
         "trt_engine_cache_enable": "1",
@@ -199,11 +214,14 @@ def _tensorrt_options(model: ModelFile) -> dict[str, str]:
 
 
 def placement(source: ModelSource, *, provider: Provider) -> dict[str, list[str]] | None:
-    """Nodes of a model by the execution provider that runs them; None where ONNX Runtime is too old to tell.
+    """Group the nodes of a model by the execution provider that runs them.
+
+    Returns:
+        Descriptions of the nodes by ONNX Runtime's name of the provider; None if ONNX Runtime is too old to report it.
 
     Raises:
-        ModelError: missing or no ONNX file.
-        ProviderError: `provider` is not what would really run.
+        ModelError: The file is missing or not an ONNX file.
+        ProviderError: The model would not actually run on `provider`.
     """
     session = open_session(source, provider=provider, threads=1, cuda_graph=False, record_placement=True).session
     if not hasattr(session, "get_provider_graph_assignment_info"):

@@ -1,7 +1,7 @@
-"""Engines that were built on this machine, kept under the user's cache folder.
+"""Engine cache: load the TensorRT engine of a model, or build it.
 
-An engine belongs to one model file, TensorRT, GPU, driver and profile. All of that is its key and stands in the JSON
-beside it; an engine whose key is not exactly the one wanted is never loaded.
+An engine belongs to one model file, TensorRT version, GPU, driver and profile. Together they are its key, recorded in a
+JSON file beside it; an engine is loaded only if its key matches exactly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from mien.runtime.backends.trt.device import Accelerator
 from mien.runtime.backends.trt.engine_builder import (
     DEFAULT_WORKSPACE_MB,
-    Built,
+    BuiltEngine,
     Progress,
     build_engine,
     engine_logger,
@@ -24,13 +24,13 @@ from mien.runtime.backends.trt.engine_builder import (
 from mien.runtime.backends.trt.layer_precision import check_types, engine_types
 from mien.runtime.backends.trt.store import (
     EngineKey,
+    build_lock,
     engine_folder,
-    keep,
     last_profile,
-    locked,
     plan_path,
     read_plan,
-    timings,
+    read_timing_cache,
+    save_engine,
 )
 from mien.runtime.errors import ProviderError
 from mien.runtime.models.input_shapes import Profile, profile_for
@@ -44,7 +44,16 @@ _FLAGS = "strongly typed, without TF32"
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """An engine that TensorRT has loaded. path: where it is kept, None if it could not be. reason: why it was built."""
+    """A loaded engine.
+
+    Attributes:
+        engine: The `tensorrt.ICudaEngine`.
+        spec: Metadata of the model.
+        profile: Input shapes that it accepts.
+        types: Number of heavy layers by data type; see `engine_types`.
+        path: Its file; None if it could not be saved.
+        reason: Why it was built; empty if it came from the cache.
+    """
 
     engine: Any
     spec: ModelSpec
@@ -55,7 +64,11 @@ class Engine:
 
 
 def engine_key(source: ModelSource, accelerator: Accelerator) -> EngineKey:
-    """The key of a model's engines on this machine, whatever their profile: it is empty."""
+    """Return the key of a model's engines on this machine, with the profile left empty.
+
+    Raises:
+        ModelError: The file is missing.
+    """
     gpu = accelerator.gpu
     return EngineKey(
         model_sha256=ModelFile.of(source).sha256,
@@ -78,15 +91,23 @@ def open_engine(
     workspace_mb: int = DEFAULT_WORKSPACE_MB,
     progress: Progress | None = None,
 ) -> Engine:
-    """Load the engine of a model file, or build it: this takes from seconds to minutes, and its reason is logged.
+    """Load the engine of a model, or build it, which takes seconds to minutes; the reason for a build is logged.
 
-    profile: by default that of the engine of this file that was built last, else that of `profile_for`. folder: by
-    default ``engines`` in the cache folder. build: whether to build it where none can be loaded. Of two processes that
-    want the same engine, one builds it, the other waits.
+    If two processes need the same engine, one builds it while the other waits.
+
+    Args:
+        source: Path of the model, or the file already read.
+        accelerator: TensorRT and the GPU.
+        profile: Input shapes; by default those of the model's most recent engine, else `profile_for`.
+        folder: Folder of engines, by default ``engines`` in the cache folder.
+        build: Build the engine if none can be loaded.
+        workspace_mb: See `build_engine`.
+        progress: Called with the phase and the completed fraction while the engine is built.
 
     Raises:
-        ModelError: no model file of mien, or one that TensorRT cannot read.
-        ProviderError: it cannot be built or does not compute in the file's precision, or there is none to be loaded.
+        ModelError: The file is not a mien model, or TensorRT cannot read it.
+        ProviderError: The engine cannot be built, does not compute in the file's precision, or is missing while `build`
+            is false.
     """
     model = ModelFile.of(source)
     spec = model.spec
@@ -96,49 +117,50 @@ def open_engine(
     key = replace(any_profile, profile=str(profile))
     path = plan_path(folder, model.stem, key)
     if not build:
-        found = _kept(path, key, accelerator)
+        found = _load_cached(path, key, accelerator)
         if isinstance(found, str):
             raise ProviderError(
                 f"no TensorRT engine of {model.name} can be loaded ({found}); mien engine {model} builds it"
             )
         return found
-    with locked(path):
-        found = _kept(path, key, accelerator)
+    with build_lock(path):
+        found = _load_cached(path, key, accelerator)
         if isinstance(found, Engine):
             return found
         log.warning("building a TensorRT engine of %s for %s: %s", model.name, accelerator.gpu.name, found)
         trt = accelerator.tensorrt
         built = build_engine(
-            trt, model, profile, workspace_mb=workspace_mb, timing_cache=timings(folder, key), progress=progress
+            trt,
+            model,
+            profile,
+            workspace_mb=workspace_mb,
+            timing_cache=read_timing_cache(folder, key),
+            progress=progress,
         )
-        engine, types = _checked(trt, built, precision_of(spec, origin=model.origin), name=model.name)
-        saved = keep(path, key, built, types, spec, profile)
+        engine, types = _load_built(trt, built, precision_of(spec, origin=model.origin), name=model.name)
+        saved = save_engine(path, key, built, types, spec, profile)
         return Engine(engine, spec, profile, types, path if saved else None, found)
 
 
-def _kept(path: Path, key: EngineKey, accelerator: Accelerator) -> Engine | str:
-    """The engine at `path`, or why it cannot be used, in words."""
+def _load_cached(path: Path, key: EngineKey, accelerator: Accelerator) -> Engine | str:
+    """Load the engine at `path`, or return the reason why it cannot be used."""
     found = read_plan(path, key)
     if isinstance(found, str):
         return found
     plan, known = found
     engine = load_engine(accelerator.tensorrt, plan, engine_logger(accelerator.tensorrt))
     if engine is None:
-        return "TensorRT does not load the one there is"
+        return "TensorRT does not load the cached one"
     return Engine(engine, known.spec, known.profile, known.types, path, "")
 
 
-def _checked(trt: Any, built: Built, precision: Precision, *, name: str) -> tuple[Any, dict[str, int]]:
-    """Load an engine that was just built, and tell in what its heavy layers compute: it must be the file's precision.
-
-    Raises:
-        ProviderError: TensorRT does not load it, or it computes in something else.
-    """
+def _load_built(trt: Any, built: BuiltEngine, precision: Precision, *, name: str) -> tuple[Any, dict[str, int]]:
+    """Load an engine that was just built, and check that its heavy layers compute in the file's precision."""
     logger = engine_logger(trt)
     engine = load_engine(trt, built.plan, logger)
     if engine is None:
-        why = "; ".join(logger.errors[-1:]) or "it does not say why"
+        why = "; ".join(logger.errors[-1:]) or "no reason given"
         raise ProviderError(f"TensorRT does not load the engine that it built of {name} ({why})")
     types = engine_types(trt, engine)
-    check_types(types, precision, quantised=built.types.get("INT8", 0), name=name)
+    check_types(types, precision, quantized=built.types.get("INT8", 0), name=name)
     return engine, types

@@ -1,6 +1,6 @@
-"""What an engine needs of the machine: TensorRT, a GPU and its memory. Nothing else imports ``tensorrt`` or ``cuda``.
+"""TensorRT, the GPU and its memory. No other module imports ``tensorrt`` or ``cuda``.
 
-`FakeAccelerator` in `fake_accelerator` stands in for it where there is no GPU.
+In tests without a GPU, `fake_accelerator` takes its place.
 """
 
 from __future__ import annotations
@@ -15,12 +15,18 @@ from typing import Any
 from mien.runtime.errors import ProviderError
 
 OLDEST, NEWEST = (10, 3), 11
-"""TensorRT versions whose Python interface was checked: from 10.3 (JetPack 6) to 11.x."""
+"""Range of supported TensorRT versions, whose Python API was checked: 10.3 (JetPack 6) to 11.x."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """What an engine is tied to. compute_capability: such as ``8.7``. driver: its version, and CUDA's newest."""
+    """Properties of a GPU that an engine depends on.
+
+    Attributes:
+        name: Name of the GPU.
+        compute_capability: For instance ``8.7``.
+        driver: Version of the driver and the newest CUDA that it supports.
+    """
 
     name: str
     compute_capability: str
@@ -29,10 +35,14 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """TensorRT and a GPU, ready to be used.
+    """TensorRT and a GPU.
 
-    tensorrt: the module. device: ``cuda.core.Device``. pinned: allocates host memory that the GPU copies from.
-    errors: what calls of cuda.core raise.
+    Attributes:
+        tensorrt: The ``tensorrt`` module.
+        device: The ``cuda.core.Device``.
+        pinned: Allocator of pinned host memory.
+        gpu: Properties of the GPU.
+        errors: Exceptions that cuda.core raises.
     """
 
     tensorrt: Any
@@ -43,12 +53,14 @@ class Accelerator:
 
 
 def find_accelerator(*, load: Callable[[str], Any] = importlib.import_module, root: Path = Path("/")) -> Accelerator:
-    """Import TensorRT and take the first GPU.
+    """Import TensorRT and select the first GPU.
 
-    load: imports a module by name. root: where ``proc`` is looked for.
+    Args:
+        load: Imports a module by name.
+        root: Folder that contains ``proc``.
 
     Raises:
-        ProviderError: no TensorRT, one that is too old or too new, no cuda-core, no driver, or no GPU.
+        ProviderError: TensorRT is missing or its version unsupported, or there is no cuda-core, driver or GPU.
     """
     trt = find_tensorrt(load=load)
     try:
@@ -61,9 +73,9 @@ def find_accelerator(*, load: Callable[[str], Any] = importlib.import_module, ro
             "run: pip install -U cuda-core 'cuda-bindings==12.*' (13.* where nvidia-smi shows CUDA 13)"
         ) from error
     try:
-        status, count = runtime.cudaGetDeviceCount()  # the one probe that answers quietly without a driver
+        status, count = runtime.cudaGetDeviceCount()  # the only probe that stays silent without a driver
         if int(status) or not count:
-            raise ProviderError(f"TensorRT needs a GPU: CUDA answers {status!r}; look at nvidia-smi")
+            raise ProviderError(f"TensorRT needs a GPU: CUDA reports {status!r}; check nvidia-smi")
         device = core.Device(0)
         device.set_current()
         major, minor = device.compute_capability
@@ -71,14 +83,14 @@ def find_accelerator(*, load: Callable[[str], Any] = importlib.import_module, ro
         gpu = Gpu(device.name, f"{major}.{minor}", _driver(int(cuda), root))
         return Accelerator(trt, device, core.LegacyPinnedMemoryResource(), gpu, (failed,))
     except (RuntimeError, failed) as error:
-        raise ProviderError(f"TensorRT needs a GPU, which does not answer ({error}); look at nvidia-smi") from error
+        raise ProviderError(f"TensorRT needs a GPU, which does not respond ({error}); check nvidia-smi") from error
 
 
 def find_tensorrt(*, load: Callable[[str], Any] = importlib.import_module) -> Any:
-    """The tensorrt module.
+    """Import the tensorrt module; `load` imports a module by name.
 
     Raises:
-        ProviderError: none, one without its libraries, or a version that was not checked.
+        ProviderError: TensorRT or its libraries are missing, or its version is unsupported.
     """
     try:
         trt = load("tensorrt")
@@ -102,11 +114,11 @@ def _cuda_core(load: Callable[[str], Any]) -> Any:
             return core
     except ImportError:
         pass
-    return load("cuda.core.experimental")  # its name until cuda.core 0.4
+    return load("cuda.core.experimental")  # its name before cuda.core 0.4
 
 
 def _driver(cuda: int, root: Path) -> str:
-    """The kernel module's version where it can be read, and the newest CUDA that the driver runs."""
+    """Return the kernel module's version, if readable, and the newest CUDA that the driver supports."""
     newest = f"CUDA {cuda // 1000}.{cuda % 1000 // 10}"
     try:
         text = (root / "proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")

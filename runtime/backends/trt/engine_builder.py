@@ -1,6 +1,6 @@
-"""From an ONNX file to a TensorRT engine: parsed, built and inspected, by TensorRT 10.3 to 11 alike.
+"""Build a TensorRT engine from an ONNX model, with TensorRT 10.3 to 11.
 
-The network is strongly typed: the file says in which numbers each layer computes, and no builder flag says otherwise
+The network is strongly typed: the model determines the data type of each layer, and no builder flag overrides it
 (TensorRT 11 has none left).
 """
 
@@ -23,15 +23,22 @@ from mien.runtime.models.model_file import ModelFile, ModelSource
 log = logging.getLogger("mien")
 
 Progress = Callable[[str, float], None]
-"""Called while an engine is built, with what is done and how much of all is done (0..1)."""
+"""Called while an engine is built, with the current phase and the completed fraction (0..1)."""
 
 DEFAULT_WORKSPACE_MB = 1024
 MAX_WORKSPACE_MB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
-    """A serialised engine. types: see `network_types`. timing_cache: for later builds."""
+class BuiltEngine:
+    """A serialized engine.
+
+    Attributes:
+        plan: The serialized engine.
+        timing_cache: Kernel timings, for later builds.
+        types: Number of heavy layers of the network by data type; see `network_types`.
+        seconds: Duration of the build.
+    """
 
     plan: bytes
     timing_cache: bytes
@@ -47,15 +54,21 @@ def build_engine(
     workspace_mb: int = DEFAULT_WORKSPACE_MB,
     timing_cache: bytes = b"",
     progress: Progress | None = None,
-) -> Built:
-    """Parse a model file and build its engine for the GPU of this machine.
+) -> BuiltEngine:
+    """Parse a model and build its engine for this machine's GPU; Ctrl-C cancels the build.
 
-    workspace_mb: memory that the fastest kernels may use meanwhile. Ctrl-C ends the build.
+    Args:
+        trt: The tensorrt module.
+        source: Path of the model, or the file already read.
+        profile: Input shapes that the engine accepts.
+        workspace_mb: Scratch memory that kernels may use, MB.
+        timing_cache: Kernel timings of earlier builds.
+        progress: Called with the phase and the completed fraction.
 
     Raises:
-        ModelError: TensorRT cannot read the file.
-        InputError: shapes that the model does not take, or a workspace that no GPU has.
-        ProviderError: there is no GPU, or the build fails, for instance for lack of memory.
+        ModelError: TensorRT cannot read the model.
+        InputError: The model does not accept the shapes, or no GPU has that much workspace.
+        ProviderError: There is no GPU, or the build fails, for instance for lack of memory.
     """
     if not 1 <= workspace_mb <= MAX_WORKSPACE_MB:
         raise InputError(f"wanted a workspace of 1 to {MAX_WORKSPACE_MB} MB, found {workspace_mb}")
@@ -65,25 +78,25 @@ def build_engine(
     builder, network = parse(trt, model, logger)
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
-    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; whoever wants less than float32 takes an fp16 file
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default; for less than float32, use an fp16 file
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     shapes = builder.create_optimization_profile()
     shapes.set_shape(INPUT, profile.min, profile.opt, profile.max)
     if config.add_optimization_profile(shapes) < 0:
-        raise InputError(f"{model.name} does not take the shapes {profile}; export it again")
-    # A cache of another GPU or TensorRT is refused, and an empty one begun.
+        raise InputError(f"{model.name} does not accept the shapes {profile}; export it again")
+    # The cache of another GPU or TensorRT is rejected; start an empty one.
     if not config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False):
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     monitor = _monitor(trt, progress)
     config.progress_monitor = monitor
-    with _interrupts_kept(monitor):
+    with _deferred_interrupts(monitor):
         plan = builder.build_serialized_network(network, config)
     if monitor.cancelled:
         raise KeyboardInterrupt
     if plan is None:
-        why = "; ".join(map(_first_line, logger.errors[-2:])) or "TensorRT does not say why"
+        why = "; ".join(map(_first_line, logger.errors[-2:])) or "TensorRT gives no reason"
         raise ProviderError(f"TensorRT could not build {model.name} ({why}){_hint(logger.errors, workspace_mb)}")
-    return Built(
+    return BuiltEngine(
         plan=bytes(plan),
         timing_cache=bytes(config.get_timing_cache().serialize()),
         types=network_types(trt, network),
@@ -92,27 +105,35 @@ def build_engine(
 
 
 def _hint(errors: Sequence[str], workspace_mb: int) -> str:
-    """What to do about a build that failed, where its errors tell."""
-    told = " ".join(errors).lower().replace(" ", "")
-    if "workspacelimit" in told:
-        return f"; take more than --workspace-mb {workspace_mb}"
-    if "outofmemory" in told:
-        return f"; close other programs, or take less: --workspace-mb {max(1, workspace_mb // 4)}"
+    """Return what to do about a failed build, if its errors are known; else nothing."""
+    text = " ".join(errors).lower().replace(" ", "")
+    if "workspacelimit" in text:
+        return f"; use more than --workspace-mb {workspace_mb}"
+    if "outofmemory" in text:
+        return f"; close other programs, or use less: --workspace-mb {max(1, workspace_mb // 4)}"
     return ""
 
 
 def parse(trt: Any, source: ModelSource, logger: Any) -> tuple[Any, Any]:
-    """A builder and the strongly typed network of a model file.
+    """Parse a model into a strongly typed network.
+
+    Args:
+        trt: The tensorrt module.
+        source: Path of the model, or the file already read.
+        logger: Logger made by `engine_logger`.
+
+    Returns:
+        The builder and the network.
 
     Raises:
-        ModelError: TensorRT cannot read the file.
-        ProviderError: there is no GPU.
+        ModelError: TensorRT cannot read the model.
+        ProviderError: There is no GPU.
     """
     try:
         builder = trt.Builder(logger)
-    except TypeError as error:  # its factory gives None without a GPU
-        why = "; ".join(logger.errors[-1:]) or "no GPU answers"
-        raise ProviderError(f"TensorRT cannot start ({why}); look at nvidia-smi") from error
+    except TypeError as error:  # its factory returns None without a GPU
+        why = "; ".join(logger.errors[-1:]) or "no GPU responds"
+        raise ProviderError(f"TensorRT cannot start ({why}); check nvidia-smi") from error
     typed = trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED  # its number differs between TensorRT 10 and 11
     network = builder.create_network(1 << int(typed))
     parser = trt.OnnxParser(network, logger)
@@ -120,24 +141,28 @@ def parse(trt: Any, source: ModelSource, logger: Any) -> tuple[Any, Any]:
     content = model.content
     if not (parser.parse(content) if isinstance(content, bytes) else parser.parse_from_file(str(content))):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        told = (
-            "; ".join(f"{e.node_name() or 'graph'}: {_first_line(e.desc())}" for e in errors[:3])
-            or "it does not say why"
+        reasons = (
+            "; ".join(f"{e.node_name() or 'graph'}: {_first_line(e.desc())}" for e in errors[:3]) or "no reason given"
         )
-        raise ModelError(f"TensorRT cannot read {model} ({told}); int8 files for it need mien export --target tensorrt")
+        raise ModelError(
+            f"TensorRT cannot read {model} ({reasons}); int8 files for it need mien export --target tensorrt"
+        )
     return builder, network
 
 
 def load_engine(trt: Any, plan: bytes, logger: Any) -> Any | None:
-    """The engine of a serialised one; None where it is of another TensorRT or GPU, or damaged.
+    """Deserialize an engine.
+
+    Returns:
+        The engine; None if it is damaged, or belongs to another TensorRT or GPU.
 
     Raises:
-        ProviderError: there is no GPU.
+        ProviderError: There is no GPU.
     """
     try:
         runtime = trt.Runtime(logger)
     except TypeError as error:
-        raise ProviderError("TensorRT cannot start: no GPU answers; look at nvidia-smi") from error
+        raise ProviderError("TensorRT cannot start: no GPU responds; check nvidia-smi") from error
     return runtime.deserialize_cuda_engine(plan)
 
 
@@ -146,7 +171,7 @@ def _first_line(text: str) -> str:
 
 
 def engine_logger(trt: Any) -> Any:
-    """A logger for TensorRT that passes on to ``logging`` and keeps the errors for a message."""
+    """Make a TensorRT logger that forwards to ``logging`` and collects errors for a message."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -162,7 +187,7 @@ def engine_logger(trt: Any) -> Any:
 
 
 def _monitor(trt: Any, progress: Progress | None) -> Any:
-    """Follows the phases of a build, which nest, and adds them up to one fraction."""
+    """Make a progress monitor that combines the nested phases of a build into one fraction."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -199,8 +224,8 @@ def _monitor(trt: Any, progress: Progress | None) -> Any:
 
 
 @contextlib.contextmanager
-def _interrupts_kept(monitor: Any) -> Iterator[None]:
-    """Let Ctrl-C end the build at its next step: an exception must not pass through TensorRT's callbacks."""
+def _deferred_interrupts(monitor: Any) -> Iterator[None]:
+    """Make Ctrl-C cancel the build at its next step: no exception may pass through TensorRT's callbacks."""
 
     def cancel(*_: object) -> None:
         monitor.cancelled = True

@@ -1,4 +1,4 @@
-"""A `Runner` over a TensorRT engine: pinned buffers and a captured CUDA graph for each shape of input."""
+"""`Runner` over a TensorRT engine, with pinned buffers and a captured CUDA graph per input shape."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from mien.runtime.values import FloatArray, Image
 log = logging.getLogger("mien")
 
 MAX_SHAPES = 16
-"""So many input shapes keep buffers, a context and a graph; the one that was not used for longest gives way."""
+"""Limit of input shapes with buffers, a context and a graph; the least recently used is evicted."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Buffer:
-    """Memory of an input or output: pinned, on the GPU, and the pinned one as an array."""
+    """Pinned and GPU memory of an input or output; `array` views the pinned memory."""
 
     host: Any
     device: Any
@@ -42,7 +42,7 @@ class _Buffer:
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """All that a call of one input shape needs. image, outputs: pinned memory as arrays; held: what must outlive it."""
+    """State of one input shape; `image` and `outputs` view pinned memory, `held` must outlive the graph."""
 
     image: Image
     outputs: dict[str, FloatArray]
@@ -51,10 +51,10 @@ class _Slot:
 
 
 class EngineRunner:
-    """A model file as a TensorRT engine on the first GPU.
+    """Model as a TensorRT engine on the first GPU, loaded from the cache or built.
 
-    The engine is loaded from the cache or built. Batches beyond its largest are run in parts, those below its smallest
-    are filled up. Safe to call from several threads, which take turns.
+    Batches above the profile's maximum are split, those below its minimum are padded. Safe to call from several
+    threads, which take turns.
     """
 
     def __init__(
@@ -68,11 +68,20 @@ class EngineRunner:
         cuda_graph: bool = True,
         progress: Progress | None = None,
     ) -> None:
-        """Load a model. For the options see `open_engine`; cuda_graph: replay captured calls.
+        """Load a model.
+
+        Args:
+            source: Path of the model, or the file already read.
+            accelerator: TensorRT and the GPU, by default those of this machine.
+            profile: See `open_engine`.
+            folder: See `open_engine`.
+            build: See `open_engine`.
+            cuda_graph: Replay captured calls.
+            progress: See `open_engine`.
 
         Raises:
-            ModelError: no model file of mien, or one that TensorRT cannot read.
-            ProviderError: no TensorRT, no GPU, or the engine cannot be built.
+            ModelError: The file is not a mien model, or TensorRT cannot read it.
+            ProviderError: There is no TensorRT or GPU, or the engine cannot be built.
         """
         model = ModelFile.of(source)
         self._accelerator = accelerator or find_accelerator()
@@ -91,22 +100,22 @@ class EngineRunner:
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model says of itself."""
+        """Metadata of the model."""
         return self._spec
 
     @property
     def provider(self) -> str:
-        """What really runs it."""
+        """Provider that actually runs it."""
         return Provider.TENSORRT.value
 
     @property
     def precision(self) -> Precision:
-        """In what numbers it computes."""
+        """Number format in which it computes."""
         return self._precision
 
     @property
     def layer_types(self) -> Mapping[str, int]:
-        """How many of the engine's heavy layers give what type, by TensorRT's names such as ``HALF``."""
+        """Number of the engine's heavy layers by data type, under TensorRT's names such as ``HALF``."""
         return self._layer_types
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
@@ -115,9 +124,9 @@ class EngineRunner:
         most = self._profile.max[0]
         parts = [batch[i : i + most] for i in range(0, max(1, len(batch)), most)]
         with self._lock:
-            if self._engine is None:  # another thread may have closed it meanwhile
+            if self._engine is None:  # another thread may have closed it
                 raise InputError("the runner is closed")
-            if not hasattr(self._entered, "device"):  # CUDA has a current device a thread
+            if not hasattr(self._entered, "device"):  # CUDA's current device is per thread
                 self._accelerator.device.set_current()
                 self._entered.device = True
             found = [self._run(self._engine, part) for part in parts]
@@ -129,7 +138,7 @@ class EngineRunner:
             batch = np.pad(batch, ((0, fewest - count), (0, 0), (0, 0), (0, 0)), mode="edge")
         if not self._profile.accepts(batch.shape):
             raise InputError(
-                f"the engine takes batches of {self._profile}, found {batch.shape}; see mien engine --help"
+                f"the engine accepts batches of {self._profile}, found {batch.shape}; see mien engine --help"
             )
         try:
             slot = self._slots.get(batch.shape)
@@ -144,14 +153,14 @@ class EngineRunner:
             self._stream.sync()
         except self._accelerator.errors as error:
             raise ProviderError(f"CUDA failed while {self._spec.task.value} ran ({error})") from error
-        # The buffers are written again by the next call.
+        # The next call overwrites the buffers.
         return {name: slot.outputs[name][:count].copy() for name in self._spec.outputs}
 
     def _make_slot(self, engine: Engine, shape: tuple[int, ...]) -> _Slot:
-        """A context of its own for each shape: a captured graph is only valid while its context stays as it is."""
+        """Create a context for one shape: a captured graph is valid only while its context is unchanged."""
         context = engine.engine.create_execution_context()
         if context is None or not context.set_input_shape(INPUT, shape) or context.infer_shapes():
-            raise ProviderError(f"TensorRT does not run batches of {shape}: memory may be short")
+            raise ProviderError(f"TensorRT cannot run batches of {shape}; GPU memory may be short")
         names = [engine.engine.get_tensor_name(i) for i in range(engine.engine.num_io_tensors)]
         buffers = {name: self._buffer(engine, context, name) for name in names}
         image = buffers.pop(INPUT)
@@ -166,14 +175,14 @@ class EngineRunner:
 
         run = enqueue
         if self._cuda_graph:
-            enqueue()  # TensorRT settles a shape in its first call, which must not be captured
+            enqueue()  # the first call of a shape sets up resources and must not be captured
             stream.sync()
             run = partial(self._capture(enqueue).launch, stream)
-        # What a captured graph works on must be held: the context and the buffers.
+        # A captured graph refers to the context and the buffers, which must be held.
         return _Slot(image.array, {name: b.array for name, b in buffers.items()}, run, (context, image, buffers))
 
     def _buffer(self, engine: Engine, context: Any, name: str) -> _Buffer:
-        """Memory for an input or output at both ends, made known to the context."""
+        """Allocate host and GPU memory of an input or output, and register it with the context."""
         dtype = np.dtype(self._accelerator.tensorrt.nptype(engine.engine.get_tensor_dtype(name)))
         shape = tuple(context.get_tensor_shape(name))
         size = int(np.prod(shape)) * dtype.itemsize
@@ -191,10 +200,10 @@ class EngineRunner:
             builder.end_building()
             return builder.complete()
         finally:
-            builder.close()  # a capture that failed would leave the stream unusable
+            builder.close()  # a failed capture would leave the stream unusable
 
     def close(self) -> None:
-        """Give back the engine and its memory."""
+        """Release the engine and its memory."""
         with self._lock:
             self._slots.clear()
             self._engine = None

@@ -1,7 +1,7 @@
-"""The folder of engines: a plan, a JSON beside it that says what it is of, and the lock of who builds it.
+"""Folder of engines: plans, JSON sidecars that describe them, and build locks.
 
-All files are replaced whole, and none is trusted: what cannot be read or is not exactly what is wanted has a reason,
-and is never an error.
+Files are replaced atomically, and none is trusted: one that cannot be read or does not match is a reason to rebuild and
+never an error.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mien.runtime.backends.trt.engine_builder import Built
+from mien.runtime.backends.trt.engine_builder import BuiltEngine
 from mien.runtime.errors import ModelError, OutputError
 from mien.runtime.files import cache_folder, write_atomic
 from mien.runtime.models.input_shapes import Profile
@@ -25,7 +25,7 @@ from mien.runtime.models.spec import ModelSpec
 
 try:
     import fcntl
-except ImportError:  # Windows: two processes then each build an engine, and the last one is kept
+except ImportError:  # Windows: two processes may each build an engine, and the last one wins
     fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("mien")
@@ -35,7 +35,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class EngineKey:
-    """All that an engine depends on."""
+    """Everything that an engine depends on."""
 
     model_sha256: str
     tensorrt: str
@@ -47,11 +47,11 @@ class EngineKey:
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that stand for the whole key in a file name."""
+        """First 16 hexadecimal digits of the key's SHA-256, for file names."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     def difference(self, other: EngineKey) -> str:
-        """What changed since `other`, in words; empty if nothing did."""
+        """Describe what changed since `other`; empty if nothing did."""
         if self.model_sha256 != other.model_sha256:
             return "the model file changed"
         changed = [f.name for f in fields(self) if getattr(self, f.name) != getattr(other, f.name)]
@@ -62,7 +62,15 @@ class EngineKey:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """What stands beside a plan. types: of its heavy layers, see `engine_types`."""
+    """Contents of the JSON file beside a plan.
+
+    Attributes:
+        key: Key of the engine.
+        plan_sha256: Digest of the plan.
+        profile: Input shapes that the engine accepts.
+        types: Number of heavy layers by data type; see `engine_types`.
+        spec: Metadata of the model.
+    """
 
     key: EngineKey
     plan_sha256: str
@@ -72,29 +80,29 @@ class Sidecar:
 
 
 def engine_folder() -> Path:
-    """Where engines are kept."""
+    """Return the default folder of engines."""
     return cache_folder() / "engines"
 
 
 def check_engine_folder(folder: Path) -> None:
-    """Raise OutputError unless engines can be kept in `folder`; it is made if it is not there."""
+    """Create `folder` if needed; raise OutputError unless engines can be saved in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be made ({error.strerror}); MIEN_CACHE=DIR chooses another place"
+            f"{folder} cannot be created ({error.strerror}); set MIEN_CACHE=DIR to use another place"
         ) from error
     if not os.access(folder, os.W_OK):
-        raise OutputError(f"no permission to write into {folder}; MIEN_CACHE=DIR chooses another place")
+        raise OutputError(f"no permission to write into {folder}; set MIEN_CACHE=DIR to use another place")
 
 
 def plan_path(folder: Path, stem: str, key: EngineKey) -> Path:
-    """Where the engine of a model file with this key is kept."""
+    """Return the path of the engine with this key; `stem` is the model's file name without suffix."""
     return folder / f"{stem}-{key.digest}.plan"
 
 
 def read_plan(path: Path, key: EngineKey) -> tuple[bytes, Sidecar] | str:
-    """A plan and what stands beside it, or why it cannot be used, in words."""
+    """Read a plan and its sidecar, or return the reason why they cannot be used."""
     sidecar = path.with_suffix(".json")
     try:
         plan = path.read_bytes()
@@ -104,14 +112,20 @@ def read_plan(path: Path, key: EngineKey) -> tuple[bytes, Sidecar] | str:
         return f"{path.name} cannot be read ({error.strerror})"
     found = _read(sidecar)
     if found is None or found.key != key:
-        return f"{sidecar.name} cannot be read or is of another engine"
+        return f"{sidecar.name} cannot be read or belongs to another engine"
     if hashlib.sha256(plan).hexdigest() != found.plan_sha256:
         return f"{path.name} is damaged"
     return plan, found
 
 
 def last_profile(folder: Path, stem: str, any_profile: EngineKey) -> Profile | None:
-    """The profile of the engine that was kept last of those with this key, whatever their profile; None without one."""
+    """Return the profile of a model's most recent engine, or None.
+
+    Args:
+        folder: Folder of engines.
+        stem: The model's file name without suffix.
+        any_profile: Key of the engine; its profile is ignored.
+    """
     for sidecar in _sidecars(folder, stem):
         found = _read(sidecar)
         if found is not None and replace(found.key, profile=any_profile.profile) == any_profile:
@@ -120,15 +134,15 @@ def last_profile(folder: Path, stem: str, any_profile: EngineKey) -> Profile | N
 
 
 def _since_last(path: Path, key: EngineKey) -> str:
-    """What changed since the newest engine of a model of the same name."""
+    """Describe what changed since the newest engine of a model of the same name."""
     for sidecar in _sidecars(path.parent, path.stem.removesuffix(f"-{key.digest}")):
         if (found := _read(sidecar)) is not None and (changed := key.difference(found.key)):
             return changed
-    return "there is none yet"
+    return "none was built yet"
 
 
 def _sidecars(folder: Path, stem: str) -> list[Path]:
-    """Sidecars of the engines of a model name, the newest first; none where the folder cannot be read."""
+    """List the sidecars of a model's engines, newest first; none if the folder cannot be read."""
     try:
         found = [p for p in folder.glob(f"{glob.escape(stem)}-*.json") if p.stem.rpartition("-")[0] == stem]
     except OSError:  # before Python 3.13
@@ -139,12 +153,12 @@ def _sidecars(folder: Path, stem: str) -> list[Path]:
 def _modified_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
-    except OSError:  # somebody deleted it meanwhile
+    except OSError:  # deleted meanwhile
         return 0
 
 
 def _read(sidecar: Path) -> Sidecar | None:
-    """What stands beside an engine; None where it cannot be read."""
+    """Parse a sidecar; None if it cannot be read."""
     try:
         raw = json.loads(sidecar.read_text(encoding="utf-8"))
         if raw["format"] != FORMAT:
@@ -156,8 +170,14 @@ def _read(sidecar: Path) -> Sidecar | None:
         return None
 
 
-def keep(path: Path, key: EngineKey, built: Built, types: Mapping[str, int], spec: ModelSpec, profile: Profile) -> bool:
-    """Keep an engine, its sidecar and the timings; where that cannot be done, say so and go on with it in memory."""
+def save_engine(
+    path: Path, key: EngineKey, built: BuiltEngine, types: Mapping[str, int], spec: ModelSpec, profile: Profile
+) -> bool:
+    """Save an engine, its sidecar and the kernel timings.
+
+    Returns:
+        Whether the engine was saved; if not, a warning is logged.
+    """
     sidecar = {
         "format": FORMAT,
         "key": asdict(key),
@@ -171,19 +191,21 @@ def keep(path: Path, key: EngineKey, built: Built, types: Mapping[str, int], spe
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, built.plan)
-        write_atomic(path.with_suffix(".json"), (json.dumps(sidecar, indent=2) + "\n").encode())  # last: it vouches
+        write_atomic(
+            path.with_suffix(".json"), (json.dumps(sidecar, indent=2) + "\n").encode()
+        )  # last, since it vouches for the plan
     except OSError as error:
-        log.warning("the engine cannot be kept (%s); MIEN_CACHE=DIR chooses another place for it", error)
+        log.warning("the engine cannot be saved (%s); set MIEN_CACHE=DIR to use another place", error)
         return False
     try:
         write_atomic(_timing_path(path.parent, key), built.timing_cache)
     except OSError as error:
-        log.info("the timings of kernels cannot be kept (%s); the next build takes longer", error)
+        log.info("the kernel timings cannot be saved (%s); the next build takes longer", error)
     return True
 
 
-def timings(folder: Path, key: EngineKey) -> bytes:
-    """What earlier builds measured; empty where nothing can be read."""
+def read_timing_cache(folder: Path, key: EngineKey) -> bytes:
+    """Read the kernel timings of earlier builds; empty if there are none."""
     try:
         return _timing_path(folder, key).read_bytes()
     except OSError:
@@ -191,14 +213,14 @@ def timings(folder: Path, key: EngineKey) -> bytes:
 
 
 def _timing_path(folder: Path, key: EngineKey) -> Path:
-    """Timings of kernels serve all models on one GPU and TensorRT."""
+    """Return the path of the kernel timings, which all models on one GPU and TensorRT share."""
     about = f"{key.tensorrt}-{key.gpu}-{key.compute_capability}"
     return folder / f"timings-{hashlib.sha256(about.encode()).hexdigest()[:16]}.cache"
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of one engine; where no lock can be had, go on without: files are replaced whole in any case."""
+def build_lock(path: Path) -> Iterator[None]:
+    """Hold the lock of one engine, or continue without where locking fails: files are replaced atomically."""
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -207,7 +229,7 @@ def locked(path: Path) -> Iterator[None]:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    log.warning("another process builds %s; waiting for it", path.name)
+                    log.warning("another process is building %s; waiting for it", path.name)
                     fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             log.info("%s is built without a lock (%s)", path.name, error)

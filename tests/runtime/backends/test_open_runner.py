@@ -41,7 +41,7 @@ def with_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_auto_never_builds_an_engine_by_surprise(with_gpu: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="mien"), open_model.open_model(LANDMARKS) as runner:
         assert runner.provider == "cpu"
-    assert "no TensorRT engine of landmarks.onnx can be loaded (there is none yet); mien engine" in caplog.text
+    assert "no TensorRT engine of landmarks.onnx can be loaded (none was built yet); mien engine" in caplog.text
     assert not list(with_gpu.rglob("*.plan"))
 
 

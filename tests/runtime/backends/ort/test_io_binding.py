@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.backends.ort.io_binding import MAX_SHAPES, BoundCalls
+from mien.runtime.backends.ort.io_binding import MAX_SHAPES, BoundSession
 from mien.runtime.backends.ort.onnx_session import open_session, placement
 from mien.runtime.errors import ModelError, ProviderError
 from mien.runtime.models.runner import Provider
@@ -23,7 +23,7 @@ def batch_of(count: int, seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_bound_calls_are_plain_calls(session, cuda_graph: bool) -> None:
-    calls = BoundCalls(session, device="cpu", cuda_graph=cuda_graph)
+    calls = BoundSession(session, device="cpu", cuda_graph=cuda_graph)
     for seed, count in enumerate((1, 1, 1, 3, 1, 3)):
         found = calls("image", batch_of(count, seed))
         for value, wanted in zip(found, session.run(None, {"image": batch_of(count, seed)}), strict=True):
@@ -31,7 +31,7 @@ def test_bound_calls_are_plain_calls(session, cuda_graph: bool) -> None:
 
 
 def test_outputs_belong_to_the_caller(session) -> None:
-    calls = BoundCalls(session, device="cpu", cuda_graph=False)
+    calls = BoundSession(session, device="cpu", cuda_graph=False)
     calls("image", batch_of(1))
     first = calls("image", batch_of(1, seed=1))
     kept = first[0].copy()
@@ -40,7 +40,7 @@ def test_outputs_belong_to_the_caller(session) -> None:
 
 
 def test_a_batch_that_is_no_block_of_memory(session) -> None:
-    calls = BoundCalls(session, device="cpu", cuda_graph=False)
+    calls = BoundSession(session, device="cpu", cuda_graph=False)
     mirrored = batch_of(2)[:, :, ::-1]
     for _ in range(2):
         found = calls("image", mirrored)
@@ -48,14 +48,14 @@ def test_a_batch_that_is_no_block_of_memory(session) -> None:
 
 
 def test_shapes_that_are_too_many_still_run(session) -> None:
-    calls = BoundCalls(session, device="cpu", cuda_graph=False)
+    calls = BoundSession(session, device="cpu", cuda_graph=False)
     for count in range(1, MAX_SHAPES + 3):
         assert calls("image", batch_of(count))[1].shape == (count,)
     assert len(calls._slots) == MAX_SHAPES
 
 
 def test_threads_take_turns(session, in_threads) -> None:
-    calls = BoundCalls(session, device="cpu", cuda_graph=False)
+    calls = BoundSession(session, device="cpu", cuda_graph=False)
     wanted = [session.run(None, {"image": batch_of(1, seed)})[0] for seed in range(4)]
     wrong = []
 

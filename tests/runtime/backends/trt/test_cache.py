@@ -38,7 +38,7 @@ def plans(folder: Path) -> list[Path]:
 def test_engine_is_built_once_and_then_loaded(tmp_path: Path) -> None:
     seen = []
     first = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, progress=lambda *at: seen.append(at))
-    assert (first.reason, [fraction for _, fraction in seen]) == ("there is none yet", [0.25, 0.5, 0.75, 1.0])
+    assert (first.reason, [fraction for _, fraction in seen]) == ("none was built yet", [0.25, 0.5, 0.75, 1.0])
     second = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, progress=lambda *at: seen.append(at))
     assert second.reason == ""
     assert len(seen) == 4
@@ -103,7 +103,7 @@ def test_engine_under_another_ones_name_is_not_loaded(tmp_path: Path) -> None:
     own = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path / "b").path
     for suffix in (".plan", ".json"):
         shutil.copy(foreign.with_suffix(suffix), own.with_suffix(suffix))
-    assert "is of another engine" in open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path / "b").reason
+    assert "belongs to another engine" in open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path / "b").reason
 
 
 def test_engine_that_tensorrt_refuses_is_rebuilt(tmp_path: Path) -> None:
@@ -114,9 +114,7 @@ def test_engine_that_tensorrt_refuses_is_rebuilt(tmp_path: Path) -> None:
     told = json.loads(sidecar.read_text())
     told["plan_sha256"] = hashlib.sha256(b"not a plan").hexdigest()
     sidecar.write_text(json.dumps(told))
-    assert (
-        open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "TensorRT does not load the one there is"
-    )
+    assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "TensorRT does not load the cached one"
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', '{"format": 1, "key": {}}'])
@@ -150,8 +148,8 @@ def test_build_without_memory_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        ("Error Code 2: OutOfMemory (Requested size was not available)", "; close other programs, or take less: "),
-        ("no tactics within workspace limit. Consider increase the workspace", "; take more than --workspace-mb 1024"),
+        ("Error Code 2: OutOfMemory (Requested size was not available)", "; close other programs, or use less: "),
+        ("no tactics within workspace limit. Consider increase the workspace", "; use more than --workspace-mb 1024"),
         ("Dimension mismatch", ""),
     ],
 )
@@ -198,9 +196,9 @@ def test_folder_that_cannot_be_written_leaves_the_engine_in_memory(
 ) -> None:
     (tmp_path / "file").touch()  # a folder below it cannot be made, by root neither
     engine = open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path / "file" / "engines")
-    assert (engine.path, engine.reason) == (None, "there is none yet")
+    assert (engine.path, engine.reason) == (None, "none was built yet")
     assert engine.engine is not None
-    assert "cannot be kept" in caplog.text
+    assert "cannot be saved" in caplog.text
     with pytest.raises(OutputError, match="MIEN_CACHE"):
         check_engine_folder(tmp_path / "file" / "engines")
 
@@ -224,7 +222,7 @@ def test_two_threads_build_one_engine(tmp_path: Path, in_threads) -> None:
         reasons.append(open_engine(LANDMARKS, machine, folder=tmp_path).reason)
 
     in_threads(build)
-    assert sorted(reasons) == ["", "", "", "there is none yet"]
+    assert sorted(reasons) == ["", "", "", "none was built yet"]
 
 
 SLOW_BUILD = """
@@ -247,9 +245,9 @@ def test_two_processes_build_one_engine(tmp_path: Path) -> None:
     with started(*command, **PIPES) as first:
         assert first.stdout is not None and first.stdout.readline() == "building\n"
         with started(*command, **PIPES) as second:
-            assert second.stderr is not None and "another process builds" in second.stderr.readline()
+            assert second.stderr is not None and "another process is building" in second.stderr.readline()
             rest, _ = first.communicate(timeout=60)
-            assert rest.splitlines()[-1] == "'there is none yet'"
+            assert rest.splitlines()[-1] == "'none was built yet'"
             assert second.communicate(timeout=60)[0].splitlines() == ["''"]
 
 
@@ -259,7 +257,7 @@ def test_lock_of_a_process_that_died_does_not_hold(tmp_path: Path) -> None:
         first.stdout.readline()
         first.kill()
         first.communicate()
-        assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "there is none yet"
+        assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "none was built yet"
 
 
 def test_interrupt_ends_a_build(tmp_path: Path) -> None:
@@ -289,7 +287,7 @@ def test_other_files_in_the_folder_do_not_disturb(tmp_path: Path, caplog: pytest
     (tmp_path / "landmarks-nonsense.json").write_text("{")
     (tmp_path / "landmarks-2-0123456789abcdef.json").write_text("{}")
     with caplog.at_level(logging.WARNING):
-        assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "there is none yet"
+        assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).reason == "none was built yet"
 
 
 @pytest.mark.parametrize("batch", [(0, 1, 2), (2, 1, 4), (1, 8, 4)])

@@ -121,11 +121,11 @@ def test_missing_library_is_named_with_its_owner(tmp_path: Path, library: str, o
             raise OSError(f"{library}: cannot open shared object file: No such file or directory")
 
     said = why_not("CUDAExecutionProvider", folder=tmp_path, load=load)
-    assert said.startswith(f"{library} is missing, which belongs to {owner}")
+    assert said.startswith(f"{library} is missing, part of {owner}")
 
 
 def test_package_without_the_provider_is_told(tmp_path: Path) -> None:
-    assert "carries no libonnxruntime_providers_cuda.so" in why_not("CUDAExecutionProvider", folder=tmp_path)
+    assert "has no libonnxruntime_providers_cuda.so" in why_not("CUDAExecutionProvider", folder=tmp_path)
 
 
 def test_library_that_really_does_not_load(tmp_path: Path) -> None:

@@ -59,14 +59,14 @@ def test_words_of_other_versions_are_known() -> None:
 @pytest.mark.parametrize("types", [{"FLOAT": 55, "INT8": 1}, {"FLOAT": 56}, {"INT8": 28, "FLOAT": 28}, {}])
 def test_an_int8_file_whose_engine_is_float_is_an_error(types: dict[str, int]) -> None:
     with pytest.raises(ProviderError, match="face is int8, of which 56 are int8, but TensorRT's engine has layers"):
-        check_types(types, Precision.INT8, quantised=56, name="face")
+        check_types(types, Precision.INT8, quantized=56, name="face")
 
 
-@pytest.mark.parametrize(("types", "quantised"), [({"INT8": 50, "FLOAT": 6}, 56), ({"INT8": 14, "FLOAT": 31}, 14)])
-def test_an_int8_engine_has_most_of_what_its_file_quantised(types: dict[str, int], quantised: int) -> None:
-    check_types(types, Precision.INT8, quantised=quantised, name="face")
+@pytest.mark.parametrize(("types", "quantized"), [({"INT8": 50, "FLOAT": 6}, 56), ({"INT8": 14, "FLOAT": 31}, 14)])
+def test_an_int8_engine_has_most_of_what_its_file_quantised(types: dict[str, int], quantized: int) -> None:
+    check_types(types, Precision.INT8, quantized=quantized, name="face")
 
 
 def test_an_int8_file_that_quantised_nothing_is_an_error() -> None:
     with pytest.raises(ProviderError, match="none that it tells of"):
-        check_types({}, Precision.INT8, quantised=0, name="face")
+        check_types({}, Precision.INT8, quantized=0, name="face")

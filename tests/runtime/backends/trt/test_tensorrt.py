@@ -66,7 +66,7 @@ def test_shipped_model_builds_in_float(trt: Any, name: str) -> None:
     assert len(seen) > 10
     assert seen == sorted(seen)
     assert set(built.types) == {"FLOAT"}
-    check_types(built.types, Precision.FP32, quantised=0, name=name)
+    check_types(built.types, Precision.FP32, quantized=0, name=name)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -75,9 +75,9 @@ def test_shipped_model_builds_in_half(trt: Any, name: str, in_half: Callable[[st
     built = build_engine(trt, model, profile_for(model_spec(model)))
     assert built.types["HALF"] > 40
     assert built.types.get("FLOAT", 0) <= 1, "the last layer may be in float"
-    check_types(built.types, Precision.FP16, quantised=0, name=name)
+    check_types(built.types, Precision.FP16, quantized=0, name=name)
     with pytest.raises(ProviderError, match="layers:"):
-        check_types(built.types, Precision.FP32, quantised=0, name=name)
+        check_types(built.types, Precision.FP32, quantized=0, name=name)
     whole = build_engine(trt, shipped_model(name), profile_for(model_spec(model)))
     assert len(built.plan) < 0.8 * len(whole.plan)
 
@@ -134,7 +134,7 @@ def test_profile_that_the_model_does_not_have_is_told(trt: Any) -> None:
 
 def test_workspace_that_is_too_small_is_told(trt: Any) -> None:
     model = shipped_model("landmarks")
-    with pytest.raises(ProviderError, match=r"take more than --workspace-mb 1$"):
+    with pytest.raises(ProviderError, match=r"use more than --workspace-mb 1$"):
         build_engine(trt, model, profile_for(model_spec(model)), workspace_mb=1)
 
 
