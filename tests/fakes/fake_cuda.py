@@ -11,11 +11,11 @@ from mien.runtime.backends.trt.device import Gpu
 
 
 class CUDAError(Exception):
-    """What cuda.core raises when CUDA refuses."""
+    """Error of cuda.core."""
 
 
 class Machine:
-    """The state that the stand-ins of one machine share."""
+    """State shared by the fakes of one machine."""
 
     def __init__(self, version: str, gpu: Gpu, memory: int, present: bool) -> None:
         self.version, self.gpu, self.free, self.present = version, gpu, memory, present
@@ -24,7 +24,7 @@ class Machine:
         self.current = threading.local()
 
     def check_current(self) -> None:
-        """Raise CUDAError where the calling thread has made no device current."""
+        """Raise CUDAError unless the calling thread has a current device."""
         if not getattr(self.current, "device", False):
             raise CUDAError("CUDA_ERROR_INVALID_CONTEXT: no device is current in this thread")
 
@@ -73,7 +73,7 @@ class LegacyPinnedMemoryResource:
 
 
 class Buffer:
-    """Memory, of the host or of the GPU; what it holds at first is noise."""
+    """Host or GPU memory, filled with noise at first."""
 
     def __init__(self, size: int) -> None:
         self._memory = (ctypes.c_uint8 * size)(*([0xA5] * min(size, 16)))
@@ -106,7 +106,7 @@ class Stream:
         (self._waiting if self._capture is None else self._capture).append(work)
 
     def sync(self) -> None:
-        """Do what is queued."""
+        """Run the queued work."""
         if self._capture is not None:
             raise CUDAError("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED")
         self._machine.check_current()
@@ -127,21 +127,21 @@ class GraphBuilder:
         self._work: list[Callable[[], object]] = []
 
     def begin_building(self, mode: str = "relaxed") -> GraphBuilder:
-        """Record from now on."""
+        """Start recording."""
         self.stream._capture = self._work
         return self
 
     def end_building(self) -> GraphBuilder:
-        """Record no more."""
+        """Stop recording."""
         self.stream._capture = None
         return self
 
     def complete(self) -> Graph:
-        """What was recorded."""
+        """Return the recorded work."""
         return Graph(self._work)
 
     def close(self) -> None:
-        """Leave the stream as it was."""
+        """Restore the stream."""
         self.stream._capture = None
 
 

@@ -30,7 +30,7 @@ class ILogger:
     """Base of loggers."""
 
     class Severity(enum.Enum):
-        """How bad it is."""
+        """Severity of a message."""
 
         INTERNAL_ERROR = 0
         ERROR = 1
@@ -44,7 +44,7 @@ class ILogger:
 
 
 class LayerInformationFormat(enum.Enum):
-    """How an engine tells of its layers."""
+    """Format of layer information."""
 
     JSON = 1
 
@@ -73,7 +73,7 @@ class Runtime:
 
 
 class EngineInspector:
-    """Tells of an engine's layers."""
+    """Inspector of the layers of an engine."""
 
     def __init__(self, types: Sequence[str]) -> None:
         self._types = types
@@ -110,11 +110,11 @@ class ICudaEngine:
         return DataType.UINT8 if name in self._inputs else DataType.FLOAT
 
     def create_engine_inspector(self) -> EngineInspector:
-        """What tells of its layers."""
+        """Make an inspector."""
         return EngineInspector(self._about["types"])
 
     def create_execution_context(self) -> IExecutionContext:
-        """A place to run."""
+        """Make an execution context."""
         return IExecutionContext(self)
 
 
@@ -128,7 +128,7 @@ class IExecutionContext:
         self._addresses: dict[str, int] = {}
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        """Whether the profile has it."""
+        """Return whether the profile accepts the shape."""
         low, _, high = self._engine._about["profile"][name]
         if not all(a <= n <= b for a, n, b in zip(low, shape, high, strict=True)):
             return False
@@ -143,11 +143,11 @@ class IExecutionContext:
         return [] if self._shape else list(self._engine._inputs)
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        """Of an input or output."""
+        """Return the shape of an input or output."""
         return self._shapes[name]
 
     def set_tensor_address(self, name: str, address: int) -> bool:
-        """Where it lies."""
+        """Set the address of a tensor."""
         self._addresses[name] = address
         return True
 

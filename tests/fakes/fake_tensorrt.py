@@ -24,25 +24,25 @@ class IProgressMonitor:
 
 
 class NetworkDefinitionCreationFlag(enum.IntEnum):
-    """How a network is made."""
+    """Flags of a network."""
 
     STRONGLY_TYPED = 1
 
 
 class MemoryPoolType(enum.Enum):
-    """What memory is for."""
+    """Purpose of a memory pool."""
 
     WORKSPACE = 0
 
 
 class BuilderFlag(enum.Enum):
-    """What a build may do."""
+    """Flags of a build."""
 
     TF32 = 7
 
 
 class ProfilingVerbosity(enum.Enum):
-    """What an engine can tell."""
+    """Detail of layer information."""
 
     DETAILED = 2
 
@@ -70,7 +70,7 @@ class ITimingCache:
 
 
 class IBuilderConfig:
-    """How to build."""
+    """Configuration of a build."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
@@ -99,7 +99,7 @@ class IBuilderConfig:
         return ITimingCache(content or f"timings of {self._machine.version}".encode())
 
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
-        """Whether it is of this machine."""
+        """Return whether the cache belongs to this machine."""
         self._timings = cache
         return cache.serialize().endswith(self._machine.version.encode())
 
@@ -109,7 +109,7 @@ class IBuilderConfig:
 
 
 class LayerType(enum.Enum):
-    """What layers do."""
+    """Kind of a layer."""
 
     CONVOLUTION = 0
     DECONVOLUTION = 7
@@ -118,7 +118,7 @@ class LayerType(enum.Enum):
 
 
 class ITensor:
-    """What flows between layers."""
+    """Tensor between layers."""
 
     def __init__(self, name: str, dtype: DataType) -> None:
         self.name, self.dtype = name, dtype
@@ -141,7 +141,7 @@ class ILayer:
 
 
 def _convolutions(kind: str) -> list[ILayer]:
-    """Four convolutions that compute in a type; those of int8 stand behind layers that dequantise."""
+    """Four convolutions that compute in a type; those of int8 follow layers that dequantize."""
     dtype = DataType.FLOAT if kind == "INT8" else DataType[kind]
     layers = []
     for i in range(4):
@@ -153,7 +153,7 @@ def _convolutions(kind: str) -> list[ILayer]:
 
 
 class INetworkDefinition:
-    """A parsed model, which is taken for four convolutions of its precision."""
+    """Parsed model, represented by four convolutions of its precision."""
 
     def __init__(self) -> None:
         self._model = b""
@@ -233,11 +233,11 @@ class OnnxParser:
         return self._errors[index]
 
     def parse_from_file(self, path: str) -> bool:
-        """Whether it could be read."""
+        """Return whether the file could be read."""
         return self.parse(Path(path).read_bytes())
 
     def parse(self, content: bytes) -> bool:
-        """Whether they could be read."""
+        """Return whether the model could be read."""
         try:
             session = ort.InferenceSession(content, providers=["CPUExecutionProvider"])
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common base
@@ -258,7 +258,7 @@ def nptype(dtype: DataType) -> Any:
 
 
 def fake_tensorrt(machine: Machine) -> Any:
-    """A stand-in for the module, bound to a machine."""
+    """Fake module, bound to a machine."""
     return SimpleNamespace(
         __version__=machine.version,
         ILogger=ILogger,

@@ -4,7 +4,7 @@
 
 The Python bindings of TensorRT 11 over the library of TensorRT-RTX, which builds engines without a driver; both come
 from the package index (155 MB). It parses and builds; it does not load or run engines, and those that it builds are not
-TensorRT's: they are never kept, and never timed.
+TensorRT's: they are never saved or timed.
 """
 
 from __future__ import annotations
