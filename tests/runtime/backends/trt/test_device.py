@@ -97,7 +97,7 @@ def test_missing_gpu_or_driver_is_told(devices: tuple[int, int | None]) -> None:
 
 @pytest.mark.parametrize("error", [Missing("cuda is a driver library"), CUDAError("CUDA_ERROR_NO_DEVICE")])
 def test_gpu_that_does_not_answer_is_told(error: Exception) -> None:
-    with pytest.raises(ProviderError, match="which does not answer"):
+    with pytest.raises(ProviderError, match="which does not respond"):
         find_accelerator(load=loader(fails=error))
 
 

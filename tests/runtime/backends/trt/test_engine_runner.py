@@ -62,7 +62,7 @@ def test_a_detector_takes_pictures_of_any_size(tmp_path: Path) -> None:
         for height, width in ((64, 96), (320, 320), (64, 96)):
             picture = np.random.default_rng(1).integers(0, 255, (1, height, width, 3), dtype=np.uint8)
             np.testing.assert_allclose(runner(picture)["boxes"], reference(picture)["boxes"], atol=1e-3)
-        with pytest.raises(InputError, match=r"the engine takes batches of 1×32×32×3–.*found \(1, 992, 32, 3\)"):
+        with pytest.raises(InputError, match=r"the engine accepts batches of 1×32×32×3–.*found \(1, 992, 32, 3\)"):
             runner(np.zeros((1, 992, 32, 3), np.uint8))
 
 
@@ -72,7 +72,7 @@ def test_it_says_what_it_is(runner: EngineRunner) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 96, 112, 3), (0, 112, 112, 3)])
 def test_other_shapes_are_refused(runner: EngineRunner, shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="the engine takes batches of"):
+    with pytest.raises(InputError, match="the engine accepts batches of"):
         runner(np.zeros(shape, np.uint8))
     with pytest.raises(InputError, match="wanted a uint8 batch"):
         runner(np.zeros((1, 112, 112, 3), np.float32))

@@ -68,5 +68,5 @@ def test_an_int8_engine_has_most_of_what_its_file_quantised(types: dict[str, int
 
 
 def test_an_int8_file_that_quantised_nothing_is_an_error() -> None:
-    with pytest.raises(ProviderError, match="none that it tells of"):
+    with pytest.raises(ProviderError, match="none that it reports"):
         check_types({}, Precision.INT8, quantized=0, name="face")
