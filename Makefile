@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# NVIDIA's own parser and builder of engines, which need no GPU: 155 MB, once. Tests skip what needs them where they are not.
+# NVIDIA's own parser and builder of engines, which need no GPU: 155 MB, downloaded once. Without them some tests skip.
 TENSORRT := .tensorrt
-# A file of tests stays in one process, which makes its models once.
+# Each file of tests runs in one process, so that it makes its models once.
 PYTEST = PYTHONPATH=$(CURDIR)/$(TENSORRT)/site LD_LIBRARY_PATH=$(CURDIR)/$(TENSORRT)/lib $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check results clean

@@ -91,13 +91,16 @@ def test_converted_model_builds_in_half(trt: Any, tmp_path: Path) -> None:
     assert set(build_engine(trt, model, profile_for(model_spec(model))).types) == {"HALF"}
 
 
-def test_int8_file_for_tensorrt_is_read_and_one_for_the_cpu_is_not(trt: Any, tmp_path: Path) -> None:
+def test_int8_file_for_tensorrt_is_read_and_one_for_the_cpu_is_not(
+    trt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torch")
     import cv2
 
     from mien.export.convert.int8_options import Int8Options, TargetRuntime
     from mien.export.convert.to_onnx import export_onnx
 
+    monkeypatch.setattr("mien.export.convert.int8.CALIBRATION_IMAGES", 40)
     rng = np.random.default_rng(0)
     (tmp_path / "pictures").mkdir()
     face = cv2.imread(str(Path(__file__).parents[4] / "docs" / "overlay.jpg"))
@@ -114,7 +117,7 @@ def test_int8_file_for_tensorrt_is_read_and_one_for_the_cpu_is_not(trt: Any, tmp
     built = build_engine(trt, model, profile_for(model_spec(model)))
     assert kinds.count(trt.LayerType.QUANTIZE) >= built.types["INT8"] > 20
     # The one Gemm takes its bytes through a layer that shapes them, and is not known as int8.
-    assert 46 - len(done.in_float) - built.types["INT8"] in (0, 1)
+    assert 46 - len(done.float_layers) - built.types["INT8"] in (0, 1)
     with pytest.raises(ModelError, match=r"TensorRT cannot read .*--target tensorrt"):
         parse(trt, tmp_path / "cpu.onnx", engine_logger(trt))
 
