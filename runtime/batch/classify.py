@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mien.runtime.batch.parallel import counter, look_at_each
+from mien.runtime.batch.parallel import counter, map_pictures
 from mien.runtime.errors import ModelError
 from mien.runtime.faces.classifier import class_probabilities
 from mien.runtime.images import expand, read_image
@@ -39,7 +39,7 @@ def classify_pictures(
         return rows.write({"image": str(path), "class": max(classes, key=lambda n: classes[n]), "classes": classes})
 
     try:
-        look_at_each(paths, look, write, workers=workers, failed=failures.append, tick=counter(len(paths), progress))
+        map_pictures(paths, look, write, workers=workers, failed=failures.append, tick=counter(len(paths), progress))
     finally:
         rows.close()
     return failures

@@ -15,7 +15,7 @@ from mien.runtime.models.spec import Precision
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PackedPipeline:
     """What a picture's row depends on. max_side: the detector's, px.
 
     models: files' contents: ``landmarks``, ``detector`` and, if age and gender are wanted, ``age_gender``.
@@ -26,7 +26,7 @@ class Recipe:
     max_side: int
 
 
-def make_recipe(
+def pack_pipeline(
     *,
     model: Path | None = None,
     detector: Path | None = None,
@@ -36,7 +36,7 @@ def make_recipe(
     attributes: bool = True,
     provider: Provider = Provider.AUTO,
     max_side: int,
-) -> Recipe:
+) -> PackedPipeline:
     """Read the models that `Pipeline.load` would open, once it did open them. `Provider.AUTO` is the CPU here.
 
     Raises:
@@ -59,22 +59,22 @@ def make_recipe(
         models = {name: (path or shipped_model(name)).read_bytes() for name, path in given.items()}
     if not attributes and age_gender is None:
         models.pop("age_gender", None)
-    return Recipe(models, Provider.CPU if provider is Provider.AUTO else provider, max_side)
+    return PackedPipeline(models, Provider.CPU if provider is Provider.AUTO else provider, max_side)
 
 
-def open_recipe(recipe: Recipe) -> Pipeline:
-    """Open a recipe's models, each on one thread.
+def open_packed_pipeline(packed: PackedPipeline) -> Pipeline:
+    """Open the packed models, each on one thread.
 
     Raises:
-        ProviderError: this machine has not what the recipe wants.
+        ProviderError: this machine has not what the pipeline needs.
     """
-    models = {name: ModelFile(f"{name}.onnx", content) for name, content in recipe.models.items()}
+    models = {name: ModelFile(f"{name}.onnx", content) for name, content in packed.models.items()}
     return Pipeline.load(
         model=models["landmarks"],
         detector=models["detector"],
         age_gender=models.get("age_gender"),
         attributes="age_gender" in models,
-        provider=recipe.provider,
+        provider=packed.provider,
         threads=1,
-        max_side=recipe.max_side,
+        max_side=packed.max_side,
     )

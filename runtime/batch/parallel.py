@@ -25,22 +25,22 @@ AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ThreadPlan:
     """How threads are used. workers: pictures at once. threads: of one operator of a model."""
 
     workers: int
     threads: int
 
 
-def share_threads(threads: int | None, *, several: bool) -> Share:
+def plan_threads(threads: int | None, *, several: bool) -> ThreadPlan:
     """Share threads out for several pictures, or for one picture or video.
 
-    Each picture is one thread's: its models compute alike with one thread and with many, but faster, for its share.
+    Each picture is one thread's: its models compute alike with one thread and with many, but faster, for its share of the cores.
     threads: in all; 0: all cores; None: all cores for several pictures, `DEFAULT_THREADS` else.
     """
     if several:
-        return Share(workers=threads or usable_cores(), threads=1)
-    return Share(workers=1, threads=DEFAULT_THREADS if threads is None else threads)
+        return ThreadPlan(workers=threads or usable_cores(), threads=1)
+    return ThreadPlan(workers=1, threads=DEFAULT_THREADS if threads is None else threads)
 
 
 def usable_cores() -> int:
@@ -50,7 +50,9 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Generator[Result, None, None]:
+def ordered_map(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int
+) -> Generator[Result, None, None]:
     """Yield `work(item)` for each item, in the items' order; one worker is the calling thread itself.
 
     What `work` raises is raised in its turn and ends the rest. Close the iterator to end early: what has begun is
@@ -72,7 +74,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, workers: 
             pool.shutdown(cancel_futures=True)
 
 
-def look_at_each(
+def map_pictures(
     items: Sequence[Item],
     look: Callable[[Item], Result],
     write: Callable[[Item, Result], bool],
@@ -97,7 +99,7 @@ def look_at_each(
     with contextlib.ExitStack() as held:
         if workers > 1:
             held.enter_context(opencv_threads(1))
-        results = held.enter_context(contextlib.closing(in_order(attempt, items, workers=workers)))
+        results = held.enter_context(contextlib.closing(ordered_map(attempt, items, workers=workers)))
         for item, result in zip(items, results, strict=True):
             if isinstance(result, InputError):
                 failed(str(result))

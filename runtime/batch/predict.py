@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mien.runtime.batch.parallel import counter, look_at_each
+from mien.runtime.batch.parallel import counter, map_pictures
 from mien.runtime.capture.capture import open_capture
 from mien.runtime.errors import InputError, OutputError
 from mien.runtime.faces.pipeline import Pipeline
@@ -21,7 +21,7 @@ from mien.runtime.values import Faces, Image, Progress, size_of
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PictureResult:
     """A picture's faces. row: as JSON. drawn: the picture with them as a PNG file's bytes, if it was wanted."""
 
     faces: Faces
@@ -29,7 +29,7 @@ class Seen:
     drawn: bytes | None = None
 
 
-def see(pipeline: Pipeline, pixels: Image, *, name: str, draw: bool = False) -> Seen:
+def predict_picture(pipeline: Pipeline, pixels: Image, *, name: str, draw: bool = False) -> PictureResult:
     """Find the faces of a picture (h, w, 3) uint8 BGR.
 
     Raises:
@@ -37,7 +37,7 @@ def see(pipeline: Pipeline, pixels: Image, *, name: str, draw: bool = False) -> 
     """
     faces = pipeline(pixels)
     drawn = encode_image(draw_faces(pixels, faces), suffix=".png") if draw else None
-    return Seen(faces, {"image": name, "faces": face_rows(faces, size_of(pixels))}, drawn)
+    return PictureResult(faces, {"image": name, "faces": face_rows(faces, size_of(pixels))}, drawn)
 
 
 class Predictor:
@@ -82,10 +82,10 @@ class Predictor:
                 return
 
     def _pictures(self, paths: Sequence[Path], tick: Callable[[], None]) -> bool:
-        def look(path: Path) -> Seen:
-            return see(self._pipeline, read_image(path), name=str(path), draw=self._draw is not None)
+        def look(path: Path) -> PictureResult:
+            return predict_picture(self._pipeline, read_image(path), name=str(path), draw=self._draw is not None)
 
-        return look_at_each(paths, look, self._write, workers=self._workers, failed=self.failures.append, tick=tick)
+        return map_pictures(paths, look, self._write, workers=self._workers, failed=self.failures.append, tick=tick)
 
     def _videos(self, paths: Sequence[Path], tick: Callable[[], None]) -> bool:
         for path in paths:
@@ -97,12 +97,12 @@ class Predictor:
             tick()
         return True
 
-    def _write(self, path: Path, seen: Seen) -> bool:
+    def _write(self, path: Path, result: PictureResult) -> bool:
         if self._found is not None:
-            self._found(path.name, seen.faces)
-        if self._draw is not None and seen.drawn is not None:
-            write_file(self._free_name(self._draw, path, ".png"), seen.drawn)
-        return self._rows.write(seen.row)
+            self._found(path.name, result.faces)
+        if self._draw is not None and result.drawn is not None:
+            write_file(self._free_name(self._draw, path, ".png"), result.drawn)
+        return self._rows.write(result.row)
 
     def _video(self, path: Path) -> bool:
         with open_capture(str(path)) as capture:

@@ -18,12 +18,12 @@ import ray.data
 from ray.exceptions import RayError, RayTaskError
 
 from mien.runtime.batch.parallel import usable_cores
-from mien.runtime.batch.shard_worker import Job, Outcome, Shard, ShardWorker
+from mien.runtime.batch.shard_worker import Outcome, Shard, ShardTask, ShardWorker
 from mien.runtime.errors import InputError, ProcessFailed, ProviderError
 from mien.runtime.models.runner import Provider
 
 
-def do_on_ray(job: Job, shards: Sequence[Shard], *, address: str, actors: int) -> Generator[Outcome, None, None]:
+def do_on_ray(task: ShardTask, shards: Sequence[Shard], *, address: str, actors: int) -> Generator[Outcome, None, None]:
     """Do shards on a cluster, in any order; one whose process or machine is lost is done again by another.
 
     address: ``local`` starts a cluster here that ends with the generator; ``auto`` or HOST:PORT is a running one.
@@ -36,7 +36,7 @@ def do_on_ray(job: Job, shards: Sequence[Shard], *, address: str, actors: int) -
     """
     try:
         with _cluster(address, cpus=actors or usable_cores()):
-            yield from _do(job, shards, actors=actors or _whole_cluster(job.recipe.provider))
+            yield from _do(task, shards, actors=actors or _whole_cluster(task.packed.provider))
     except RayTaskError:
         raise  # a fault of mien's own, and what a process said of it
     except RayError as error:
@@ -100,7 +100,7 @@ def _whole_cluster(provider: Provider) -> int:
     return count
 
 
-def _do(job: Job, shards: Sequence[Shard], *, actors: int) -> Iterator[Outcome]:
+def _do(task: ShardTask, shards: Sequence[Shard], *, actors: int) -> Iterator[Outcome]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = -1  # a shard takes as long as it takes
@@ -108,9 +108,9 @@ def _do(job: Job, shards: Sequence[Shard], *, actors: int) -> Iterator[Outcome]:
     todo = ray.data.from_items([{"shard": pickle.dumps(s)} for s in shards], override_num_blocks=len(shards))
     done = todo.map(
         cast(Any, Actor),  # a class is welcome there, its annotation knows functions only
-        fn_constructor_args=[job],
+        fn_constructor_args=[task],
         num_cpus=1,
-        num_gpus=None if job.recipe.provider is Provider.CPU else 1,
+        num_gpus=None if task.packed.provider is Provider.CPU else 1,
         compute=ray.data.ActorPoolStrategy(
             min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=1
         ),
@@ -122,8 +122,8 @@ def _do(job: Job, shards: Sequence[Shard], *, actors: int) -> Iterator[Outcome]:
 class Actor:
     """A process of the cluster that does shards."""
 
-    def __init__(self, job: Job) -> None:
-        self._worker = ShardWorker(job)
+    def __init__(self, task: ShardTask) -> None:
+        self._worker = ShardWorker(task)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Do a shard."""

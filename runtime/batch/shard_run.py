@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from mien.runtime.batch.packed_pipeline import Recipe
-from mien.runtime.batch.shard_worker import BEGUN, FAILURES, PLAN, ROWS, Job, Outcome, Shard
+from mien.runtime.batch.packed_pipeline import PackedPipeline
+from mien.runtime.batch.shard_worker import BEGUN, FAILURES, PLAN, ROWS, Outcome, Shard, ShardTask
 from mien.runtime.batch.storage import Folder, Picture, find_pictures
 from mien.runtime.errors import InputError
 from mien.runtime.values import Progress
@@ -22,7 +22,7 @@ log = logging.getLogger("mien")
 DEFAULT_SHARD_SIZE = 256
 """Pictures: seconds of work, so that an ended run loses little, and files that are large enough to be few."""
 
-Doer = Callable[[Job, Sequence[Shard]], Generator[Outcome, None, None]]
+Doer = Callable[[ShardTask, Sequence[Shard]], Generator[Outcome, None, None]]
 """Does shards in any order."""
 
 
@@ -37,7 +37,7 @@ class Run:
 
 def predict_shards(
     inputs: Sequence[str],
-    recipe: Recipe,
+    packed: PackedPipeline,
     do: Doer,
     *,
     out: str,
@@ -56,13 +56,13 @@ def predict_shards(
     pictures = find_pictures(inputs, failures)
     shards = cut(pictures, shard_size)
     folder = Folder(out)
-    job = Job(recipe, out, as_json(make_plan(pictures, recipe, shard_size)))
-    by_shard = begin(folder, job.plan, shards)
+    task = ShardTask(packed, out, as_json(make_plan(pictures, packed, shard_size)))
+    by_shard = begin(folder, task.plan, shards)
     todo = [s for s in shards if s.number not in by_shard]
     resumed = len(by_shard)
     progress(resumed, len(shards))
     if todo:
-        with contextlib.closing(do(job, todo)) as outcomes:
+        with contextlib.closing(do(task, todo)) as outcomes:
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error
@@ -79,7 +79,7 @@ def cut(pictures: Sequence[Picture], size: int) -> list[Shard]:
     return [Shard(n, tuple(pictures[i : i + size])) for n, i in enumerate(range(0, len(pictures), size))]
 
 
-def make_plan(pictures: Sequence[Picture], recipe: Recipe, shard_size: int) -> dict[str, Any]:
+def make_plan(pictures: Sequence[Picture], packed: PackedPipeline, shard_size: int) -> dict[str, Any]:
     """What two runs must agree in for their shards to be the same."""
     listed = hashlib.sha256()
     for picture in pictures:
@@ -89,9 +89,9 @@ def make_plan(pictures: Sequence[Picture], recipe: Recipe, shard_size: int) -> d
         "pictures": len(pictures),
         "pictures_sha256": listed.hexdigest(),
         "shard_size": shard_size,
-        "provider": recipe.provider.value,
-        "max_side": recipe.max_side,
-        **{f"{name}_sha256": hashlib.sha256(model).hexdigest() for name, model in sorted(recipe.models.items())},
+        "provider": packed.provider.value,
+        "max_side": packed.max_side,
+        **{f"{name}_sha256": hashlib.sha256(model).hexdigest() for name, model in sorted(packed.models.items())},
     }
 
 

@@ -14,9 +14,9 @@ from functools import cached_property
 
 import cv2
 
-from mien.runtime.batch.packed_pipeline import Recipe, open_recipe
-from mien.runtime.batch.parallel import in_order
-from mien.runtime.batch.predict import see
+from mien.runtime.batch.packed_pipeline import PackedPipeline, open_packed_pipeline
+from mien.runtime.batch.parallel import ordered_map
+from mien.runtime.batch.predict import predict_picture
 from mien.runtime.batch.storage import Folder, Picture, read_picture
 from mien.runtime.errors import InputError, MienError, OutputError
 from mien.runtime.faces.pipeline import Pipeline
@@ -35,10 +35,10 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ShardTask:
     """What every process is given. out: folder of the results. plan: what must stand in its ``plan.json``."""
 
-    recipe: Recipe
+    packed: PackedPipeline
     out: str
     plan: bytes
 
@@ -71,8 +71,8 @@ class Outcome:
 class ShardWorker:
     """Does shards, one after the other, with models that it opens once, behind the first call."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, task: ShardTask) -> None:
+        self._task = task
 
     def __call__(self, shard: Shard) -> Outcome:
         """Find the faces of a shard's pictures and write its files."""
@@ -86,10 +86,10 @@ class ShardWorker:
     @cached_property
     def _out(self) -> Folder:
         """The folder of the results, once it is sure that it is the one that all others write into."""
-        out = Folder(self._job.out)
-        if out.read(PLAN) != self._job.plan:
+        out = Folder(self._task.out)
+        if out.read(PLAN) != self._task.plan:
             raise OutputError(
-                f"{self._job.out} of {platform.node()} is not the folder that the run was started with; --json wants "
+                f"{self._task.out} of {platform.node()} is not the folder that the run was started with; --json wants "
                 "a folder that all machines share, or a URI such as s3://bucket/rows"
             )
         return out
@@ -97,7 +97,7 @@ class ShardWorker:
     @cached_property
     def _pipeline(self) -> Pipeline:
         cv2.setNumThreads(1)  # as many processes as cores
-        return open_recipe(self._job.recipe)
+        return open_packed_pipeline(self._task.packed)
 
     def _begin(self, shard: Shard) -> int:
         """Note that a process took the shard up; how many did before, and were not heard of again."""
@@ -110,14 +110,14 @@ class ShardWorker:
         rows: list[str] = []
         failures: list[str] = []
         read = 0
-        with contextlib.closing(in_order(_attempt, shard.pictures, workers=READERS)) as contents:
+        with contextlib.closing(ordered_map(_attempt, shard.pictures, workers=READERS)) as contents:
             for picture, content in zip(shard.pictures, contents, strict=True):
                 try:
                     if isinstance(content, InputError):
                         raise content
                     read += 1
                     pixels = decode_image(content, name=picture.name)
-                    rows.append(row_line(see(self._pipeline, pixels, name=picture.name).row))
+                    rows.append(row_line(predict_picture(self._pipeline, pixels, name=picture.name).row))
                 except InputError as error:
                     failures.append(str(error))
         if not read:

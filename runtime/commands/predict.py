@@ -20,8 +20,8 @@ from mien.runtime.models.runner import Provider
 from mien.runtime.models.spec import Precision, Task
 
 if TYPE_CHECKING:
-    from mien.runtime.batch.packed_pipeline import Recipe
-    from mien.runtime.batch.parallel import Share
+    from mien.runtime.batch.packed_pipeline import PackedPipeline
+    from mien.runtime.batch.parallel import ThreadPlan
     from mien.runtime.values import Faces
 
 
@@ -52,8 +52,8 @@ def predict(
     shard_size: int | None = typer.Option(None, "--shard-size", min=1, help="With --ray: pictures per output file."),
 ) -> None:
     """Find faces in pictures and videos, and write one JSON row per image or frame."""
-    from mien.runtime.batch.packed_pipeline import make_recipe
-    from mien.runtime.batch.parallel import share_threads
+    from mien.runtime.batch.packed_pipeline import pack_pipeline
+    from mien.runtime.batch.parallel import plan_threads
     from mien.runtime.batch.predict import several_pictures
 
     pipeline_options: dict[str, Any] = {
@@ -68,24 +68,24 @@ def predict(
     if ray is not None:
         if draw is not None or view3d is not None:
             raise InputError("--draw and --view3d cannot be combined with --ray, which writes rows only")
-        recipe = make_recipe(model=model, **pipeline_options)
-        failures = predict_on_ray(inputs, recipe, address=ray, out=json_out, actors=threads or 0, shard_size=shard_size)
+        packed = pack_pipeline(model=model, **pipeline_options)
+        failures = predict_on_ray(inputs, packed, address=ray, out=json_out, actors=threads or 0, shard_size=shard_size)
     else:
         if shard_size is not None:
             raise InputError("--shard-size requires --ray")
         if (uri := next((i for i in inputs if "://" in i), None)) is not None:
             raise InputError(f"{uri} can only be read with --ray; without it, give local files and folders")
         paths = [Path(i) for i in inputs]
-        share = share_threads(threads, several=several_pictures(paths))
+        plan = plan_threads(threads, several=several_pictures(paths))
         rows = json_out or "-"
         file = None if model is None else ModelFile.of(model)
         if file is not None and file.spec.task is Task.CLASSIFY:
             if draw or view3d or age_gender or detector or bundle:
                 raise InputError("a classifier takes no --draw, --view3d, --detector, --age-gender or --bundle")
-            failures = predict_classes(paths, file, provider, share, rows=rows)
+            failures = predict_classes(paths, file, provider, plan, rows=rows)
         else:
-            options = pipeline_options | {"model": file, "threads": share.threads}
-            failures = predict_faces(paths, options, share, rows=rows, draw=draw, view3d=view3d)
+            options = pipeline_options | {"model": file, "threads": plan.threads}
+            failures = predict_faces(paths, options, plan, rows=rows, draw=draw, view3d=view3d)
     for message in failures:
         say(f"skipped: {message}", style="red")
     if failures:
@@ -95,7 +95,7 @@ def predict(
 def predict_faces(
     paths: Sequence[Path],
     pipeline_options: dict[str, Any],
-    share: Share,
+    plan: ThreadPlan,
     *,
     rows: str,
     draw: Path | None,
@@ -115,7 +115,7 @@ def predict_faces(
     collect = None if view3d is None else lambda name, faces: found.append((name, faces))
     with (
         Pipeline.load(**pipeline_options) as pipeline,
-        Predictor(pipeline, json_target=rows, draw_folder=draw, workers=share.workers, found=collect) as predictor,
+        Predictor(pipeline, json_target=rows, draw_folder=draw, workers=plan.workers, found=collect) as predictor,
         progress_bar("predict", hidden=shares_terminal(rows)) as progress,
     ):
         predictor.run(paths, progress=progress)
@@ -128,20 +128,20 @@ def predict_faces(
 
 
 def predict_classes(
-    paths: Sequence[Path], model: ModelFile, provider: Provider, share: Share, *, rows: str
+    paths: Sequence[Path], model: ModelFile, provider: Provider, plan: ThreadPlan, *, rows: str
 ) -> Sequence[str]:
     """Classify local pictures; return what was skipped."""
     from mien.runtime.batch.classify import classify_pictures
 
     with (
-        open_model(model, provider=provider, threads=share.threads) as runner,
+        open_model(model, provider=provider, threads=plan.threads) as runner,
         progress_bar("predict", hidden=shares_terminal(rows)) as progress,
     ):
-        return classify_pictures(runner, paths, json_target=rows, workers=share.workers, progress=progress)
+        return classify_pictures(runner, paths, json_target=rows, workers=plan.workers, progress=progress)
 
 
 def predict_on_ray(
-    inputs: Sequence[str], recipe: Recipe, *, address: str, out: str | None, actors: int, shard_size: int | None
+    inputs: Sequence[str], packed: PackedPipeline, *, address: str, out: str | None, actors: int, shard_size: int | None
 ) -> Sequence[str]:
     """Find the faces of pictures on a Ray cluster, one output file per shard; return what was skipped."""
     if out is None or out == "-":
@@ -160,7 +160,7 @@ def predict_on_ray(
     with progress_bar("predict") as progress:
         done = predict_shards(
             inputs,
-            recipe,
+            packed,
             partial(do_on_ray, address=address, actors=actors),
             out=out,
             shard_size=shard_size or DEFAULT_SHARD_SIZE,

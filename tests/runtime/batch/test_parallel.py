@@ -11,12 +11,12 @@ import pytest
 
 from mien.runtime.batch.parallel import (
     AHEAD,
-    Share,
+    ThreadPlan,
     counter,
-    in_order,
-    look_at_each,
+    map_pictures,
     opencv_threads,
-    share_threads,
+    ordered_map,
+    plan_threads,
     usable_cores,
 )
 from mien.runtime.errors import InputError
@@ -32,13 +32,13 @@ def test_results_come_in_the_order_of_the_items(workers: int) -> None:
         time.sleep(0.02 if n % 5 == 0 else 0)
         return n * n
 
-    assert list(in_order(slow_at_first, range(40), workers=workers)) == [n * n for n in range(40)]
+    assert list(ordered_map(slow_at_first, range(40), workers=workers)) == [n * n for n in range(40)]
     assert not ours()
 
 
 def test_workers_work_at_the_same_time() -> None:
     together = threading.Barrier(3, timeout=10)  # breaks unless three are within at once
-    assert list(in_order(lambda n: together.wait() >= 0, range(6), workers=3)) == [True] * 6
+    assert list(ordered_map(lambda n: together.wait() >= 0, range(6), workers=3)) == [True] * 6
 
 
 def test_items_are_taken_only_so_far_ahead() -> None:
@@ -49,7 +49,7 @@ def test_items_are_taken_only_so_far_ahead() -> None:
             taken.append(n)
             yield n
 
-    results = in_order(lambda n: n, items(), workers=2)
+    results = ordered_map(lambda n: n, items(), workers=2)
     for n in range(10):
         assert next(results) == n and len(taken) <= n + 2 * AHEAD
     results.close()
@@ -65,7 +65,7 @@ def test_an_error_comes_in_its_turn_and_ends_the_rest() -> None:
         seen.append(n)
         return n
 
-    results = in_order(work, range(1000), workers=2)
+    results = ordered_map(work, range(1000), workers=2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(RuntimeError, match="the third"):
         next(results)
@@ -80,7 +80,7 @@ def test_what_has_begun_is_finished_before_the_end() -> None:
         finished.append(n)
         return n
 
-    results = in_order(work, range(100), workers=2)
+    results = ordered_map(work, range(100), workers=2)
     next(results)
     results.close()
     count = len(finished)
@@ -101,7 +101,7 @@ def test_a_bad_item_is_told_and_the_rest_goes_on(workers: int) -> None:
         return -n
 
     usual = cv2.getNumThreads()
-    done = look_at_each(
+    done = map_pictures(
         range(5),
         look,
         lambda item, result: written.append((item, result)) or item != 3,
@@ -122,9 +122,9 @@ def test_opencv_gets_its_threads_back_also_from_an_error() -> None:
 
 
 def test_threads_are_shared_out_in_all() -> None:
-    assert share_threads(6, several=True) == Share(workers=6, threads=1)
-    assert share_threads(6, several=False) == Share(workers=1, threads=6)
+    assert plan_threads(6, several=True) == ThreadPlan(workers=6, threads=1)
+    assert plan_threads(6, several=False) == ThreadPlan(workers=1, threads=6)
     for all_cores in (0, None):
-        assert share_threads(all_cores, several=True) == Share(workers=usable_cores(), threads=1)
-    assert share_threads(0, several=False) == Share(workers=1, threads=0)
-    assert share_threads(None, several=False).threads in (1, 2)
+        assert plan_threads(all_cores, several=True) == ThreadPlan(workers=usable_cores(), threads=1)
+    assert plan_threads(0, several=False) == ThreadPlan(workers=1, threads=0)
+    assert plan_threads(None, several=False).threads in (1, 2)

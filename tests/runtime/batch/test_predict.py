@@ -20,6 +20,7 @@ from mien.runtime.capture.demo_camera import DemoCamera, find_photo
 from mien.runtime.errors import InputError, OutputError
 from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.images import read_image
+from mien.runtime.models.runner import Runner
 from mien.runtime.values import Faces, Image
 from mien.tests.processes import MIEN, started, wait_for
 
@@ -167,14 +168,14 @@ def test_an_error_of_a_worker_reaches_the_caller(folder: Path, tmp_path: Path, m
     class Broken(RuntimeError):
         pass
 
-    def fail(image: Image, faces: Faces, *_: object) -> Faces:
+    def fail(runner: Runner, image: Image, faces: Faces) -> Faces:
         if len(faces):
             raise Broken
         return faces
 
     rows = tmp_path / "r.jsonl"
     with Pipeline.load(threads=1) as pipeline:
-        monkeypatch.setattr(pipeline, "locate", fail)
+        monkeypatch.setattr("mien.runtime.faces.pipeline.locate_in_boxes", fail)
         with (
             pytest.raises(Broken),
             Predictor(pipeline, json_target=str(rows), draw_folder=None, workers=2) as predictor,

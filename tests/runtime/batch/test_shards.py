@@ -14,10 +14,10 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from mien.runtime.batch.packed_pipeline import Recipe, make_recipe
+from mien.runtime.batch.packed_pipeline import PackedPipeline, pack_pipeline
 from mien.runtime.batch.predict import Predictor
 from mien.runtime.batch.shard_run import Run, predict_shards
-from mien.runtime.batch.shard_worker import ATTEMPTS, Job, Outcome, Shard, ShardWorker
+from mien.runtime.batch.shard_worker import ATTEMPTS, Outcome, Shard, ShardTask, ShardWorker
 from mien.runtime.batch.storage import Folder, find_pictures
 from mien.runtime.errors import InputError, ModelError, OutputError, ProviderError
 from mien.runtime.faces.pipeline import Pipeline
@@ -26,8 +26,8 @@ from mien.runtime.models.shipped import shipped_model
 
 
 @pytest.fixture(scope="module")
-def recipe() -> Recipe:
-    return make_recipe(max_side=320)
+def packed() -> PackedPipeline:
+    return pack_pipeline(max_side=320)
 
 
 @pytest.fixture
@@ -50,19 +50,19 @@ class Here:
         self.done: list[int] = []
         self._at_most = at_most
 
-    def __call__(self, job: Job, shards: Sequence[Shard]) -> Generator[Outcome, None, None]:
-        worker = ShardWorker(job)
+    def __call__(self, task: ShardTask, shards: Sequence[Shard]) -> Generator[Outcome, None, None]:
+        worker = ShardWorker(task)
         for shard in list(reversed(shards))[: self._at_most]:
             self.done.append(shard.number)
             yield worker(shard)
 
 
 def predict(
-    inputs: Sequence[object], out: object, recipe: Recipe, here: Here | None = None, *, shard_size: int = 3
+    inputs: Sequence[object], out: object, packed: PackedPipeline, here: Here | None = None, *, shard_size: int = 3
 ) -> Run:
     return predict_shards(
         [str(i) for i in inputs],
-        recipe,
+        packed,
         here if here is not None else Here(),
         out=str(out),
         shard_size=shard_size,
@@ -85,45 +85,45 @@ def rows_in(out: Path) -> bytes:
 
 @pytest.mark.parametrize("shard_size", [1, 5, 100])
 def test_rows_and_failures_are_those_of_the_local_run(
-    photos: Path, tmp_path: Path, recipe: Recipe, shard_size: int
+    photos: Path, tmp_path: Path, packed: PackedPipeline, shard_size: int
 ) -> None:
     alone = sorted((photos / "b").iterdir())[0]
     empty = tmp_path / "empty"
     empty.mkdir()
     inputs = [photos, empty, alone]
     rows, failures = local_run(inputs, tmp_path / "local.jsonl")
-    run = predict(inputs, tmp_path / "out", recipe, shard_size=shard_size)
+    run = predict(inputs, tmp_path / "out", packed, shard_size=shard_size)
     assert rows.count(b"\n") == 11 and len(failures) == 3
     assert rows_in(tmp_path / "out") == rows and sorted(run.failures) == sorted(failures)
     assert run.shards == -(-13 // shard_size) and run.resumed == 0
 
 
 def test_relative_names_stay_as_they_were_given(
-    photos: Path, tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, packed: PackedPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos)
     rows, _ = local_run([Path("b c")], tmp_path / "local.jsonl")
-    predict(["b c/"], tmp_path / "out", recipe)
+    predict(["b c/"], tmp_path / "out", packed)
     assert rows_in(tmp_path / "out") == rows and json.loads(rows.splitlines()[0])["image"] == "b c/face_00.png"
 
 
-def test_uris_are_listed_and_written_like_folders(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_uris_are_listed_and_written_like_folders(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:
     """The file system behind ``file://`` is asked as that of object storage is."""
     local, failures = local_run([photos], tmp_path / "local.jsonl")
-    run = predict([photos.as_uri(), f"file://{photos}/none.jpg"], f"file://{tmp_path}/out", recipe)
+    run = predict([photos.as_uri(), f"file://{photos}/none.jpg"], f"file://{tmp_path}/out", packed)
     assert rows_in(tmp_path / "out").replace(b"file://", b"") == local
     assert [f.replace("file://", "") for f in run.failures] == [f"no image {photos}/none.jpg", *failures]
 
 
-def test_a_run_that_was_ended_goes_on(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_a_run_that_was_ended_goes_on(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:
     out = tmp_path / "out"
     begun = Here(at_most=2)
-    predict([photos], out, recipe, begun)
+    predict([photos], out, packed, begun)
     assert begun.done == [3, 2]
     before = {path.name: path.stat() for path in out.iterdir()}
     (out / "00000001.begun").write_bytes(b"...")  # as a run leaves it that is ended while it does a shard
     rest = Here()
-    run = predict([photos], out, recipe, rest)
+    run = predict([photos], out, packed, rest)
     assert rest.done == [1, 0] and (run.resumed, run.shards) == (2, 4)
     for name, stat in before.items():
         now = (out / name).stat()
@@ -131,48 +131,48 @@ def test_a_run_that_was_ended_goes_on(photos: Path, tmp_path: Path, recipe: Reci
     rows, failures = local_run([photos], tmp_path / "local.jsonl")
     assert rows_in(out) == rows and list(run.failures) == failures
     none = Here()
-    assert predict([photos], out, recipe, none).failures == tuple(failures) and none.done == []
+    assert predict([photos], out, packed, none).failures == tuple(failures) and none.done == []
     assert not list(out.glob("*.begun")) and not list(out.glob("*.partial"))
 
 
-def test_another_run_is_refused(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_another_run_is_refused(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:
     out = tmp_path / "out"
-    predict([photos], out, recipe)
+    predict([photos], out, packed)
     before = rows_in(out)
     with pytest.raises(InputError, match="shard_size 3, now 4"):
-        predict([photos], out, recipe, shard_size=4)
+        predict([photos], out, packed, shard_size=4)
     with pytest.raises(InputError, match="pictures 12, now 5"):
-        predict([photos / "b c"], out, recipe)
+        predict([photos / "b c"], out, packed)
     with pytest.raises(InputError, match="max_side 320, now 640"):
-        predict([photos], out, replace(recipe, max_side=640))
+        predict([photos], out, replace(packed, max_side=640))
     with pytest.raises(InputError, match=r"age_gender_sha256 [0-9a-f]{12}, now none"):
-        predict([photos], out, make_recipe(max_side=320, attributes=False))
+        predict([photos], out, pack_pipeline(max_side=320, attributes=False))
     (photos / "b" / "face_05.png").rename(photos / "b" / "face_04.png")
     with pytest.raises(InputError, match="pictures_sha256"):
-        predict([photos], out, recipe)
+        predict([photos], out, packed)
     assert rows_in(out) == before
     (out / "plan.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
-        predict([photos], out, recipe)
+        predict([photos], out, packed)
 
 
 @pytest.mark.parametrize("scheme", ["", "fsspec+file://"])
-def test_replaced_pictures_are_another_run(photos: Path, tmp_path: Path, recipe: Recipe, scheme: str) -> None:
+def test_replaced_pictures_are_another_run(photos: Path, tmp_path: Path, packed: PackedPipeline, scheme: str) -> None:
     out, picture = tmp_path / "out", photos / "b" / "face_05.png"
-    predict([f"{scheme}{photos}"], out, recipe)
-    assert predict([f"{scheme}{photos}"], out, recipe).resumed == 4
+    predict([f"{scheme}{photos}"], out, packed)
+    assert predict([f"{scheme}{photos}"], out, packed).resumed == 4
     status = picture.stat()
     os.utime(picture, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
     with pytest.raises(InputError, match="pictures_sha256"):
-        predict([f"{scheme}{photos}"], out, recipe)
+        predict([f"{scheme}{photos}"], out, packed)
     picture.write_bytes(picture.read_bytes() + b"x")
     os.utime(picture, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(InputError, match="pictures_sha256"):
-        predict([f"{scheme}{photos}"], out, recipe)
+        predict([f"{scheme}{photos}"], out, packed)
 
 
 @pytest.mark.parametrize("scheme", ["", "fsspec+file://"])
-def test_what_is_no_file_is_told_unopened(photos: Path, tmp_path: Path, recipe: Recipe, scheme: str) -> None:
+def test_what_is_no_file_is_told_unopened(photos: Path, tmp_path: Path, packed: PackedPipeline, scheme: str) -> None:
     odd = ["b/broken.jpg", "b/loop.jpg", "b/pipe.jpg"]
     (photos / odd[0]).symlink_to("nowhere")
     (photos / odd[1]).symlink_to("loop.jpg")
@@ -180,103 +180,105 @@ def test_what_is_no_file_is_told_unopened(photos: Path, tmp_path: Path, recipe: 
     (photos / "b" / "folder.jpg").mkdir()
     rows, failures = local_run([photos], tmp_path / "local.jsonl")
     assert [line for line in failures if "no image" in line] == [f"no image {photos / name}" for name in odd]
-    run = predict([f"{scheme}{photos}"], tmp_path / "out", recipe)
+    run = predict([f"{scheme}{photos}"], tmp_path / "out", packed)
     assert rows_in(tmp_path / "out").replace(scheme.encode(), b"") == rows
     assert sorted(line.replace(scheme, "") for line in run.failures) == sorted(failures)
 
 
 @pytest.mark.parametrize("damage", ["[", "3"])
-def test_damaged_failures_are_named_with_the_way_on(photos: Path, tmp_path: Path, recipe: Recipe, damage: str) -> None:
+def test_damaged_failures_are_named_with_the_way_on(
+    photos: Path, tmp_path: Path, packed: PackedPipeline, damage: str
+) -> None:
     out = tmp_path / "out"
-    predict([photos], out, recipe)
+    predict([photos], out, packed)
     rows, (broken, *_) = rows_in(out), sorted(out.glob("*.failures.json"))
     broken.write_text(damage)
     with pytest.raises(InputError, match=rf"{broken.name} .* remove it and {broken.name[:8]}\.jsonl") as told:
-        predict([photos], out, recipe)
+        predict([photos], out, packed)
     for name in (broken.name, f"{broken.name[:8]}.jsonl"):
         assert name in str(told.value)
         (out / name).unlink()
     again = Here()
-    predict([photos], out, recipe, again)
+    predict([photos], out, packed, again)
     assert again.done == [int(broken.name[:8])] and rows_in(out) == rows
 
 
-def test_a_folder_of_something_else_is_refused(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_a_folder_of_something_else_is_refused(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "rows.jsonl").touch()
     with pytest.raises(InputError, match=r"found rows.jsonl and no plan.json"):
-        predict([photos], tmp_path / "out", recipe)
+        predict([photos], tmp_path / "out", packed)
 
 
-def test_a_video_is_refused(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_a_video_is_refused(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:
     clip = photos / "clip.mp4"
     clip.touch()
     for place in (clip, clip.as_uri()):
         with pytest.raises(InputError, match=r"clip.mp4 is no picture; .* without --ray"):
-            predict([photos, place], tmp_path / "out", recipe)
+            predict([photos, place], tmp_path / "out", packed)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_is_none_is_told(tmp_path: Path, recipe: Recipe) -> None:
+def test_a_place_that_is_none_is_told(tmp_path: Path, packed: PackedPipeline) -> None:
     with pytest.raises(InputError, match="nosuch://bucket/x cannot be opened"):
-        predict(["nosuch://bucket/x"], tmp_path / "out", recipe)
-    run = predict([tmp_path / "none.jpg"], tmp_path / "out", recipe)
+        predict(["nosuch://bucket/x"], tmp_path / "out", packed)
+    run = predict([tmp_path / "none.jpg"], tmp_path / "out", packed)
     assert run.failures == (f"no image {tmp_path / 'none.jpg'}",) and run.shards == 0
 
 
-def test_a_shard_that_ends_every_process_is_given_up(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_a_shard_that_ends_every_process_is_given_up(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:
     out = tmp_path / "out"
 
-    def lost_at_first(job: Job, shards: Sequence[Shard]) -> Generator[Outcome, None, None]:
+    def lost_at_first(task: ShardTask, shards: Sequence[Shard]) -> Generator[Outcome, None, None]:
         (out / shards[0].file(".begun")).write_bytes(b"." * ATTEMPTS)
         (out / shards[1].file(".begun")).write_bytes(b"." * (ATTEMPTS - 1))
         (out / shards[2].file(".failures.json")).write_text('["was there before"]')
-        yield from map(ShardWorker(job), shards)
+        yield from map(ShardWorker(task), shards)
 
     run = predict_shards(
-        [str(photos)], recipe, lost_at_first, out=str(out), shard_size=4, progress=lambda done, total: None
+        [str(photos)], packed, lost_at_first, out=str(out), shard_size=4, progress=lambda done, total: None
     )
     assert [p.name for p in sorted(out.glob("*.jsonl"))] == ["00000001.jsonl", "00000002.jsonl"]
     assert len([f for f in run.failures if "shard 0" in f and "face_05.png to" in f and "ended 3 processes" in f]) == 1
     assert not (out / "00000002.failures.json").exists()  # what is told is what its rows were written with
     again = Here()
-    predict([photos], out, recipe, again, shard_size=4)
+    predict([photos], out, packed, again, shard_size=4)
     assert again.done == [0]
 
 
-def test_a_shard_that_a_machine_cannot_see_is_not_done(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_a_shard_that_a_machine_cannot_see_is_not_done(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:
     out = tmp_path / "out"
 
-    def elsewhere(job: Job, shards: Sequence[Shard]) -> Generator[Outcome, None, None]:
+    def elsewhere(task: ShardTask, shards: Sequence[Shard]) -> Generator[Outcome, None, None]:
         photos.rename(tmp_path / "away")
-        yield from map(ShardWorker(job), shards[:1])
+        yield from map(ShardWorker(task), shards[:1])
         (tmp_path / "away").rename(photos)
-        yield from map(ShardWorker(job), shards[1:])
+        yield from map(ShardWorker(task), shards[1:])
 
     run = predict_shards(
-        [str(photos)], recipe, elsewhere, out=str(out), shard_size=6, progress=lambda done, total: None
+        [str(photos)], packed, elsewhere, out=str(out), shard_size=6, progress=lambda done, total: None
     )
     assert "could read none of its 6 pictures (no image" in run.failures[0]
     assert [p.name for p in out.glob("*.jsonl")] == ["00000001.jsonl"]
 
 
-def test_a_machine_with_another_folder_ends_the_run(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
-    def elsewhere(job: Job, shards: Sequence[Shard]) -> Generator[Outcome, None, None]:
-        yield from map(ShardWorker(replace(job, out=str(tmp_path))), shards)
+def test_a_machine_with_another_folder_ends_the_run(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:
+    def elsewhere(task: ShardTask, shards: Sequence[Shard]) -> Generator[Outcome, None, None]:
+        yield from map(ShardWorker(replace(task, out=str(tmp_path))), shards)
 
     with pytest.raises(OutputError, match="is not the folder that the run was started with"):
-        predict_shards([str(photos)], recipe, elsewhere, out=f"{tmp_path}/out", progress=lambda done, total: None)
+        predict_shards([str(photos)], packed, elsewhere, out=f"{tmp_path}/out", progress=lambda done, total: None)
 
 
-def test_a_machine_without_the_provider_ends_the_run(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_a_machine_without_the_provider_ends_the_run(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:
     with pytest.raises(ProviderError):
-        predict([photos], tmp_path / "out", replace(recipe, provider=Provider.TENSORRT))
+        predict([photos], tmp_path / "out", replace(packed, provider=Provider.TENSORRT))
 
 
-def test_a_folder_that_cannot_be_written_is_told(photos: Path, tmp_path: Path, recipe: Recipe) -> None:
+def test_a_folder_that_cannot_be_written_is_told(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot"):
-        predict([photos], tmp_path / "file" / "out", recipe)
+        predict([photos], tmp_path / "file" / "out", packed)
 
 
 def test_files_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,7 +307,7 @@ def test_folders_are_listed_in_the_local_order(tmp_path: Path) -> None:
     assert len(local) == 5 and [p.path for p in remote] == [p.path for p in local]
 
 
-def test_names_that_are_no_utf8_are_read(tmp_path: Path, recipe: Recipe) -> None:
+def test_names_that_are_no_utf8_are_read(tmp_path: Path, packed: PackedPipeline) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     name = os.fsdecode(os.fsencode(folder) + b"/\xff.png")
@@ -314,15 +316,15 @@ def test_names_that_are_no_utf8_are_read(tmp_path: Path, recipe: Recipe) -> None
     except OSError:
         pytest.skip("this file system wants UTF-8")
     rows, _ = local_run([folder], tmp_path / "local.jsonl")
-    assert predict([folder], tmp_path / "out", recipe).failures == () and rows_in(tmp_path / "out") == rows
+    assert predict([folder], tmp_path / "out", packed).failures == () and rows_in(tmp_path / "out") == rows
 
 
 def test_models_are_those_that_were_chosen(tmp_path: Path) -> None:
-    assert set(make_recipe(max_side=320).models) == {"landmarks", "detector", "age_gender"}
-    chosen = make_recipe(model=shipped_model("landmarks"), attributes=False, max_side=320)
+    assert set(pack_pipeline(max_side=320).models) == {"landmarks", "detector", "age_gender"}
+    chosen = pack_pipeline(model=shipped_model("landmarks"), attributes=False, max_side=320)
     assert chosen.models["landmarks"] == shipped_model("landmarks").read_bytes()
     assert set(chosen.models) == {"landmarks", "detector"} and chosen.provider is Provider.CPU
     with pytest.raises(ModelError, match=r"mien export best.pt -o best.onnx"):
-        make_recipe(model=Path("best.pt"), max_side=320)
+        pack_pipeline(model=Path("best.pt"), max_side=320)
     with pytest.raises(ModelError, match="wanted a landmark model"):
-        make_recipe(model=shipped_model("age_gender"), max_side=320)
+        pack_pipeline(model=shipped_model("age_gender"), max_side=320)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.batch.packed_pipeline import make_recipe, open_recipe
+from mien.runtime.batch.packed_pipeline import open_packed_pipeline, pack_pipeline
 from mien.runtime.errors import InputError, ModelError
 from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.models import bundle as bundles
@@ -451,9 +451,9 @@ def test_a_pipeline_loads_from_a_bundle(tmp_path: Path) -> None:
     with Pipeline.load(bundle=path, provider=Provider.CPU) as pipeline:
         assert pipeline.age_gender is None and pipeline.landmarks.spec.task is Task.LANDMARKS
         pipeline(picture)
-    recipe = make_recipe(bundle=path, max_side=320)
-    assert recipe.models == {name: shipped_model(name).read_bytes() for name in SPECS}
-    with open_recipe(recipe) as pipeline:
+    packed = pack_pipeline(bundle=path, max_side=320)
+    assert packed.models == {name: shipped_model(name).read_bytes() for name in SPECS}
+    with open_packed_pipeline(packed) as pipeline:
         assert pipeline.age_gender is None
     with pytest.raises(InputError, match="give either"):
         Pipeline.load(bundle=path, model=shipped_model("landmarks"))
