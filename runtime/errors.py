@@ -1,17 +1,17 @@
-"""One exception tree; a message says what was wanted, what was found and what to do next.
+"""Exceptions; their messages say what was expected, what was found and what to do next.
 
 MienError
 ├── InputError     an image, video, label file or option that cannot be used
 ├── ModelError     a model file, a checkpoint or a spec that cannot be used
-├── ProviderError  a provider or a precision that was asked for and is not there
+├── ProviderError  a provider or a precision that was requested and is not available
 ├── OutputError    a file that cannot be written
-├── ProcessFailed    a process of a benchmark that crashed, hung or ran out of memory
-└── CheckFailed    a parity gate or another check that did not hold (exit code 1, the others 2)
+├── ProcessFailed  a process that crashed, hung or ran out of memory
+└── CheckFailed    a parity gate or another check that failed (exit code 1; all others 2)
 """
 
 
 class MienError(Exception):
-    """Base of every error that is the user's to mend."""
+    """Base class of the errors that a user can fix."""
 
 
 class InputError(MienError):
@@ -23,7 +23,7 @@ class ModelError(MienError):
 
 
 class ProviderError(MienError):
-    """An execution provider or a precision that was asked for and is not really there."""
+    """An execution provider or a precision that was requested and is not available."""
 
 
 class OutputError(MienError):
@@ -31,17 +31,17 @@ class OutputError(MienError):
 
 
 class ProcessFailed(MienError):
-    """A process of a benchmark that crashed, hung, ran out of memory or refused what it was given."""
+    """A process that crashed, hung, ran out of memory or rejected its input."""
 
 
 class CheckFailed(MienError):
-    """A parity gate or another check that did not hold."""
+    """A parity gate or another check that failed."""
 
 
 def next_step(error: Exception) -> tuple[str, str]:
-    """What an error tells, and what it says to do: its last part behind a semicolon; empty where there is none."""
+    """Split the message of an error into the problem and, after its last semicolon, the fix (may be empty)."""
     text = str(error)
-    told, _, step = text.rpartition("; ")
-    if not told or step.count("(") != step.count(")"):  # a semicolon of something that is quoted
+    problem, _, step = text.rpartition("; ")
+    if not problem or step.count("(") != step.count(")"):  # the semicolon is inside a quoted message
         return text, ""
-    return told, step
+    return problem, step

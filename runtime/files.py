@@ -1,4 +1,4 @@
-"""Files: places to write to, checked before anything is computed; the cache; digests; the system's small ones."""
+"""Helpers for files: check that a path is writable, write atomically, hash, locate the cache folder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mien.runtime.errors import OutputError
 
 
 def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be made at `path`; an existing file is left as it is."""
+    """Raise OutputError unless a file can be written at `path`; nothing is created or changed."""
     folder = path.parent
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, wanted a file")
+        raise OutputError(f"{path} is a folder, expected a file")
     if not folder.is_dir():
         raise OutputError(f"no folder {folder} to write {path.name} into")
     target = path if path.exists() else folder
@@ -23,15 +23,15 @@ def check_writable(path: Path) -> None:
 
 
 def read_text_or_none(path: Path) -> str | None:
-    """A small file of the system, such as those in ``/proc``; None where it is not there or empty."""
+    """Read a small file such as those in ``/proc``; None if it is missing, unreadable or empty."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:  # some thermal zones of a Jetson answer "try again" while their part is off
+    except OSError:  # some thermal zones of a Jetson fail with EAGAIN while their unit is off
         return None
 
 
 def cache_folder() -> Path:
-    """Where built engines are kept: ``$MIEN_CACHE``, else ``mien`` in the user's cache folder. It may not exist yet."""
+    """Return the folder for built engines: ``$MIEN_CACHE``, else ``mien`` in the user's cache; it may not exist yet."""
     if chosen := os.environ.get("MIEN_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -39,7 +39,7 @@ def cache_folder() -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """Digest of a file's bytes, in hexadecimal."""
+    """Compute the SHA-256 digest of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
@@ -48,15 +48,19 @@ def sha256_of(path: Path) -> str:
 
 
 def temp_path(path: Path) -> Path:
-    """A name beside `path` for what is not whole yet: no other writer, and nobody's file, has it."""
+    """Return a unique name in the same folder for a file that is not complete yet."""
     return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file atomically.
+
+    Args:
+        path: File to write or replace.
+        content: Its new content.
 
     Raises:
-        OSError: the place cannot be written; what was there before still is.
+        OSError: The file cannot be written; an existing file is unchanged.
     """
     partial = temp_path(path)
     try:

@@ -1,4 +1,4 @@
-"""Image files: found, read and written with errors that name the file."""
+"""Find, read and write image files, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def read_image(path: Path) -> Image:
     """Read a picture as (h, w, 3) uint8 BGR.
 
     Raises:
-        InputError: missing, empty, truncated beyond reading, or no picture.
+        InputError: The file is missing, empty, damaged or not a picture.
     """
     return decode_image(read_file(path), name=str(path))
 
 
 def read_file(path: Path) -> bytes:
-    """Read a picture's file; pipes and devices, which may have no end, are left unopened.
+    """Read the bytes of a regular file; pipes and devices are rejected, as they may never end.
 
     Raises:
-        InputError: no such file, or it cannot be read.
+        InputError: The file is missing or cannot be read.
     """
     if not path.is_file():
         raise InputError(f"no image {path}")
@@ -38,10 +38,14 @@ def read_file(path: Path) -> bytes:
 
 
 def decode_image(data: bytes, *, name: str) -> Image:
-    """Decode a picture file's bytes as (h, w, 3) uint8 BGR; errors call it `name`.
+    """Decode an image file as (h, w, 3) uint8 BGR.
+
+    Args:
+        data: Content of the file.
+        name: Name of the picture in errors.
 
     Raises:
-        InputError: empty, truncated beyond reading, or no picture.
+        InputError: The data is empty, damaged or not a picture.
     """
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR) if data else None
@@ -53,19 +57,27 @@ def decode_image(data: bytes, *, name: str) -> Image:
 
 
 def write_image(path: Path, pixels: Image) -> None:
-    """Write a picture; its format follows the suffix.
+    """Write a picture in the format of the suffix.
+
+    Args:
+        path: File to write.
+        pixels: Picture (h, w, 3), uint8 BGR.
 
     Raises:
-        OutputError: an unknown suffix or a place that cannot be written.
+        OutputError: The suffix is unknown, or the file cannot be written.
     """
     write_file(path, encode_image(pixels, suffix=path.suffix))
 
 
 def encode_image(pixels: Image, *, suffix: str) -> bytes:
-    """Encode a picture (h, w, 3) uint8 BGR as a file with this suffix.
+    """Encode a picture as the content of an image file.
+
+    Args:
+        pixels: Picture (h, w, 3), uint8 BGR.
+        suffix: Suffix that selects the format, such as ``.png``.
 
     Raises:
-        OutputError: an unknown suffix.
+        OutputError: The suffix is unknown.
     """
     try:
         done, data = cv2.imencode(suffix, pixels)
@@ -80,7 +92,7 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a file.
 
     Raises:
-        OutputError: a place that cannot be written.
+        OutputError: The file cannot be written.
     """
     try:
         path.write_bytes(data)
@@ -89,12 +101,17 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """List what is named as a picture below a folder, sorted; who reads a broken link among it is told."""
+    """List the files with an image suffix below a folder, sorted; broken links are included, and fail when read."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
 
 
 def expand(inputs: Sequence[Path], failures: list[str]) -> Iterator[Path]:
-    """Yield files as they are and folders as the pictures below them; a folder without any is noted in `failures`."""
+    """Replace each folder by the pictures below it.
+
+    Args:
+        inputs: Files and folders.
+        failures: Receives a message for each folder without pictures.
+    """
     for path in inputs:
         if path.is_dir():
             files = find_images(path)
@@ -109,7 +126,7 @@ def pictures_in(folder: Path) -> list[Path]:
     """List the pictures below a folder.
 
     Raises:
-        InputError: there are none.
+        InputError: There are none.
     """
     found = find_images(folder)
     if not found:

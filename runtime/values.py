@@ -1,4 +1,4 @@
-"""The values that flow through the runtime. Points are in original image pixels unless a name ends in `_crop`."""
+"""Values shared by the whole runtime. Points are in pixels of the original image unless a name ends in `_crop`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.floating[Any]]
 Image = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
-"""Callback of long work: called with (steps done, steps in total) after each step."""
+"""Progress callback: called with (steps done, steps in total) after each step."""
 
 POINTS = 68
 """Number of landmarks in the ``ibug68`` scheme."""
 
 
 def size_of(pixels: Image) -> tuple[int, int]:
-    """(width, height) of a picture (h, w, 3), as OpenCV counts."""
+    """Return the (width, height) of a picture (h, w, 3), in the order of OpenCV."""
     return pixels.shape[1], pixels.shape[0]
 
 
 def percentile(values: Sequence[int] | FloatArray | npt.NDArray[np.int64], percent: int) -> float:
-    """Nearest-rank percentile: the smallest value that at least `percent` % of the values do not exceed."""
+    """Nearest-rank percentile: the smallest value v such that at least `percent` % of the values are <= v."""
     rank = -(-percent * len(values) // 100)  # in integers: 0.99 * 100 is not always 99
     index = max(rank, 1) - 1
     return float(np.partition(values, index)[index])
@@ -34,8 +34,10 @@ def percentile(values: Sequence[int] | FloatArray | npt.NDArray[np.int64], perce
 class Frame:
     """One picture of a source.
 
-    pixels: (h, w, 3) uint8 BGR. timestamp_ns: when it was taken, on one monotonic clock (files: their own time).
-    index: its number in the source, from 0, dropped frames counted.
+    Attributes:
+        pixels: (h, w, 3) uint8 BGR.
+        timestamp_ns: Capture time on a monotonic clock; for files, the time within the file.
+        index: Number in the source, from 0, including dropped frames.
     """
 
     pixels: Image
@@ -45,11 +47,16 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """All faces of one image, a row each.
+    """All faces of one image, one row per face. Unknown values are NaN.
 
-    boxes: (n, 4) xyxy px. scores: (n,) of the detector. landmarks: (n, 68, 3), x, y in px and z in the same unit,
-    growing away from the camera. presence: (n,) probability that the crop holds a face. age: (n,) years.
-    female: (n,) probability. track_id: (n,) int, -1 where not tracked. Unknown values are NaN.
+    Attributes:
+        boxes: (n, 4) xyxy px.
+        scores: (n,) confidence of the detector.
+        landmarks: (n, 68, 3) px; z increases away from the camera.
+        presence: (n,) probability that the crop contains a face.
+        age: (n,) years.
+        female: (n,) probability.
+        track_id: (n,) int, -1 if not tracked.
     """
 
     boxes: FloatArray
@@ -62,31 +69,36 @@ class Faces:
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
-        wanted: dict[str, tuple[int, ...]] = {"boxes": (n, 4), "landmarks": (n, POINTS, 3)}
+        expected: dict[str, tuple[int, ...]] = {"boxes": (n, 4), "landmarks": (n, POINTS, 3)}
         for f in fields(self):
             shape = getattr(self, f.name).shape
-            if shape != wanted.get(f.name, (n,)):
-                raise ValueError(f"Faces.{f.name}: wanted shape {wanted.get(f.name, (n,))}, found {shape}")
+            if shape != expected.get(f.name, (n,)):
+                raise ValueError(f"Faces.{f.name}: expected shape {expected.get(f.name, (n,))}, found {shape}")
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def mask(self, keep: npt.NDArray[Any]) -> Faces:
-        """Select rows by a boolean mask or by indices; the order of indices is the order of the result."""
+        """Select rows by a boolean mask (n,) or by indices, in the order of the indices."""
         return Faces(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
 
     def with_fields(self, **changes: FloatArray | npt.NDArray[np.int64]) -> Faces:
-        """Return the same faces with some fields replaced."""
+        """Return a copy with some fields replaced."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
     @staticmethod
     def empty() -> Faces:
-        """No faces."""
+        """Return zero faces."""
         return Faces.from_boxes(np.empty((0, 4)), np.empty(0))
 
     @staticmethod
     def from_boxes(boxes: FloatArray, scores: FloatArray) -> Faces:
-        """Faces of which only the box is known."""
+        """Create faces of which only the boxes are known.
+
+        Args:
+            boxes: (n, 4) xyxy px.
+            scores: (n,) confidence of the detector.
+        """
         n = len(boxes)
         unknown = np.full(n, np.nan)
         return Faces(

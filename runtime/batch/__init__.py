@@ -1,1 +1,1 @@
-"""Processes many pictures: in threads on this machine, or in shards on a Ray cluster."""
+"""Batch processing of pictures: in threads on this machine, or in shards on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Classifiers of whole pictures."""
+"""Classify whole pictures."""
 
 from __future__ import annotations
 
@@ -18,20 +18,29 @@ from mien.runtime.values import FloatArray, Progress
 def classify_pictures(
     runner: Runner, inputs: Sequence[Path], *, json_target: str, workers: int = 1, progress: Progress | None = None
 ) -> list[str]:
-    """Write a row {"image", "class", "classes": {name: probability}} a picture; returns what failed, a line each.
+    """Write one row ``{"image", "class", "classes": {name: probability}}`` per picture.
 
-    workers: pictures at once.
+    Args:
+        runner: A classifier.
+        inputs: Pictures, and folders of pictures.
+        json_target: File of JSON lines, or ``-`` for standard output.
+        workers: Pictures processed at once.
+        progress: Called after each picture.
+
+    Returns:
+        One message per input that was skipped.
 
     Raises:
-        ModelError: not a classifier.
+        ModelError: The model is not a classifier.
+        OutputError: The rows cannot be written.
     """
     if runner.spec.task is not Task.CLASSIFY:
-        raise ModelError(f"wanted a classifier, found a model for {runner.spec.task.value}")
+        raise ModelError(f"expected a classifier, found a model for {runner.spec.task.value}")
     rows = RowFile(json_target)
     failures: list[str] = []
     paths = list(expand(inputs, failures))
 
-    def look(path: Path) -> FloatArray:
+    def classify(path: Path) -> FloatArray:
         return class_probabilities(runner, read_image(path))
 
     def write(path: Path, probabilities: FloatArray) -> bool:
@@ -39,7 +48,8 @@ def classify_pictures(
         return rows.write({"image": str(path), "class": max(classes, key=lambda n: classes[n]), "classes": classes})
 
     try:
-        map_pictures(paths, look, write, workers=workers, failed=failures.append, tick=counter(len(paths), progress))
+        tick = counter(len(paths), progress)
+        map_pictures(paths, classify, write, workers=workers, failed=failures.append, tick=tick)
     finally:
         rows.close()
     return failures

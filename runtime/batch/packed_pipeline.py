@@ -1,4 +1,4 @@
-"""The models of a pipeline as bytes, for processes on other machines to open."""
+"""Pack the models of a pipeline as bytes, so that processes on other machines can open it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from mien.runtime.models.spec import Precision
 
 @dataclass(frozen=True, slots=True)
 class PackedPipeline:
-    """What a picture's row depends on. max_side: the detector's, px.
+    """Everything that determines the row of a picture.
 
-    models: files' contents: ``landmarks``, ``detector`` and, if age and gender are wanted, ``age_gender``.
+    Attributes:
+        models: Contents of the model files ``landmarks``, ``detector`` and optionally ``age_gender``.
+        provider: Runs the models.
+        max_side: Longer side, in px, to which pictures are reduced before detection.
     """
 
     models: Mapping[str, bytes]
@@ -37,10 +40,15 @@ def pack_pipeline(
     provider: Provider = Provider.AUTO,
     max_side: int,
 ) -> PackedPipeline:
-    """Read the models that `Pipeline.load` would open, once it did open them. `Provider.AUTO` is the CPU here.
+    """Read the models that `Pipeline.load` opens for the same arguments, after checking that they open on the CPU.
+
+    Args:
+        attributes: Include the age and gender model even if `age_gender` is not given.
+        provider: Runs the models later; `Provider.AUTO` means the CPU.
 
     Raises:
-        InputError, ModelError: as of `Pipeline.load`.
+        InputError: As for `Pipeline.load`.
+        ModelError: As for `Pipeline.load`.
     """
     Pipeline.load(
         model=model,
@@ -66,7 +74,7 @@ def open_packed_pipeline(packed: PackedPipeline) -> Pipeline:
     """Open the packed models, each on one thread.
 
     Raises:
-        ProviderError: this machine has not what the pipeline needs.
+        ProviderError: The provider is not available on this machine.
     """
     models = {name: ModelFile(f"{name}.onnx", content) for name, content in packed.models.items()}
     return Pipeline.load(

@@ -1,4 +1,4 @@
-"""Several pictures at once: worker threads, and results in the order of the pictures."""
+"""Process pictures in worker threads, with results in the order of the pictures."""
 
 from __future__ import annotations
 
@@ -21,22 +21,30 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 4
-"""Items a worker that may be taken before their turn: memory stays bounded, one slow picture does not stop the rest."""
+"""Items in flight per worker: bounds the memory, yet lets other workers continue while one picture is slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadPlan:
-    """How threads are used. workers: pictures at once. threads: of one operator of a model."""
+    """Split of threads between pictures and models.
+
+    Attributes:
+        workers: Pictures processed at once.
+        threads: Threads of one operator of a model; 0 for all cores.
+    """
 
     workers: int
     threads: int
 
 
 def plan_threads(threads: int | None, *, several: bool) -> ThreadPlan:
-    """Share threads out for several pictures, or for one picture or video.
+    """Split threads: one per picture if there are several, else all for the operators of one picture or video.
 
-    Each picture is one thread's: its models compute alike with one thread and with many, but faster, for its share of the cores.
-    threads: in all; 0: all cores; None: all cores for several pictures, `DEFAULT_THREADS` else.
+    One thread per picture gives the highest throughput, and the same results as several.
+
+    Args:
+        threads: Total threads; 0 for all cores; None for all cores with several pictures, else `DEFAULT_THREADS`.
+        several: There are several pictures.
     """
     if several:
         return ThreadPlan(workers=threads or usable_cores(), threads=1)
@@ -44,7 +52,7 @@ def plan_threads(threads: int | None, *, several: bool) -> ThreadPlan:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Count the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -53,10 +61,14 @@ def usable_cores() -> int:
 def ordered_map(
     work: Callable[[Item], Result], items: Iterable[Item], *, workers: int
 ) -> Generator[Result, None, None]:
-    """Yield `work(item)` for each item, in the items' order; one worker is the calling thread itself.
+    """Map in worker threads and yield results in the order of the items.
 
-    What `work` raises is raised in its turn and ends the rest. Close the iterator to end early: what has begun is
-    finished, what waits is dropped.
+    To stop early, close the generator: items already started are finished, queued ones are dropped.
+
+    Args:
+        work: Called with each item. Its exceptions are raised in the item's turn and end the iteration.
+        items: Read lazily, at most ``AHEAD`` per worker in advance.
+        workers: Number of threads; with 1, `work` runs in the calling thread.
     """
     if workers == 1:
         yield from map(work, items)
@@ -76,28 +88,35 @@ def ordered_map(
 
 def map_pictures(
     items: Sequence[Item],
-    look: Callable[[Item], Result],
+    work: Callable[[Item], Result],
     write: Callable[[Item, Result], bool],
     *,
     workers: int,
     failed: Callable[[str], None],
     tick: Callable[[], None],
 ) -> bool:
-    """`look` at items in worker threads and `write` what it returns in the caller's, in the items' order.
+    """Process pictures in worker threads and write the results in the calling thread, in order.
 
-    failed: is told of each InputError of `look`, which does not end the rest. tick: is called behind each item.
-    False when `write` wanted no more.
+    Args:
+        items: Pictures, or their paths.
+        work: Processes one item in a worker thread.
+        write: Writes one result; returns False to stop.
+        workers: Number of threads.
+        failed: Called with the message of each InputError that `work` raises; the item is skipped.
+        tick: Called after each item.
+
+    Returns:
+        False if `write` stopped the run.
     """
 
     def attempt(item: Item) -> Result | InputError:
         try:
-            return look(item)
+            return work(item)
         except InputError as error:
             return error
 
-    # OpenCV's own threads would come on top of the workers.
     with contextlib.ExitStack() as held:
-        if workers > 1:
+        if workers > 1:  # OpenCV would start threads of its own in every worker
             held.enter_context(opencv_threads(1))
         results = held.enter_context(contextlib.closing(ordered_map(attempt, items, workers=workers)))
         for item, result in zip(items, results, strict=True):
@@ -110,14 +129,14 @@ def map_pictures(
 
 
 def counter(total: int, progress: Progress | None) -> Callable[[], None]:
-    """Count calls of what is returned, and tell `progress` of each."""
+    """Return a function that reports one more finished step of `total` to `progress` at each call."""
     done = itertools.count(1)
     return lambda: None if progress is None else progress(next(done), total)
 
 
 @contextlib.contextmanager
 def opencv_threads(count: int) -> Iterator[None]:
-    """Let OpenCV use so many threads within; it has one setting for the whole process."""
+    """Limit OpenCV to `count` threads inside the block; the setting applies to the whole process."""
     usual = cv2.getNumThreads()
     cv2.setNumThreads(count)
     try:

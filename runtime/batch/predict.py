@@ -1,4 +1,4 @@
-"""`mien predict`: rows and pictures for files, folders and videos. One bad file does not end the run."""
+"""Write rows and annotated pictures for files, folders and videos. An unreadable file is skipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ from mien.runtime.values import Faces, Image, Progress, size_of
 
 @dataclass(frozen=True, slots=True)
 class PictureResult:
-    """A picture's faces. row: as JSON. drawn: the picture with them as a PNG file's bytes, if it was wanted."""
+    """Faces found in a picture.
+
+    Attributes:
+        faces: The faces.
+        row: The same as a JSON object.
+        drawn: PNG file with the faces drawn into the picture, if requested.
+    """
 
     faces: Faces
     row: dict[str, Any]
@@ -30,10 +36,16 @@ class PictureResult:
 
 
 def predict_picture(pipeline: Pipeline, pixels: Image, *, name: str, draw: bool = False) -> PictureResult:
-    """Find the faces of a picture (h, w, 3) uint8 BGR.
+    """Find the faces in a picture.
+
+    Args:
+        pipeline: Finds the faces.
+        pixels: Picture (h, w, 3), uint8 BGR.
+        name: Name of the picture in the row.
+        draw: Draw the faces too.
 
     Raises:
-        InputError: not such a picture.
+        InputError: `pixels` is not such a picture.
     """
     faces = pipeline(pixels)
     drawn = encode_image(draw_faces(pixels, faces), suffix=".png") if draw else None
@@ -41,10 +53,20 @@ def predict_picture(pipeline: Pipeline, pixels: Image, *, name: str, draw: bool 
 
 
 class Predictor:
-    """Writes results as they come, in the order of the inputs. `failures` lists what could not be read, a line each.
+    """Find faces in pictures and videos, and write the results in the order of the inputs.
 
-    workers: pictures at once, each on a thread of its own; a video is followed frame by frame, by itself.
-    found: is told of each picture's faces (not of a video's), besides.
+    Args:
+        pipeline: Finds the faces.
+        json_target: File of JSON lines, or ``-`` for standard output.
+        draw_folder: Folder for pictures and videos with the faces drawn; created if missing.
+        workers: Pictures processed at once, one thread each; videos are processed one at a time.
+        found: Called with the file name and the faces of each picture, but not of videos.
+
+    Attributes:
+        failures: One message per input that was skipped.
+
+    Raises:
+        OutputError: The folder or the file cannot be written.
     """
 
     def __init__(
@@ -62,30 +84,38 @@ class Predictor:
         self._workers = workers
         self._draw = draw_folder
         self._taken: set[Path] = set()
-        """Files that nothing may be drawn over: the inputs, and what this run has drawn."""
+        """Files that must not be overwritten: the inputs and what this run has drawn."""
         if draw_folder is not None:
             try:
                 draw_folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise OutputError(f"cannot make the folder {draw_folder} ({error.strerror})") from error
+                raise OutputError(f"cannot create the folder {draw_folder} ({error.strerror})") from error
         self._rows = RowFile(json_target)
 
     def run(self, inputs: Sequence[Path], *, progress: Progress | None = None) -> None:
-        """Process pictures, folders of pictures, and videos, until all are done or nobody reads the rows."""
+        """Process all inputs, or stop early when the reader of the rows has closed the pipe.
+
+        Args:
+            inputs: Pictures, folders of pictures, and videos.
+            progress: Called after each file.
+
+        Raises:
+            OutputError: A result cannot be written.
+        """
         paths = list(expand(inputs, self.failures))
         if self._draw is not None:
             self._taken |= {path.resolve() for path in paths}
         tick = counter(len(paths), progress)
         for are_pictures, group in groupby(paths, key=is_picture):
-            some = list(group)
-            if not (self._pictures(some, tick) if are_pictures else self._videos(some, tick)):
+            process = self._pictures if are_pictures else self._videos
+            if not process(list(group), tick):
                 return
 
     def _pictures(self, paths: Sequence[Path], tick: Callable[[], None]) -> bool:
-        def look(path: Path) -> PictureResult:
+        def work(path: Path) -> PictureResult:
             return predict_picture(self._pipeline, read_image(path), name=str(path), draw=self._draw is not None)
 
-        return map_pictures(paths, look, self._write, workers=self._workers, failed=self.failures.append, tick=tick)
+        return map_pictures(paths, work, self._write, workers=self._workers, failed=self.failures.append, tick=tick)
 
     def _videos(self, paths: Sequence[Path], tick: Callable[[], None]) -> bool:
         for path in paths:
@@ -121,11 +151,11 @@ class Predictor:
                 if sink is not None:
                     sink.close()
             if capture.truncated:
-                self.failures.append(f"{path} ended before its last frame; the frames before are in the rows")
+                self.failures.append(f"{path} ended before its last frame; the rows hold the frames before")
         return True
 
     def _free_name(self, folder: Path, source: Path, suffix: str) -> Path:
-        """Name a drawn file after its source; where that is an input or another's drawing, it gets a number."""
+        """Name a drawn file after its source, with a number if that would overwrite an input or another drawing."""
         path, number = folder / f"{source.stem}{suffix}", 1
         while path.resolve() in self._taken:
             number += 1
@@ -143,20 +173,20 @@ class Predictor:
 
 
 def check_draw_folder(folder: Path, inputs: Sequence[Path]) -> None:
-    """Raise InputError if pictures drawn into `folder` would lie among the inputs, for the next run to find."""
+    """Raise InputError if `folder` is inside an input folder, where the next run would read the drawn pictures."""
     for place in inputs:
         if place.is_dir() and folder.resolve().is_relative_to(place.resolve()):
             raise InputError(
-                f"--draw {folder} lies within the input {place}: the next run would take drawn pictures for new ones; "
-                "give a folder beside it"
+                f"--draw {folder} is inside the input {place}, where the next run would read the drawn pictures; "
+                "give a folder outside it"
             )
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is taken for a picture; a missing one is, whose error then says so."""
+    """Check whether a path counts as a picture; a missing file does, so that its error says that it is missing."""
     return path.suffix.lower() in IMAGE_SUFFIXES or not path.is_file()
 
 
 def several_pictures(inputs: Sequence[Path]) -> bool:
-    """Whether there is more to look at than one picture, or videos: worth a thread each."""
+    """Check whether the inputs hold, or may hold, more than one picture."""
     return any(path.is_dir() for path in inputs) or sum(map(is_picture, inputs)) > 1

@@ -1,6 +1,6 @@
-"""Ray, imported here and nowhere else: a cluster, and shards done by Ray Data's actors, each with its own pipeline.
+"""Process shards on a Ray cluster, in Ray Data actors that each open a pipeline.
 
-Call `settle_ray` before this is imported.
+The only module that imports Ray; call `configure_ray` before importing it.
 """
 
 from __future__ import annotations
@@ -23,25 +23,36 @@ from mien.runtime.errors import InputError, ProcessFailed, ProviderError
 from mien.runtime.models.runner import Provider
 
 
-def do_on_ray(task: ShardTask, shards: Sequence[Shard], *, address: str, actors: int) -> Generator[Outcome, None, None]:
-    """Do shards on a cluster, in any order; one whose process or machine is lost is done again by another.
+def process_on_ray(
+    task: ShardTask, shards: Sequence[Shard], *, address: str, actors: int
+) -> Generator[Outcome, None, None]:
+    """Process shards on a cluster; a shard whose process or machine is lost is retried on another.
 
-    address: ``local`` starts a cluster here that ends with the generator; ``auto`` or HOST:PORT is a running one.
-    actors: processes, each of one CPU and, unless the models run on that, one GPU; 0: as many as the cluster has.
+    Args:
+        task: Models, output folder and plan.
+        shards: Shards to process.
+        address: ``local`` to start a cluster that ends with the generator; ``auto`` or HOST:PORT for a running one.
+        actors: Number of processes, each with one CPU and, unless the models run on the CPU, one GPU; 0 for as many as
+            the cluster has.
+
+    Yields:
+        Outcomes, in any order.
 
     Raises:
-        InputError: no cluster there.
-        ProviderError: the cluster has no GPU, or no CPU, to give.
+        InputError: There is no cluster at `address`.
+        ProviderError: The cluster has no GPU, or no CPU.
         ProcessFailed: Ray gave up.
     """
     try:
         with _cluster(address, cpus=actors or usable_cores()):
-            yield from _do(task, shards, actors=actors or _whole_cluster(task.packed.provider))
+            yield from _process(task, shards, actors=actors or _whole_cluster(task.packed.provider))
     except RayTaskError:
-        raise  # a fault of mien's own, and what a process said of it
+        raise  # a bug in mien: keep the traceback of the process
     except RayError as error:
         last = str(error).strip().rpartition("\n")[2]
-        raise ProcessFailed(f"Ray gave up ({last}); the same command goes on with what is left") from error
+        raise ProcessFailed(
+            f"Ray gave up ({last}); run the same command again to process the remaining shards"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -53,7 +64,7 @@ def _cluster(address: str, *, cpus: int) -> Iterator[None]:
             ray.init(address, logging_level=logging.CRITICAL, log_to_driver=False, **local)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _no_cluster(address, str(error).strip().partition("\n")[0]) from error
-    # Ray prints its notices on standard output, which is for results; lost processes are told by the outcomes.
+    # Ray prints notices on standard output, which is for results; outcomes report lost processes.
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):  # noqa: PTH123 - a device
         try:
             yield
@@ -62,7 +73,7 @@ def _cluster(address: str, *, cpus: int) -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """Find out what Ray would find out after two minutes, or not say."""
+    """Fail early on addresses for which Ray fails after two minutes or without a reason."""
     if address.startswith("ray://"):
         raise InputError(
             f"Ray Data does not work through {address}; run this on a machine of the cluster, with --ray auto"
@@ -81,7 +92,7 @@ def _no_cluster(address: str, why: str) -> InputError:
 
 @contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Keep from the screen what Ray's C++ part says there while it starts; errors come as exceptions."""
+    """Silence standard error while Ray's C++ part starts; errors are raised as exceptions."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "w") as nothing:  # noqa: PTH123 - a device
@@ -96,18 +107,18 @@ def _whole_cluster(provider: Provider) -> int:
     kind = "CPU" if provider is Provider.CPU else "GPU"
     count = int(ray.cluster_resources().get(kind, 0))  # type: ignore[no-untyped-call]
     if not count:
-        raise ProviderError(f"the Ray cluster has no {kind}; if it adds them on demand, say how many with --threads")
+        raise ProviderError(f"the Ray cluster has no {kind}; if it adds them on demand, give the number with --threads")
     return count
 
 
-def _do(task: ShardTask, shards: Sequence[Shard], *, actors: int) -> Iterator[Outcome]:
+def _process(task: ShardTask, shards: Sequence[Shard], *, actors: int) -> Iterator[Outcome]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = -1  # a shard takes as long as it takes
+    context.execution_no_progress_timeout_s = -1  # a shard may take arbitrarily long
     most = min(actors, len(shards))
     todo = ray.data.from_items([{"shard": pickle.dumps(s)} for s in shards], override_num_blocks=len(shards))
     done = todo.map(
-        cast(Any, Actor),  # a class is welcome there, its annotation knows functions only
+        cast(Any, Actor),  # classes are allowed, but the annotation names functions only
         fn_constructor_args=[task],
         num_cpus=1,
         num_gpus=None if task.packed.provider is Provider.CPU else 1,
@@ -120,11 +131,11 @@ def _do(task: ShardTask, shards: Sequence[Shard], *, actors: int) -> Iterator[Ou
 
 
 class Actor:
-    """A process of the cluster that does shards."""
+    """Process of the cluster that processes shards."""
 
     def __init__(self, task: ShardTask) -> None:
         self._worker = ShardWorker(task)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Do a shard."""
+        """Process the pickled shard of a row."""
         return {"outcome": pickle.dumps(self._worker(pickle.loads(row["shard"])))}

@@ -1,4 +1,4 @@
-"""What Ray is told through its environment, which it reads as it is imported: call this first."""
+"""Environment variables for Ray, which reads them when it is imported."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import os
 import secrets
 
 
-def settle_ray(address: str) -> None:
-    """Let Ray report nothing about its use, keep its log in files, and guard a cluster that is started here.
+def configure_ray(address: str) -> None:
+    """Disable Ray's usage reports and console log, and require a token on a cluster started here.
 
-    The ports of a cluster listen on every interface; without a secret, anybody there could send it work. By itself Ray
-    would keep one in the home folder, and later clusters would ask for it.
+    A cluster listens on all network interfaces, so without a token anyone on the network could run code on it. The
+    token is random, because Ray would store one in the home folder and later clusters would require it.
+
+    Args:
+        address: As for `process_on_ray`.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # What goes wrong is told by the error; Ray's own words would stand between.
+    # Failures are raised as errors; Ray's log would only interleave with the messages.
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address == "local" and "RAY_AUTH_MODE" not in os.environ:

@@ -1,4 +1,4 @@
-"""A run over an archive: the plan of its shards, kept beside their files, and what a run that was ended left to do."""
+"""Predict an archive in shards, and resume an interrupted run from the plan stored beside its results."""
 
 from __future__ import annotations
 
@@ -20,15 +20,21 @@ from mien.runtime.values import Progress
 log = logging.getLogger("mien")
 
 DEFAULT_SHARD_SIZE = 256
-"""Pictures: seconds of work, so that an ended run loses little, and files that are large enough to be few."""
+"""Pictures per shard: seconds of work, so an interrupted run loses little, yet few files."""
 
-Doer = Callable[[ShardTask, Sequence[Shard]], Generator[Outcome, None, None]]
-"""Does shards in any order."""
+ProcessShards = Callable[[ShardTask, Sequence[Shard]], Generator[Outcome, None, None]]
+"""Processes shards and yields their outcomes in any order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What became of a run. resumed: shards that were done before it. failures: all that was skipped, a line each."""
+    """Result of a run.
+
+    Attributes:
+        shards: Total number of shards.
+        resumed: Shards that an earlier run had finished.
+        failures: One message per input that was skipped.
+    """
 
     shards: int
     resumed: int
@@ -38,19 +44,25 @@ class Run:
 def predict_shards(
     inputs: Sequence[str],
     packed: PackedPipeline,
-    do: Doer,
+    process: ProcessShards,
     *,
     out: str,
     shard_size: int = DEFAULT_SHARD_SIZE,
     progress: Progress,
 ) -> Run:
-    """Write the rows of pictures into the folder `out`, but for the shards that it has.
+    """Write the rows of pictures into a folder, skipping the shards that it already holds.
 
-    progress: is told (shards done, shards) at first and behind each shard.
+    Args:
+        inputs: Pictures and folders, as paths or URIs.
+        packed: Models and options.
+        process: Processes the remaining shards.
+        out: Folder for the results, as path or URI; empty, new, or that of an interrupted run.
+        shard_size: Pictures per shard.
+        progress: Called with (shards done, shards in total) at the start and after each shard.
 
     Raises:
-        InputError: nothing to do, a video, or `out` holds something else than the same run.
-        MienError: what a process could not go on from.
+        InputError: An input is a video, or `out` holds anything but an earlier part of this run.
+        MienError: A process met an error that ends the run.
     """
     failures: list[str] = []
     pictures = find_pictures(inputs, failures)
@@ -62,12 +74,12 @@ def predict_shards(
     resumed = len(by_shard)
     progress(resumed, len(shards))
     if todo:
-        with contextlib.closing(do(task, todo)) as outcomes:
+        with contextlib.closing(process(task, todo)) as outcomes:
             for outcome in outcomes:
                 if outcome.error is not None:
                     raise outcome.error
                 if outcome.lost:
-                    log.warning("%d process(es) were lost over shard %d", outcome.lost, outcome.number)
+                    log.warning("shard %d: lost %d process(es) before it was done", outcome.number, outcome.lost)
                 by_shard[outcome.number] = outcome.failures
                 progress(len(by_shard), len(shards))
     failures += [line for _, lines in sorted(by_shard.items()) for line in lines]
@@ -75,12 +87,18 @@ def predict_shards(
 
 
 def cut(pictures: Sequence[Picture], size: int) -> list[Shard]:
-    """Cut pictures into shards, in their order."""
+    """Split pictures into shards of `size`, in order."""
     return [Shard(n, tuple(pictures[i : i + size])) for n, i in enumerate(range(0, len(pictures), size))]
 
 
 def make_plan(pictures: Sequence[Picture], packed: PackedPipeline, shard_size: int) -> dict[str, Any]:
-    """What two runs must agree in for their shards to be the same."""
+    """Describe a run by everything that must be equal for another to resume it.
+
+    Args:
+        pictures: All pictures, in order.
+        packed: Models and options.
+        shard_size: Pictures per shard.
+    """
     listed = hashlib.sha256()
     for picture in pictures:
         listed.update(f"{picture.name}\0{picture.path}\0{picture.stamp}\n".encode(errors="surrogatepass"))
@@ -96,36 +114,46 @@ def make_plan(pictures: Sequence[Picture], packed: PackedPipeline, shard_size: i
 
 
 def as_json(plan: dict[str, Any]) -> bytes:
-    """A plan as the bytes of its file."""
+    """Encode a plan as the content of its file."""
     return (json.dumps(plan, indent=1) + "\n").encode()
 
 
 def begin(folder: Folder, plan: bytes, shards: Sequence[Shard]) -> dict[int, tuple[str, ...]]:
-    """Write the plan into an empty folder, or see what is done of the same one: failures by number of shard.
+    """Start a run in an empty folder, or find the finished shards of the same run.
+
+    Args:
+        folder: Folder of the results.
+        plan: Content of the plan file.
+        shards: All shards of the run.
+
+    Returns:
+        The failures of each finished shard, by its number.
 
     Raises:
-        InputError: the folder holds another run, or anything else, or a damaged file.
+        InputError: The folder holds another run, other files, or a damaged file.
     """
     names = folder.names()
     if names and PLAN not in names:
-        raise InputError(f"--json wants a new folder, or one of an ended run; found {min(names)} and no {PLAN} in it")
+        raise InputError(
+            f"--json: expected a new folder or that of an interrupted run, found {min(names)} and no {PLAN} in it"
+        )
     if not names:
         folder.make()
         folder.write(PLAN, plan)
     elif (found := folder.read(PLAN) or b"") != plan:
         raise InputError(
-            f"--json names the folder of another run: {differences(found, plan)}; give the same pictures and options "
-            "to go on with it, or another folder"
+            f"--json names the folder of another run ({differences(found, plan)}); give the same pictures and options "
+            "to resume it, or another folder"
         )
     for name in names:
-        if name.endswith(BEGUN):  # by a process of a run that was ended, not by one that was lost
+        if name.endswith(BEGUN):  # left by an interrupted run, whose processes are not counted as lost
             folder.remove(name)
     done = (shard for shard in shards if shard.file(ROWS) in names)
     return {s.number: _failures(folder, s) if s.file(FAILURES) in names else () for s in done}
 
 
 def differences(found: bytes, wanted: bytes) -> str:
-    """In what two plans differ, in words."""
+    """Describe in words how two plans differ."""
     try:
         then, now = json.loads(found), json.loads(wanted)
     except ValueError:
@@ -143,10 +171,10 @@ def _failures(folder: Folder, shard: Shard) -> tuple[str, ...]:
     try:
         lines = json.loads(folder.read(name) or b"[]")
         if not isinstance(lines, list):
-            raise ValueError("no list")
+            raise ValueError("not a list")
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{name} of the folder of --json is damaged ({error}); remove it and {shard.file(ROWS)}, and the same "
-            "command does the shard again"
+            f"{name} in the --json folder is damaged ({error}); remove it and {shard.file(ROWS)}, then run the same "
+            "command again to redo the shard"
         ) from error
     return tuple(map(str, lines))

@@ -1,7 +1,7 @@
-"""The rows of an archive, shard by shard: what one process does of `mien predict --ray`. Nothing here knows of Ray.
+"""Process the shards of an archive in one process of `mien predict --ray`, independently of Ray.
 
-A shard is a run of pictures and, once it is done, a file of rows: ``00000012.jsonl``. What could not be read stands
-beside it, in ``00000012.failures.json``, and is written first: where the rows are, the shard is done and all is told.
+A shard is a sequence of pictures; its rows go into one file such as ``00000012.jsonl``. Pictures that could not be read
+are listed in ``00000012.failures.json``, which is written first, so a shard with a file of rows is complete.
 """
 
 from __future__ import annotations
@@ -29,14 +29,20 @@ FAILURES = ".failures.json"
 BEGUN = ".begun"
 
 READERS = 4
-"""Pictures that are fetched at once while another is looked at: object storage answers late."""
+"""Pictures fetched ahead in parallel, because object storage has a high latency."""
 ATTEMPTS = 3
-"""Processes that a shard may cost before it is given up: one picture must not end an archive's run."""
+"""Processes that may crash on a shard before it is skipped, so that one picture cannot end the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """What every process is given. out: folder of the results. plan: what must stand in its ``plan.json``."""
+    """Settings that all processes of a run share.
+
+    Attributes:
+        packed: Models and options.
+        out: Folder of the results, as path or URI.
+        plan: Expected content of the ``plan.json`` in that folder.
+    """
 
     packed: PackedPipeline
     out: str
@@ -45,21 +51,30 @@ class ShardTask:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Pictures whose rows go into one file."""
+    """Pictures whose rows go into one file.
+
+    Attributes:
+        number: Position in the run, from 0.
+        pictures: Pictures, in the order of the rows.
+    """
 
     number: int
     pictures: tuple[Picture, ...]
 
     def file(self, kind: str) -> str:
-        """Name of one of its files; the order of the names is the order of the rows."""
+        """Name the file with suffix `kind`; file names sort in the order of the shards."""
         return f"{self.number:08d}{kind}"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a shard.
+    """Result of a shard.
 
-    failures: what was skipped, a line each. error: what must end the run. lost: processes that were lost over it.
+    Attributes:
+        number: Number of the shard.
+        failures: One message per picture that was skipped.
+        error: Error that must end the run.
+        lost: Processes that were lost while they processed the shard.
     """
 
     number: int
@@ -69,44 +84,48 @@ class Outcome:
 
 
 class ShardWorker:
-    """Does shards, one after the other, with models that it opens once, behind the first call."""
+    """Process shards one after another, with models that are opened by the first call.
+
+    Args:
+        task: Models, output folder and plan.
+    """
 
     def __init__(self, task: ShardTask) -> None:
         self._task = task
 
     def __call__(self, shard: Shard) -> Outcome:
-        """Find the faces of a shard's pictures and write its files."""
+        """Find the faces in the pictures of a shard and write its files; errors are returned in the outcome."""
         try:
             lost = self._begin(shard)
-            failures = [_given_up(shard)] if lost == ATTEMPTS else self._do(shard)
+            failures = [_given_up(shard)] if lost == ATTEMPTS else self._process(shard)
         except MienError as error:
             return Outcome(shard.number, error=error)
         return Outcome(shard.number, tuple(failures), lost=lost)
 
     @cached_property
     def _out(self) -> Folder:
-        """The folder of the results, once it is sure that it is the one that all others write into."""
+        """Folder of the results, after checking that it is the one that the run was started with."""
         out = Folder(self._task.out)
         if out.read(PLAN) != self._task.plan:
             raise OutputError(
-                f"{self._task.out} of {platform.node()} is not the folder that the run was started with; --json wants "
+                f"{self._task.out} on {platform.node()} is not the folder that the run was started with; give --json "
                 "a folder that all machines share, or a URI such as s3://bucket/rows"
             )
         return out
 
     @cached_property
     def _pipeline(self) -> Pipeline:
-        cv2.setNumThreads(1)  # as many processes as cores
+        cv2.setNumThreads(1)  # there is one process per core
         return open_packed_pipeline(self._task.packed)
 
     def _begin(self, shard: Shard) -> int:
-        """Note that a process took the shard up; how many did before, and were not heard of again."""
+        """Record that a process started the shard, and return how many were lost in it before."""
         lost = len(self._out.read(shard.file(BEGUN)) or b"")
         if lost < ATTEMPTS:
             self._out.write(shard.file(BEGUN), b"." * (lost + 1))
         return lost
 
-    def _do(self, shard: Shard) -> list[str]:
+    def _process(self, shard: Shard) -> list[str]:
         rows: list[str] = []
         failures: list[str] = []
         read = 0
@@ -129,7 +148,7 @@ class ShardWorker:
         if failures:
             self._out.write(shard.file(FAILURES), json.dumps(failures, indent=1).encode())
         else:
-            self._out.remove(shard.file(FAILURES))  # of a process that was lost before its rows were written
+            self._out.remove(shard.file(FAILURES))  # left by a process that was lost before it wrote the rows
         self._out.write(shard.file(ROWS), "".join(rows).encode())
         self._out.remove(shard.file(BEGUN))
 
@@ -142,16 +161,16 @@ def _attempt(picture: Picture) -> bytes | InputError:
 
 
 def _unread(shard: Shard, failure: str) -> str:
-    """More likely this machine's fault than the pictures': such a shard is not done."""
+    """Report a shard left undone, as an unreadable folder is more likely than only unreadable pictures."""
     return (
         f"shard {shard.number}: {platform.node()} could read none of its {len(shard.pictures)} pictures ({failure}); "
-        "wanted a folder that all machines share under the same path, or a URI; the same command tries it again"
+        "give a folder that all machines share under the same path, or a URI, and run the command again"
     )
 
 
 def _given_up(shard: Shard) -> str:
     first, last = shard.pictures[0].name, shard.pictures[-1].name
     return (
-        f"shard {shard.number}, {first} to {last}: it ended {ATTEMPTS} processes; predict without --ray tells over "
-        "which picture, the same command tries it again"
+        f"shard {shard.number}, {first} to {last}: lost {ATTEMPTS} processes; run predict without --ray to find "
+        "the picture, or the same command to retry"
     )

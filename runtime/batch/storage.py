@@ -1,4 +1,4 @@
-"""Pictures and rows by path or by URI (``s3://bucket/folder``), through pyarrow's file systems: the ``ray`` extra."""
+"""Read pictures and write rows by path or URI (``s3://bucket/x``) with pyarrow, which the ``ray`` extra installs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from mien.runtime.errors import InputError, MienError, OutputError
 from mien.runtime.images import IMAGE_SUFFIXES, expand
 
 OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
-"""File systems where a file appears whole when it is closed, and not before."""
+"""File systems in which a file appears only once it is complete, when it is closed."""
 
 FAILED = (OSError, ValueError, ImportError, ArrowException)
-"""What file systems raise: wrong addresses, missing rights, broken lines, protocols that are not installed."""
+"""Raised by file systems: invalid addresses, missing permissions, network errors, protocols not installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Where a picture lies.
+    """Location of a picture.
 
-    name: as its row and errors call it. place: the input that leads to its file system. stamp: size and time of the
-    last change, as far as the file system tells them: another one is another picture.
+    Attributes:
+        name: Name in rows and errors.
+        place: URI of the input, which selects the file system; empty for local files.
+        path: Path within the file system.
+        stamp: Size and modification time, if the file system reports them; detects a replaced file.
     """
 
     name: str
@@ -38,37 +41,44 @@ class Picture:
 
 
 def is_uri(place: str) -> bool:
-    """Whether an input is a URI, not a path of this machine."""
+    """Check whether an input is a URI rather than a local path."""
     return "://" in place
 
 
 @lru_cache
 def file_system(place: str) -> tuple[FileSystem, str]:
-    """File system and path within it.
+    """Open the file system of a path or URI.
+
+    Returns:
+        The file system, and the path within it.
 
     Raises:
-        InputError: a URI that is none, or of a kind that is not installed.
+        InputError: The URI is invalid, or its scheme is not installed.
     """
     if not is_uri(place):
         return LocalFileSystem(), str(Path(place).absolute())
     try:
         found, path = FileSystem.from_uri(place)
     except FAILED as error:
-        raise InputError(f"{place} cannot be opened ({error}); wanted a path or a URI such as s3://bucket/x") from error
+        raise InputError(f"{place} cannot be opened ({error}); give a path or a URI such as s3://bucket/x") from error
     return found, path.rstrip("/")
 
 
 def find_pictures(inputs: Sequence[str], failures: list[str]) -> list[Picture]:
-    """List pictures and those below folders, a folder's sorted; what is not there is noted in `failures`.
+    """List the pictures among the inputs and, sorted, in folders and their subfolders.
+
+    Args:
+        inputs: Pictures and folders, as paths or URIs.
+        failures: Receives a message for each missing picture and empty folder.
 
     Raises:
-        InputError: a video, or a place that cannot be listed.
+        InputError: An input is a video, or a URI cannot be listed.
     """
     found: list[Picture] = []
     for place in inputs:
         found += _in_storage(place, failures) if is_uri(place) else _on_this_machine(place, failures)
     if (other := next((p for p in found if _suffix(p.path) not in IMAGE_SUFFIXES), None)) is not None:
-        raise InputError(f"{other.name} is no picture; a video is one process's work: mien predict it without --ray")
+        raise InputError(f"{other.name} is not a picture; for a video, run mien predict without --ray")
     return found
 
 
@@ -96,7 +106,7 @@ def _in_storage(place: str, failures: list[str]) -> Iterator[Picture]:
     elif not infos:
         failures.append(f"{scheme}://{path} holds no pictures")
     for info in infos or ():
-        # Named by what the file system calls it: a URI may hold keys and options, and rows are for others to read.
+        # Not named after the input: its URI may hold keys, and rows may be passed on.
         name = f"{scheme}://{info.path}"
         if info.type == FileType.File:
             yield Picture(name, place, info.path, f"{info.size} {info.mtime_ns}")
@@ -105,7 +115,7 @@ def _in_storage(place: str, failures: list[str]) -> Iterator[Picture]:
 
 
 def _listed(system: FileSystem, path: str) -> list[FileInfo] | None:
-    """The file itself, or what is named as a picture below a folder; None where nothing is."""
+    """List a file itself, or the pictures below a folder; None if nothing exists there."""
     info = system.get_file_info(path)
     if info.type == FileType.NotFound:
         return None
@@ -121,13 +131,13 @@ def _suffix(path: str) -> str:
 
 
 def read_picture(picture: Picture) -> bytes:
-    """The bytes of a picture's file.
+    """Read the file of a picture.
 
     Raises:
-        InputError: missing, or it cannot be read.
+        InputError: The file is missing or cannot be read.
     """
     try:
-        if not picture.place:  # pyarrow refuses names that are no UTF-8
+        if not picture.place:  # pyarrow rejects names that are not UTF-8
             return Path(picture.path).read_bytes()
         with file_system(picture.place)[0].open_input_file(picture.path) as file:
             return file.read()
@@ -138,38 +148,45 @@ def read_picture(picture: Picture) -> bytes:
 
 
 class Folder:
-    """A folder of small files, each there whole or not at all. Any number of processes may open it."""
+    """Folder of small files that are written atomically; several processes may use it at once.
+
+    Args:
+        place: Path or URI.
+
+    Raises:
+        InputError: The URI is invalid, or its scheme is not installed.
+    """
 
     def __init__(self, place: str) -> None:
         self._place = place
         self._system, self._path = file_system(place)
 
     def make(self) -> None:
-        """Make the folder and those above it.
+        """Create the folder and its parents.
 
         Raises:
-            OutputError: the place cannot be written.
+            OutputError: The folder cannot be created.
         """
         if self._system.type_name in OBJECT_STORES:
-            return  # has no folders
-        with self._as_errors("make the folder"):
+            return  # they have no folders
+        with self._as_errors("create the folder"):
             self._system.create_dir(self._path, recursive=True)
 
     def names(self) -> set[str]:
-        """Names of all files in it; none if it is not there.
+        """List the names of all files; empty if the folder does not exist.
 
         Raises:
-            OutputError: it cannot be listed.
+            OutputError: The folder cannot be listed.
         """
         with self._as_errors("list"):
             found = self._system.get_file_info(FileSelector(self._path, allow_not_found=True))
         return {info.base_name for info in found}
 
     def read(self, name: str) -> bytes | None:
-        """A file's bytes, None if it is not there.
+        """Read a file; None if it does not exist.
 
         Raises:
-            OutputError: it cannot be read.
+            OutputError: The file cannot be read.
         """
         with self._as_errors("read", name):
             try:
@@ -179,10 +196,10 @@ class Folder:
                 return None
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, over an older one of that name.
+        """Write a file, replacing an existing one.
 
         Raises:
-            OutputError: the place cannot be written.
+            OutputError: The file cannot be written.
         """
         with self._as_errors("write", name):
             if self._system.type_name in OBJECT_STORES:
@@ -198,10 +215,10 @@ class Folder:
                 raise
 
     def remove(self, name: str) -> None:
-        """Remove a file if it is there.
+        """Remove a file if it exists.
 
         Raises:
-            OutputError: it cannot be removed.
+            OutputError: The file cannot be removed.
         """
         with self._as_errors("remove", name), contextlib.suppress(FileNotFoundError):
             self._system.delete_file(self._file(name))

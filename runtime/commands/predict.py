@@ -146,11 +146,11 @@ def predict_on_ray(
     """Find the faces of pictures on a Ray cluster, one output file per shard; return what was skipped."""
     if out is None or out == "-":
         raise InputError("--ray writes many files at once; give a folder or URI for them with --json")
-    from mien.runtime.batch.ray_settings import settle_ray
+    from mien.runtime.batch.ray_settings import configure_ray
 
-    settle_ray(address)
+    configure_ray(address)
     try:
-        from mien.runtime.batch.ray_cluster import do_on_ray
+        from mien.runtime.batch.ray_cluster import process_on_ray
         from mien.runtime.batch.shard_run import DEFAULT_SHARD_SIZE, predict_shards
     except ModuleNotFoundError as missing:
         if missing.name not in ("ray", "pyarrow", "pandas"):
@@ -161,7 +161,7 @@ def predict_on_ray(
         done = predict_shards(
             inputs,
             packed,
-            partial(do_on_ray, address=address, actors=actors),
+            partial(process_on_ray, address=address, actors=actors),
             out=out,
             shard_size=shard_size or DEFAULT_SHARD_SIZE,
             progress=progress,

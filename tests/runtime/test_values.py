@@ -24,7 +24,7 @@ def test_faces_select_and_stack() -> None:
 
 
 def test_faces_refuse_other_shapes() -> None:
-    with pytest.raises(ValueError, match=r"Faces\.scores: wanted shape \(2,\), found \(1,\)"):
+    with pytest.raises(ValueError, match=r"Faces\.scores: expected shape \(2,\), found \(1,\)"):
         two_faces().with_fields(scores=np.array([1.0]))
 
 

@@ -97,7 +97,7 @@ def test_pictures_are_not_drawn_among_the_inputs(folder: Path, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     for draw in (folder / "drawn", folder, Path("link") / "a" / "b", Path("photos/first/../drawn")):
         told = " ".join(mien("predict", tmp_path / "none.jpg", folder, "--draw", draw, code=2).stderr.split())
-        assert "lies within the input" in told and "--draw" in told
+        assert "is inside the input" in told and "--draw" in told
     assert sorted(folder.rglob("*")) == before
     mien("predict", folder / "first" / "0.jpg", "--draw", folder / "drawn")  # a file's neighbours are no inputs
     mien("predict", folder / "first", "--draw", tmp_path / "photos" / "first drawn", code=2)

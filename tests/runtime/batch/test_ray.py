@@ -113,7 +113,7 @@ def test_shards_of_lost_processes_are_done_by_others(
         stderr = process.communicate(timeout=120)[1]
     assert len(workers) == 2 and process.returncode == 2, stderr
     assert rows_in(out) == local[0] and not list(out.glob("*.begun"))
-    assert "1 process(es) were lost over shard 0" in stderr and "1 process(es) were lost over shard 1" in stderr
+    assert "shard 0: lost 1 process(es)" in stderr and "shard 1: lost 1 process(es)" in stderr
 
 
 @needs_ray

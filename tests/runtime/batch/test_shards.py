@@ -214,7 +214,7 @@ def test_a_video_is_refused(photos: Path, tmp_path: Path, packed: PackedPipeline
     clip = photos / "clip.mp4"
     clip.touch()
     for place in (clip, clip.as_uri()):
-        with pytest.raises(InputError, match=r"clip.mp4 is no picture; .* without --ray"):
+        with pytest.raises(InputError, match=r"clip.mp4 is not a picture; .* without --ray"):
             predict([photos, place], tmp_path / "out", packed)
     assert not (tmp_path / "out").exists()
 
@@ -239,7 +239,7 @@ def test_a_shard_that_ends_every_process_is_given_up(photos: Path, tmp_path: Pat
         [str(photos)], packed, lost_at_first, out=str(out), shard_size=4, progress=lambda done, total: None
     )
     assert [p.name for p in sorted(out.glob("*.jsonl"))] == ["00000001.jsonl", "00000002.jsonl"]
-    assert len([f for f in run.failures if "shard 0" in f and "face_05.png to" in f and "ended 3 processes" in f]) == 1
+    assert len([f for f in run.failures if "shard 0" in f and "face_05.png to" in f and "lost 3 processes" in f]) == 1
     assert not (out / "00000002.failures.json").exists()  # what is told is what its rows were written with
     again = Here()
     predict([photos], out, packed, again, shard_size=4)
