@@ -13,7 +13,7 @@ from mien.runtime.errors import ModelError, ProviderError
 from mien.runtime.models.model_file import ModelFile, ModelSource
 from mien.runtime.models.runner import DEFAULT_THREADS, Provider, Runner
 from mien.runtime.models.spec import Task
-from mien.runtime.values import FloatArray, Image
+from mien.runtime.values import FloatArray, Image, size_of
 from mien.runtime.vision.boxes import fit_inside, pad_to_multiple, select_boxes
 from mien.runtime.vision.crop import shrink
 from mien.runtime.vision.geometry import longer_side
@@ -28,6 +28,12 @@ TWICE_FROM_PX = 400
 """Longer side from which on a picture is detected a second time at half its size."""
 LARGE_PX = 100
 """Faces with a longer side from this on come from the second pass; up to 1.5 times it, also from the first."""
+
+CLOSE_PX, CLOSE_CANVAS_PX = 96, 160
+"""Longer side of a picture, and side of the grey canvas around it, when a face may fill the whole picture."""
+CLOSE_SHARE = 0.5
+"""Share of the picture's longer side from which on a face comes from that pass."""
+GREY = (127, 127, 127)
 
 YUNET_OUTPUTS = {"cls_8", "obj_8", "bbox_8", "kps_8"}
 """Outputs by which a YuNet file is recognized."""
@@ -51,7 +57,8 @@ class Detector(Protocol):
 class OwnDetector:
     """Detector model of mien on a `Runner`.
 
-    The network sees about 200 px around a cell, so large pictures are detected a second time at half their size.
+    The network sees about 200 px around a cell, so large pictures are detected a second time at half their size, and
+    where no large face was found, a third time very small with room around: a face may fill the picture.
 
     Args:
         runner: A detector model.
@@ -79,12 +86,27 @@ class OwnDetector:
             near, far = longer_side(large) >= limit, longer_side(boxes) < 1.5 * limit
             boxes = np.concatenate([boxes[far], large[near]])
             scores = np.concatenate([scores[far], large_scores[near]])
+        if not (longer_side(boxes) >= CLOSE_SHARE * max(image.shape[:2])).any():
+            close, close_scores = self._close(image)
+            boxes, scores = np.concatenate([boxes, close]), np.concatenate([scores, close_scores])
         return select_boxes(boxes, scores, threshold=self.min_score)
 
     def _rows(self, scaled: Image, factor: float) -> tuple[FloatArray, FloatArray]:
         outputs = self.runner(pad_to_multiple(scaled, STRIDE)[None])
         likely = outputs["scores"][0] >= self.min_score
         return outputs["boxes"][0][likely] / factor, outputs["scores"][0][likely]
+
+    def _close(self, image: Image) -> tuple[FloatArray, FloatArray]:
+        """Detect faces that fill the picture, and may reach beyond its border."""
+        factor = CLOSE_PX / max(image.shape[:2])
+        width, height = (max(1, round(side * factor)) for side in size_of(image))
+        canvas = np.full((CLOSE_CANVAS_PX, CLOSE_CANVAS_PX, 3), GREY, np.uint8)
+        left, top = (CLOSE_CANVAS_PX - width) // 2, (CLOSE_CANVAS_PX - height) // 2
+        canvas[top : top + height, left : left + width] = shrink(image, (width, height))
+        boxes, scores = self._rows(canvas, 1.0)
+        boxes = (boxes - [left, top, left, top]) / factor
+        large = longer_side(boxes) >= CLOSE_SHARE * max(image.shape[:2])
+        return boxes[large], scores[large]
 
     def close(self) -> None:
         """Close the runner."""

@@ -26,10 +26,16 @@ def box_from_bounds(bounds: FloatArray) -> FloatArray:
     return box
 
 
-def bounds_from_box(box: FloatArray) -> FloatArray:
-    """Return landmark bounds (…, 4) for face boxes (…, 4); the inverse of `box_from_bounds`."""
+def bounds_from_box(box: FloatArray, *, quarter_turns: int = 0) -> FloatArray:
+    """Return landmark bounds (…, 4) for face boxes (…, 4); the inverse of `box_from_bounds`.
+
+    Args:
+        box: Boxes, xyxy px.
+        quarter_turns: How often the faces are turned by 90° clockwise, 0 to 3: on which side the forehead is.
+    """
+    side = (1, 2, 3, 0)[quarter_turns]
     bounds = box.copy()
-    bounds[..., 1] = (box[..., 1] + FOREHEAD * box[..., 3]) / (1.0 + FOREHEAD)
+    bounds[..., side] = (box[..., side] + FOREHEAD * box[..., (side + 2) % 4]) / (1.0 + FOREHEAD)
     return bounds
 
 

@@ -1,0 +1,69 @@
+"""Find faces that are turned in the picture's plane, which the detector was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+
+from mien.runtime.faces.landmarks import SURE
+from mien.runtime.values import Faces, FloatArray, Image, size_of
+from mien.runtime.vision.geometry import (
+    box_from_bounds,
+    intersection_over_union,
+    invert_affine,
+    landmark_bounds,
+    transform_points,
+)
+
+ANGLES = (90, 180, 270, 45, 135, 225, 315)
+"""Turns of the picture that are tried, in degrees; with faces found up to 30° either way, no angle is left out."""
+GREY = (127, 127, 127)
+SAME_FACE_IOU = 0.3
+
+
+def find_turned(image: Image, find_upright: Callable[[Image], Faces], unsure: Faces) -> Faces:
+    """Search turned copies of a picture in which no upright face is certain.
+
+    Args:
+        image: Picture (h, w, 3), uint8 BGR.
+        find_upright: Finds upright faces with landmarks and presence.
+        unsure: What it found in `image` itself; kept where no turned face lies.
+
+    Returns:
+        The faces of the copy whose certain faces score highest together, mapped back to `image`, then the unsure ones.
+    """
+    best = Faces.empty()
+    for copy, matrix in _turned_copies(image):
+        found = find_upright(copy)
+        found = found.mask(found.presence >= SURE)
+        if found.scores.sum() > best.scores.sum():
+            best = _mapped(found, invert_affine(matrix))
+    if not len(best):
+        return unsure
+    if len(unsure):
+        unsure = unsure.mask(intersection_over_union(unsure.boxes, best.boxes).max(axis=1) < SAME_FACE_IOU)
+    return Faces.concat([best, unsure])
+
+
+def _turned_copies(image: Image) -> Iterator[tuple[Image, FloatArray]]:
+    """Yield the picture turned by each angle, whole, with the affine map (2, 3) to the copy."""
+    width, height = size_of(image)
+    for angle in ANGLES:
+        matrix = np.asarray(cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0), dtype=np.float64)
+        cos, sin = abs(matrix[0, 0]), abs(matrix[0, 1])
+        size = round(width * cos + height * sin), round(width * sin + height * cos)
+        matrix[:, 2] += [(size[0] - width) / 2, (size[1] - height) / 2]
+        copy = cv2.warpAffine(image, matrix, size, borderMode=cv2.BORDER_CONSTANT, borderValue=GREY)
+        yield np.asarray(copy, dtype=np.uint8), matrix
+
+
+def _mapped(faces: Faces, matrix: FloatArray) -> Faces:
+    """Map faces by a rotation; a box becomes the upright one around the forehead and the landmarks."""
+    upright = box_from_bounds(landmark_bounds(faces.landmarks))
+    corners = upright[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+    return faces.with_fields(
+        landmarks=np.stack([transform_points(points, matrix) for points in faces.landmarks]),
+        boxes=landmark_bounds(transform_points(corners, matrix)),
+    )
