@@ -27,6 +27,7 @@ from mien.runtime.models.runner import DEFAULT_THREADS, Provider, Runner, as_cho
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Precision, Task
 from mien.runtime.values import Faces, Frame, Image
+from mien.runtime.vision.boxes import lies_within
 
 
 class Pipeline:
@@ -151,7 +152,10 @@ class Pipeline:
         return faces.with_fields(age=age, female=female)
 
     def _find_upright(self, image: Image) -> Faces:
-        return locate_in_boxes(self.landmarks, image, Faces.from_boxes(*self.detector(image)))
+        faces = locate_in_boxes(self.landmarks, image, Faces.from_boxes(*self.detector(image)))
+        sure = faces.presence >= SURE
+        parts = lies_within(faces.boxes, faces.boxes[sure]) & ~sure  # such as an eye of a large face
+        return faces.mask(~parts)
 
     def track(
         self,

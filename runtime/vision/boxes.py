@@ -38,13 +38,18 @@ def select_boxes(
         cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), threshold, iou), dtype=np.int64
     ).reshape(-1)
     boxes, scores = boxes[kept], scores[kept]
-    outer = ~np.triu(enclosed(boxes) > ENCLOSED, k=1).any(axis=0)
+    outer = ~np.triu(enclosed(boxes, boxes) > ENCLOSED, k=1).any(axis=0)
     return boxes[outer], scores[outer]
 
 
-def enclosed(boxes: FloatArray) -> FloatArray:
-    """Return the share (n, n) of each box (columns) that lies within each other box (rows)."""
-    return overlap_area(boxes, boxes) / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
+def lies_within(boxes: FloatArray, others: FloatArray) -> npt.NDArray[np.bool_]:
+    """Tell for each box (n, 4) if `ENCLOSED` of it or more lies within one of the `others` (m, 4)."""
+    return (enclosed(boxes, others) > ENCLOSED).any(axis=0)
+
+
+def enclosed(boxes: FloatArray, others: FloatArray) -> FloatArray:
+    """Return the share (m, n) of each box (n, 4) that lies within each of the `others` (m, 4)."""
+    return overlap_area(others, boxes) / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
 
 
 def fit_inside(height: int, width: int, max_side: int) -> float:
