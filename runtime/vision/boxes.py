@@ -44,7 +44,8 @@ def select_boxes(
 
 def lies_within(boxes: FloatArray, others: FloatArray) -> npt.NDArray[np.bool_]:
     """Tell for each box (n, 4) if `ENCLOSED` of it or more lies within one of the `others` (m, 4)."""
-    return (enclosed(boxes, others) > ENCLOSED).any(axis=0)
+    within: npt.NDArray[np.bool_] = np.any(enclosed(boxes, others) > ENCLOSED, axis=0)
+    return within
 
 
 def enclosed(boxes: FloatArray, others: FloatArray) -> FloatArray:

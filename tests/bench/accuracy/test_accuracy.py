@@ -44,5 +44,5 @@ def test_ap_is_resampled_by_pictures_without_matching_anew() -> None:
 def test_no_samples_and_no_numbers_are_refused() -> None:
     with pytest.raises(InputError, match="no labelled samples"):
         mean_accuracy(np.empty(0), Metric.NME, data_digest="d")
-    with pytest.raises(InputError, match="not a number"):
+    with pytest.raises(InputError, match="not a finite number"):
         mean_accuracy(np.array([1.0, np.nan]), Metric.NME, data_digest="d")
