@@ -1,4 +1,4 @@
-"""`mien verify`: whether a bundle computes here, on every provider there is, what it computed where it was made."""
+"""Verification of a bundle: on this machine, do its models reproduce their reference outputs on every provider?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,22 @@ from mien.runtime.models.spec import Precision
 from mien.runtime.values import FloatArray, Image, Progress
 
 PROVIDERS = tuple(provider for provider in Provider if provider is not Provider.AUTO)
-"""What a bundle is tried on: every provider that mien knows."""
+"""Providers that a bundle is checked on: all that mien knows."""
 PIPELINE = "pipeline"
 PIPELINE_NME = {Precision.FP32: 0.5, Precision.FP16: 1.0, Precision.INT8: 2.0}
-"""How far a face of the golden picture may move, in percent of its outer eye distance: OpenCV's versions cut crops a
-little differently (4.8 and 5.0: 0.05 %)."""
+"""Tolerance of a face in the golden picture, NME in percent: versions of OpenCV cut crops slightly differently (0.05 %
+between 4.8 and 5.0)."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """How to verify. required: only these providers, each of which must run; none: all that run here.
+    """Options of a verification.
 
-    rounds: of the measurement, 0 for none. calls_per_round: of each model in a round.
+    Attributes:
+        required: Check only these providers, each of which must run; empty: all that are available.
+        threads: Threads per operator, 0 for all cores.
+        rounds: Rounds of the latency measurement, 0 for none.
+        calls_per_round: Calls of each model per round.
     """
 
     required: tuple[Provider, ...] = ()
@@ -51,9 +55,15 @@ class VerifyOptions:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One model file, or the pipeline of all, on one provider; true when its golden outputs came out again.
+    """Check of one model file, or of the whole pipeline, on one provider; true if the golden outputs were reproduced.
 
-    failure: why there is no parity, empty where there is one. measurement: latency of one image, where it was taken.
+    Attributes:
+        model: Name of the model, or `PIPELINE`.
+        precision: Precision of the model file.
+        provider: The provider.
+        parity: Parity with the golden outputs; None if the model could not be run.
+        failure: Reason why there is no parity, else empty.
+        measurement: Latency of one image, if measured.
     """
 
     model: str
@@ -74,10 +84,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All that was checked; true when the file is whole, something ran, and every check holds.
+    """Result of a verification; true if the file is intact, something ran, and every check holds.
 
-    refused: why the file was not opened at all. absent: providers that are not here, and why.
-    bundled: the measurements that came with the bundle, rows of `measurement_row`.
+    Attributes:
+        sha256: Digest of the bundle.
+        made_by: Version of mien that made it.
+        checks: The checks.
+        absent: Unavailable providers, with the reasons.
+        refused: Reason why the file was not opened at all, else empty.
+        environment: This machine.
+        bundled: Measurements that came with the bundle, as made by `measurement_row`.
     """
 
     sha256: str = ""
@@ -99,12 +115,12 @@ class Verdict:
         return f"{'holds' if self else 'does not hold'}: {held} of {len(self.checks)} checks on {where}"
 
     def bundled_p50_ms(self, check: Check) -> float | None:
-        """Median latency of the same file on the same provider where the bundle was made."""
+        """Median latency of the same check on the machine that made the bundle; None if unknown."""
         rows = (row for row in self.bundled if row.get("name") == check.name)
         return next((float(row["p50_ms"]) for row in rows), None)
 
     def to_row(self) -> dict[str, Any]:
-        """As the JSON of ``mien verify --json``."""
+        """Convert to the JSON of ``mien verify --json``."""
         return {
             "holds": bool(self),
             "verdict": str(self),
@@ -116,7 +132,7 @@ class Verdict:
                     "precision": check.precision.value,
                     "provider": check.provider.value,
                     "holds": bool(check),
-                    "parity": encode(check.parity.parts) if check.parity is not None else [],
+                    "parity": [] if check.parity is None else encode(check.parity.parts),
                     "failure": check.failure,
                     "latency": measurement_row(check.measurement) if check.measurement is not None else None,
                     "bundled_p50_ms": self.bundled_p50_ms(check),
@@ -124,7 +140,7 @@ class Verdict:
                 for check in self.checks
             ],
             "absent": {provider.value: reason for provider, reason in self.absent.items()},
-            "environment": asdict(self.environment) if self.environment is not None else None,
+            "environment": encode(self.environment),
         }
 
 
@@ -135,25 +151,36 @@ def verify_file(
     sha256: str | None = None,
     progress: Progress | None = None,
 ) -> Verdict:
-    """Check a bundle's sums, and then `verify` it. sha256: what the digest of the whole file must be.
+    """Check a bundle's checksums, then `verify` it.
+
+    Args:
+        path: The bundle.
+        options: How to verify.
+        sha256: Required digest of the whole file.
+        progress: Called after each round of the measurement.
 
     Raises:
-        InputError: no such file.
+        InputError: No such file.
     """
     try:
         bundle = read_bundle(path)
     except ModelError as error:
         return Verdict(refused=str(error))
     if sha256 is not None and bundle.sha256 != sha256.lower():
-        return Verdict(bundle.sha256, bundle.made_by, refused=f"{path}: its sha256 is {bundle.sha256}, not {sha256}")
+        return Verdict(bundle.sha256, bundle.made_by, refused=f"{path}: wanted sha256 {sha256}, found {bundle.sha256}")
     return verify(bundle, options, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A check and what may be measured. absent: the provider refused, and nobody had demanded it.
+    """A check, and what is needed to measure its latency.
 
-    runner: of a model file, still open. call: takes one of the inputs (1, h, w, 3).
+    Attributes:
+        check: The check.
+        absent: Whether the provider is unavailable and was not required.
+        runner: The open runner of a model file.
+        call: Function to time, called with one of the inputs.
+        inputs: Pictures (1, h, w, 3).
     """
 
     check: Check
@@ -164,9 +191,15 @@ class _Trial:
 
 
 def verify(bundle: Bundle, options: VerifyOptions | None = None, *, progress: Progress | None = None) -> Verdict:
-    """Run the golden samples on every provider, in task units, and measure what holds. Needs no torch."""
+    """Run the golden samples on every provider, compare in units of the task, and measure what holds.
+
+    Args:
+        bundle: The bundle.
+        options: How to verify.
+        progress: Called after each round of the measurement.
+    """
     options = options if options is not None else VerifyOptions()
-    environment = describe_environment()  # before the work, whose own load it would tell else
+    environment = describe_environment()  # before the work, whose own load would show otherwise
     providers = options.required or PROVIDERS
     precisions = sorted({model.precision for model in bundle.models}, key=list(Precision).index)
     with ExitStack() as stack:
@@ -175,7 +208,7 @@ def verify(bundle: Bundle, options: VerifyOptions | None = None, *, progress: Pr
         ]
         trials += [t for p in precisions for v in providers if (t := _try_pipeline(bundle, trials, p, v)) is not None]
         measured = _measured(trials, options, progress)
-    # A provider that takes some of the models is here, and refusing the others is a failure.
+    # A provider that runs some of the models is available, and refusing the others is a failure.
     here = {trial.check.provider for trial in trials if not trial.absent}
     return Verdict(
         bundle.sha256,
@@ -202,7 +235,7 @@ def _try_model(
 
 
 def _try_pipeline(bundle: Bundle, trials: Sequence[_Trial], precision: Precision, provider: Provider) -> _Trial | None:
-    """The whole way from a picture to its faces, through the runners of the trials; None where one did not open."""
+    """Check the whole pipeline with the runners of the trials; None if one of them did not open."""
     wanted_of = (precision, provider)
     runners = {
         t.check.model: t.runner
@@ -223,10 +256,17 @@ def _try_pipeline(bundle: Bundle, trials: Sequence[_Trial], precision: Precision
 
 
 def face_errors(found: FloatArray, wanted: FloatArray) -> FloatArray:
-    """NME (n,) in percent of each face of `wanted` (n, 68, 3) against the face of `found` (m, 68, 3) next to it.
+    """Compute the NME of each wanted face against the nearest found face.
+
+    Args:
+        found: Landmarks (m, 68, 3) in px.
+        wanted: Landmarks (n, 68, 3) in px.
+
+    Returns:
+        Errors (n,) in percent of the outer eye distance.
 
     Raises:
-        CheckFailed: there is none.
+        CheckFailed: No face was found.
     """
     if not len(found):
         raise CheckFailed(f"no face was found in the golden picture, wanted {len(wanted)}")
@@ -235,7 +275,7 @@ def face_errors(found: FloatArray, wanted: FloatArray) -> FloatArray:
 
 
 def _measured(trials: Sequence[_Trial], options: VerifyOptions, progress: Progress | None) -> dict[str, Measurement]:
-    """Latencies of what holds, by the check's name."""
+    """Measure the checks that hold; returns measurements by the check's name."""
     candidates = [
         LocalCandidate(
             name=t.check.name,
@@ -260,28 +300,25 @@ def _measured(trials: Sequence[_Trial], options: VerifyOptions, progress: Progre
 
 @contextmanager
 def _opened(bundle: Bundle, model: BundledModel, provider: Provider, threads: int) -> Iterator[Runner]:
-    """Open a model file on a provider, which must be what the bundle says it is."""
+    """Open a model file, and check that it matches the bundle's description of it."""
     with open_model(bundle.model_file(model), provider=provider, threads=threads) as runner:
         if runner.spec != model.spec or runner.precision is not model.precision:
-            raise ModelError(f"{model.file} says of itself something else than {model.spec_file}")
+            raise ModelError(f"the spec inside {model.file} differs from {model.spec_file}")
         yield runner
 
 
 def measurement_row(measurement: Measurement) -> dict[str, Any]:
-    """A measurement as JSON: what was measured, percentiles in ms, and every raw latency in ns."""
-    about = asdict(measurement.description)
-    precision = measurement.description.precision
+    """Convert a measurement to JSON: its description, percentiles in ms, and every raw latency in ns."""
     return {
-        **about,
-        "precision": None if precision is None else precision.value,
+        **encode(measurement.description),
         **{f"p{p}_ms": round(measurement.percentile_ms(p), 4) for p in (50, 90, 99)},
         "n": len(measurement.calls_ns),
-        "processes": [asdict(run) for run in measurement.processes],
+        "processes": encode(measurement.processes),
     }
 
 
 def _bundled(bundle: Bundle) -> tuple[Mapping[str, Any], ...]:
-    """The measurements of `BENCH`, none where it has none that can be read: they decide nothing."""
+    """Read the measurements in `BENCH`; if malformed, there are none, as nothing depends on them."""
     try:
         rows: Sequence[Any] = json.loads(bundle.files.get(BENCH, b"{}")).get("measurements", [])
         found = [(str(row["name"]), float(row["p50_ms"])) for row in rows]

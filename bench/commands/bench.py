@@ -1,4 +1,4 @@
-"""`mien bench …`: measure (run, which need not be said), and compare reports."""
+"""`mien bench …`: measure latency, or compare reports."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ INTERRUPTED = 130
 
 
 class DefaultsToRun(TyperGroup):
-    """A group whose command ``run`` need not be named: what is no command's name is an argument of it."""
+    """Command group with ``run`` as its default: arguments that name no command go to ``run``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """See the class."""
+        """Insert ``run`` unless a command is named."""
         if not args or args[0] not in self.commands:
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
 
-bench_app = typer.Typer(cls=DefaultsToRun, help="Measure latency (run, which need not be said), or compare reports.")
+bench_app = typer.Typer(cls=DefaultsToRun, help="Measure latency (`run` is the default) or compare reports.")
 
 
 @bench_app.command(
@@ -46,29 +46,35 @@ bench_app = typer.Typer(cls=DefaultsToRun, help="Measure latency (run, which nee
 def run(
     ctx: typer.Context,
     models: list[Path] = typer.Argument(
-        None, help="Model files, anybody's, or checkpoints; default: the shipped ones."
+        None, help="Model files, of mien or foreign, or checkpoints; default: the shipped models."
     ),
     providers: str = typer.Option(
-        "cpu", "--providers", help=f"Comma-separated: {', '.join(p.value for p in Provider)}."
+        "cpu", "--providers", help=f"What runs the models, comma-separated: {', '.join(p.value for p in Provider)}."
     ),
     baseline: str | None = typer.Option(
         None,
         "--baseline",
-        help=f"Comma-separated: {', '.join(b.value for b in Baseline)}; or none. Ratios are to the first.",
-        show_default="eager where torch is installed",
+        help=f"PyTorch baselines, comma-separated: {', '.join(b.value for b in Baseline)}; or none. Ratios refer to "
+        "the first.",
+        show_default="eager if PyTorch is installed",
     ),
-    batch: str = typer.Option("1", "--batch", help="Images in a call, comma-separated."),
+    batch: str = typer.Option("1", "--batch", help="Images per call, comma-separated."),
     level: str = typer.Option(
-        "model", "--level", help="Comma-separated: model; picture: from a picture to the decoded result."
+        "model",
+        "--level",
+        help="Comma-separated: model (the model alone), picture (from a picture to the decoded result).",
     ),
     pipeline: Path | None = typer.Option(
-        None, "--pipeline", help="Measure the whole pipeline over this video too, by stage."
+        None, "--pipeline", help="Also measure the whole pipeline on this video, by stage."
     ),
-    threads: int = typer.Option(1, "--threads", min=1, help="Threads of one operator, and of PyTorch."),
-    rounds: int = typer.Option(20, "--rounds", min=1, help="Rounds in which all candidates take turns."),
-    calls: int = typer.Option(10, "--calls-per-round", min=1, help="Calls of each candidate in a round."),
+    threads: int = typer.Option(1, "--threads", min=1, help="Threads per operator, and of PyTorch."),
+    rounds: int = typer.Option(20, "--rounds", min=1, help="Rounds; in each, all candidates take turns."),
+    calls: int = typer.Option(10, "--calls-per-round", min=1, help="Calls of each candidate per round."),
     processes: int = typer.Option(
-        5, "--processes", min=1, help="Processes that each candidate has, one after the other; rounds are shared out."
+        5,
+        "--processes",
+        min=1,
+        help="Processes of each candidate, one after the other; the rounds are divided among them.",
     ),
     reference_model: bool = typer.Option(
         False, "--reference-model", help="Also measure torchvision's mobilenet_v2 at 224 px."
@@ -76,23 +82,31 @@ def run(
     data: list[Path] = typer.Option(
         [],
         "--data",
-        help="Folder the inputs come from, and the labels that accuracy is measured with; repeat it.",
+        help="Folder of pictures for the inputs, and of labels for the accuracy; can be repeated.",
         show_default="the demo picture",
     ),
-    held_out: bool = typer.Option(False, "--held-out", help="Accuracy only on what mien train holds out of --data."),
+    held_out: bool = typer.Option(
+        False, "--held-out", help="Measure accuracy only on what mien train holds out of --data."
+    ),
     feed: Path | None = typer.Option(
-        None, "--inputs", help="Arrays (.npz, by input name) for a foreign file.", show_default="made from its shapes"
+        None, "--inputs", help="Arrays (.npz, by input name) for a foreign model.", show_default="random, by its shapes"
     ),
     timeout: float = typer.Option(300.0, "--timeout", min=1.0, help="Seconds after which a candidate counts as hung."),
-    budget: str | None = typer.Option(None, "--budget", help="Name what to ship within this p90, such as 8ms."),
-    max_nme_loss: float | None = typer.Option(
-        None, "--max-nme-loss", min=0.0, help="With --budget: the fastest that loses no more points of NME."
+    budget: str | None = typer.Option(
+        None, "--budget", help="Recommend a model with a p90 within this budget, such as 8ms."
     ),
-    json_out: Path | None = typer.Option(None, "--json", help="File for the report with all raw values."),
-    html_out: Path | None = typer.Option(None, "--html", help="File for the report as a page to look at."),
-    csv_out: Path | None = typer.Option(None, "--csv", help="File for the figures, a line a row."),
+    max_nme_loss: float | None = typer.Option(
+        None,
+        "--max-nme-loss",
+        min=0.0,
+        metavar="N",
+        help="With --budget: pick the fastest model whose NME is within N points of the best.",
+    ),
+    json_out: Path | None = typer.Option(None, "--json", help="Write the report with all raw values to this file."),
+    html_out: Path | None = typer.Option(None, "--html", help="Write the report as a web page to this file."),
+    csv_out: Path | None = typer.Option(None, "--csv", help="Write the figures to this file, one line per candidate."),
 ) -> None:
-    """Measure latency on real images, against eager PyTorch, with the parity that allows the comparison."""
+    """Measure latency on real images against eager PyTorch, after checking that the outputs agree."""
     from mien.bench.report.html_report import to_html
     from mien.bench.report.recommend import parse_budget, recommend
     from mien.bench.report.tables import to_csv, to_markdown
@@ -129,45 +143,54 @@ def run(
     )
     with require_train_extra(), progress_bar("bench") as progress:
         report = run_bench(models or [], options, bridge=ctx.obj, progress=progress)
-    for path, told in ((json_out, BenchReport.to_json), (html_out, to_html), (csv_out, to_csv)):
+    for path, render in ((json_out, BenchReport.to_json), (html_out, to_html), (csv_out, to_csv)):
         if path is not None:
-            path.write_text(told(report), encoding="utf-8")
+            path.write_text(render(report), encoding="utf-8")
     print(to_markdown(report), end="")
     if budget_ms is not None and report.conditions is not None and report.conditions.interrupted:
-        say("interrupted: not everything is known that a choice is made by, and none is made")
+        say("interrupted: no recommendation, as figures are missing")
     elif budget_ms is not None:
-        print_choices(recommend(report, budget_ms, max_nme_loss=max_nme_loss), budget_ms)
+        print_recommendations(recommend(report, budget_ms, max_nme_loss=max_nme_loss), budget_ms)
     end_with(report)
 
 
 def end_with(report: BenchReport) -> None:
-    """The exit code: 130 where Ctrl-C ended the rounds, 1 where a candidate failed or its parity is false."""
+    """Raise what ends the command with the report's exit code.
+
+    Raises:
+        typer.Exit: With code 130 if Ctrl-C ended the rounds.
+        CheckFailed: A candidate failed, or its parity does not hold.
+    """
     if report.conditions is not None and report.conditions.interrupted:
         raise typer.Exit(INTERRUPTED)
     if any(row.parity is not None and not row.parity for row in report.rows):
-        raise CheckFailed("a candidate does not compute what its reference computes; see the table")
-    told = [f"{one.description.name} {one.failure.value} ({one.reason})" for one in report.failed]
-    told += [
+        raise CheckFailed("the outputs of a candidate differ from its reference's; see the table")
+    failures = [f"{one.description.name} {one.failure.value} ({one.reason})" for one in report.failed]
+    failures += [
         f"{row.name} failed after the rounds ({row.metadata.failure})" for row in report.rows if row.metadata.failure
     ]
-    if told:
-        raise CheckFailed(f"not everything could be measured: {'; '.join(told)}")
+    if failures:
+        raise CheckFailed(f"not everything could be measured: {'; '.join(failures)}")
 
 
-def print_choices(choices: Any, budget_ms: float) -> None:
-    """What to ship, and the command that uses it; CheckFailed where nothing fits."""
+def print_recommendations(found: Any, budget_ms: float) -> None:
+    """Print the recommended models and the commands that use them.
+
+    Raises:
+        CheckFailed: Nothing fits the budget for a task.
+    """
     from mien.bench.report.recommend import command_of
 
     print(f"\nWithin {budget_ms:g} ms at p90:\n")
-    for choice in choices:
-        if choice.row is None:
-            print(f"- {choice.task}: {choice.reason}")
+    for one in found:
+        if one.row is None:
+            print(f"- {one.task}: {one.reason}")
             continue
-        m, accuracy = choice.row.measurement, choice.row.accuracy
-        told = "" if accuracy is None else f", {accuracy.metric.value} {accuracy}"
-        print(f"- {choice.task}: {m.description}, p90 {m.p90_ms:.2f} ms{told}: {choice.reason}\n")
-        print(f"      {command_of(choice.row)}\n")
-    missing = [choice.task for choice in choices if choice.row is None]
+        m, accuracy = one.row.measurement, one.row.accuracy
+        measured = "" if accuracy is None else f", {accuracy.metric.value} {accuracy}"
+        print(f"- {one.task}: {m.description}, p90 {m.p90_ms:.2f} ms{measured}: {one.reason}\n")
+        print(f"      {command_of(one.row)}\n")
+    missing = [one.task for one in found if one.row is None]
     if missing:
         raise CheckFailed(f"nothing fits the budget for {', '.join(missing)}")
 
@@ -178,25 +201,27 @@ def print_choices(choices: Any, budget_ms: float) -> None:
 def compare(
     old: Path = typer.Argument(..., help="Earlier report of mien bench --json."),
     new: Path = typer.Argument(..., help="Later report."),
-    fail_if: list[str] = typer.Option(["p50>+5%"], "--fail-if", help="A change that is too much; repeat it."),
-    anyway: bool = typer.Option(
-        False, "--allow-mismatch", help="Compare reports of other hardware, threads or inputs too."
+    fail_if: list[str] = typer.Option(
+        ["p50>+5%"], "--fail-if", help="Change that counts as a regression; can be repeated."
+    ),
+    allow_mismatch: bool = typer.Option(
+        False, "--allow-mismatch", help="Compare even if hardware, allocator, threads, inputs or labelled data differ."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Tell what became worse, with 95 % intervals; exit code 1 where it is too much and no chance."""
+    """Compare two reports, with 95 % intervals; exit with code 1 on a regression beyond chance."""
     from mien.bench.report.regression import compare_reports, missing_results, parse_rule
     from mien.bench.timing.speedup import ONE_PROCESS
 
     rules = [parse_rule(text) for text in fail_if]
     before, after = read_report(old), read_report(new)
     metrics = list(dict.fromkeys(["p50", *(rule.metric for rule in rules)]))
-    changes = compare_reports(before, after, metrics, anyway=anyway)
+    changes = compare_reports(before, after, metrics, allow_mismatch=allow_mismatch)
     broken = [f"{c.name}: {c.metric} {c} breaks {rule}" for c in changes for rule in rules if c.breaks(rule)]
     if as_json:
         print(json.dumps([asdict(change) for change in changes]))
     else:
-        table = Table(title=f"{new} after {old}")
+        table = Table(title=f"{new} compared with {old}")
         for heading in ("candidate", "metric", "old", "new", "change (95 %)"):
             named = heading == "candidate"
             table.add_column(heading, justify="left" if named else "right", overflow="fold" if named else "ellipsis")
@@ -204,21 +229,21 @@ def compare(
             table.add_row(c.name, c.metric, f"{c.old:.3f}", f"{c.new:.3f}", str(c))
         Console(width=None if sys.stdout.isatty() else 120).print(table)
     for name in sorted({row.name for row in after.rows} ^ {row.name for row in before.rows}):
-        say(f"only in one of them: {name}")
+        say(f"only in one of the reports: {name}")
     for path, report in ((old, before), (new, after)):
-        of_old_version = [ONE_PROCESS] if any(len(row.measurement.processes) == 1 for row in report.rows) else []
-        for warning in dict.fromkeys([*report.warnings, *of_old_version]):
+        if_one_process = [ONE_PROCESS] if any(len(row.measurement.processes) == 1 for row in report.rows) else []
+        for warning in dict.fromkeys([*report.warnings, *if_one_process]):
             say(f"{path}: {warning}", style="yellow")
     broken += missing_results(before, after, [rule.metric for rule in rules])
     if broken:
-        raise CheckFailed(f"worse: {'; '.join(broken)}")
+        raise CheckFailed(f"regressions: {'; '.join(broken)}")
 
 
 def read_report(path: Path) -> BenchReport:
-    """A report from a file.
+    """Read a report.
 
     Raises:
-        InputError: it cannot be read, or is no report.
+        InputError: The file cannot be read, or is not a report.
     """
     try:
         return BenchReport.from_json(path.read_text(encoding="utf-8"), origin=str(path))
@@ -227,29 +252,29 @@ def read_report(path: Path) -> BenchReport:
 
 
 def baselines_of(text: str | None) -> tuple[str, ...]:
-    """What ``--baseline`` means on this machine.
+    """Parse ``--baseline``; without it, eager PyTorch is the baseline if it is installed.
 
     Raises:
-        InputError: an unknown one, or PyTorch is wanted and not installed.
+        InputError: An unknown baseline, or PyTorch is not installed.
     """
     from mien.bench.suite.benchmark import has_torch
 
     if text is None:
         if has_torch():
             return (Baseline.EAGER.value,)
-        say("PyTorch is not installed: no eager baseline (pip install 'mien[train]' adds it)")
+        say("no baseline, as PyTorch is not installed; to add it, run: pip install 'mien[train]'")
         return ()
     if text.strip() == "none":
         return ()
     found = enum_members(text, Baseline, "--baseline (or none)")
     if not has_torch():
-        raise InputError(f"--baseline {text} needs torch, which is not installed; run: pip install 'mien[train]'")
+        raise InputError(f"--baseline {text} needs PyTorch, which is not installed; run: pip install 'mien[train]'")
     return tuple(baseline.value for baseline in found)
 
 
 def levels_of(text: str) -> tuple[Level, ...]:
-    """What ``--level`` means: the pipeline has an option of its own, for it needs a clip."""
+    """Parse ``--level``; the pipeline has its own option, as it needs a video."""
     found = enum_members(text, Level, "--level")
     if Level.PIPELINE in found:
-        raise InputError("the level pipeline needs a video; say --pipeline CLIP")
+        raise InputError("the level pipeline needs a video; use --pipeline CLIP instead")
     return tuple(found)

@@ -1,4 +1,4 @@
-"""`mien verify`."""
+"""`mien verify`: check a bundle on this machine."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from mien.runtime.commands.console import progress_bar, say
 from mien.runtime.errors import InputError
 from mien.runtime.models.runner import Provider
 
-ROUNDS = typer.Option(10, "--rounds", min=0, help="Rounds of the measurement, ten calls each; 0: measure nothing.")
+ROUNDS = typer.Option(10, "--rounds", min=0, help="Rounds of ten calls for the latency; 0: do not measure.")
 
-
-THREADS = typer.Option(1, "--threads", min=0, help="Threads of one operator; 0: all cores.")
+THREADS = typer.Option(1, "--threads", min=0, help="Threads per operator; 0: all cores.")
 
 
 def verify(
-    path: Path = typer.Argument(..., metavar="FILE", help="Bundle of mien bundle."),
+    path: Path = typer.Argument(..., metavar="FILE", help="Bundle made by mien bundle."),
     provider: list[Provider] = typer.Option(
-        [], "--provider", help="Only this one, and it must run; repeat it. Default: all that run here."
+        [],
+        "--provider",
+        help="Check this provider only, and fail if it is unavailable; can be repeated. Default: all available ones.",
     ),
-    sha256: str | None = typer.Option(None, "--sha256", help="What mien bundle printed: refuse any other file."),
+    sha256: str | None = typer.Option(
+        None, "--sha256", help="Digest that mien bundle printed; any other file is refused."
+    ),
     rounds: int = ROUNDS,
     threads: int = THREADS,
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
-    """Check a bundle's sums, and whether its models compute here what they computed where it was made."""
+    """Check a bundle's checksums, and that its models reproduce their reference outputs on this machine."""
     if Provider.AUTO in provider:
-        raise InputError("--provider auto is the default here: leave it out, or name one that must run")
+        raise InputError("--provider auto is the default of verify: omit it, or name a provider that must run")
     options = VerifyOptions(required=tuple(dict.fromkeys(provider)), threads=threads, rounds=rounds)
     with progress_bar("measure") as progress:
         verdict = verify_file(path, options, sha256=sha256, progress=progress)
@@ -45,19 +48,19 @@ def verify(
 
 
 def _print(verdict: Verdict, path: Path) -> None:
-    """One line a model file and provider, and the verdict last."""
+    """Print one line per model file and provider, then the verdict."""
     out = Console(soft_wrap=True, highlight=False)
     if not verdict.refused:
         out.print(
-            f"{path.name}, made by mien {verdict.made_by}, sha256 {verdict.sha256}: every sum holds", markup=False
+            f"{path.name}, made by mien {verdict.made_by}, sha256 {verdict.sha256}: all checksums match", markup=False
         )
     for check in verdict.checks:
         out.print(_line(check, verdict), markup=False, style="" if check else "red")
     for provider, reason in verdict.absent.items():
-        say(f"not tried on {provider.value}: {reason}")
+        say(f"not checked on {provider.value}: {reason}")
     if verdict.environment is not None and any(check.measurement for check in verdict.checks):
         for reason in environment_warnings(verdict.environment):
-            say(f"doubt the latencies: {reason}", style="yellow")
+            say(f"latencies may be unreliable: {reason}", style="yellow")
     out.print(str(verdict), markup=False)
 
 
@@ -68,4 +71,4 @@ def _line(check: Check, verdict: Verdict) -> str:
         text += f"; p50 {check.measurement.p50_ms:.2f} ms, p99 {check.measurement.p99_ms:.2f} ms"
         text += f", n {len(check.measurement.calls_ns)}"
     bundled = verdict.bundled_p50_ms(check)
-    return text if bundled is None else f"{text} (p50 where it was made: {bundled:.2f} ms)"
+    return text if bundled is None else f"{text} (p50 where it was bundled: {bundled:.2f} ms)"

@@ -1,4 +1,4 @@
-"""Whether two files say the same where nobody knows what their outputs mean: by the outputs' own scale."""
+"""Parity of foreign models, whose outputs have unknown units: deviations relative to each output's own scale."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from mien.bench.parity.tolerances import FOREIGN_SCALE, FOREIGN_UNEQUAL
 from mien.runtime.errors import CheckFailed, ModelError
 
 SMALLEST_SCALE = float(np.finfo(np.float16).smallest_normal)
-"""Halves below it lose digits: an output that never reaches it is judged as if it did, and is no proof."""
+"""float16 loses digits below it: an output that never reaches it is compared at this scale, and proves nothing."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignParity:
-    """Parity of each output by its name; true when all hold, and one of them at least is a proof.
+    """Parity of each output; true if all hold and at least one proves something.
 
-    silent: names of the outputs that are none, for they are empty or stay below `SMALLEST_SCALE`.
+    Attributes:
+        outputs: Parity of each output by name.
+        silent: Names of outputs that prove nothing, being empty or below `SMALLEST_SCALE`.
     """
 
     outputs: Mapping[str, Parity]
@@ -31,37 +33,41 @@ class ForeignParity:
 
     @property
     def failed(self) -> dict[str, Parity]:
-        """Those beyond their tolerance."""
+        """Outputs that exceed their tolerance."""
         return {name: parity for name, parity in self.outputs.items() if parity.count and not parity}
 
     def __bool__(self) -> bool:
         return not self.failed and not self.silent.issuperset(self.outputs)
 
     def __str__(self) -> str:
-        told = self.failed or (self.outputs if self else {})
-        said = []
+        shown = self.failed or (self.outputs if self else {})
+        parts = []
         for unit in Unit:
-            group = {name: parity for name, parity in told.items() if parity.unit is unit and parity.count}
+            group = {name: parity for name, parity in shown.items() if parity.unit is unit and parity.count}
             if group:
                 figures = ", ".join(f"{name} {parity.max:.2g}" for name, parity in group.items())
-                said.append(f"{figures} {unit.value} (tolerance {next(iter(group.values())).tolerance:g})")
+                parts.append(f"{figures} {unit.value} (tolerance {next(iter(group.values())).tolerance:g})")
         if self.silent and not self.failed:
-            said.append(f"no proof, as empty or below {SMALLEST_SCALE:.1g}: {', '.join(sorted(self.silent))}")
-        return "; ".join(said)
+            parts.append(f"no proof, as empty or below {SMALLEST_SCALE:.1g}: {', '.join(sorted(self.silent))}")
+        return "; ".join(parts)
 
 
 def compare_values(
     names: Sequence[str], wanted: Sequence[Sequence[Any]], found: Sequence[Sequence[Any]]
 ) -> ForeignParity:
-    """Compare what two sessions answered to the same calls. wanted, found: an output of each name, a call.
+    """Compare the outputs of two sessions for the same calls.
 
-    Floats are counted in percent of the largest finite value that the reference gives in any call; NaN and infinity
-    must stand where the reference has them. Of anything else, such as class ids, counts the share of unequal values
-    in a call.
+    Floats deviate in percent of the largest finite value that the reference gives in any call; NaN and infinity must be
+    where the reference has them. Other types, such as class ids, deviate by the percentage of unequal values per call.
+
+    Args:
+        names: Names of the outputs.
+        wanted: Outputs of the reference, in the order of `names`, for each call.
+        found: Outputs of the candidate, likewise.
 
     Raises:
-        CheckFailed: an output has another shape than the reference's.
-        ModelError: an output is no tensor.
+        CheckFailed: An output has another shape than the reference's.
+        ModelError: An output is not a tensor.
     """
     outputs, silent = {}, set()
     for i, name in enumerate(names):
@@ -81,17 +87,17 @@ def compare_values(
 
 def _pair(name: str, wanted: Any, found: Any) -> tuple[Array, Array]:
     if not isinstance(wanted, np.ndarray):
-        raise ModelError(f"its output {name} is a {type(wanted).__name__}, of which mien compares none, only tensors")
+        raise ModelError(f"its output {name} is a {type(wanted).__name__}, which cannot be compared; only tensors can")
     if wanted.shape != found.shape:
         raise CheckFailed(
-            f"{name} has shape {found.shape}, and {wanted.shape} in float32; where values decide how many rows there "
-            "are, as behind a suppression, cut the file before that"
+            f"{name} has shape {found.shape}, but {wanted.shape} in float32; if values decide the number of rows, as "
+            "after non-maximum suppression, cut the graph before that"
         )
     return wanted, found
 
 
 def _deviation(wanted: Array, found: Array, *, scale: float) -> Array:
-    """In percent of `scale`; infinite where only one of the two is finite, or they are infinite otherwise."""
+    """Deviation in percent of `scale`; infinite where one is finite or the infinities differ."""
     a, b = wanted.astype(np.float64), found.astype(np.float64)
     with np.errstate(invalid="ignore"):
         percent = 100 * np.abs(a - b) / scale

@@ -1,4 +1,4 @@
-"""Whether two runners say the same, in the units of the task."""
+"""Parity: comparison of the outputs of two runners, in units of the task."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ BOX_TOLERANCE_PX = 1.0
 SCORE_TOLERANCE = 0.02
 YEARS_TOLERANCE = 0.25
 MIN_SCORE = 0.05
-"""Boxes that the reference scores no higher are never shown to anybody, whatever their place."""
+"""Boxes with a lower score in the reference are never reported, so their position does not matter."""
 
 
 class Unit(str, Enum):
-    """In what a deviation is counted."""
+    """Unit of a deviation."""
 
     PX = "px"
     SCORE = "score"
@@ -35,9 +35,17 @@ class Unit(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far a candidate's outputs lie from the reference's; true when all are within the tolerance.
+    """Deviation of a candidate's outputs from the reference's; true if all are within the tolerance.
 
-    max, mean, p99: of `count` deviations, in `unit`. A NaN is never within the tolerance, nor is an empty comparison.
+    NaN is never within the tolerance, nor is an empty comparison.
+
+    Attributes:
+        unit: Unit of the following values.
+        tolerance: Maximum deviation allowed.
+        max: Maximum deviation.
+        mean: Mean deviation.
+        p99: 99th percentile of the deviations.
+        count: Number of deviations.
     """
 
     unit: Unit
@@ -58,7 +66,7 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class ParityGate:
-    """Everything compared between two models; true when every part is, false without a part."""
+    """All comparisons between two models; true if there is at least one and every one is true."""
 
     parts: tuple[Parity, ...]
 
@@ -70,7 +78,7 @@ class ParityGate:
 
 
 def parity_of(deviations: FloatArray, *, unit: Unit, tolerance: float) -> Parity:
-    """Summarise deviations (any shape, ≥ 0, in `unit`)."""
+    """Summarize deviations of any shape, ≥ 0 and in `unit`."""
     values = np.asarray(deviations, dtype=np.float64).reshape(-1)
     if not values.size:
         return Parity(unit=unit, tolerance=tolerance, max=0.0, mean=0.0, p99=0.0, count=0)
@@ -92,10 +100,17 @@ def compare_landmarks(
     tolerance_px: float = LANDMARK_TOLERANCE_PX,
     tolerance_score: float = SCORE_TOLERANCE,
 ) -> ParityGate:
-    """Compare landmarks (b, 68, 3) in fractions of crops of `size_px`, by distance in px, and presence (b,) if any.
+    """Compare landmarks by point distance in px, and presence if the model has it.
+
+    Args:
+        reference: Outputs ``landmarks`` (b, 68, 3) in fractions of the crop and, optionally, ``presence`` (b,).
+        candidate: Outputs of the same shapes.
+        size_px: Side of the crop.
+        tolerance_px: Maximum distance of a point.
+        tolerance_score: Maximum difference of presence.
 
     Raises:
-        CheckFailed: an output is missing or has another shape.
+        CheckFailed: An output is missing or has another shape.
     """
     distance = np.linalg.norm(_difference(*_pair(reference, candidate, "landmarks")), axis=-1) * size_px
     points = parity_of(distance, unit=Unit.PX, tolerance=tolerance_px)
@@ -105,10 +120,16 @@ def compare_landmarks(
 def compare_faces(
     reference: Outputs, candidate: Outputs, *, tolerance_nme: float, tolerance_score: float = SCORE_TOLERANCE
 ) -> ParityGate:
-    """Compare landmarks (b, 68, 3) by each face's mean distance in percent of its outer eye distance, and presence.
+    """Compare landmarks by the NME of each face, and presence if the model has it.
+
+    Args:
+        reference: Outputs ``landmarks`` (b, 68, 3) and, optionally, ``presence`` (b,).
+        candidate: Outputs of the same shapes.
+        tolerance_nme: Maximum NME of a face, percent.
+        tolerance_score: Maximum difference of presence.
 
     Raises:
-        CheckFailed: an output is missing or has another shape.
+        CheckFailed: An output is missing or has another shape.
     """
     wanted, found = _pair(reference, candidate, "landmarks")
     errors = normalized_mean_error(found.astype(np.float64), wanted.astype(np.float64))
@@ -117,7 +138,7 @@ def compare_faces(
 
 
 def _presence(reference: Outputs, candidate: Outputs, tolerance: float) -> tuple[Parity, ...]:
-    """Parity of presence (b,); nothing for a model without one."""
+    """Compare presence (b,); returns nothing for a model without it."""
     if "presence" not in reference:
         return ()
     difference = _difference(*_pair(reference, candidate, "presence"))
@@ -131,10 +152,16 @@ def compare_age_gender(
     tolerance_years: float = YEARS_TOLERANCE,
     tolerance_score: float = SCORE_TOLERANCE,
 ) -> ParityGate:
-    """Compare ages (b,) in years and probabilities of female (b,).
+    """Compare ages and probabilities of female.
+
+    Args:
+        reference: Outputs ``age`` (b,) in years and ``female`` (b,).
+        candidate: Outputs of the same shapes.
+        tolerance_years: Maximum difference of an age.
+        tolerance_score: Maximum difference of a probability.
 
     Raises:
-        CheckFailed: an output is missing or has another shape.
+        CheckFailed: An output is missing or has another shape.
     """
     age, female = _pair(reference, candidate, "age"), _pair(reference, candidate, "female")
     return ParityGate(
@@ -148,10 +175,16 @@ def compare_age_gender(
 def compare_classes(
     reference: Outputs, candidate: Outputs, *, output: str = "probabilities", tolerance_score: float = SCORE_TOLERANCE
 ) -> ParityGate:
-    """Compare probabilities (b, classes), or another `output` of a classifier.
+    """Compare the probabilities or logits of a classifier.
+
+    Args:
+        reference: An output (b, classes).
+        candidate: An output of the same shape.
+        output: Name of the output.
+        tolerance_score: Maximum difference of a value.
 
     Raises:
-        CheckFailed: the output is missing or has another shape.
+        CheckFailed: The output is missing or has another shape.
     """
     difference = _difference(*_pair(reference, candidate, output))
     return ParityGate((parity_of(difference, unit=Unit.SCORE, tolerance=tolerance_score),))
@@ -164,16 +197,22 @@ def compare_detections(
     tolerance_px: float = BOX_TOLERANCE_PX,
     tolerance_score: float = SCORE_TOLERANCE,
 ) -> ParityGate:
-    """Compare a detector's raw rows one by one: boxes (b, n, 4) by their worst side in px, scores (b, n).
+    """Compare the raw rows of a detector one by one: boxes by their worst side, and scores.
 
-    Boxes count where the reference's score is above `MIN_SCORE`, and wherever one of the two is not finite.
+    Boxes count where the reference's score is above `MIN_SCORE`, or where one of the two is not finite.
+
+    Args:
+        reference: Outputs ``boxes`` (b, n, 4) in px and ``scores`` (b, n).
+        candidate: Outputs of the same shapes.
+        tolerance_px: Maximum shift of a side of a box.
+        tolerance_score: Maximum difference of a score.
 
     Raises:
-        CheckFailed: an output is missing or has another shape.
+        CheckFailed: An output is missing or has another shape.
     """
     boxes, scores = _pair(reference, candidate, "boxes"), _pair(reference, candidate, "scores")
     if boxes[0].shape[:-1] != scores[0].shape:
-        raise CheckFailed(f"wanted a score a box, found boxes {boxes[0].shape} and scores {scores[0].shape}")
+        raise CheckFailed(f"wanted one score per box, found boxes {boxes[0].shape} and scores {scores[0].shape}")
     worst = _difference(*boxes).max(axis=-1)
     counted = (scores[0] > MIN_SCORE) | ~np.isfinite(worst)
     return ParityGate(
@@ -195,5 +234,5 @@ def _pair(reference: Outputs, candidate: Outputs, name: str) -> tuple[FloatArray
 
 
 def _difference(a: FloatArray, b: FloatArray) -> FloatArray:
-    with np.errstate(invalid="ignore"):  # inf − inf is NaN, which is what is wanted of it
+    with np.errstate(invalid="ignore"):  # inf − inf gives NaN, which fails the comparison as it should
         return np.abs(np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64))

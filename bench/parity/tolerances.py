@@ -1,4 +1,4 @@
-"""What a model may differ from its reference, by the precision it computes in, and the comparison by task."""
+"""Tolerances of parity by precision, and the comparison of two models by task."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ from mien.runtime.values import Image
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What may differ: px of the model's input, years, scores and logits; nme: of a face's mean distance, percent.
+    """Maximum deviations from the reference.
 
-    box_px: of a detector's boxes, where it is not `px`.
+    Attributes:
+        px: Distance of a point, or shift of a box's side, in px of the model's input.
+        years: Difference of an age.
+        score: Difference of a score or probability.
+        logit: Difference of a logit.
+        nme: NME of a face in percent, instead of `px`; None: compare point by point.
+        box_px: Shift of a box's side, if other than `px`.
     """
 
     px: float
@@ -35,26 +41,32 @@ class Tolerance:
 
 TOLERANCES = {
     Precision.FP32: Tolerance(px=0.05, years=0.01, score=0.001, logit=0.01),
-    # ARM processors also add up in float16, which others do not: boxes that are hardly believed (score under 0.1) then
-    # moved by up to 0.92 px in 28 scenes, those that are shown by 0.32 px.
+    # Unlike others, ARM processors also accumulate in float16: in 28 scenes, boxes with low scores (under 0.1) moved
+    # by up to 0.92 px, and reported ones by 0.32 px.
     Precision.FP16: Tolerance(px=0.25, years=0.25, score=0.02, logit=0.1, box_px=1.5),
-    # Single points move: a face's mean is what int8 must keep.
+    # Single points move in int8; the mean of a face must not.
     Precision.INT8: Tolerance(px=4.0, years=3.0, score=0.1, logit=1.0, nme=1.5),
 }
 
-# A foreign file in fp16, of whose outputs nobody knows the unit; see `foreign_parity.compare_values`. Networks lose
-# 0.05 to 0.6 % of an output's scale. As of our own scores, two hundredths of it may go.
+# For a foreign model in fp16, whose outputs have unknown units; see `any_model.compare_values`. Networks lose 0.05 to
+# 0.6 % of an output's scale. The limit is that of our own scores: two hundredths.
 FOREIGN_SCALE = 2.0
 """Percent of a float output's largest value."""
 FOREIGN_UNEQUAL = 1.0
-"""Percent of the values of another kind of output: in a map of class ids borders move; a single id must be equal."""
+"""Percent of the values of an integer output: the borders in a map of class ids move; a single id must be equal."""
 
 
 def compare_outputs(spec: ModelSpec, precision: Precision, wanted: Outputs, found: Outputs) -> ParityGate:
-    """Parity of a model's outputs `found` in `precision` with its reference's, `wanted`, on one batch.
+    """Compare the outputs of a model with those of its reference, by its task.
+
+    Args:
+        spec: The model's description.
+        precision: Precision of the candidate, which sets the tolerances.
+        wanted: Outputs of the reference for a batch.
+        found: Outputs of the candidate for the same batch.
 
     Raises:
-        CheckFailed: an output is missing or has another shape.
+        CheckFailed: An output is missing or has another shape.
     """
     tolerance = TOLERANCES[precision]
     if spec.task is Task.CLASSIFY:
@@ -74,5 +86,5 @@ def compare_outputs(spec: ModelSpec, precision: Precision, wanted: Outputs, foun
 
 
 def compare_runners(reference: Runner, candidate: Runner, batch: Image) -> ParityGate:
-    """Parity of two runners of the same model on one batch, within what the candidate's precision may lose."""
+    """Compare two runners of a model on a batch (b, h, w, 3), within the tolerances of the candidate's precision."""
     return compare_outputs(reference.spec, candidate.precision, reference(batch), candidate(batch))

@@ -1,1 +1,1 @@
-"""Reports: JSON, Markdown, CSV and HTML, regressions between two, the recommended model."""
+"""Benchmark reports as JSON, Markdown, CSV and HTML; regressions between two reports; model recommendation."""

@@ -1,32 +1,25 @@
-"""A benchmark report as one page: works offline, in dark and light, on a phone."""
+"""A benchmark report as one HTML page that works offline, in dark and light mode, and on a phone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
+from itertools import zip_longest
 
 import numpy as np
 
 from mien.bench.accuracy.accuracy import Metric
 from mien.bench.report.report import BenchReport, Row
-from mien.bench.report.tables import (
-    MORE,
-    NONE,
-    accuracy_cell,
-    machine,
-    model_cell,
-    more_cells,
-    parity_cell,
-    ratio_cell,
-    ratio_heading,
-)
-from mien.bench.timing.measurement import Level
+from mien.bench.report.tables import NONE, footprint_table, input_notes, latency_table, machine, notes
+from mien.bench.worker.process import FailureKind
 from mien.runtime.values import percentile
 
 WIDTH, LANE, LEFT, RIGHT, TOP = 600, 46, 10, 20, 30
 PLOT_HEIGHT, BAR, BARS_FROM, LONGEST_BAR = 260, 30, 96, 290
 NEAR_PX = 18
-"""Marks nearer to each other than this have their numbers one above the other."""
+"""Marks closer to each other than this get their numbers stacked."""
+ALARMS = {"NO", *(kind.value for kind in FailureKind)}
+"""Cells shown in red: parity that does not hold, and how a candidate failed."""
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #667; --line: #ccd; --fill: #3f7fbf; --page: #fff; }
 @media (prefers-color-scheme: dark) {
@@ -48,34 +41,27 @@ li, p { color: var(--soft); }
 
 
 def to_html(report: BenchReport) -> str:
-    """The whole page."""
-    notes = [*report.warnings]
-    notes += [f"Failed: {one.description}: {one.failure.value} ({one.reason})" for one in report.failed]
-    for row in report.rows:
-        about = row.measurement.description
-        notes += [f"No ratio for {about}: {row.withheld}"] if row.withheld is not None else []
-        notes += [f"{about}: {'; '.join(row.warnings)}"] if row.warnings else []
-    remarks = [f"{row.measurement.description}: {row.metadata.inputs}" for row in report.rows if row.metadata.inputs]
+    """Render a report as one self-contained page."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>mien bench</title><style>{STYLE}</style></head><body>
 <h1>mien bench</h1>
 <p>{escape(machine(report.environment))}</p>
 <p>{"" if report.conditions is None else escape(str(report.conditions))}</p>
-<h2>Figures</h2>
-<div class="wide">{_figures(report)}</div>
+<h2>Latency</h2>
+<div class="wide">{_latency_table(report)}</div>
 <h2>Latency of each call</h2>
 {_distributions(report)}
-<p>Every dot is a call. The box holds the middle half of the calls, its line is the median; the tick is the 99th
+<p>Each dot is a call. The box spans the middle half of the calls with the median as a line; the tick marks the 99th
 percentile. The axis is logarithmic.</p>
 {_tradeoffs(report)}
 {_stages(report)}
 <h2>Footprint and cold start</h2>
-<div class="wide">{_more(report)}</div>
-<p>Peak memory is of the whole process. Import, load and first call were timed in a fresh process whose files lay in the
-system's cache. What mien adds is its own code around a bare call of the session.</p>
-{_list("To be doubted", notes)}
-{_list("Inputs", remarks)}
+<div class="wide">{_table(*footprint_table(report))}</div>
+<p>Peak memory is that of the whole process. Import, load and first call were timed in fresh processes with all files in
+the page cache. “mien adds” is the time of mien's own code around a bare call of the session.</p>
+{_list("Warnings", notes(report))}
+{_list("Inputs", input_notes(report))}
 </body></html>
 """
 
@@ -87,7 +73,7 @@ def _list(title: str, items: Sequence[str]) -> str:
 
 
 def _log_axis(low: float, high: float, *, left: float = LEFT, right: float = RIGHT) -> Callable[[float], float]:
-    """From ms to px of a drawing `WIDTH` wide."""
+    """Map ms to px on a logarithmic axis of a drawing `WIDTH` px wide."""
 
     def x(ms: float) -> float:
         return left + (WIDTH - left - right) * float(np.log(ms / low) / np.log(high / low))
@@ -128,25 +114,23 @@ def _distributions(report: BenchReport) -> str:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round values of a logarithmic axis: 1, 2 and 5 of each power of ten, or powers alone where those are many."""
+    """Ticks of a logarithmic axis: 1, 2 and 5 times each power of ten, or the powers alone on a long axis."""
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     mantissas = (1, 2, 5) if high / low < 1e3 else (1,)
     return [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
 
 
 def _tradeoffs(report: BenchReport) -> str:
-    """A drawing for each measure of accuracy: p90 to the right, accuracy upwards, better on top."""
-    drawn = []
+    """Plot each measure of accuracy over p90, better values on top."""
+    plots = []
     for metric in Metric:
         rows = [row for row in report.rows if row.accuracy is not None and row.accuracy.metric is metric]
         if rows:
-            drawn.append(f"<h3>{metric.value.upper()},{metric.unit}</h3>{_tradeoff(rows, metric)}")
-    if not drawn:
+            plots.append(f"<h3>{metric.value.upper()},{metric.unit}</h3>{_tradeoff(rows, metric)}")
+    if not plots:
         return ""
-    explained = (
-        "<p>To the left is faster (p90), upwards more accurate; the line is the 95 % interval of the accuracy.</p>"
-    )
-    return f"<h2>Speed against accuracy</h2>{''.join(drawn)}{explained}"
+    caption = "<p>Faster (p90) is to the left, more accurate is up; the line is the 95 % interval of the accuracy.</p>"
+    return f"<h2>Speed against accuracy</h2>{''.join(plots)}{caption}"
 
 
 def _tradeoff(rows: Sequence[Row], metric: Metric) -> str:
@@ -186,7 +170,7 @@ def _tradeoff(rows: Sequence[Row], metric: Metric) -> str:
 
 
 def _stages(report: BenchReport) -> str:
-    drawn = []
+    plots = []
     for row in report.rows:
         if not row.stages_ns:
             continue
@@ -199,68 +183,28 @@ def _stages(report: BenchReport) -> str:
             parts.append(f'<text x="{BARS_FROM - 8}" y="{top + 19}" text-anchor="end">{escape(name)}</text>')
             parts.append(f'<rect class="bar" x="{BARS_FROM}" y="{top + 5}" width="{max(width, 1):.1f}" height="18"/>')
             parts.append(f'<path class="box" d="M{tick:.1f} {top + 5}v18"/>')
-            told = f"{p50:.2f} ms, p90 {p90:.2f}, {len(row.stages_ns[name])}×"
-            parts.append(f'<text class="soft" x="{max(tick, BARS_FROM + width) + 8:.1f}" y="{top + 19}">{told}</text>')
+            label = f"{p50:.2f} ms, p90 {p90:.2f}, {len(row.stages_ns[name])}×"
+            parts.append(f'<text class="soft" x="{max(tick, BARS_FROM + width) + 8:.1f}" y="{top + 19}">{label}</text>')
         about = row.measurement.description
-        drawn.append(f"<h3>{escape(str(about))}</h3>{_svg(BAR * len(stages) + 8, 'stages of the pipeline', parts)}")
-    if not drawn:
+        plots.append(f"<h3>{escape(str(about))}</h3>{_svg(BAR * len(stages) + 8, 'stages of the pipeline', parts)}")
+    if not plots:
         return ""
-    explained = (
-        "<p>The bar is the median of a stage when it runs, the tick its 90th percentile, × how often it ran; detect "
-        "and attributes do not run on every frame. process is all from detect to smooth.</p>"
+    caption = (
+        "<p>The bar is the median duration of a stage when it runs, the tick its 90th percentile, × the number of "
+        "times it ran; detect and attributes do not run on every frame. process spans detect to smooth.</p>"
     )
-    return f"<h2>Stages of the pipeline</h2>{''.join(drawn)}{explained}"
+    return f"<h2>Stages of the pipeline</h2>{''.join(plots)}{caption}"
 
 
-def _figures(report: BenchReport) -> str:
-    heads = ["model", "provider", "p50 ms", "p90 ms", ratio_heading(report), "parity", "accuracy"]
-    heads += ["p99 ms", "max ms", "images/s", "batch", "calls", "deviation"]
-    failed = [
-        [
-            escape(one.description.model),
-            escape(one.description.provider),
-            f'<span class="no">{one.failure.value}</span>',
-        ]
-        + [NONE] * (len(heads) - 3)
-        for one in report.failed
-    ]
-    return _table(heads, [*(_cells(row, report) for row in report.rows), *failed])
+def _latency_table(report: BenchReport) -> str:
+    head, rows = latency_table(report)
+    deviations = [NONE if row.parity is None else str(row.parity) for row in report.rows]
+    return _table([*head, "deviation"], [[*row, d] for row, d in zip_longest(rows, deviations, fillvalue=NONE)])
 
 
-def _cells(row: Row, report: BenchReport) -> list[str]:
-    m, d = row.measurement, row.measurement.description
-    return [
-        _name(row),
-        escape(d.provider),
-        f"{m.p50_ms:.3f}",
-        f"{m.p90_ms:.3f}",
-        ratio_cell(row, report),
-        parity_cell(row) if row.parity or row.parity is None else f'<span class="no">{parity_cell(row)}</span>',
-        accuracy_cell(row),
-        f"{m.p99_ms:.3f}",
-        f"{m.max_ms:.3f}",
-        f"{m.images_per_second:.1f}",
-        str(d.batch),
-        str(len(m.calls_ns)),
-        NONE if row.parity is None else escape(str(row.parity)),
-    ]
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def cell(text: str) -> str:
+        return f"<td{' class=no' if text.split(',')[0] in ALARMS else ''}>{escape(text)}</td>"
 
-
-def _more(report: BenchReport) -> str:
-    kept = [i for i, head in enumerate(MORE) if head != "max ms"]
-    rows = [
-        [_name(row), escape(row.measurement.description.provider), *(more_cells(row)[i] for i in kept)]
-        for row in report.rows
-    ]
-    return _table(["model", "provider", *(MORE[i] for i in kept)], rows)
-
-
-def _name(row: Row) -> str:
-    d = row.measurement.description
-    precision = "" if d.precision is None or d.level is Level.PIPELINE else f" {d.precision.value}"
-    return f"{escape(model_cell(row))}{precision}"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{''.join(f'<th>{escape(h)}</th>' for h in heads)}</tr>{body}</table>"
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    return f"<table><tr>{''.join(f'<th>{escape(h)}</th>' for h in head)}</tr>{body}</table>"

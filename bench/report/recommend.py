@@ -1,4 +1,4 @@
-"""Which of the measured artifacts to ship: within a budget of time, and for what loss of accuracy."""
+"""Recommendation of the model to ship: within a latency budget, by accuracy."""
 
 from __future__ import annotations
 
@@ -20,15 +20,21 @@ _BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|us|µs)\s*$")
 _IN_MS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "µs": 1e-3}
 _OPTION = {Task.LANDMARKS.value: "--model", Task.DETECTOR.value: "--detector", Task.AGE_GENDER.value: "--age-gender"}
 _PROVIDERS = {provider.value for provider in Provider}
-"""What mien's commands take; PyTorch's rows are called eager-cpu, compile-cuda, …"""
+"""Providers of mien's commands; rows of PyTorch have others, such as eager-cpu or compile-cuda."""
 SHIPPED_FILE = "shipped"
 REFERENCE_FILE = "torchvision"
-"""A network to measure by, and nothing to ship."""
+"""File name of the reference network, which is measured for comparison and never recommended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The artifact of one task, or foreign model, that fits, and why it and not another; None: nothing fits."""
+    """The recommended candidate of a task.
+
+    Attributes:
+        task: The task; of a foreign model, its name.
+        row: The recommended row; None if nothing fits.
+        reason: Why this row, or why none.
+    """
 
     task: str
     row: Row | None
@@ -36,25 +42,30 @@ class Recommendation:
 
 
 def parse_budget(text: str) -> float:
-    """Read a time such as ``8ms`` as ms.
+    """Parse a duration such as ``8ms``, and return it in ms.
 
     Raises:
-        InputError: another form, or no time at all.
+        InputError: Another form, or zero.
     """
     found = _BUDGET.match(text)
     if found is None or float(found.group(1)) == 0:
-        raise InputError(f"wanted a time such as 8ms, found {text!r}")
+        raise InputError(f"wanted a duration such as 8ms, found {text!r}")
     return float(found.group(1)) * _IN_MS[found.group(2)]
 
 
 def recommend(report: BenchReport, budget_ms: float, *, max_nme_loss: float | None = None) -> list[Recommendation]:
-    """One choice for each task that was measured.
+    """Recommend one candidate for each task of a report.
 
-    What fits: p90 within the budget, for a median breaks its promise every other frame, and p99 of some hundred calls
-    is one of two of them. A candidate whose parity is false or was not checked does not fit; baselines, which need
-    PyTorch, are no candidates. Of those that fit the most accurate is taken, and the fastest of those that cannot be
-    told from it; with `max_nme_loss` (points of NME of a landmark model, to the most accurate measured) the fastest
-    that loses no more. Where accuracy was not measured, the fastest.
+    A candidate fits if its p90 is within the budget (half of all frames exceed the median, and p99 of a few hundred
+    calls rests on one or two of them) and its parity holds. Baselines need PyTorch and are never recommended. Of the
+    candidates that fit, the most accurate wins, or the fastest of those that are not significantly worse. Without
+    accuracy, the fastest wins.
+
+    Args:
+        report: The benchmark report.
+        budget_ms: Limit of the p90 of a call.
+        max_nme_loss: For landmark models, recommend the fastest within this many points of NME of the most accurate
+            model measured.
 
     Raises:
         InputError: `max_nme_loss` without a landmark model whose NME was measured.
@@ -62,12 +73,14 @@ def recommend(report: BenchReport, budget_ms: float, *, max_nme_loss: float | No
     rows = _candidates(report)
     tasks = list(dict.fromkeys(map(_task_of, rows)))
     if max_nme_loss is not None and not any(_has(row, Metric.NME) for row in rows):
-        raise InputError("--max-nme-loss needs the NME of a landmark model; give --data a folder of labelled landmarks")
-    return [_choice(task, report, rows, budget_ms, max_nme_loss) for task in tasks]
+        raise InputError(
+            "--max-nme-loss needs the NME of a landmark model; pass --data with a folder of labelled landmarks"
+        )
+    return [_recommendation(task, report, rows, budget_ms, max_nme_loss) for task in tasks]
 
 
 def command_of(row: Row) -> str:
-    """What to type to use an artifact."""
+    """Return the shell command that uses a candidate."""
     d, file = row.measurement.description, row.metadata.file
     threads = f" --threads {d.threads}" if d.threads else ""
     run = f"--provider {d.provider}{threads}"
@@ -79,13 +92,13 @@ def command_of(row: Row) -> str:
     if d.task == Task.CLASSIFY.value:
         return f"{made}mien predict PICTURES --model {shlex.quote(file)} {run}"
     if d.task not in _OPTION:
-        return f"(mien has no command for a foreign file) {file} on {d.provider}"
+        return f"{file} on {d.provider} (mien has no command for a foreign model)"
     named = "" if file == SHIPPED_FILE else f"{_OPTION[d.task]} {shlex.quote(file)} "
     return f"{made}mien webcam {named}{run}"
 
 
 def _candidates(report: BenchReport) -> list[Row]:
-    """What could be shipped: of each task at its most whole level and smallest batch, for a budget is one face's."""
+    """Rows that could be shipped, of each task at its most complete level and smallest batch (a budget is per face)."""
     bases = {row.baseline for row in report.rows}
     shippable = [
         row
@@ -106,11 +119,11 @@ def _candidates(report: BenchReport) -> list[Row]:
 
 
 def _task_of(row: Row) -> str:
-    """A task; of foreign files nobody knows it, and each model is one of its own."""
+    """Task of a row; a foreign model, whose task is unknown, counts as its own."""
     return row.measurement.description.task or row.measurement.description.model
 
 
-def _choice(
+def _recommendation(
     task: str, report: BenchReport, candidates: Sequence[Row], budget_ms: float, max_nme_loss: float | None
 ) -> Recommendation:
     rows = [row for row in candidates if _task_of(row) == task]
@@ -119,11 +132,11 @@ def _choice(
     fitting = sorted((r for r in sound if r.measurement.p90_ms <= budget_ms), key=lambda r: r.measurement.p90_ms)
     if not fitting:
         fastest = min((r.measurement.p90_ms for r in sound), default=None)
-        told = "no parity holds" if fastest is None else f"the fastest has a p90 of {fastest:.2f} ms"
-        return Recommendation(task, None, f"nothing within {budget_ms:g} ms: {told}")
+        why = "no parity holds" if fastest is None else f"the fastest has a p90 of {fastest:.2f} ms"
+        return Recommendation(task, None, f"nothing within {budget_ms:g} ms: {why}")
     measured = [row for row in fitting if row.accuracy is not None]
     if not measured:
-        return Recommendation(task, fitting[0], "the fastest; accuracy was not measured, which --data does")
+        return Recommendation(task, fitting[0], "the fastest; accuracy was not measured (--data adds it)")
     if max_nme_loss is not None and task == Task.LANDMARKS.value:
         everything = [r.accuracy.value for r in report.rows if r.accuracy is not None and _has(r, Metric.NME)]
         allowed = min(everything) + max_nme_loss
@@ -134,9 +147,9 @@ def _choice(
     best = min(measured, key=_badness)
     equal = [row for row in measured if not _is_worse(row.accuracy, best.accuracy)]
     if equal[0] is best:
-        return Recommendation(task, best, "the most accurate that fits")
+        return Recommendation(task, best, "the most accurate within the budget")
     return Recommendation(
-        task, equal[0], f"as accurate as {best.measurement.description}, as far as the data can tell, and faster"
+        task, equal[0], f"faster than {best.measurement.description}, and not significantly less accurate"
     )
 
 
@@ -148,7 +161,7 @@ def _badness(row: Row) -> float:
 
 
 def _is_worse(one: Accuracy | None, best: Accuracy | None) -> bool:
-    """Whether it is worse in more than 97.5 % of the draws, which are the same for both."""
+    """Tell whether it is worse in more than 97.5 % of the bootstrap draws, which are the same for both."""
     if one is None or best is None or one is best:
         return False
     difference = np.array(one.replicates) - np.array(best.replicates)

@@ -1,4 +1,4 @@
-"""Whether a later report is worse than an earlier one, in time or in accuracy, beyond what chance explains."""
+"""Comparison of two benchmark reports: changes in latency or accuracy that exceed chance."""
 
 from __future__ import annotations
 
@@ -18,31 +18,38 @@ from mien.runtime.values import FloatArray, percentile
 
 TIMES = ("p50", "p90", "p95", "p99", "max", "mean")
 RATIO = "ratio"
-"""The ratio to the baseline: what slows the whole machine down slows both."""
+"""Ratio to the baseline, which is immune to a machine that is slower as a whole."""
 ACCURACIES = tuple(metric.value for metric in Metric)
 METRICS = (*TIMES, RATIO, *ACCURACIES)
-RISING = frozenset({RATIO, *(metric.value for metric in Metric if metric.higher_is_better)})
-"""Metrics of which less is worse."""
+HIGHER_IS_BETTER = frozenset({RATIO, *(metric.value for metric in Metric if metric.higher_is_better)})
+"""Metrics that are worse when they fall."""
 RESAMPLES = 2000
 _RULE = re.compile(r"^\s*(\w+)\s*(>\s*\+?|<\s*-?)\s*(\d+(?:\.\d+)?)\s*%\s*$")
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A change that is too much: `metric` worse by more than `percent`."""
+    """A limit on regressions: `metric` may not get worse by more than `percent`."""
 
     metric: str
     percent: float
 
     def __str__(self) -> str:
-        return f"{self.metric}{'<-' if self.metric in RISING else '>+'}{self.percent:g}%"
+        return f"{self.metric}{'<-' if self.metric in HIGHER_IS_BETTER else '>+'}{self.percent:g}%"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A metric of one candidate, later over earlier: 1.1 is ten percent more. low, high: interval of 95 %.
+    """Change of a metric of one candidate between two reports.
 
-    old, new: in ms for times, else in the metric's own unit.
+    Attributes:
+        name: Name of the candidate.
+        metric: Name of the metric.
+        old: Value in the earlier report: ms for times, else in the metric's own unit.
+        new: Value in the later report.
+        value: New over old; 1.1 is ten percent more.
+        low: Lower end of the 95 % interval of `value`.
+        high: Upper end.
     """
 
     name: str
@@ -54,10 +61,10 @@ class Change:
     high: float
 
     def breaks(self, rule: Rule) -> bool:
-        """Whether it is beyond the rule, and more than chance: its whole interval lies on the worse side."""
+        """Tell whether the change exceeds a rule and chance: its whole interval is on the worse side."""
         if self.metric != rule.metric:
             return False
-        if self.metric in RISING:
+        if self.metric in HIGHER_IS_BETTER:
             return self.value < 1 - rule.percent / 100 and self.high < 1
         return self.value > 1 + rule.percent / 100 and self.low > 1
 
@@ -66,38 +73,45 @@ class Change:
 
 
 def parse_rule(text: str) -> Rule:
-    """Read a rule such as ``p95>+5%``, ``nme>+1%`` or ``ap50<-1%``.
+    """Parse a rule such as ``p95>+5%``, ``nme>+1%`` or ``ap50<-1%``.
 
     Raises:
-        InputError: another form, an unknown metric, or the side on which it is better.
+        InputError: Another form, an unknown metric, or the direction in which the metric improves.
     """
     found = _RULE.match(text)
     if found is None or found.group(1) not in METRICS:
         raise InputError(f"wanted a rule such as p95>+5% with one of {', '.join(METRICS)}; found {text!r}")
     rule = Rule(found.group(1), float(found.group(3)))
-    if (found.group(2)[0] == "<") != (rule.metric in RISING):
-        raise InputError(f"{text!r} names what is better; wanted {rule}")
+    if (found.group(2)[0] == "<") != (rule.metric in HIGHER_IS_BETTER):
+        raise InputError(f"{text!r} would fail on an improvement; wanted {rule}")
     return rule
 
 
 def compare_reports(
-    old: BenchReport, new: BenchReport, metrics: Sequence[str], *, anyway: bool = False, seed: int = 0
+    old: BenchReport, new: BenchReport, metrics: Sequence[str], *, allow_mismatch: bool = False, seed: int = 0
 ) -> list[Change]:
-    """Changes of every candidate that both reports have, a row for each of `metrics` that both know of it.
+    """Compute the changes of every candidate that both reports contain.
 
-    Of times see `replicates`; of accuracies the samples are drawn anew, which are the same in both.
+    Intervals of times come from `replicates`, those of accuracies from bootstrap draws shared by both reports.
+
+    Args:
+        old: The earlier report.
+        new: The later report.
+        metrics: Names from `METRICS`; a candidate is skipped for those that it lacks in either report.
+        allow_mismatch: Compare reports of different hardware, allocators, threads, inputs or labelled data.
+        seed: Seed of the resampling.
 
     Raises:
-        InputError: no candidate in common, a metric that no candidate has in both, or fewer rounds than `MIN_ROUNDS`;
-            or, unless `anyway`, other hardware, allocator, threads, inputs or labelled data.
+        InputError: No common candidate, a metric that no candidate has in both reports, fewer rounds than
+            `MIN_ROUNDS`, or a mismatch that was not allowed.
     """
     befores, afters = {row.name: row for row in old.rows}, {row.name: row for row in new.rows}
     pairs = [(befores[row.name], row) for row in new.rows if row.name in befores]
     if not pairs:
         raise InputError("the two reports have no candidate in common")
-    if not anyway and (reasons := differences(old, new, pairs)):
+    if not allow_mismatch and (reasons := differences(old, new, pairs)):
         raise InputError(
-            f"these reports cannot be compared: {'; '.join(reasons)} (--allow-mismatch compares them still)"
+            f"these reports cannot be compared: {'; '.join(reasons)} (--allow-mismatch compares them anyway)"
         )
     rng = np.random.default_rng(seed)
     changes = []
@@ -111,7 +125,7 @@ def compare_reports(
 
 
 def missing_results(old: BenchReport, new: BenchReport, metrics: Sequence[str] = ()) -> list[str]:
-    """What was there before and is not now, each with its reason: candidates, parities that held, `metrics`."""
+    """List candidates, parities and `metrics` that the old report has and the new one lacks, with the reasons."""
     found = []
     for one in new.failed:
         if any(_same_candidate(one.description, row.measurement.description) for row in old.rows):
@@ -124,16 +138,16 @@ def missing_results(old: BenchReport, new: BenchReport, metrics: Sequence[str] =
         if after.metadata.failure and not before.metadata.failure:
             found.append(f"{after.name}: its process failed ({after.metadata.failure})")
         if before.parity and not after.parity:
-            found.append(f"{after.name}: its parity held and {_parity_now(after)}")
+            found.append(f"{after.name}: its parity held before, and now {_parity_now(after)}")
         for metric in metrics:
             if _has_metric(before, metric) and not _has_metric(after, metric):
                 why = f" ({after.withheld})" if metric == RATIO and after.withheld else ""
-                found.append(f"{after.name}: {metric} is not known any more{why}")
+                found.append(f"{after.name}: {metric} is missing now{why}")
     return found
 
 
 def _same_candidate(failed: Description, measured: Description) -> bool:
-    """One that was never opened bears what was asked for: no precision, and `auto` for whatever it would have been."""
+    """Match a failed candidate by its request; it may lack a precision and still say `auto`."""
     if failed.precision is not None:
         return failed.name == measured.name
     asked = (failed.model, failed.batch, failed.level)
@@ -142,7 +156,7 @@ def _same_candidate(failed: Description, measured: Description) -> bool:
 
 
 def _parity_now(row: Row) -> str:
-    return "was not checked" if row.parity is None else f"is false ({row.parity})"
+    return "was not checked" if row.parity is None else f"does not hold ({row.parity})"
 
 
 def _has_metric(row: Row, metric: str) -> bool:
@@ -152,24 +166,24 @@ def _has_metric(row: Row, metric: str) -> bool:
 
 
 def differences(old: BenchReport, new: BenchReport, pairs: Sequence[tuple[Row, Row]]) -> list[str]:
-    """What makes two reports speak of different things, in plain words."""
+    """Describe the mismatches that make two reports incomparable."""
     found = []
     for name in ("cpu", "machine", "logical_cores", "gpu", "power_mode"):
         a, b = getattr(old.environment, name), getattr(new.environment, name)
         if a != b:
-            found.append(f"{name.replace('_', ' ')} was {a}, is {b}")
+            found.append(f"{name.replace('_', ' ')} was {a}, is now {b}")
     if (
         old.conditions is not None
         and new.conditions is not None
         and old.conditions.allocator != new.conditions.allocator
     ):
-        found.append(f"the memory allocator was {old.conditions.allocator}, is {new.conditions.allocator}")
+        found.append(f"the memory allocator was {old.conditions.allocator}, is now {new.conditions.allocator}")
     for a, b in pairs:
         x, y = a.measurement.description, b.measurement.description
         if x.threads != y.threads:
-            found.append(f"{x.name} had {x.threads} thread(s), has {y.threads}")
+            found.append(f"{x.name} had {x.threads} thread(s), now has {y.threads}")
         if a.baseline is not None and b.baseline is not None and a.baseline != b.baseline:
-            found.append(f"{x.name} was compared with {a.baseline}, is with {b.baseline}")
+            found.append(f"{x.name} was compared with {a.baseline}, now with {b.baseline}")
         if x.inputs_digest != y.inputs_digest:
             found.append(f"{x.name} had other inputs")
         if a.accuracy is not None and b.accuracy is not None and a.accuracy.data_digest != b.accuracy.data_digest:
@@ -200,7 +214,7 @@ def _change(
 
 
 def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Generator) -> FloatArray | None:
-    """A metric (1 + resamples,): as it is first, then resampled; None where the row does not have it."""
+    """Value of a metric and its resampled values (1 + resamples,); None if the row lacks the metric."""
     if not _has_metric(row, metric):
         return None
     if row.accuracy is not None and metric in ACCURACIES:
@@ -213,7 +227,7 @@ def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Gener
 
 
 def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> FloatArray:
-    """A time in ms (1 + RESAMPLES,), the geometric mean of that of each process; see `replicates`."""
+    """Geometric mean over processes of a time in ms, and its resampled values (1 + RESAMPLES,); see `replicates`."""
 
     def statistic(calls_ns: FloatArray) -> float:
         if metric == "mean":
@@ -222,7 +236,7 @@ def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> F
 
     if len(measurement.rounds_ns) < MIN_ROUNDS:
         raise InputError(
-            f"{measurement.description.name} was measured in {len(measurement.rounds_ns)} round(s), a comparison needs "
+            f"{measurement.description.name} has {len(measurement.rounds_ns)} round(s), a comparison needs "
             f"{MIN_ROUNDS}; measure with --rounds {MIN_ROUNDS} or more"
         )
     processes = [np.array(run.latencies_ns, dtype=np.float64) for run in measurement.processes]

@@ -1,4 +1,4 @@
-"""`BenchReport`: measurements with everything that is needed to judge them, as versioned JSON."""
+"""`BenchReport`: measurements with all that is needed to judge them, serialized as versioned JSON."""
 
 from __future__ import annotations
 
@@ -21,23 +21,33 @@ VERSION = 5
 SUMMARY = ("p50_ms", "p90_ms", "p99_ms", "max_ms", "images_per_second", "spread")
 MAX_OVERHEAD_US = 50.0
 MAX_OVERHEAD_SHARE = 0.05
-"""What a runner's own lines may add to a call: the larger of the two."""
+"""Limit of the time that a runner's own code may add to a call: the larger of the two."""
 OTHERS_CORES = 0.1
-"""Cores that other processes may use before it is told."""
+"""Cores that other processes may use without a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateMetadata:
-    """What is known of a candidate besides its latency; None where it is not.
+    """Facts about a candidate besides its latency; None where unknown.
 
-    file: as it was named, ``shipped`` for the package's own. import_ms: of mien and what runs the model, from the
-    interpreter's first line on; load_ms: of the file; first_ms: of the first call, each the median of the processes.
-    The files lay in the system's cache.
-    peak_mib: of the process, libraries included. device_mib: by which the GPU's used memory grew when it was opened and
-    called. nodes_on_provider: of the graph's `nodes`. overhead_us: what the runner's own lines add to bare_us, the
-    session called alone. power_w: while it runs without a pause, of the whole board or GPU; energy_mj: of that, for a
-    call. inputs: where they come from, if not from where a model of mien takes them. preemptions: how often the system
-    took a core away from it in its rounds. failure: how its process failed after the rounds; empty: it did not.
+    Attributes:
+        file: Path as given by the user; ``shipped`` for the package's own models.
+        size_bytes: Size of the model file.
+        import_ms: Time to import mien and the runtime library, from the interpreter's first line on. Like the next
+            two, the median over processes, with all files in the page cache.
+        load_ms: Time to load the model.
+        first_ms: Time of the first call.
+        peak_mib: Peak memory of the process, including its libraries.
+        device_mib: Growth of the GPU's used memory when the candidate was opened and called.
+        nodes: Number of nodes of the graph.
+        nodes_on_provider: Number of those that run on the provider.
+        overhead_us: Time that the runner's own code adds to a call.
+        bare_us: Time of the bare call of the session.
+        power_w: Mean power of the whole board or GPU while the candidate runs continuously.
+        energy_mj: Energy of one call at that power.
+        inputs: Origin of the inputs, if they are not those of a model of mien.
+        preemptions: Number of times that the system preempted the process during its rounds.
+        failure: How its process failed after the rounds; empty if it did not.
     """
 
     file: str = ""
@@ -59,18 +69,18 @@ class CandidateMetadata:
 
     @property
     def overhead_is_small(self) -> bool | None:
-        """Whether the runner adds no more than it may; None where it was not measured."""
+        """True if the runner's overhead is within its limit, None if it was not measured."""
         if self.overhead_us is None or self.bare_us is None:
             return None
         return self.overhead_us <= max(MAX_OVERHEAD_US, MAX_OVERHEAD_SHARE * self.bare_us)
 
     def warnings(self) -> list[str]:
-        """What is to be said of a candidate, in plain words."""
+        """Describe what casts doubt on the candidate's figures."""
         found = [f"its process failed after the rounds: {self.failure}"] if self.failure else []
         if self.nodes is not None and self.nodes_on_provider is not None and self.nodes_on_provider < self.nodes:
             found.append(f"{self.nodes - self.nodes_on_provider} of its {self.nodes} nodes run elsewhere")
         if self.overhead_is_small is False:
-            found.append(f"mien's own lines add {self.overhead_us:.0f} µs to a call of {self.bare_us:.0f} µs")
+            found.append(f"mien's own code adds {self.overhead_us:.0f} µs to a call of {self.bare_us:.0f} µs")
         return found
 
 
@@ -79,11 +89,18 @@ NO_METADATA = CandidateMetadata()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One candidate. There is no way to make a row with a ratio whose parity is missing or false.
+    """A candidate of the report. A ratio requires parity: a row with the one and without the other cannot be made.
 
-    baseline: name of the row it is compared with. withheld: why there is no ratio to it.
-    warnings: see `measurement_warnings`.
-    stages_ns: of a pipeline, durations by stage in the order in which they were taken.
+    Attributes:
+        measurement: Its latencies.
+        baseline: Name of the row that it is compared with.
+        ratio: Its speed relative to the baseline.
+        parity: Parity of its outputs with the baseline's.
+        withheld: Reason why there is no ratio.
+        warnings: See `measurement_warnings` and `CandidateMetadata.warnings`.
+        metadata: Facts besides its latency.
+        accuracy: Accuracy on labelled data.
+        stages_ns: Durations of each stage of a pipeline, in the order of the frames.
     """
 
     measurement: Measurement
@@ -99,11 +116,11 @@ class Row:
     def __post_init__(self) -> None:
         if self.ratio is not None and not self.parity:
             found = "missing" if self.parity is None else f"false: {self.parity}"
-            raise ValueError(f"{self.name}: no ratio without parity, and it is {found}")
+            raise ValueError(f"{self.name}: a ratio needs parity, which is {found}")
         if self.baseline is None and (self.ratio is not None or self.withheld is not None):
-            raise ValueError(f"{self.name}: a ratio to nothing")
+            raise ValueError(f"{self.name}: a ratio needs a baseline")
         if self.baseline is not None and (self.ratio is None) == (self.withheld is None):
-            raise ValueError(f"{self.name}: wanted either a ratio or the reason why there is none")
+            raise ValueError(f"{self.name}: wanted either a ratio or the reason why it is withheld")
 
     @property
     def name(self) -> str:
@@ -122,12 +139,18 @@ class FailedCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConditions:
-    """How a run went.
+    """Conditions of a run.
 
-    rounds: that were wanted, of all processes together. processes: of each candidate, one after the other.
-    priming_calls: untimed calls before each turn. allocator: of the candidates' memory. others_cores: that other
-    processes used during the rounds; stolen_cores: that a hypervisor gave away. readings: before the rounds of each
-    process, and behind each.
+    Attributes:
+        rounds: Requested rounds, over all processes.
+        calls_per_round: Calls of each candidate in a round.
+        processes: Processes of each candidate, one after the other.
+        priming_calls: Untimed calls before each turn.
+        allocator: Memory allocator of the candidates.
+        interrupted: Whether Ctrl-C ended the run.
+        others_cores: Cores that other processes used during the rounds.
+        stolen_cores: Cores that the hypervisor gave to others.
+        readings: Sensor readings before and after the rounds of each process.
     """
 
     rounds: int
@@ -141,20 +164,20 @@ class RunConditions:
     readings: tuple[Reading, ...] = ()
 
     def __str__(self) -> str:
-        """What was wanted; clock, heat and load during the rounds, as far as they are known."""
+        """Describe what was requested, and clock, temperature and load as far as they are known."""
         wanted = f"{self.rounds} rounds of {self.calls_per_round} calls in {self.processes} process(es)"
         how = f"{wanted}; memory: {self.allocator}."
-        told = []
+        observed = []
         for name, unit in (("clock_mhz", "MHz"), ("gpu_clock_mhz", "MHz on the GPU"), ("temperature_c", "°C")):
             known = [value for value in (getattr(r, name) for r in self.readings) if value is not None]
             if known:
-                told.append(f"{min(known):.0f} to {max(known):.0f} {unit}")
+                observed.append(f"{min(known):.0f} to {max(known):.0f} {unit}")
         if self.others_cores is not None:
-            told.append(f"{self.others_cores:.2f} core(s) used by others")
-        return f"{how} During the rounds: {', '.join(told)}." if told else how
+            observed.append(f"{self.others_cores:.2f} core(s) used by others")
+        return f"{how} During the rounds: {', '.join(observed)}." if observed else how
 
     def warnings(self) -> list[str]:
-        """What the run itself gives to doubt, in plain words."""
+        """Describe what casts doubt on the whole run."""
         found = sensor_warnings(self.readings)
         if self.processes == 1:
             found.append(ONE_PROCESS)
@@ -169,7 +192,15 @@ class RunConditions:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """What one run of the benchmark found. warnings: what concerns all rows. failed: what could not be measured."""
+    """Results of a benchmark run.
+
+    Attributes:
+        environment: The machine and its software.
+        rows: The measured candidates.
+        warnings: Warnings that concern all rows.
+        failed: Candidates that could not be measured.
+        conditions: How the run went.
+    """
 
     environment: Environment
     rows: tuple[Row, ...]
@@ -183,10 +214,10 @@ class BenchReport:
             raise ValueError(f"two rows have the same name: {', '.join(names)}")
         unknown = {row.baseline for row in self.rows} - {None, *(row.name for row in self.rows)}
         if unknown:
-            raise ValueError(f"compared with what was not measured: {', '.join(sorted(map(str, unknown)))}")
+            raise ValueError(f"baselines that were not measured: {', '.join(sorted(map(str, unknown)))}")
 
     def to_json(self) -> str:
-        """Serialise with all raw values; `summary` and `passed` are for readers and not read back."""
+        """Serialize all raw values. ``summary`` and ``passed`` are added for readers, and ignored by `from_json`."""
         whole = {"format": FORMAT, "version": VERSION} | encode(self)
         for row, written in zip(self.rows, whole["rows"], strict=True):
             written["summary"] = {name: getattr(row.measurement, name) for name in SUMMARY}
@@ -195,10 +226,14 @@ class BenchReport:
 
     @classmethod
     def from_json(cls, text: str, *, origin: str) -> BenchReport:
-        """Parse what `to_json` wrote; `origin` names the file in an error.
+        """Parse what `to_json` wrote.
+
+        Args:
+            text: The JSON.
+            origin: Name of its file, for error messages.
 
         Raises:
-            InputError: no report of ours, one of another version, a missing or malformed value, or a forbidden ratio.
+            InputError: Not a report, another version, a missing or malformed value, or a ratio without parity.
         """
         try:
             raw = json.loads(text)
@@ -215,7 +250,7 @@ class BenchReport:
             report: BenchReport = decode(cls, raw)
             return report
         except KeyError as error:
-            raise InputError(f"{origin}: its report lacks {error}; measure again") from error
+            raise InputError(f"{origin}: its report has no {error}; measure again") from error
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{origin}: its report cannot be read ({error}); measure again") from error
 
@@ -231,15 +266,15 @@ def build_report(
     """Compare each row named in `baseline_of` with its baseline, where its parity allows it.
 
     Args:
-        rows: what was measured, without baselines.
-        environment: the machine before the run, so that its load is not the benchmark's own.
-        baseline_of: name of the baseline by name of the row. A baseline may be among the `failed`: the row then has no
-            ratio, and a warning says so.
-        failed: what could not be measured.
-        conditions: how the run went.
+        rows: The measured candidates with their parity, not yet compared with a baseline.
+        environment: The machine, described before the run so that its load average excludes the benchmark itself.
+        baseline_of: Baseline of each candidate, both by name. If a baseline is among the `failed`, there is no ratio
+            and a warning says so.
+        failed: Candidates that could not be measured.
+        conditions: How the run went.
 
     Raises:
-        InputError: a name that was not measured or was measured twice, or a baseline from another run or batch.
+        InputError: A name that was not measured or was measured twice, or a baseline from another run or batch size.
     """
     by_name = {row.name: row for row in rows}
     gone = {one.description.name for one in failed}
@@ -268,6 +303,6 @@ def _obstacle(measurement: Measurement, parity: ParityGate | None) -> str | None
     if parity is None:
         return "its parity was not checked"
     if not parity:
-        return f"its parity is false ({parity})"
+        return f"its parity does not hold ({parity})"
     rounds = len(measurement.rounds_ns)
-    return None if rounds >= MIN_ROUNDS else f"{rounds} round(s), an interval needs {MIN_ROUNDS}"
+    return None if rounds >= MIN_ROUNDS else f"an interval needs {MIN_ROUNDS} rounds, found {rounds}"

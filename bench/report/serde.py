@@ -1,4 +1,4 @@
-"""Frozen dataclasses as JSON and back, strictly."""
+"""Conversion of frozen dataclasses to JSON values and, strictly, back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 
 
 def encode(value: Any) -> Any:
-    """Dataclasses to what JSON knows. It knows no NaN and no infinity: both become null."""
+    """Convert a value to JSON types. NaN and infinity, which JSON lacks, become None."""
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value):
@@ -24,7 +24,17 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: Any, raw: Any) -> Any:
-    """Inverse of `encode` for a type as annotated, and strict: no number is read from a text or cut to an integer."""
+    """Invert `encode`, strictly: no number is parsed from a string or truncated to an integer.
+
+    Args:
+        kind: The annotated type to build.
+        raw: The JSON value.
+
+    Raises:
+        KeyError: A field is missing.
+        TypeError: A value of another type.
+        ValueError: An unknown value of an enumeration, or a dataclass that rejects its fields.
+    """
     origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:  # always "… | None" here
         return None if raw is None else decode(inner[0], raw)

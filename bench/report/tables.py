@@ -1,4 +1,4 @@
-"""A report as tables: Markdown that is also read on a terminal, and CSV."""
+"""A benchmark report as tables: Markdown that is readable on a terminal, and CSV."""
 
 from __future__ import annotations
 
@@ -8,32 +8,52 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import fields
 
-from mien.bench.report.report import SUMMARY, BenchReport, CandidateMetadata, FailedCandidate, Row
+from mien.bench.report.report import SUMMARY, BenchReport, CandidateMetadata, Row
 from mien.bench.timing.environment import Environment
 from mien.bench.timing.measurement import Description, Level
 from mien.runtime.values import percentile
 
 NONE = "–"
+Table = tuple[list[str], list[list[str]]]
+"""Headings and rows."""
 
 
 def to_markdown(report: BenchReport) -> str:
-    """Tabulate the rows: first what decides, then the rest; machine, warnings and what is withheld stand below."""
-    tables = [_first_table(report), _second_table(report)]
-    stages = _stage_table(report)
-    notes = [f"Warning: {text}." for text in report.warnings]
-    notes += [f"Failed: {one.description}: {one.failure.value} ({one.reason})." for one in report.failed]
+    """Render a report as Markdown: its tables, then the machine, the conditions and the notes."""
+    tables = [(latency_table(report), 3), (footprint_table(report), 3), (stage_table(report), 2)]
+    parts = [aligned(*table, words=words) for table, words in tables if table[1] or words == 3]
+    parts.append(machine(report.environment))
+    if report.conditions is not None:
+        parts.append(str(report.conditions))
+    if texts := [*notes(report), *input_notes(report)]:
+        parts.append("\n".join(f"- {text}." for text in texts))
+    return "\n\n".join(parts) + "\n"
+
+
+def notes(report: BenchReport) -> list[str]:
+    """List the warnings, the failed candidates and the reasons for withheld ratios."""
+    found = [f"Warning: {text}" for text in report.warnings]
+    found += [f"Failed: {one.description}: {one.failure.value} ({one.reason})" for one in report.failed]
     for row in report.rows:
         about = row.measurement.description
-        notes += [f"No ratio for {about}: {row.withheld}."] if row.withheld is not None else []
-        notes += [f"Warning, {about}: {'; '.join(row.warnings)}."] if row.warnings else []
-    notes += [f"{row.measurement.description}: {row.metadata.inputs}." for row in report.rows if row.metadata.inputs]
-    conditions = "" if report.conditions is None else str(report.conditions)
-    parts = [*tables, *([stages] if stages else []), machine(report.environment), *([conditions] if conditions else [])]
-    return "\n\n".join([*parts, *(["\n".join(f"- {note}" for note in notes)] if notes else [])]) + "\n"
+        found += [f"No ratio for {about}: {row.withheld}"] if row.withheld is not None else []
+        found += [f"Warning, {about}: {'; '.join(row.warnings)}"] if row.warnings else []
+    return found
+
+
+def input_notes(report: BenchReport) -> list[str]:
+    """List the origin of inputs that are not those of a model of mien."""
+    return [f"{row.measurement.description}: {row.metadata.inputs}" for row in report.rows if row.metadata.inputs]
 
 
 def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int) -> str:
-    """A Markdown table whose columns stand below each other; the first `words` columns are text, the others numbers."""
+    """Format a Markdown table with padded columns.
+
+    Args:
+        head: Headings.
+        rows: Cells of each row.
+        words: Number of leading columns that hold text, aligned to the left; the others are aligned to the right.
+    """
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
     widths = [max(3, *(_width(row[i]) for row in cells)) for i in range(len(head))]
     rule = ["-" * w if i < words else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
@@ -48,16 +68,14 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int) -
     return "\n".join([line(cells[0]), line(rule), *(line(row) for row in cells[1:])])
 
 
-def ratio_heading(report: BenchReport) -> str:
-    """Over the column of ratios: to what."""
+def _ratio_heading(report: BenchReport) -> str:
     used = {row.baseline for row in report.rows}
     against = [row.measurement.description.provider for row in report.rows if row.name in used]
     other = "eager" if against and all(p.startswith("eager") for p in against) else "baseline"
     return f"ratio to {other} (95 %)"
 
 
-def ratio_cell(row: Row, report: BenchReport) -> str:
-    """The ratio, or why there is none."""
+def _ratio_cell(row: Row, report: BenchReport) -> str:
     if row.ratio is not None:
         return str(row.ratio)
     if row.withheld is not None:
@@ -66,7 +84,7 @@ def ratio_cell(row: Row, report: BenchReport) -> str:
 
 
 def parity_cell(row: Row) -> str:
-    """Whether parity holds, and how far the part deviates at most that fails, else the task's own."""
+    """Tell whether parity holds, with the maximum deviation of the part that fails, else of the first part."""
     if row.parity is None:
         return NONE
     part = next((p for p in row.parity.parts if not p), next(iter(row.parity.parts), None))
@@ -74,100 +92,63 @@ def parity_cell(row: Row) -> str:
     return word if part is None else f"{word}, {part.max:.2g} {part.unit.value}"
 
 
-def _first_table(report: BenchReport) -> str:
-    accuracies = any(row.accuracy is not None for row in report.rows)
+def latency_table(report: BenchReport) -> Table:
+    """Tabulate latency, ratio, parity and accuracy of every candidate, failed ones last."""
+    with_accuracy = any(row.accuracy is not None for row in report.rows)
     head = ["model", "precision", "provider", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s"]
-    head += [ratio_heading(report), "parity", *(["accuracy"] if accuracies else [])]
+    head += [_ratio_heading(report), "parity", *(["accuracy"] if with_accuracy else [])]
     rows = []
     for row in report.rows:
         m, d = row.measurement, row.measurement.description
-        times = [f"{ms:.3f}" for ms in (m.p50_ms, m.p90_ms, m.p99_ms)]
-        cells = [model_cell(row), _precision_cell(d), d.provider, str(d.batch), *times, f"{m.images_per_second:.1f}"]
-        cells += [ratio_cell(row, report), parity_cell(row)]
-        rows.append(cells + ([accuracy_cell(row)] if accuracies else []))
-    rows += [_failed_cells(one, len(head)) for one in report.failed]
-    return aligned(head, rows, words=3)
+        cells = [*_name_cells(d), str(d.batch), *(f"{ms:.3f}" for ms in (m.p50_ms, m.p90_ms, m.p99_ms))]
+        cells += [f"{m.images_per_second:.1f}", _ratio_cell(row, report), parity_cell(row)]
+        rows.append(cells + ([_accuracy_cell(row)] if with_accuracy else []))
+    for one in report.failed:
+        cells = [*_name_cells(one.description), str(one.description.batch), one.failure.value]
+        rows.append(cells + [NONE] * (len(head) - len(cells)))
+    return head, rows
 
 
-def model_cell(row: Row) -> str:
-    """The model, and the level where it is not the model alone."""
-    d = row.measurement.description
-    return d.model if d.level in (Level.MODEL, Level.PIPELINE) else f"{d.model}, {d.level.value}"
+def _name_cells(d: Description) -> list[str]:
+    """Model (with the level, unless it is the model alone), precision and provider."""
+    model = d.model if d.level in (Level.MODEL, Level.PIPELINE) else f"{d.model}, {d.level.value}"
+    return [model, NONE if d.precision is None else d.precision.value, d.provider]
 
 
-def _precision_cell(about: Description) -> str:
-    return NONE if about.precision is None else about.precision.value
-
-
-def accuracy_cell(row: Row) -> str:
-    """The task's figure with its name."""
+def _accuracy_cell(row: Row) -> str:
     return NONE if row.accuracy is None else f"{row.accuracy.metric.value} {row.accuracy}"
 
 
-def _failed_cells(failed: FailedCandidate, columns: int) -> list[str]:
-    d = failed.description
-    cells = [d.model, _precision_cell(d), d.provider, str(d.batch), failed.failure.value]
-    return cells + [NONE] * (columns - len(cells))
-
-
-MORE = (
-    "threads",
-    "calls",
-    "warm-up",
-    "max ms",
-    "nodes",
-    "MB",
-    "peak MiB",
-    "import ms",
-    "load ms",
-    "first ms",
-    "mien adds µs",
-)
-
-
-def more_cells(row: Row) -> list[str]:
-    """Under `MORE`."""
-    m, d, f = row.measurement, row.measurement.description, row.metadata
-    cells = [
-        str(d.threads or "all"),
-        str(len(m.calls_ns)),
-        str(sum(len(run.warm_up_ns) for run in m.processes)),
-        f"{m.max_ms:.3f}",
-    ]
-    cells += [nodes_cell(f), _number(None if f.size_bytes is None else f.size_bytes / 1e6, 2)]
-    cells += [_number(value, 0) for value in (f.peak_mib, f.import_ms, f.load_ms)]
-    return [*cells, _number(f.first_ms, 1), _number(f.overhead_us, 1)]
-
-
-def nodes_cell(metadata: CandidateMetadata) -> str:
-    """How many nodes of how many the provider runs."""
-    return NONE if metadata.nodes is None else f"{metadata.nodes_on_provider} of {metadata.nodes}"
-
-
-def _second_table(report: BenchReport) -> str:
-    head = ["model", "precision", "provider", *MORE]
-    powered = any(row.metadata.power_w is not None for row in report.rows)
+def footprint_table(report: BenchReport) -> Table:
+    """Tabulate counts of calls, memory, cold start, overhead and, where measured, power of every candidate."""
+    with_power = any(row.metadata.power_w is not None for row in report.rows)
+    head = ["model", "precision", "provider", "threads", "calls", "warm-up", "max ms", "nodes", "MB", "peak MiB"]
+    head += ["import ms", "load ms", "first ms", "mien adds µs", *(["W", "mJ per call"] if with_power else [])]
     rows = []
     for row in report.rows:
-        d, f = row.measurement.description, row.metadata
-        power = [_number(f.power_w, 1), _number(f.energy_mj, 2)] if powered else []
-        rows.append([model_cell(row), _precision_cell(d), d.provider, *more_cells(row), *power])
-    return aligned(head + (["W", "mJ a call"] if powered else []), rows, words=3)
+        m, d, f = row.measurement, row.measurement.description, row.metadata
+        warm_up = sum(len(run.warm_up_ns) for run in m.processes)
+        cells = [*_name_cells(d), str(d.threads or "all"), str(len(m.calls_ns)), str(warm_up), f"{m.max_ms:.3f}"]
+        cells.append(NONE if f.nodes is None else f"{f.nodes_on_provider} of {f.nodes}")
+        cells.append(_number(None if f.size_bytes is None else f.size_bytes / 1e6, 2))
+        cells += [_number(value, 0) for value in (f.peak_mib, f.import_ms, f.load_ms)]
+        cells += [_number(value, 1) for value in (f.first_ms, f.overhead_us)]
+        rows.append(cells + ([_number(f.power_w, 1), _number(f.energy_mj, 2)] if with_power else []))
+    return head, rows
 
 
-def _stage_table(report: BenchReport) -> str:
+def stage_table(report: BenchReport) -> Table:
+    """Tabulate the durations of each stage of the measured pipelines."""
     rows = []
     for row in report.rows:
         for stage, durations in row.stages_ns.items():
             times = [f"{percentile(durations, p) / 1e6:.3f}" for p in (50, 90, 99)]
             rows.append([row.measurement.description.provider, stage, *times, str(len(durations))])
-    if not rows:
-        return ""
-    return aligned(["pipeline on", "stage", "p50 ms", "p90 ms", "p99 ms", "times"], rows, words=2)
+    return ["pipeline on", "stage", "p50 ms", "p90 ms", "p99 ms", "count"], rows
 
 
 def to_csv(report: BenchReport) -> str:
-    """A line a row: what was measured, its figures, and the ratio with its interval; empty where there is none."""
+    """Render a report as CSV, one line per candidate; values that are unknown stay empty."""
     about = ("name", "model", "task", "level", "provider", "batch", "threads")
     metadata = [f.name for f in fields(CandidateMetadata) if f.name not in ("inputs", "failure")]
     text = io.StringIO()
@@ -198,7 +179,7 @@ def to_csv(report: BenchReport) -> str:
 
 
 def machine(e: Environment) -> str:
-    """One line for people."""
+    """Describe the machine and its software in one line."""
     memory = "" if e.memory_gib is None else f", {e.memory_gib:g} GiB"
     clock = "" if e.clock_mhz is None else f", {e.clock_mhz:.0f} MHz"
     governor = "" if e.governor is None else f" ({e.governor})"
@@ -215,5 +196,5 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: marks that combine take none."""
+    """Width on a terminal: combining marks take no column."""
     return sum(unicodedata.combining(c) == 0 for c in text)

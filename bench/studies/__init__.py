@@ -1,1 +1,1 @@
-"""Studies that are run by hand, with `python -m`; they are not part of the wheel."""
+"""Studies to run by hand with `python -m`; not part of the wheel."""

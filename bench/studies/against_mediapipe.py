@@ -1,10 +1,10 @@
-"""Latency of the tracked pipeline beside MediaPipe FaceMesh.
+"""Latency of the tracked pipeline compared with MediaPipe FaceMesh.
 
     python -m mien.bench.studies.against_mediapipe CLIP.mp4
 
-Needs ``pip install mediapipe`` (0.10.21 has FaceMesh), which is no dependency of mien. Both get the same frames,
-scaled to 1280 × 720 beforehand, in turns; reading, scaling, colour conversion and drawing are not timed.
-``--side-by-side 3`` shows the middle of the picture three times, for a clip with one face in its middle.
+Needs ``pip install mediapipe`` (0.10.21 has FaceMesh), which is not a dependency of mien. Both process the same frames,
+scaled to 1280 × 720 beforehand, in turns; reading, scaling, color conversion and drawing are not timed.
+``--side-by-side 3`` repeats the middle of the picture three times, for a clip with one face in its middle.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_FACES = 3
 
 
 def read_frames(clip: Path, side_by_side: int) -> list[Image]:
-    """All frames of a clip, (720, 1280, 3) BGR; the middle of each so many times side by side."""
+    """Read all frames of a clip, (720, 1280, 3) BGR, with the middle of each repeated `side_by_side` times."""
     video = cv2.VideoCapture(str(clip))
     frames = []
     while True:
@@ -45,19 +45,19 @@ def read_frames(clip: Path, side_by_side: int) -> list[Image]:
         frames.append(np.tile(np.asarray(picture, dtype=np.uint8)[:, margin : margin + width], (1, side_by_side, 1)))
     video.release()
     if not frames:
-        raise SystemExit(f"{clip} gives no frames")
+        raise SystemExit(f"{clip} contains no frames")
     return frames
 
 
 def mien_steps(threads: int) -> Callable[[Image], int]:
-    """A function that tracks the faces of the next frame and returns how many there are."""
+    """Return a function that tracks the faces of the next frame and returns their number."""
     pipeline = Pipeline.load(attributes=False, provider=Provider.CPU, threads=threads, max_side=LIVE_MAX_SIDE)
     tracker = Tracker(pipeline.detector, partial(locate, pipeline.landmarks))
     return lambda pixels: len(tracker.update(Frame(pixels, time.monotonic_ns(), 0)))
 
 
 def mediapipe_steps() -> Callable[[Image], int]:
-    """The same through MediaPipe FaceMesh in video mode."""
+    """Return the same function for MediaPipe FaceMesh in video mode."""
     try:
         mediapipe: Any = importlib.import_module("mediapipe")
     except ModuleNotFoundError:
@@ -67,7 +67,7 @@ def mediapipe_steps() -> Callable[[Image], int]:
 
 
 def time_pass(step: Callable[[Image], int], frames: Sequence[Image]) -> tuple[list[float], list[int]]:
-    """Milliseconds and number of faces of each frame."""
+    """Measure each frame; returns the times in ms and the numbers of faces."""
     taken, faces = [], []
     for pixels in frames:
         start = time.perf_counter_ns()
@@ -81,11 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print one JSON row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
-    parser.add_argument("--rounds", type=int, default=5, help="passes of each over the clip, in turns")
+    parser.add_argument("--rounds", type=int, default=5, help="passes of each over the clip, taking turns")
     parser.add_argument(
-        "--threads", type=int, default=DEFAULT_THREADS, help="threads of one operator in mien; 0: all cores"
+        "--threads", type=int, default=DEFAULT_THREADS, help="threads per operator in mien; 0: all cores"
     )
-    parser.add_argument("--side-by-side", type=int, default=1, metavar="N", help="show the middle of it N times")
+    parser.add_argument(
+        "--side-by-side", type=int, default=1, metavar="N", help="repeat the middle of the picture N times"
+    )
     options = parser.parse_args(arguments)
     frames = read_frames(options.clip, options.side_by_side)
     rgb = [np.ascontiguousarray(f[..., ::-1]) for f in frames]

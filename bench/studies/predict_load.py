@@ -1,9 +1,9 @@
-"""How much of the machine ``mien predict`` uses over a folder: ``python -m mien.bench.studies.predict_load FOLDER``.
+"""Efficiency of ``mien predict`` on a folder: ``python -m mien.bench.studies.predict_load FOLDER``.
 
-The yardstick is bare `session.run`: the very network calls of the run, recorded once, replayed with the same number of
-threads and nothing else in between: no reading, decoding, scaling, cropping, no rows. Several arrangements of these
-calls are tried first (threads of one operator or a call a thread, crops of all pictures in larger batches), and the
-fastest is what predict is compared with, in turns. It prints JSON; ``--threads``, ``--pictures``, ``--rounds``.
+The reference is bare `session.run`: the network calls of the run, recorded once and replayed with the same number of
+threads, without reading, decoding, scaling, cropping or writing rows. Several arrangements of these calls are tried
+first (threads per operator or one call per thread, crops of all pictures in larger batches), and predict is compared
+with the fastest, taking turns. Prints JSON.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MODELS = ("detector", "landmarks", "age_gender")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One network call of a run. batch: (b, h, w, 3) uint8 BGR."""
+    """A network call of a run, with its batch (b, h, w, 3) uint8 BGR."""
 
     model: str
     batch: Image
@@ -51,10 +51,13 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """How recorded calls are replayed.
+    """Way of replaying recorded calls.
 
-    workers: threads that call. threads: of one operator. crops: of all pictures in a call; None: the calls as they
-    were. pictures: of one shape in a call of the detector.
+    Attributes:
+        workers: Threads that make calls.
+        threads: Threads per operator.
+        crops: Crops per call, taken from all pictures; None: the calls as recorded.
+        pictures: Pictures of the same shape per call of the detector.
     """
 
     workers: int
@@ -65,14 +68,14 @@ class Arrangement:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Wall and CPU time of a pass over all pictures, ns."""
+    """Wall and CPU time of a pass over all pictures, in ns."""
 
     wall_ns: int
     cpu_ns: int
 
 
 class RecordingRunner:
-    """A runner that keeps what it is called with."""
+    """Runner that records its inputs."""
 
     def __init__(self, runner: Runner, name: str, calls: list[Call]) -> None:
         self._runner = runner
@@ -81,17 +84,17 @@ class RecordingRunner:
 
     @property
     def spec(self) -> ModelSpec:
-        """Of the runner within."""
+        """See `Runner`."""
         return self._runner.spec
 
     @property
     def provider(self) -> str:
-        """Of the runner within."""
+        """See `Runner`."""
         return self._runner.provider
 
     @property
     def precision(self) -> Precision:
-        """Of the runner within."""
+        """See `Runner`."""
         return self._runner.precision
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
@@ -100,7 +103,7 @@ class RecordingRunner:
         return self._runner(batch)
 
     def close(self) -> None:
-        """Close the runner within."""
+        """Close the wrapped runner."""
         self._runner.close()
 
     def __enter__(self) -> RecordingRunner:
@@ -113,7 +116,7 @@ class RecordingRunner:
 
 
 def record_calls(paths: Sequence[Path]) -> list[list[Call]]:
-    """Run the shipped models over pictures, one by one; the network calls of each, in order."""
+    """Run the shipped models on pictures one by one; returns the network calls of each, in order."""
     recorded = []
     calls: list[Call] = []
     with Pipeline.load(provider=Provider.CPU, threads=1) as pipeline:
@@ -129,7 +132,7 @@ def record_calls(paths: Sequence[Path]) -> list[list[Call]]:
 
 
 def arrangements(threads: int) -> list[Arrangement]:
-    """What is tried with so many threads in all."""
+    """List the arrangements to try with a total number of threads."""
     many = {"workers": threads, "threads": 1}
     found = [
         Arrangement(**many),
@@ -141,7 +144,7 @@ def arrangements(threads: int) -> list[Arrangement]:
 
 
 def arrange(recorded: Sequence[Sequence[Call]], arrangement: Arrangement) -> list[list[Call]]:
-    """The same images in the calls of an arrangement: lists of calls, each list one thread's at a time."""
+    """Regroup the recorded images into the calls of an arrangement: lists of calls, each run by one thread."""
     if arrangement.crops is None:
         return [list(calls) for calls in recorded]
     images: dict[tuple[str, tuple[int, ...]], list[Image]] = {}
@@ -156,7 +159,7 @@ def arrange(recorded: Sequence[Sequence[Call]], arrangement: Arrangement) -> lis
 
 
 class Bare:
-    """Sessions of ONNX Runtime and the calls to make with them. Close it, or use it as a context manager."""
+    """Sessions of ONNX Runtime with the calls to make. Close it, or use it as a context manager."""
 
     def __init__(self, recorded: Sequence[Sequence[Call]], arrangement: Arrangement) -> None:
         self._sessions = {
@@ -176,7 +179,7 @@ class Bare:
             self._sessions[call.model].run(None, {INPUT: call.batch})
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         self._pool.shutdown()
 
     def __enter__(self) -> Bare:
@@ -189,7 +192,7 @@ class Bare:
 
 
 def predict_once(pipeline: Pipeline, paths: Sequence[Path], rows: Path, *, workers: int) -> None:
-    """What the command does, but for opening the models: from files to a file of rows."""
+    """Do what the command does except opening the models: from files to a file of rows."""
     with Predictor(pipeline, json_target=str(rows), draw_folder=None, workers=workers) as predictor:
         predictor.run(paths)
 
@@ -204,7 +207,7 @@ def timed(work: Callable[[], None]) -> Timing:
 def fastest_arrangement(
     recorded: Sequence[Sequence[Call]], *, threads: int, rounds: int
 ) -> tuple[Arrangement, list[dict[str, Any]]]:
-    """Try each arrangement, in turns; the one of the least median time, and a row for each."""
+    """Try all arrangements, taking turns; returns the one with the lowest median time, and a row for each."""
     tried = arrangements(threads)
     bare = [Bare(recorded, a) for a in tried]
     try:
@@ -218,7 +221,7 @@ def fastest_arrangement(
 
 
 def measure(paths: Sequence[Path], *, threads: int, rounds: int) -> dict[str, Any]:
-    """Measure bare calls, predict, and predict one picture at a time (threads within the models), in turns."""
+    """Measure bare calls, predict, and predict one picture at a time (threads within the models), taking turns."""
     environment = describe_environment()
     recorded = record_calls(paths)
     best, tried = fastest_arrangement(recorded, threads=threads, rounds=3)
@@ -265,7 +268,7 @@ def _summary(passes: Sequence[Timing], pictures: int) -> dict[str, Any]:
 def _ratio(
     taken: Sequence[dict[str, Timing]], baseline: str, candidate: str, threads: int, *, cpu: bool = False
 ) -> dict[str, Any]:
-    """Throughput of the candidate in units of the baseline's, with an interval of 95 %; cpu: for the same CPU time."""
+    """Throughput of the candidate relative to the baseline, with a 95 % interval; cpu: per CPU time."""
 
     def measured(name: str) -> Measurement:
         about = Description(
@@ -282,9 +285,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(prog="python -m mien.bench.studies.predict_load", description=__doc__)
     parser.add_argument("folder", type=Path, help="pictures")
-    parser.add_argument("--threads", type=int, default=usable_cores(), help="in all; default: all cores")
-    parser.add_argument("--pictures", type=int, default=64, help="so many of the folder's, evenly spread")
-    parser.add_argument("--rounds", type=int, default=9, help="passes of each, in turns; at least 5")
+    parser.add_argument(
+        "--threads", type=int, default=usable_cores(), help="total number of threads; default: all cores"
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=64, help="number of pictures to take from the folder, evenly spread"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="passes of each, taking turns; at least 5")
     options = parser.parse_args(arguments)
     paths = find_images(options.folder)
     if not paths:

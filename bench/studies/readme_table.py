@@ -1,4 +1,4 @@
-"""The README's table of figures, from ``docs/results``: ``python -m mien.bench.studies.readme_table``."""
+"""Writes the README's tables from ``docs/results``: ``python -m mien.bench.studies.readme_table``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- figures: made by `make results` -->", "<!-- end of figures --
 
 
 def figures(results: Path) -> str:
-    """Markdown of the accuracy and latency of the shipped models."""
+    """Render the accuracy and latency of the shipped models as Markdown."""
     landmarks = json.loads((results / "landmarks.json").read_text(encoding="utf-8"))
     whole = json.loads((results / "landmarks-detected.json").read_text(encoding="utf-8"))
     detector = json.loads((results / "detector.json").read_text(encoding="utf-8"))
@@ -68,10 +68,10 @@ def _row(row: Row) -> str:
 
 
 def put_between(text: str, content: str) -> str:
-    """Replace what stands between the marks.
+    """Replace the text between the marks.
 
     Raises:
-        ValueError: a mark is missing.
+        ValueError: A mark is missing.
     """
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
@@ -79,7 +79,7 @@ def put_between(text: str, content: str) -> str:
 
 
 def main() -> None:
-    """Write the table into the README."""
+    """Write the tables into the README."""
     readme = ROOT / "README.md"
     content = put_between(readme.read_text(encoding="utf-8"), figures(ROOT / "docs" / "results"))
     readme.write_text(content, encoding="utf-8")

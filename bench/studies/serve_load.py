@@ -1,9 +1,9 @@
-"""What watching costs: ``python -m mien.bench.studies.serve_load CLIP.mp4 [--clients 20] [--rounds 20]``.
+"""Cost of viewers of the live page: ``python -m mien.bench.studies.serve_load CLIP.mp4 [--clients 20] [--rounds 20]``.
 
-One run follows the faces of a clip that is played again and again, with a live page. In turns of a second nobody and
-many clients watch: most read the stream, every fifth the rows, and one asks for the stream and reads nothing. They live
-in a process of their own, but on the same cores: what they take is counted in, as over a network it would not be.
-``--rate 30`` gives the frames as a camera would; without it inference goes as fast as it can, and every core counts.
+A run tracks the faces of a looping clip with a live page. In alternating turns of a second, either nobody or many
+clients watch: most read the stream, every fifth the rows, and one requests the stream and reads nothing. The clients
+run in a separate process but on the same cores, so their own cost is included, as it would not be over a network.
+``--rate 30`` delivers frames like a camera; without it, inference runs as fast as it can and every core counts.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from mien.runtime.models.runner import DEFAULT_THREADS, Provider
 from mien.runtime.values import Faces, Frame, Image
 
 SETTLE_S = 0.4
-"""After clients came or went, before a turn counts."""
+"""Seconds to wait after clients come or go, before a turn is measured."""
 TURN_S = 1.0
 
 
 class Loop:
-    """A source that gives the same frames over and over."""
+    """Source that repeats the same frames forever."""
 
     def __init__(self, frames: Sequence[Image], rate: float) -> None:
         self._frames, self._rate, self._next = frames, rate, 0
@@ -59,7 +59,7 @@ class Loop:
 
 
 class Counter:
-    """A sink that counts frames, and ends the run when it is told."""
+    """Sink that counts frames, and ends the run once `done` is set."""
 
     needs_picture = False
 
@@ -68,7 +68,7 @@ class Counter:
         self.done = False
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Count one."""
+        """Count a frame."""
         self.frames += 1
         return not self.done
 
@@ -78,7 +78,15 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What a second brought. cpu_ms: of this process, all threads; resident_mb: its memory, NaN where unknown."""
+    """Measurements of one turn.
+
+    Attributes:
+        watched: Whether clients were watching.
+        seconds: Length of the turn.
+        frames: Number of processed frames.
+        cpu_ms: CPU time of this process, all threads.
+        resident_mb: Memory of this process, NaN if unknown.
+    """
 
     watched: bool
     seconds: float
@@ -88,7 +96,7 @@ class Turn:
 
 
 def read_clip(clip: Path) -> list[Image]:
-    """All frames of a clip, forwards and back, so that a loop has no jump."""
+    """Read all frames of a clip, forwards then backwards, so that the loop has no jump."""
     video = cv2.VideoCapture(str(clip))
     frames: list[Image] = []
     while True:
@@ -98,12 +106,12 @@ def read_clip(clip: Path) -> list[Image]:
         frames.append(np.asarray(pixels, dtype=np.uint8))
     video.release()
     if not frames:
-        raise SystemExit(f"{clip} gives no frames")
+        raise SystemExit(f"{clip} contains no frames")
     return frames + frames[::-1]
 
 
 async def be_clients(port: int, count: int) -> None:
-    """Come and go as standard input says, a line each time; prints what was read in between."""
+    """Connect and disconnect at each line of standard input; print how much was read in between."""
 
     async def read(number: int) -> int:
         path = "/faces" if number % 5 == 4 else "/stream.mjpg"
@@ -117,7 +125,7 @@ async def be_clients(port: int, count: int) -> None:
             return got
         finally:
             writer.close()
-        raise SystemExit(f"client {number} was sent away")
+        raise SystemExit(f"client {number} was disconnected")
 
     loop = asyncio.get_running_loop()
     while await loop.run_in_executor(None, sys.stdin.readline):
@@ -138,12 +146,12 @@ async def be_clients(port: int, count: int) -> None:
 def take_turns(
     counter: Counter, crowd: subprocess.Popen[str], rounds: int
 ) -> tuple[list[Turn], list[dict[str, float]]]:
-    """Let them watch in turns: not, yes, yes, not, so that what drifts hits both; and what the clients tell."""
-    turns, told = [], []
+    """Measure turns without and with clients in the order no, yes, yes, no, so that drift affects both alike."""
+    turns, reports = [], []
     for number in range(rounds):
         for watched in (False, True, True, False):
             if watched:
-                tell(crowd)
+                signal_clients(crowd)
             time.sleep(SETTLE_S)
             frames, cpu, start = counter.frames, time.process_time(), time.perf_counter()
             time.sleep(TURN_S)
@@ -151,13 +159,13 @@ def take_turns(
             cpu_ms = (time.process_time() - cpu) * 1e3
             turns.append(Turn(watched, seconds, counter.frames - frames, cpu_ms, resident_mb()))
             if watched:
-                told.append(json.loads(tell(crowd)))
+                reports.append(json.loads(signal_clients(crowd)))
         print(f"round {number + 1}: {[round(t.frames / t.seconds, 1) for t in turns[-4:]]} fps", file=sys.stderr)
-    return turns, told
+    return turns, reports
 
 
-def tell(crowd: subprocess.Popen[str]) -> str:
-    """Have the clients come or go, and hear what they say."""
+def signal_clients(crowd: subprocess.Popen[str]) -> str:
+    """Make the clients connect or disconnect, and return the line that they print."""
     to, back = crowd.stdin, crowd.stdout
     assert to is not None and back is not None
     _line(to)
@@ -170,7 +178,7 @@ def _line(to: IO[str]) -> None:
 
 
 def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Namespace) -> dict[str, object]:
-    """Run, and take turns; the row of what was found."""
+    """Run the pipeline while taking turns; returns the results as a row."""
     stages, counter = StageTimer(), Counter()
     rate = options.rate or 1000.0
     found: list[tuple[list[Turn], list[dict[str, float]]]] = []
@@ -199,7 +207,7 @@ def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Names
             summary = run.run()
     if not found:
         raise SystemExit("the clients failed; see above")
-    (all_turns, told), count = found[0], options.rounds
+    (all_turns, reports), count = found[0], options.rounds
     per_frame = np.array([t.seconds / max(t.frames, 1) for t in all_turns]).reshape(count, 4)
     alone, watched = per_frame[:, [0, 3]].mean(axis=1), per_frame[:, [1, 2]].mean(axis=1)
     memory = [t.resident_mb for t in all_turns]
@@ -215,15 +223,15 @@ def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Names
         "watched_over_alone": str(median_ratio([np.log(alone) - np.log(watched)])),
         "cpu_ms_per_s_alone": round(float(np.median([t.cpu_ms / t.seconds for t in all_turns if not t.watched]))),
         "cpu_ms_per_s_watched": round(float(np.median([t.cpu_ms / t.seconds for t in all_turns if t.watched]))),
-        "cpu_ms_per_s_of_clients": round(float(np.median([t["cpu_ms_per_s"] for t in told]))),
-        "read_mb_a_turn": round(float(np.median([t["read_mb"] for t in told])), 2),
+        "cpu_ms_per_s_of_clients": round(float(np.median([t["cpu_ms_per_s"] for t in reports]))),
+        "read_mb_a_turn": round(float(np.median([t["read_mb"] for t in reports])), 2),
         "processed": summary.processed,
         "resident_mb": [round(float(np.median(part)), 1) for part in (memory[4:12], memory[-8:])],
     }
 
 
 def resident_mb() -> float:
-    """Memory of this process."""
+    """Resident memory of this process in MB, NaN if unknown."""
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096 / 1e6
     return float("nan")
@@ -233,10 +241,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print one JSON row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path, nargs="?")
-    parser.add_argument("--clients", type=int, default=20, help="one of them reads nothing")
-    parser.add_argument("--rounds", type=int, default=20, help="of four turns each: not, watched, watched, not")
-    parser.add_argument("--rate", type=float, help="frames a second, as of a camera; default: as fast as it goes")
-    parser.add_argument("--threads", type=int, default=DEFAULT_THREADS, help="threads of one operator; 0: all cores")
+    parser.add_argument("--clients", type=int, default=20, help="number of clients, one of which reads nothing")
+    parser.add_argument("--rounds", type=int, default=20, help="of four turns: unwatched, watched twice, unwatched")
+    parser.add_argument("--rate", type=float, help="frames per second, like a camera; default: as fast as possible")
+    parser.add_argument("--threads", type=int, default=DEFAULT_THREADS, help="threads per operator; 0: all cores")
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.port is not None:

@@ -40,9 +40,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["--baseline", "fast"],
             "--baseline (or none) expects one or more of eager, eager-fp16, channels-last, compile; found 'fast'",
         ),
-        (["--level", "pipeline"], "say --pipeline CLIP"),
+        (["--level", "pipeline"], "use --pipeline CLIP"),
         (["--level", "crop"], "--level expects one or more of model, picture"),
-        (["--budget", "8"], "wanted a time such as 8ms"),
+        (["--budget", "8"], "wanted a duration such as 8ms"),
         (["--max-nme-loss", "0.2"], "--max-nme-loss goes with --budget"),
         (["--max-nme-loss", "0.2", "--budget", "8ms"], "--max-nme-loss needs --data"),
         (["--pipeline", "none.mp4"], "no file none.mp4"),
@@ -85,8 +85,11 @@ def test_a_candidate_that_was_measured_and_is_lost_now_fails_the_comparison(repo
     lost = {"description": twin["measurement"]["description"], "failure": "hung", "reason": "no answer within 3 s"}
     one.write_text(json.dumps(raw | {"failed": [lost]}))
     told = mien("bench", "compare", both, one, code=1)
-    assert "worse: twin hung (no answer within 3 s)" in told.stderr and "only in one of them: twin" in told.stderr
-    assert "only in one of them" in mien("bench", "compare", both, report).stderr
+    assert (
+        "regressions: twin hung (no answer within 3 s)" in told.stderr
+        and "only in one of the reports: twin" in told.stderr
+    )
+    assert "only in one of the reports" in mien("bench", "compare", both, report).stderr
 
 
 def test_a_file_that_cannot_be_opened_any_more_fails_the_comparison(tmp_path: Path) -> None:
@@ -108,7 +111,10 @@ def test_a_file_that_cannot_be_opened_any_more_fails_the_comparison(tmp_path: Pa
     model.write_bytes(model.read_bytes()[:500_000])
     mien("bench", *options, "--json", new, code=1)
     told = mien("bench", "compare", old, new, "--fail-if", "p50>+900%", code=1)
-    assert "worse: w/cpu/unknown/1 refused" in told.stderr and "one process: the intervals do not cover" in told.stderr
+    assert (
+        "regressions: w/cpu/unknown/1 refused" in told.stderr
+        and "one process: the intervals do not cover" in told.stderr
+    )
 
 
 def test_options_without_effect_are_refused() -> None:

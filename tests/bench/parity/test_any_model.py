@@ -53,7 +53,7 @@ def test_an_output_without_a_signal_is_no_proof_but_can_fail() -> None:
 
 
 def test_another_shape_and_no_tensor() -> None:
-    with pytest.raises(CheckFailed, match=r"out has shape \(2, 4\), and \(3, 4\) in float32"):
+    with pytest.raises(CheckFailed, match=r"out has shape \(2, 4\), but \(3, 4\) in float32"):
         compare(np.ones((3, 4)), np.ones((2, 4)))
     with pytest.raises(ModelError, match="its output out is a list"):
         compare([np.ones(3)], [np.ones(3)])

@@ -111,7 +111,7 @@ def test_missing_outputs_and_other_shapes_are_errors() -> None:
         compare_landmarks(reference, reference | {"landmarks": reference["landmarks"][:3]}, size_px=112)
     detections = detector_outputs()
     detections["scores"] = detections["scores"][:, :4]
-    with pytest.raises(CheckFailed, match="a score a box"):
+    with pytest.raises(CheckFailed, match="one score per box"):
         compare_detections(detections, detections)
 
 

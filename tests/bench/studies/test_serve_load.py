@@ -43,5 +43,5 @@ def test_misuse(clip: Path, tmp_path: Path) -> None:
         with pytest.raises(SystemExit) as ended:
             serve_load.main(arguments)
         assert ended.value.code == 2
-    with pytest.raises(SystemExit, match="gives no frames"):
+    with pytest.raises(SystemExit, match="contains no frames"):
         serve_load.main([str(tmp_path / "no.avi")])

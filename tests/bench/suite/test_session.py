@@ -145,7 +145,7 @@ def test_outputs_that_cannot_be_compared_are_a_false_parity(
     monkeypatch.setattr(post_checks, "compare_outputs", other_shapes)
     row = pair.measure(describe_environment()).rows[1]
     assert row.parity is not None and not row.parity and row.ratio is None
-    assert row.withheld == "its parity is false (nothing compared)"
+    assert row.withheld == "its parity does not hold (nothing compared)"
 
 
 def test_a_process_that_is_lost_behind_the_rounds_keeps_them(

@@ -152,7 +152,7 @@ def test_a_model_that_is_not_what_its_spec_says_is_told(made: Bundled) -> None:
     )
     verdict = verify(replace(bundle, models=models), UNMEASURED)
     assert [c.failure for c in verdict.checks if c.name == "landmarks/fp32/cpu"] == [
-        "models/landmarks.fp32.onnx says of itself something else than specs/landmarks.fp32.json"
+        "the spec inside models/landmarks.fp32.onnx differs from specs/landmarks.fp32.json"
     ]
     assert not verdict
     broken = dict(bundle.files) | {"models/detector.fp32.onnx": b"no model"}
@@ -303,7 +303,7 @@ def test_the_commands_from_bundle_to_prediction(tmp_path: Path) -> None:
 
 
 def test_verify_says_no(made: Bundled, tmp_path: Path) -> None:
-    assert "its sha256 is" in mien("verify", made.path, "--sha256", "00", code=1).stdout
+    assert "wanted sha256 00" in mien("verify", made.path, "--sha256", "00", code=1).stdout
     damaged = tmp_path / "damaged.mien"
     data = bytearray(made.path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -312,7 +312,7 @@ def test_verify_says_no(made: Bundled, tmp_path: Path) -> None:
     row = json.loads(mien("verify", damaged, "--json", code=1).stdout)
     assert row["holds"] is False and row["verdict"].startswith("refused: ") and row["checks"] == []
     assert "cannot be read" in mien("verify", tmp_path / MANIFEST, code=2).stderr
-    assert "leave it out" in mien("verify", made.path, "--provider", "auto", code=2).stderr
+    assert "omit it" in mien("verify", made.path, "--provider", "auto", code=2).stderr
 
 
 def test_options_of_bundle_that_make_no_sense(tmp_path: Path) -> None:

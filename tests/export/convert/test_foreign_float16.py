@@ -128,7 +128,7 @@ def test_rows_that_values_decide_on_must_be_as_many(tmp_path: Path) -> None:
     ]
     weights = [weight("w", 256, 256), numpy_helper.from_array(np.float32(0), "zero")]
     source = save(tmp_path / "r.onnx", nodes, [value("x", [256, 256])], [value("where", [2, "k"], INT64)], weights)
-    refused(source, CheckFailed, "where has shape .* in float32; .* cut the file before that")
+    refused(source, CheckFailed, "where has shape .* in float32; .* cut the graph before that")
 
 
 def test_several_inputs_of_which_one_has_no_size(tmp_path: Path) -> None:
