@@ -43,8 +43,14 @@ def pack_pipeline(
     """Read the models that `Pipeline.load` opens for the same arguments, after checking that they open on the CPU.
 
     Args:
+        model: Landmark model, in place of the shipped one.
+        detector: Detector, in place of the shipped one.
+        age_gender: Age and gender model, in place of the shipped one.
+        bundle: Bundle from which all models are taken.
+        precision: Which models of the bundle to take.
         attributes: Include the age and gender model even if `age_gender` is not given.
         provider: Runs the models later; `Provider.AUTO` means the CPU.
+        max_side: Longer side, in px, to which pictures are reduced before detection.
 
     Raises:
         InputError: As for `Pipeline.load`.

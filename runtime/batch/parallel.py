@@ -137,9 +137,9 @@ def counter(total: int, progress: Progress | None) -> Callable[[], None]:
 @contextlib.contextmanager
 def opencv_threads(count: int) -> Iterator[None]:
     """Limit OpenCV to `count` threads inside the block; the setting applies to the whole process."""
-    usual = cv2.getNumThreads()
+    previous = cv2.getNumThreads()
     cv2.setNumThreads(count)
     try:
         yield
     finally:
-        cv2.setNumThreads(usual)
+        cv2.setNumThreads(previous)

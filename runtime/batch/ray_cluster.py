@@ -93,14 +93,14 @@ def _no_cluster(address: str, why: str) -> InputError:
 @contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
     """Silence standard error while Ray's C++ part starts; errors are raised as exceptions."""
-    kept = os.dup(2)
+    saved = os.dup(2)
     try:
         with open(os.devnull, "w") as nothing:  # noqa: PTH123 - a device
             os.dup2(nothing.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _whole_cluster(provider: Provider) -> int:

@@ -66,7 +66,7 @@ def predict_shards(
     """
     failures: list[str] = []
     pictures = find_pictures(inputs, failures)
-    shards = cut(pictures, shard_size)
+    shards = split(pictures, shard_size)
     folder = Folder(out)
     task = ShardTask(packed, out, as_json(make_plan(pictures, packed, shard_size)))
     by_shard = begin(folder, task.plan, shards)
@@ -86,7 +86,7 @@ def predict_shards(
     return Run(len(shards), resumed, tuple(failures))
 
 
-def cut(pictures: Sequence[Picture], size: int) -> list[Shard]:
+def split(pictures: Sequence[Picture], size: int) -> list[Shard]:
     """Split pictures into shards of `size`, in order."""
     return [Shard(n, tuple(pictures[i : i + size])) for n, i in enumerate(range(0, len(pictures), size))]
 
@@ -152,10 +152,10 @@ def begin(folder: Folder, plan: bytes, shards: Sequence[Shard]) -> dict[int, tup
     return {s.number: _failures(folder, s) if s.file(FAILURES) in names else () for s in done}
 
 
-def differences(found: bytes, wanted: bytes) -> str:
+def differences(found: bytes, expected: bytes) -> str:
     """Describe in words how two plans differ."""
     try:
-        then, now = json.loads(found), json.loads(wanted)
+        then, now = json.loads(found), json.loads(expected)
     except ValueError:
         return f"its {PLAN} is damaged"
     keys = [key for key in {**then, **now} if then.get(key) != now.get(key)]

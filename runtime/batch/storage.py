@@ -121,8 +121,8 @@ def _listed(system: FileSystem, path: str) -> list[FileInfo] | None:
         return None
     if info.type == FileType.File:
         return [info]
-    below = system.get_file_info(FileSelector(path, recursive=True))
-    pictures = [i for i in below if i.type != FileType.Directory and _suffix(i.path) in IMAGE_SUFFIXES]
+    infos = system.get_file_info(FileSelector(path, recursive=True))
+    pictures = [i for i in infos if i.type != FileType.Directory and _suffix(i.path) in IMAGE_SUFFIXES]
     return sorted(pictures, key=lambda i: PurePosixPath(i.path))
 
 
