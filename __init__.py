@@ -11,14 +11,14 @@ import os
 # looks at faces wants to be asked first: the user's own setting stays.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.capture.capture import open_capture
-from mien.runtime.errors import MienError
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import ModelSpec
-from mien.runtime.output.overlay import draw_faces
-from mien.runtime.values import Faces, Frame
+from .runtime.backends.ort.onnx_runner import OnnxRunner
+from .runtime.capture.capture import open_capture
+from .runtime.errors import MienError
+from .runtime.faces.pipeline import Pipeline
+from .runtime.models.runner import Provider
+from .runtime.models.spec import ModelSpec
+from .runtime.output.overlay import draw_faces
+from .runtime.values import Faces, Frame
 
 __all__ = [
     "Faces",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from mien.runtime.models.runner import Runner
-from mien.runtime.models.spec import ModelSpec
+from ..runtime.models.runner import Runner
+from ..runtime.models.spec import ModelSpec
 
 
 class PyTorchBridge(Protocol):

@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from mien.bench.accuracy.metrics import normalized_mean_error
-from mien.bench.parity.parity import ParityGate, Unit, parity_of
-from mien.bench.parity.tolerances import compare_outputs
-from mien.bench.report.serde import encode
-from mien.bench.timing.environment import Environment, describe_environment
-from mien.bench.timing.interleave import LocalCandidate, measure_interleaved
-from mien.bench.timing.measurement import Measurement
-from mien.runtime.backends.open_runner import open_model
-from mien.runtime.errors import CheckFailed, MienError, ModelError, ProviderError
-from mien.runtime.faces.detector import OwnDetector
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.models.bundle import BENCH, Bundle, BundledModel, read_bundle
-from mien.runtime.models.runner import Provider, Runner
-from mien.runtime.models.spec import Precision
-from mien.runtime.values import FloatArray, Image, Progress
+from ..runtime.backends.open_runner import open_model
+from ..runtime.errors import CheckFailed, MienError, ModelError, ProviderError
+from ..runtime.faces.detector import OwnDetector
+from ..runtime.faces.pipeline import Pipeline
+from ..runtime.models.bundle import BENCH, Bundle, BundledModel, read_bundle
+from ..runtime.models.runner import Provider, Runner
+from ..runtime.models.spec import Precision
+from ..runtime.values import FloatArray, Image, Progress
+from .accuracy.metrics import normalized_mean_error
+from .parity.parity import ParityGate, Unit, parity_of
+from .parity.tolerances import compare_outputs
+from .report.serde import encode
+from .timing.environment import Environment, describe_environment
+from .timing.interleave import LocalCandidate, measure_interleaved
+from .timing.measurement import Measurement
 
 PROVIDERS = tuple(provider for provider in Provider if provider is not Provider.AUTO)
 """Providers that a bundle is checked on: all that mien knows."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mien.runtime.errors import ModelError
-from mien.runtime.models.runner import Runner
-from mien.runtime.models.spec import ModelSpec
+from ..runtime.errors import ModelError
+from ..runtime.models.runner import Runner
+from ..runtime.models.spec import ModelSpec
 
 
 class TorchBridge:
@@ -17,21 +17,21 @@ class TorchBridge:
 
     def export(self, checkpoint: Path, target: Path) -> Path:
         """Export a checkpoint to `target` and return the file that was written."""
-        from mien.export.convert.to_onnx import export_onnx
+        from .convert.to_onnx import export_onnx
 
         return export_onnx(checkpoint, target).path
 
     def export_reference(self, target: Path) -> Path:
         """Write torchvision's mobilenet_v2 at 224 px, with seeded weights, as a model file."""
-        from mien.export.convert.to_onnx import write_graph
-        from mien.export.networks.reference_net import SPEC, seeded_reference_net
+        from .convert.to_onnx import write_graph
+        from .networks.reference_net import SPEC, seeded_reference_net
 
         write_graph(seeded_reference_net(), SPEC, target)
         return target
 
     def find_checkpoint(self, spec: ModelSpec, model: Path) -> Path | None:
         """Find the checkpoint whose weights a model file holds: beside the file, or among the shipped ones."""
-        from mien.export.networks.checkpoint import CHECKPOINTS, load_checkpoint
+        from .networks.checkpoint import CHECKPOINTS, load_checkpoint
 
         for path in [*sorted(model.parent.glob("*.pt")), *sorted(CHECKPOINTS.glob("*.pt"))]:
             try:
@@ -43,7 +43,7 @@ class TorchBridge:
 
     def open_checkpoint(self, checkpoint: Path, *, threads: int) -> Runner:
         """Open a checkpoint in eager PyTorch on the CPU."""
-        from mien.export.pytorch.eager_runner import EagerRunner
+        from .pytorch.eager_runner import EagerRunner
 
         return EagerRunner(checkpoint, threads=threads)
 

@@ -7,7 +7,7 @@ import os
 import uuid
 from pathlib import Path
 
-from mien.runtime.errors import OutputError
+from .errors import OutputError
 
 
 def check_writable(path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.runtime.errors import InputError, OutputError
-from mien.runtime.values import Image
+from .errors import InputError, OutputError
+from .values import Image
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 

@@ -74,15 +74,15 @@ def sources(room: str) -> list[Path]:
 
 
 def imports_of(path: Path) -> set[str]:
-    """Names of all modules that a file imports, wherever in the file."""
+    """Absolute names of all modules that a file imports, wherever in the file."""
+    package = ("mien", *path.relative_to(ROOT).parts[:-1])
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path} imports relatively; say mien.…"
-            assert node.module is not None
-            names.add(node.module)
+            base = package[: len(package) + 1 - node.level] if node.level else ()
+            names.add(".".join([*base, *([node.module] if node.module else [])]))
     return names
 
 

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.accuracy.evaluate_attributes import predict_ages, predict_classes
-from mien.bench.accuracy.evaluate_faces import LOWEST_SCORE, detect_faces, predict_landmarks
-from mien.bench.accuracy.metrics import curve_of, match_picture, normalized_mean_error
-from mien.bench.data.age_gender_labels import LABELS as AGES
-from mien.bench.data.face_boxes import BOXES
-from mien.bench.data.landmark_labels import LABELS, SEED_LABELS
-from mien.bench.timing.interleave import digest_of
-from mien.runtime.errors import InputError
-from mien.runtime.faces.detector import OwnDetector
-from mien.runtime.models.runner import Runner
-from mien.runtime.models.spec import Task
-from mien.runtime.values import FloatArray, Progress
+from ...runtime.errors import InputError
+from ...runtime.faces.detector import OwnDetector
+from ...runtime.models.runner import Runner
+from ...runtime.models.spec import Task
+from ...runtime.values import FloatArray, Progress
+from ..data.age_gender_labels import LABELS as AGES
+from ..data.face_boxes import BOXES
+from ..data.landmark_labels import LABELS, SEED_LABELS
+from ..timing.interleave import digest_of
+from .evaluate_attributes import predict_ages, predict_classes
+from .evaluate_faces import LOWEST_SCORE, detect_faces, predict_landmarks
+from .metrics import curve_of, match_picture, normalized_mean_error
 
 REPLICATES = 400
 LABEL_FILES = {Task.LANDMARKS: (LABELS, SEED_LABELS), Task.AGE_GENDER: (AGES,), Task.DETECTOR: (BOXES,)}

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.accuracy.evaluate_faces import PictureReader, in_batches, require_task
-from mien.bench.accuracy.metrics import age_gender_measures
-from mien.bench.data.age_gender_labels import AgeGenderTable, join_copies, read_age_gender
-from mien.bench.data.class_folders import ClassTable, read_classes
-from mien.runtime.errors import InputError
-from mien.runtime.faces.classifier import class_probabilities
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.models.runner import Runner
-from mien.runtime.models.spec import Task
-from mien.runtime.values import FloatArray, Progress
-from mien.runtime.vision.crop import resized
-from mien.runtime.vision.geometry import longer_side
+from ...runtime.errors import InputError
+from ...runtime.faces.classifier import class_probabilities
+from ...runtime.faces.pipeline import Pipeline
+from ...runtime.models.runner import Runner
+from ...runtime.models.spec import Task
+from ...runtime.values import FloatArray, Progress
+from ...runtime.vision.crop import resized
+from ...runtime.vision.geometry import longer_side
+from ..data.age_gender_labels import AgeGenderTable, join_copies, read_age_gender
+from ..data.class_folders import ClassTable, read_classes
+from .evaluate_faces import PictureReader, in_batches, require_task
+from .metrics import age_gender_measures
 
 
 def evaluate_age_gender(

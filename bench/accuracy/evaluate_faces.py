@@ -9,7 +9,19 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.accuracy.metrics import (
+from ...runtime.errors import InputError
+from ...runtime.faces.detector import Detector
+from ...runtime.faces.pipeline import Pipeline
+from ...runtime.faces.tracker import SAME_FACE_IOU
+from ...runtime.images import read_image
+from ...runtime.models.runner import Runner
+from ...runtime.models.spec import Task
+from ...runtime.values import FloatArray, Image, Progress
+from ...runtime.vision.crop import cut_crop
+from ...runtime.vision.geometry import box_from_bounds, crop_matrix, intersection_over_union, landmark_bounds
+from ..data.face_boxes import FaceTable, held_out_pictures, read_faces
+from ..data.landmark_labels import LandmarkTable, read_landmarks
+from .metrics import (
     Detections,
     area_under_curve,
     depth_error,
@@ -17,18 +29,6 @@ from mien.bench.accuracy.metrics import (
     failure_rate,
     normalized_mean_error,
 )
-from mien.bench.data.face_boxes import FaceTable, held_out_pictures, read_faces
-from mien.bench.data.landmark_labels import LandmarkTable, read_landmarks
-from mien.runtime.errors import InputError
-from mien.runtime.faces.detector import Detector
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.faces.tracker import SAME_FACE_IOU
-from mien.runtime.images import read_image
-from mien.runtime.models.runner import Runner
-from mien.runtime.models.spec import Task
-from mien.runtime.values import FloatArray, Image, Progress
-from mien.runtime.vision.crop import cut_crop
-from mien.runtime.vision.geometry import box_from_bounds, crop_matrix, intersection_over_union, landmark_bounds
 
 BATCH = 32
 LOWEST_SCORE = 0.02

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mien.bench.accuracy.evaluate_faces import PictureReader, landmark_summary, read_labelled_faces
-from mien.runtime.errors import InputError
-from mien.runtime.values import Progress
-from mien.runtime.vision.geometry import box_from_bounds, landmark_bounds
+from ...runtime.errors import InputError
+from ...runtime.values import Progress
+from ...runtime.vision.geometry import box_from_bounds, landmark_bounds
+from .evaluate_faces import PictureReader, landmark_summary, read_labelled_faces
 
 
 def evaluate_face_alignment(data: Path, *, held_out: bool = False, progress: Progress | None = None) -> dict[str, Any]:

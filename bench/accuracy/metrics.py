@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mien.runtime.values import FloatArray
-from mien.runtime.vision.geometry import intersection_over_union, longer_side
+from ...runtime.values import FloatArray
+from ...runtime.vision.geometry import intersection_over_union, longer_side
 
 OUTER_EYE_CORNERS = (36, 45)
 FAILURE_PERCENT = 8.0

@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from mien.bench.report.report import BenchReport
-from mien.bench.suite.candidates import Baseline
-from mien.bench.timing.measurement import Level
-from mien.runtime.commands.console import progress_bar, require_train_extra, say
-from mien.runtime.commands.options import enum_members, positive_ints
-from mien.runtime.errors import CheckFailed, InputError
-from mien.runtime.files import check_writable
-from mien.runtime.models.runner import Provider
+from ...runtime.commands.console import progress_bar, require_train_extra, say
+from ...runtime.commands.options import enum_members, positive_ints
+from ...runtime.errors import CheckFailed, InputError
+from ...runtime.files import check_writable
+from ...runtime.models.runner import Provider
+from ..report.report import BenchReport
+from ..suite.candidates import Baseline
+from ..timing.measurement import Level
 
 INTERRUPTED = 130
 
@@ -107,11 +107,11 @@ def run(
     csv_out: Path | None = typer.Option(None, "--csv", help="Write the figures to this file, one line per candidate."),
 ) -> None:
     """Measure latency on real images against eager PyTorch, after checking that the outputs agree."""
-    from mien.bench.report.html_report import to_html
-    from mien.bench.report.recommend import parse_budget, recommend
-    from mien.bench.report.tables import to_csv, to_markdown
-    from mien.bench.suite.benchmark import run_bench
-    from mien.bench.suite.session import BenchOptions
+    from ..report.html_report import to_html
+    from ..report.recommend import parse_budget, recommend
+    from ..report.tables import to_csv, to_markdown
+    from ..suite.benchmark import run_bench
+    from ..suite.session import BenchOptions
 
     budget_ms = None if budget is None else parse_budget(budget)
     if budget_ms is None and max_nme_loss is not None:
@@ -179,7 +179,7 @@ def print_recommendations(found: Any, budget_ms: float) -> None:
     Raises:
         CheckFailed: Nothing fits the budget for a task.
     """
-    from mien.bench.report.recommend import command_of
+    from ..report.recommend import command_of
 
     print(f"\nWithin {budget_ms:g} ms at p90:\n")
     for one in found:
@@ -210,8 +210,8 @@ def compare(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Compare two reports, with 95 % intervals; exit with code 1 on a regression beyond chance."""
-    from mien.bench.report.regression import compare_reports, missing_results, parse_rule
-    from mien.bench.timing.speedup import ONE_PROCESS
+    from ..report.regression import compare_reports, missing_results, parse_rule
+    from ..timing.speedup import ONE_PROCESS
 
     rules = [parse_rule(text) for text in fail_if]
     before, after = read_report(old), read_report(new)
@@ -257,7 +257,7 @@ def baselines_of(text: str | None) -> tuple[str, ...]:
     Raises:
         InputError: An unknown baseline, or PyTorch is not installed.
     """
-    from mien.bench.suite.benchmark import has_torch
+    from ..suite.benchmark import has_torch
 
     if text is None:
         if has_torch():

@@ -13,14 +13,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mien.bench.bridge import PyTorchBridge
-from mien.runtime.backends.open_runner import open_model
-from mien.runtime.commands.console import progress_bar, require_train_extra, say
-from mien.runtime.commands.options import AS_JSON, DATA, DETECTOR, HELD_OUT, MAX_SIDE, PROVIDER, THREADS
-from mien.runtime.errors import ProviderError
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.models.runner import Provider, Runner
-from mien.runtime.models.shipped import shipped_model
+from ...runtime.backends.open_runner import open_model
+from ...runtime.commands.console import progress_bar, require_train_extra, say
+from ...runtime.commands.options import AS_JSON, DATA, DETECTOR, HELD_OUT, MAX_SIDE, PROVIDER, THREADS
+from ...runtime.errors import ProviderError
+from ...runtime.faces.pipeline import Pipeline
+from ...runtime.models.runner import Provider, Runner
+from ...runtime.models.shipped import shipped_model
+from ..bridge import PyTorchBridge
 
 MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.pt); default: the shipped model.")
 DETECTOR_MODEL = typer.Option(None, "--model", help="Detector of mien or a YuNet file; default: the shipped detector.")
@@ -51,8 +51,8 @@ def evaluate_landmarks(
     as_json: bool = AS_JSON,
 ) -> None:
     """Measure NME, AUC@8 and FR@8 of landmarks, overall and by source."""
-    from mien.bench.accuracy.evaluate_faces import evaluate_landmarks as evaluate
-    from mien.bench.accuracy.evaluate_faces import evaluate_pipeline
+    from ..accuracy.evaluate_faces import evaluate_landmarks as evaluate
+    from ..accuracy.evaluate_faces import evaluate_pipeline
 
     opener, files = opener_of(ctx.obj), {"model": model, "detector": detector}
     with progress_bar("evaluate") as progress:
@@ -63,7 +63,7 @@ def evaluate_landmarks(
             with opener(model or shipped_model("landmarks"), provider=provider, threads=threads) as runner:
                 summary = evaluate(runner, data, held_out=held_out, progress=progress)
         if against is not None:
-            from mien.bench.accuracy.face_alignment_peer import evaluate_face_alignment
+            from ..accuracy.face_alignment_peer import evaluate_face_alignment
 
             peer = evaluate_face_alignment(data, held_out=held_out, progress=progress)
             summary[against.value] = {k: peer[k] for k in ("count", "nme", "auc8", "fr8")}
@@ -81,9 +81,9 @@ def evaluate_detector(
     as_json: bool = AS_JSON,
 ) -> None:
     """Measure AP50, recall and precision of a detector, overall and by minimum face size."""
-    from mien.bench.accuracy.evaluate_faces import LOWEST_SCORE
-    from mien.bench.accuracy.evaluate_faces import evaluate_detector as evaluate
-    from mien.runtime.faces.detector import open_detector
+    from ...runtime.faces.detector import open_detector
+    from ..accuracy.evaluate_faces import LOWEST_SCORE
+    from ..accuracy.evaluate_faces import evaluate_detector as evaluate
 
     path = model or shipped_model("detector")
     opened = open_detector(path, provider=provider, threads=threads, max_side=max_side, min_score=LOWEST_SCORE)
@@ -105,8 +105,8 @@ def evaluate_age_gender(
     as_json: bool = AS_JSON,
 ) -> None:
     """Measure MAE, CS@5, gender accuracy and its calibration, overall and by decade."""
-    from mien.bench.accuracy.evaluate_attributes import evaluate_age_gender as evaluate
-    from mien.bench.accuracy.evaluate_attributes import evaluate_age_gender_pipeline
+    from ..accuracy.evaluate_attributes import evaluate_age_gender as evaluate
+    from ..accuracy.evaluate_attributes import evaluate_age_gender_pipeline
 
     opener, files = opener_of(ctx.obj), {"age_gender": model, "detector": detector}
     with progress_bar("evaluate") as progress:
@@ -130,7 +130,7 @@ def evaluate_classify(
     as_json: bool = AS_JSON,
 ) -> None:
     """Measure the accuracy of a classifier, overall and by class."""
-    from mien.bench.accuracy.evaluate_attributes import evaluate_classes
+    from ..accuracy.evaluate_attributes import evaluate_classes
 
     with (
         opener_of(ctx.obj)(model, provider=provider, threads=threads) as runner,

@@ -8,11 +8,11 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from mien.bench.timing.environment import environment_warnings
-from mien.bench.verify import Check, Verdict, VerifyOptions, verify_file
-from mien.runtime.commands.console import progress_bar, say
-from mien.runtime.errors import InputError
-from mien.runtime.models.runner import Provider
+from ...runtime.commands.console import progress_bar, say
+from ...runtime.errors import InputError
+from ...runtime.models.runner import Provider
+from ..timing.environment import environment_warnings
+from ..verify import Check, Verdict, VerifyOptions, verify_file
 
 ROUNDS = typer.Option(10, "--rounds", min=0, help="Rounds of ten calls for the latency; 0: do not measure.")
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.data.label_files import numbers, read_rows
-from mien.bench.data.splits import held_out, training_split
-from mien.runtime.errors import InputError
-from mien.runtime.images import read_image
-from mien.runtime.values import FloatArray
+from ...runtime.errors import InputError
+from ...runtime.images import read_image
+from ...runtime.values import FloatArray
+from .label_files import numbers, read_rows
+from .splits import held_out, training_split
 
 log = logging.getLogger("mien")
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.data.splits import HELD_OUT_PICTURES, held_out
-from mien.runtime.errors import InputError
-from mien.runtime.images import find_images, read_file
+from ...runtime.errors import InputError
+from ...runtime.images import find_images, read_file
+from .splits import HELD_OUT_PICTURES, held_out
 
 log = logging.getLogger("mien")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.data.label_files import numbers, read_rows
-from mien.bench.data.landmark_labels import LABELS, SEED_LABELS, UNDER_A_MASK, read_landmarks
-from mien.bench.data.splits import HELD_OUT, HELD_OUT_PICTURES, held_out
-from mien.runtime.errors import InputError
-from mien.runtime.images import find_images
-from mien.runtime.values import FloatArray
-from mien.runtime.vision.geometry import box_from_bounds, intersection_over_union, landmark_bounds
+from ...runtime.errors import InputError
+from ...runtime.images import find_images
+from ...runtime.values import FloatArray
+from ...runtime.vision.geometry import box_from_bounds, intersection_over_union, landmark_bounds
+from .label_files import numbers, read_rows
+from .landmark_labels import LABELS, SEED_LABELS, UNDER_A_MASK, read_landmarks
+from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out
 
 BOXES = "boxes.csv"
 OTHER_BOXES = "boxes_yunet.csv"

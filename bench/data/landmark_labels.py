@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.data.label_files import numbers, read_rows
-from mien.bench.data.splits import held_out
-from mien.runtime.errors import InputError
-from mien.runtime.values import POINTS, FloatArray
+from ...runtime.errors import InputError
+from ...runtime.values import POINTS, FloatArray
+from .label_files import numbers, read_rows
+from .splits import held_out
 
 LABELS = "landmarks.csv"
 DEPTHS = "landmarks3d_pseudo.csv"

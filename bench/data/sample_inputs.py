@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.data.age_gender_labels import LABELS as ALIGNED
-from mien.bench.data.landmark_labels import LABELS, SEED_LABELS, read_landmarks
-from mien.runtime.capture.demo_camera import DemoCamera, find_photo
-from mien.runtime.errors import InputError
-from mien.runtime.faces.detector import open_detector
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.images import pictures_in, read_image
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.shipped import shipped_model
-from mien.runtime.models.spec import ModelSpec, Task
-from mien.runtime.values import FloatArray, Image
-from mien.runtime.vision.crop import cut_crop, resized
-from mien.runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds
+from ...runtime.capture.demo_camera import DemoCamera, find_photo
+from ...runtime.errors import InputError
+from ...runtime.faces.detector import open_detector
+from ...runtime.faces.pipeline import Pipeline
+from ...runtime.images import pictures_in, read_image
+from ...runtime.models.runner import Provider
+from ...runtime.models.shipped import shipped_model
+from ...runtime.models.spec import ModelSpec, Task
+from ...runtime.values import FloatArray, Image
+from ...runtime.vision.crop import cut_crop, resized
+from ...runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds
+from .age_gender_labels import LABELS as ALIGNED
+from .landmark_labels import LABELS, SEED_LABELS, read_landmarks
 
 SPACING = 20
 """Frames of the demo camera to skip between two pictures, so that they differ."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mien.runtime.errors import InputError
+from ...runtime.errors import InputError
 
 HELD_OUT = 0.1
 """Fraction of the groups that training never sees."""

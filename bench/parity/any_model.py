@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.parity.parity import Parity, Unit, parity_of
-from mien.bench.parity.tolerances import FOREIGN_SCALE, FOREIGN_UNEQUAL
-from mien.runtime.errors import CheckFailed, ModelError
+from ...runtime.errors import CheckFailed, ModelError
+from .parity import Parity, Unit, parity_of
+from .tolerances import FOREIGN_SCALE, FOREIGN_UNEQUAL
 
 SMALLEST_SCALE = float(np.finfo(np.float16).smallest_normal)
 """float16 loses digits below it: an output that never reaches it is compared at this scale, and proves nothing."""

@@ -8,9 +8,9 @@ from enum import Enum
 
 import numpy as np
 
-from mien.bench.accuracy.metrics import normalized_mean_error
-from mien.runtime.errors import CheckFailed
-from mien.runtime.values import FloatArray, percentile
+from ...runtime.errors import CheckFailed
+from ...runtime.values import FloatArray, percentile
+from ..accuracy.metrics import normalized_mean_error
 
 Outputs = Mapping[str, FloatArray]
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mien.bench.parity.parity import (
+from ...runtime.models.runner import Runner
+from ...runtime.models.spec import ModelSpec, Precision, Task
+from ...runtime.values import Image
+from .parity import (
     Outputs,
     ParityGate,
     compare_age_gender,
@@ -13,9 +16,6 @@ from mien.bench.parity.parity import (
     compare_faces,
     compare_landmarks,
 )
-from mien.runtime.models.runner import Runner
-from mien.runtime.models.spec import ModelSpec, Precision, Task
-from mien.runtime.values import Image
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from itertools import zip_longest
 
 import numpy as np
 
-from mien.bench.accuracy.accuracy import Metric
-from mien.bench.report.report import BenchReport, Row
-from mien.bench.report.tables import NONE, footprint_table, input_notes, latency_table, machine, notes
-from mien.bench.worker.process import FailureKind
-from mien.runtime.values import percentile
+from ...runtime.values import percentile
+from ..accuracy.accuracy import Metric
+from ..worker.process import FailureKind
+from .report import BenchReport, Row
+from .tables import NONE, footprint_table, input_notes, latency_table, machine, notes
 
 WIDTH, LANE, LEFT, RIGHT, TOP = 600, 46, 10, 20, 30
 PLOT_HEIGHT, BAR, BARS_FROM, LONGEST_BAR = 260, 30, 96, 290

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mien.bench.accuracy.accuracy import Accuracy, Metric
-from mien.bench.report.report import BenchReport, Row
-from mien.bench.timing.measurement import Level
-from mien.runtime.errors import InputError
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import Task
+from ...runtime.errors import InputError
+from ...runtime.models.runner import Provider
+from ...runtime.models.spec import Task
+from ..accuracy.accuracy import Accuracy, Metric
+from ..timing.measurement import Level
+from .report import BenchReport, Row
 
 _BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|us|µs)\s*$")
 _IN_MS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "µs": 1e-3}

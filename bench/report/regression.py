@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mien.bench.accuracy.accuracy import Metric
-from mien.bench.report.report import BenchReport, Row
-from mien.bench.timing.measurement import Description, Measurement
-from mien.bench.timing.speedup import MIN_ROUNDS, log_ratios, replicates
-from mien.runtime.errors import InputError
-from mien.runtime.models.runner import Provider
-from mien.runtime.values import FloatArray, percentile
+from ...runtime.errors import InputError
+from ...runtime.models.runner import Provider
+from ...runtime.values import FloatArray, percentile
+from ..accuracy.accuracy import Metric
+from ..timing.measurement import Description, Measurement
+from ..timing.speedup import MIN_ROUNDS, log_ratios, replicates
+from .report import BenchReport, Row
 
 TIMES = ("p50", "p90", "p95", "p99", "max", "mean")
 RATIO = "ratio"

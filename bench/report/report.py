@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mien.bench.accuracy.accuracy import Accuracy
-from mien.bench.parity.parity import ParityGate
-from mien.bench.report.serde import decode, encode
-from mien.bench.timing.environment import Environment, environment_warnings
-from mien.bench.timing.measurement import Description, Measurement
-from mien.bench.timing.sensors import Reading, sensor_warnings
-from mien.bench.timing.speedup import MIN_ROUNDS, ONE_PROCESS, Ratio, measurement_warnings, paired_ratio
-from mien.bench.worker.process import SYSTEM_ALLOCATOR, FailureKind
-from mien.runtime.errors import InputError
+from ...runtime.errors import InputError
+from ..accuracy.accuracy import Accuracy
+from ..parity.parity import ParityGate
+from ..timing.environment import Environment, environment_warnings
+from ..timing.measurement import Description, Measurement
+from ..timing.sensors import Reading, sensor_warnings
+from ..timing.speedup import MIN_ROUNDS, ONE_PROCESS, Ratio, measurement_warnings, paired_ratio
+from ..worker.process import SYSTEM_ALLOCATOR, FailureKind
+from .serde import decode, encode
 
 FORMAT = "mien-bench"
 VERSION = 5

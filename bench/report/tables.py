@@ -8,10 +8,10 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import fields
 
-from mien.bench.report.report import SUMMARY, BenchReport, CandidateMetadata, Row
-from mien.bench.timing.environment import Environment
-from mien.bench.timing.measurement import Description, Level
-from mien.runtime.values import percentile
+from ...runtime.values import percentile
+from ..timing.environment import Environment
+from ..timing.measurement import Description, Level
+from .report import SUMMARY, BenchReport, CandidateMetadata, Row
 
 NONE = "–"
 Table = tuple[list[str], list[list[str]]]

@@ -21,12 +21,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mien.runtime.faces.detector import LIVE_MAX_SIDE
-from mien.runtime.faces.landmarks import locate
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.faces.tracker import Tracker
-from mien.runtime.models.runner import DEFAULT_THREADS, Provider
-from mien.runtime.values import Frame, Image, percentile
+from ...runtime.faces.detector import LIVE_MAX_SIDE
+from ...runtime.faces.landmarks import locate
+from ...runtime.faces.pipeline import Pipeline
+from ...runtime.faces.tracker import Tracker
+from ...runtime.models.runner import DEFAULT_THREADS, Provider
+from ...runtime.values import Frame, Image, percentile
 
 SIZE = (1280, 720)
 MAX_FACES = 3

@@ -23,20 +23,20 @@ from typing import Any
 
 import numpy as np
 
-from mien.bench.timing.environment import describe_environment, environment_warnings
-from mien.bench.timing.measurement import Description, Measurement, ProcessRun
-from mien.bench.timing.speedup import Ratio, paired_ratio
-from mien.runtime.backends.ort.onnx_session import open_session
-from mien.runtime.batch.parallel import usable_cores
-from mien.runtime.batch.predict import Predictor
-from mien.runtime.faces.detector import Detector, OwnDetector
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.images import find_images, read_image
-from mien.runtime.models.input_shapes import INPUT
-from mien.runtime.models.runner import Provider, Runner
-from mien.runtime.models.shipped import shipped_model
-from mien.runtime.models.spec import ModelSpec, Precision
-from mien.runtime.values import FloatArray, Image
+from ...runtime.backends.ort.onnx_session import open_session
+from ...runtime.batch.parallel import usable_cores
+from ...runtime.batch.predict import Predictor
+from ...runtime.faces.detector import Detector, OwnDetector
+from ...runtime.faces.pipeline import Pipeline
+from ...runtime.images import find_images, read_image
+from ...runtime.models.input_shapes import INPUT
+from ...runtime.models.runner import Provider, Runner
+from ...runtime.models.shipped import shipped_model
+from ...runtime.models.spec import ModelSpec, Precision
+from ...runtime.values import FloatArray, Image
+from ..timing.environment import describe_environment, environment_warnings
+from ..timing.measurement import Description, Measurement, ProcessRun
+from ..timing.speedup import Ratio, paired_ratio
 
 MODELS = ("detector", "landmarks", "age_gender")
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mien.bench.report.report import BenchReport, Row
+from ..report.report import BenchReport, Row
 
 ROOT = Path(__file__).parents[2]
 BEGIN, END = "<!-- figures: made by `make results` -->", "<!-- end of figures -->"

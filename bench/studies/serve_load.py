@@ -25,17 +25,17 @@ from typing import IO
 import cv2
 import numpy as np
 
-from mien.bench.timing.speedup import MIN_ROUNDS, median_ratio
-from mien.runtime.capture.capture import Capture
-from mien.runtime.capture.sources import OpenedSource, RawFrame, SourceInfo, as_live
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.faces.smoothing import OneEuro
-from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.live.listen_socket import open_listen_socket
-from mien.runtime.live.live_run import LiveRun
-from mien.runtime.live.page_server import STREAM_HZ, LivePage
-from mien.runtime.models.runner import DEFAULT_THREADS, Provider
-from mien.runtime.values import Faces, Frame, Image
+from ...runtime.capture.capture import Capture
+from ...runtime.capture.sources import OpenedSource, RawFrame, SourceInfo, as_live
+from ...runtime.faces.pipeline import Pipeline
+from ...runtime.faces.smoothing import OneEuro
+from ...runtime.faces.stage_timer import StageTimer
+from ...runtime.live.listen_socket import open_listen_socket
+from ...runtime.live.live_run import LiveRun
+from ...runtime.live.page_server import STREAM_HZ, LivePage
+from ...runtime.models.runner import DEFAULT_THREADS, Provider
+from ...runtime.values import Faces, Frame, Image
+from ..timing.speedup import MIN_ROUNDS, median_ratio
 
 SETTLE_S = 0.4
 """Seconds to wait after clients come or go, before a turn is measured."""

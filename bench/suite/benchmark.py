@@ -9,19 +9,19 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from mien.bench.bridge import PyTorchBridge
-from mien.bench.report.recommend import REFERENCE_FILE
-from mien.bench.report.report import BenchReport
-from mien.bench.suite.candidates import CandidateRecord
-from mien.bench.suite.session import BenchmarkSession, BenchOptions
-from mien.bench.timing.environment import describe_environment
-from mien.bench.timing.measurement import Level
-from mien.bench.worker.candidate import REFERENCE_NETWORK, Candidate, name_of
-from mien.bench.worker.targets import open_model, open_pipeline
-from mien.runtime.errors import InputError, ModelError
-from mien.runtime.models.shipped import shipped_model
-from mien.runtime.models.spec import ModelSpec
-from mien.runtime.values import Progress
+from ...runtime.errors import InputError, ModelError
+from ...runtime.models.shipped import shipped_model
+from ...runtime.models.spec import ModelSpec
+from ...runtime.values import Progress
+from ..bridge import PyTorchBridge
+from ..report.recommend import REFERENCE_FILE
+from ..report.report import BenchReport
+from ..timing.environment import describe_environment
+from ..timing.measurement import Level
+from ..worker.candidate import REFERENCE_NETWORK, Candidate, name_of
+from ..worker.targets import open_model, open_pipeline
+from .candidates import CandidateRecord
+from .session import BenchmarkSession, BenchOptions
 
 SHIPPED = ("detector", "landmarks", "age_gender")
 

@@ -7,16 +7,16 @@ from enum import Enum
 from pathlib import Path
 from statistics import median
 
-from mien.bench.accuracy.accuracy import Accuracy
-from mien.bench.parity.parity import ParityGate
-from mien.bench.report.report import CandidateMetadata, Row
-from mien.bench.timing.interleave import TimedCalls, process_run
-from mien.bench.timing.measurement import Description, Level, Measurement
-from mien.bench.worker.candidate import Candidate
-from mien.bench.worker.process import CandidateProcess
-from mien.runtime.faces.stage_timer import STAGES
-from mien.runtime.models.spec import Precision
-from mien.runtime.values import Image
+from ...runtime.faces.stage_timer import STAGES
+from ...runtime.models.spec import Precision
+from ...runtime.values import Image
+from ..accuracy.accuracy import Accuracy
+from ..parity.parity import ParityGate
+from ..report.report import CandidateMetadata, Row
+from ..timing.interleave import TimedCalls, process_run
+from ..timing.measurement import Description, Level, Measurement
+from ..worker.candidate import Candidate
+from ..worker.process import CandidateProcess
 
 
 class Baseline(str, Enum):

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.bench.accuracy.accuracy import folder_for
-from mien.bench.data.sample_inputs import Portraits, sample_batch, sample_pictures, sample_portraits
-from mien.bench.timing.interleave import check_pictures
-from mien.bench.timing.measurement import Level
-from mien.bench.worker.candidate import save_arrays
-from mien.bench.worker.foreign import GIVEN
-from mien.bench.worker.targets import InputArrays
-from mien.runtime.errors import InputError
-from mien.runtime.models.spec import ModelSpec, Task
-from mien.runtime.values import Image
+from ...runtime.errors import InputError
+from ...runtime.models.spec import ModelSpec, Task
+from ...runtime.values import Image
+from ..accuracy.accuracy import folder_for
+from ..data.sample_inputs import Portraits, sample_batch, sample_pictures, sample_portraits
+from ..timing.interleave import check_pictures
+from ..timing.measurement import Level
+from ..worker.candidate import save_arrays
+from ..worker.foreign import GIVEN
+from ..worker.targets import InputArrays
 
 INPUTS = 8
 """Number of different inputs, which the calls use in rotation."""

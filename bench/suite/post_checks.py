@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.bench.accuracy.accuracy import Accuracy, accuracy_of, folder_for
-from mien.bench.parity.parity import ParityGate
-from mien.bench.parity.tolerances import compare_outputs
-from mien.bench.suite.candidates import CandidateRecord
-from mien.bench.timing.sensors import board_power_w, read_sensors
-from mien.bench.worker.process import RemoteRunner
-from mien.runtime.errors import CheckFailed, InputError, ProcessFailed
-from mien.runtime.models.spec import Precision
+from ...runtime.errors import CheckFailed, InputError, ProcessFailed
+from ...runtime.models.spec import Precision
+from ..accuracy.accuracy import Accuracy, accuracy_of, folder_for
+from ..parity.parity import ParityGate
+from ..parity.tolerances import compare_outputs
+from ..timing.sensors import board_power_w, read_sensors
+from ..worker.process import RemoteRunner
+from .candidates import CandidateRecord
 
 log = logging.getLogger("mien")
 

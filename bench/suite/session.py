@@ -9,31 +9,31 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from mien.bench.bridge import PyTorchBridge
-from mien.bench.report.report import BenchReport, CandidateMetadata, FailedCandidate, RunConditions, build_report
-from mien.bench.suite.candidates import Baseline, CandidateRecord, candidate_name, describe
-from mien.bench.suite.inputs import BenchInputs
-from mien.bench.suite.post_checks import PostRunChecks
-from mien.bench.timing.background_load import BackgroundLoad
-from mien.bench.timing.environment import Environment
-from mien.bench.timing.interleave import check_counts, interleave, warm_up
-from mien.bench.timing.measurement import Description, Level
-from mien.bench.timing.sensors import has_nvidia_smi, read_sensors
-from mien.bench.worker.candidate import Candidate, name_of
-from mien.bench.worker.foreign import open_foreign
-from mien.bench.worker.process import (
+from ...runtime.batch.parallel import counter
+from ...runtime.errors import ProcessFailed
+from ...runtime.models.runner import Provider
+from ...runtime.models.spec import Task
+from ...runtime.values import Image, Progress
+from ..bridge import PyTorchBridge
+from ..report.report import BenchReport, CandidateMetadata, FailedCandidate, RunConditions, build_report
+from ..timing.background_load import BackgroundLoad
+from ..timing.environment import Environment
+from ..timing.interleave import check_counts, interleave, warm_up
+from ..timing.measurement import Description, Level
+from ..timing.sensors import has_nvidia_smi, read_sensors
+from ..worker.candidate import Candidate, name_of
+from ..worker.foreign import open_foreign
+from ..worker.process import (
     DEFAULT_TIMEOUT_S,
     CandidateFailed,
     CandidateProcess,
     FailureKind,
     allocator,
 )
-from mien.bench.worker.targets import PRIMING_CALLS, open_model
-from mien.runtime.batch.parallel import counter
-from mien.runtime.errors import ProcessFailed
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import Task
-from mien.runtime.values import Image, Progress
+from ..worker.targets import PRIMING_CALLS, open_model
+from .candidates import Baseline, CandidateRecord, candidate_name, describe
+from .inputs import BenchInputs
+from .post_checks import PostRunChecks
 
 log = logging.getLogger("mien")
 

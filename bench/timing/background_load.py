@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from mien.bench.timing.sensors import Reading
+from .sensors import Reading
 
 
 class BackgroundLoad:

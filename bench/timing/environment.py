@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mien.runtime.files import read_text_or_none
+from ...runtime.files import read_text_or_none
 
 PACKAGES = (
     "mien",

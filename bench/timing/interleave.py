@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from mien.bench.timing.measurement import Description, Measurement, ProcessRun
-from mien.runtime.errors import InputError, ProcessFailed
-from mien.runtime.values import Image, Progress
+from ...runtime.errors import InputError, ProcessFailed
+from ...runtime.values import Image, Progress
+from .measurement import Description, Measurement, ProcessRun
 
 log = logging.getLogger("mien")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import chain
 
-from mien.runtime.models.spec import Precision
-from mien.runtime.values import percentile
+from ...runtime.models.spec import Precision
+from ...runtime.values import percentile
 
 
 class Level(str, Enum):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.runtime.files import read_text_or_none
+from ...runtime.files import read_text_or_none
 
 TICKS_PER_S = 100
 """Unit of ``/proc/stat``: USER_HZ, which is 100 on every architecture of Linux that NVIDIA's and ARM's boards use."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mien.bench.timing.interleave import has_settled
-from mien.bench.timing.measurement import Level, Measurement, ProcessRun
-from mien.runtime.errors import InputError
-from mien.runtime.values import FloatArray
+from ...runtime.errors import InputError
+from ...runtime.values import FloatArray
+from .interleave import has_settled
+from .measurement import Level, Measurement, ProcessRun
 
 MIN_ROUNDS = 5
 """With fewer rounds no interval of 95 % exists: five values hold their median between them with 94 %."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.timing.measurement import Level
+from ..timing.measurement import Level
 
 REFERENCE_NETWORK = Path()
 """Path of a baseline that has the reference network's own weights, which lie in no file."""

@@ -12,15 +12,15 @@ import numpy.typing as npt
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
-from mien.bench.timing.interleave import TimedCalls, digest_of, time_calls
-from mien.bench.worker.candidate import Candidate
-from mien.bench.worker.process import ran_out_of_memory
-from mien.bench.worker.targets import PRIMING_CALLS, InputArrays, Target, nodes_on_provider
-from mien.runtime.backends.ort.onnx_session import open_session
-from mien.runtime.errors import InputError, ModelError
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import METADATA_KEY, ModelSpec, Precision
-from mien.runtime.values import FloatArray, Image
+from ...runtime.backends.ort.onnx_session import open_session
+from ...runtime.errors import InputError, ModelError
+from ...runtime.models.runner import Provider
+from ...runtime.models.spec import METADATA_KEY, ModelSpec, Precision
+from ...runtime.values import FloatArray, Image
+from ..timing.interleave import TimedCalls, digest_of, time_calls
+from .candidate import Candidate
+from .process import ran_out_of_memory
+from .targets import PRIMING_CALLS, InputArrays, Target, nodes_on_provider
 
 GIVEN = "given_"
 """Prefix of the names of arrays that come from the user's file."""

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from mien.bench.timing.interleave import TimedCalls
-from mien.bench.worker.candidate import Candidate
-from mien.runtime.errors import ProcessFailed
-from mien.runtime.models.spec import ModelSpec, Precision
-from mien.runtime.values import FloatArray, Image
+from ...runtime.errors import ProcessFailed
+from ...runtime.models.spec import ModelSpec, Precision
+from ...runtime.values import FloatArray, Image
+from ..timing.interleave import TimedCalls
+from .candidate import Candidate
 
 DEFAULT_TIMEOUT_S = 300.0
 SYSTEM_ALLOCATOR = "the system's own allocator"

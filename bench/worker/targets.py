@@ -12,24 +12,24 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.timing.interleave import DeviceClock, TimedCalls, digest_of, time_calls
-from mien.bench.timing.measurement import Level
-from mien.bench.worker.candidate import Candidate
-from mien.runtime.backends.open_runner import open_model as open_runner
-from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.backends.ort.onnx_session import NAMES, placement
-from mien.runtime.errors import InputError
-from mien.runtime.faces.attributes import estimate
-from mien.runtime.faces.detector import LIVE_MAX_SIDE, OwnDetector
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.faces.smoothing import OneEuro
-from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.models.input_shapes import INPUT
-from mien.runtime.models.runner import Provider, Runner
-from mien.runtime.models.spec import ModelSpec, Precision, Task
-from mien.runtime.values import Faces, FloatArray, Frame, Image, percentile
-from mien.runtime.vision.crop import cut_crop, resized
-from mien.runtime.vision.geometry import crop_matrix
+from ...runtime.backends.open_runner import open_model as open_runner
+from ...runtime.backends.ort.onnx_runner import OnnxRunner
+from ...runtime.backends.ort.onnx_session import NAMES, placement
+from ...runtime.errors import InputError
+from ...runtime.faces.attributes import estimate
+from ...runtime.faces.detector import LIVE_MAX_SIDE, OwnDetector
+from ...runtime.faces.pipeline import Pipeline
+from ...runtime.faces.smoothing import OneEuro
+from ...runtime.faces.stage_timer import StageTimer
+from ...runtime.models.input_shapes import INPUT
+from ...runtime.models.runner import Provider, Runner
+from ...runtime.models.spec import ModelSpec, Precision, Task
+from ...runtime.values import Faces, FloatArray, Frame, Image, percentile
+from ...runtime.vision.crop import cut_crop, resized
+from ...runtime.vision.geometry import crop_matrix
+from ..timing.interleave import DeviceClock, TimedCalls, digest_of, time_calls
+from ..timing.measurement import Level
+from .candidate import Candidate
 
 InputArrays = Mapping[str, npt.NDArray[Any]]
 PRIMING_CALLS = 1

@@ -23,9 +23,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mien.bench.worker.candidate import Candidate, save_arrays
-from mien.bench.worker.targets import Target
-from mien.runtime.errors import MienError
+from ...runtime.errors import MienError
+from .candidate import Candidate, save_arrays
+from .targets import Target
 
 resource: Any
 try:

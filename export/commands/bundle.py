@@ -6,11 +6,11 @@ from pathlib import Path
 
 import typer
 
-from mien.bench.commands.verify import ROUNDS, THREADS
-from mien.bench.verify import VerifyOptions
-from mien.runtime.commands.console import progress_bar, require_train_extra, say
-from mien.runtime.errors import InputError
-from mien.runtime.models.spec import Precision
+from ...bench.commands.verify import ROUNDS, THREADS
+from ...bench.verify import VerifyOptions
+from ...runtime.commands.console import progress_bar, require_train_extra, say
+from ...runtime.errors import InputError
+from ...runtime.models.spec import Precision
 
 
 def bundle(
@@ -36,7 +36,7 @@ def bundle(
     if not attributes and age_gender is not None:
         raise InputError("--age-gender and --no-attributes exclude each other")
     with require_train_extra():
-        from mien.export.convert.bundle import make_bundle
+        from ..convert.bundle import make_bundle
     models = {"landmarks": model, "detector": detector, "age_gender": age_gender}
     if not attributes:
         del models["age_gender"]

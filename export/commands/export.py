@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mien.export.convert.int8_options import Int8Options, TargetRuntime
-from mien.runtime.commands.console import require_train_extra, say
-from mien.runtime.errors import InputError
-from mien.runtime.models.spec import Precision
+from ...runtime.commands.console import require_train_extra, say
+from ...runtime.errors import InputError
+from ...runtime.models.spec import Precision
+from ..convert.int8_options import Int8Options, TargetRuntime
 
 if TYPE_CHECKING:
-    from mien.export.convert.gates import Exported
+    from ..convert.gates import Exported
 
 
 def export(
@@ -35,8 +35,8 @@ def export(
     A file without mien's metadata can be converted to fp16; it is written only if every output stays the same.
     """
     with require_train_extra():
-        from mien.export.convert.foreign_float16 import convert_foreign, is_foreign
-        from mien.export.convert.to_onnx import export_onnx
+        from ..convert.foreign_float16 import convert_foreign, is_foreign
+        from ..convert.to_onnx import export_onnx
     if precision is not Precision.INT8 and (allow_slow or calibrate is not None or target is not TargetRuntime.CPU):
         raise InputError("--calibrate, --allow-slow and --target are for --precision int8")
     if source.suffix.lower() == ".onnx" and is_foreign(source):

@@ -15,7 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from mien.export.commands.train_options import (
+from ...runtime.commands.console import require_train_extra, say
+from ...runtime.errors import InputError
+from ...runtime.models.spec import ModelSpec, Task
+from ..training.config import ProgressCallback, TrainConfig, no_progress
+from .train_options import (
     BACKBONE,
     CROP_SIZE,
     FREEZE,
@@ -27,10 +31,6 @@ from mien.export.commands.train_options import (
     TrainOptions,
     with_train_options,
 )
-from mien.export.training.config import ProgressCallback, TrainConfig, no_progress
-from mien.runtime.commands.console import require_train_extra, say
-from mien.runtime.errors import InputError
-from mien.runtime.models.spec import ModelSpec, Task
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a model by transfer learning.")
 
@@ -60,8 +60,8 @@ def train_landmarks(
         print_layers(Task.LANDMARKS, backbone, shared, frozen_backbone=frozen_backbone, frozen=freeze, input_size=size)
         return
     with require_train_extra():
-        from mien.export.training.frozen_backbone import FrozenBackboneLandmarkTraining
-        from mien.export.training.landmarks import LandmarkTraining
+        from ..training.frozen_backbone import FrozenBackboneLandmarkTraining
+        from ..training.landmarks import LandmarkTraining
     if frozen_backbone:
         refuse_with_frozen_backbone(
             freeze=freeze,
@@ -111,8 +111,8 @@ def train_age_gender(
         print_layers(Task.AGE_GENDER, backbone, shared, frozen_backbone=frozen_backbone, frozen=freeze, input_size=size)
         return
     with require_train_extra():
-        from mien.export.training.age_gender import AgeGenderTraining
-        from mien.export.training.frozen_backbone import FrozenBackboneAgeGenderTraining
+        from ..training.age_gender import AgeGenderTraining
+        from ..training.frozen_backbone import FrozenBackboneAgeGenderTraining
     if not (age_weight > 0 and gender_weight > 0):
         raise InputError("--age-weight and --gender-weight must be above 0, or a branch is not trained")
     if frozen_backbone:
@@ -157,7 +157,7 @@ def train_classify(
         print_layers(Task.CLASSIFY, backbone, shared, input_size=input_size)
         return
     with require_train_extra():
-        from mien.export.training.classify import ClassifyTraining
+        from ..training.classify import ClassifyTraining
     folder = check_start(data, "classify", shared)
     network = shared.network(backbone)
     with progress_bar() as progress:
@@ -186,7 +186,7 @@ def train_detector(
         print_layers(Task.DETECTOR, backbone, shared, input_size=input_size)
         return
     with require_train_extra():
-        from mien.export.training.detector import DetectorTraining
+        from ..training.detector import DetectorTraining
     check_start(data[0] if data else None, "detector", shared)
     task = DetectorTraining(data, shared.network(backbone, init_from), input_size=input_size, scenes=scenes)
     run_training(task, shared.config(60, 12, 1e-3), "detector", shared)
@@ -194,7 +194,7 @@ def train_detector(
 
 def check_start(data: Path | None, name: str, shared: TrainOptions) -> Path:
     """Return the folder to train on, after checking that one was given and that no other training is in the way."""
-    from mien.export.training.run_state import check_run
+    from ..training.run_state import check_run
 
     if data is None:
         raise InputError("--data FOLDER is needed to train (only --summary works without it)")
@@ -217,8 +217,8 @@ def is_frozen_backbone(recipe: Recipe | None, backbone: str) -> bool:
 def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: bool = False, **network: Any) -> None:
     """Print a network's layers and totals, or the totals as JSON; no pretrained weights are loaded."""
     with require_train_extra():
-        from mien.export.networks.build_network import empty_network
-        from mien.export.networks.layer_summary import summarize
+        from ..networks.build_network import empty_network
+        from ..networks.layer_summary import summarize
     net = empty_network(task, backbone, **network)
     if frozen:
         net.backbone.requires_grad_(False)
@@ -262,8 +262,8 @@ def progress_bar() -> Iterator[ProgressCallback]:
 
 def run_training(task: Any, config: TrainConfig, name: str, shared: TrainOptions) -> None:
     """Run the loop and say what to type next."""
-    from mien.export.training.loop import fit, is_first_process
-    from mien.export.training.run_state import BEST, LAST
+    from ..training.loop import fit, is_first_process
+    from ..training.run_state import BEST, LAST
 
     out = shared.out_folder(name)
     logging.getLogger("mien").setLevel(logging.INFO)  # shows each epoch's metrics

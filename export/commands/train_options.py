@@ -12,8 +12,8 @@ from typing import Any
 
 import typer
 
-from mien.export.networks.normalization import Normalization
-from mien.export.training.config import NetworkConfig, TrainConfig
+from ..networks.normalization import Normalization
+from ..training.config import NetworkConfig, TrainConfig
 
 
 class Recipe(str, Enum):

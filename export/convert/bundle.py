@@ -14,19 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bench.data.sample_inputs import sample_batch
-from mien.bench.verify import Verdict, VerifyOptions, measurement_row, verify
-from mien.export.convert.model_cards import licences, model_card
-from mien.export.convert.to_onnx import export_onnx
-from mien.export.networks.checkpoint import CHECKPOINTS
-from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.capture.demo_camera import find_photo
-from mien.runtime.errors import CheckFailed, InputError, ModelError, OutputError
-from mien.runtime.faces.detector import DEFAULT_MAX_SIDE, reduced
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.files import check_writable, write_atomic
-from mien.runtime.images import pictures_in, read_image
-from mien.runtime.models.bundle import (
+from ...bench.data.sample_inputs import sample_batch
+from ...bench.verify import Verdict, VerifyOptions, measurement_row, verify
+from ...runtime.backends.ort.onnx_runner import OnnxRunner
+from ...runtime.capture.demo_camera import find_photo
+from ...runtime.errors import CheckFailed, InputError, ModelError, OutputError
+from ...runtime.faces.detector import DEFAULT_MAX_SIDE, reduced
+from ...runtime.faces.pipeline import Pipeline
+from ...runtime.files import check_writable, write_atomic
+from ...runtime.images import pictures_in, read_image
+from ...runtime.models.bundle import (
     BENCH,
     FACES,
     MAX_BYTES,
@@ -38,11 +35,14 @@ from mien.runtime.models.bundle import (
     pack_bundle,
     read_bundle,
 )
-from mien.runtime.models.model_file import model_spec
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.shipped import shipped_model
-from mien.runtime.models.spec import Precision, precision_of
-from mien.runtime.values import Progress
+from ...runtime.models.model_file import model_spec
+from ...runtime.models.runner import Provider
+from ...runtime.models.shipped import shipped_model
+from ...runtime.models.spec import Precision, precision_of
+from ...runtime.values import Progress
+from ..networks.checkpoint import CHECKPOINTS
+from .model_cards import licences, model_card
+from .to_onnx import export_onnx
 
 PRECISIONS = (Precision.FP32, Precision.FP16)
 GOLDEN_INPUTS = 4

@@ -10,7 +10,9 @@ import onnx
 import onnx.inliner
 import onnxruntime as ort
 
-from mien.export.convert.onnx_graph import (
+from ...runtime.backends.ort.onnx_session import NAMES
+from ...runtime.models.runner import Provider
+from .onnx_graph import (
     casts_to,
     named_nodes,
     rename_inputs,
@@ -19,8 +21,6 @@ from mien.export.convert.onnx_graph import (
     values_used,
     weights_as_initializers,
 )
-from mien.runtime.backends.ort.onnx_session import NAMES
-from mien.runtime.models.runner import Provider
 
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators worth converting; only the nodes from the first to the last of them become half precision."""

@@ -12,18 +12,18 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
-from mien.bench.parity.any_model import ForeignParity, compare_values
-from mien.bench.suite.inputs import foreign_arrays
-from mien.bench.worker.foreign import GIVEN, Feed, answers, feeds_for
-from mien.bench.worker.targets import InputArrays
-from mien.export.convert.float16 import HEAVY, float16_model, session_storing_halves
-from mien.export.convert.gates import GATE_BATCHES, atomic_output, check_output
-from mien.export.convert.onnx_graph import casts_to
-from mien.runtime.backends.ort.onnx_session import open_session
-from mien.runtime.errors import CheckFailed, InputError, ModelError
-from mien.runtime.models.model_file import ModelFile
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import Precision
+from ...bench.parity.any_model import ForeignParity, compare_values
+from ...bench.suite.inputs import foreign_arrays
+from ...bench.worker.foreign import GIVEN, Feed, answers, feeds_for
+from ...bench.worker.targets import InputArrays
+from ...runtime.backends.ort.onnx_session import open_session
+from ...runtime.errors import CheckFailed, InputError, ModelError
+from ...runtime.models.model_file import ModelFile
+from ...runtime.models.runner import Provider
+from ...runtime.models.spec import Precision
+from .float16 import HEAVY, float16_model, session_storing_halves
+from .gates import GATE_BATCHES, atomic_output, check_output
+from .onnx_graph import casts_to
 
 MIN_OPSET = 7
 """Oldest opset that ONNX Runtime guarantees to support."""

@@ -9,18 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.bench.accuracy.accuracy import Accuracy, Metric, accuracy_of, folder_for
-from mien.bench.data.sample_inputs import Subset, sample_batch
-from mien.bench.parity.parity import ParityGate
-from mien.bench.parity.tolerances import compare_outputs
-from mien.bench.timing.speedup import Ratio
-from mien.export.convert.float16 import session_storing_halves
-from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.errors import CheckFailed, InputError, OutputError
-from mien.runtime.files import check_writable, temp_path
-from mien.runtime.models.input_shapes import INPUT
-from mien.runtime.models.runner import Provider, Runner
-from mien.runtime.models.spec import ModelSpec, Precision, Task
+from ...bench.accuracy.accuracy import Accuracy, Metric, accuracy_of, folder_for
+from ...bench.data.sample_inputs import Subset, sample_batch
+from ...bench.parity.parity import ParityGate
+from ...bench.parity.tolerances import compare_outputs
+from ...bench.timing.speedup import Ratio
+from ...runtime.backends.ort.onnx_runner import OnnxRunner
+from ...runtime.errors import CheckFailed, InputError, OutputError
+from ...runtime.files import check_writable, temp_path
+from ...runtime.models.input_shapes import INPUT
+from ...runtime.models.runner import Provider, Runner
+from ...runtime.models.spec import ModelSpec, Precision, Task
+from .float16 import session_storing_halves
 
 log = logging.getLogger("mien")
 

@@ -28,18 +28,18 @@ from onnxruntime.quantization.qdq_loss_debug import (
     modify_model_output_intermediate_tensors,
 )
 
-from mien.bench.data.sample_inputs import Subset, pictures_of, sample_batch
-from mien.bench.timing.interleave import LocalCandidate, measure_interleaved
-from mien.bench.timing.speedup import Ratio, paired_ratio
-from mien.export.convert.gates import Exported, Gates, measure_reference
-from mien.export.convert.int8_options import Int8Options, TargetRuntime
-from mien.export.convert.onnx_graph import named_nodes
-from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.errors import CheckFailed, InputError
-from mien.runtime.models.input_shapes import INPUT
-from mien.runtime.models.runner import Provider, Runner
-from mien.runtime.models.spec import METADATA_KEY, ModelSpec
-from mien.runtime.values import Image
+from ...bench.data.sample_inputs import Subset, pictures_of, sample_batch
+from ...bench.timing.interleave import LocalCandidate, measure_interleaved
+from ...bench.timing.speedup import Ratio, paired_ratio
+from ...runtime.backends.ort.onnx_runner import OnnxRunner
+from ...runtime.errors import CheckFailed, InputError
+from ...runtime.models.input_shapes import INPUT
+from ...runtime.models.runner import Provider, Runner
+from ...runtime.models.spec import METADATA_KEY, ModelSpec
+from ...runtime.values import Image
+from .gates import Exported, Gates, measure_reference
+from .int8_options import Int8Options, TargetRuntime
+from .onnx_graph import named_nodes
 
 CALIBRATION_IMAGES = 128
 SENSITIVITY_IMAGES = 8

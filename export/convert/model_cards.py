@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mien.runtime.errors import ModelError
-from mien.runtime.models.bundle import BundledModel
-from mien.runtime.models.model_file import model_spec
-from mien.runtime.models.shipped import shipped_model
-from mien.runtime.models.spec import ModelSpec
+from ...runtime.errors import ModelError
+from ...runtime.models.bundle import BundledModel
+from ...runtime.models.model_file import model_spec
+from ...runtime.models.shipped import shipped_model
+from ...runtime.models.spec import ModelSpec
 
 CARDS = Path(__file__).parents[2] / "docs" / "models.md"
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import onnx
 import torch
 
-from mien.export.convert.float16 import float16_model
-from mien.export.convert.gates import Exported, Gates, atomic_output, check_output, measure_reference
-from mien.export.convert.int8 import write_int8
-from mien.export.convert.int8_options import Int8Options
-from mien.export.networks.build_network import build_network
-from mien.export.networks.checkpoint import load_checkpoint
-from mien.export.networks.half_precision import to_half_precision
-from mien.export.pytorch.eager_runner import EagerRunner
-from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.errors import InputError, ModelError
-from mien.runtime.models.input_shapes import INPUT
-from mien.runtime.models.runner import Provider, Runner
-from mien.runtime.models.spec import METADATA_KEY, ModelSpec, Precision, Task
+from ...runtime.backends.ort.onnx_runner import OnnxRunner
+from ...runtime.errors import InputError, ModelError
+from ...runtime.models.input_shapes import INPUT
+from ...runtime.models.runner import Provider, Runner
+from ...runtime.models.spec import METADATA_KEY, ModelSpec, Precision, Task
+from ..networks.build_network import build_network
+from ..networks.checkpoint import load_checkpoint
+from ..networks.half_precision import to_half_precision
+from ..pytorch.eager_runner import EagerRunner
+from .float16 import float16_model
+from .gates import Exported, Gates, atomic_output, check_output, measure_reference
+from .int8 import write_int8
+from .int8_options import Int8Options
 
 OPSET = 18
 """Supported by TensorRT from 10.3 and by ONNX Runtime from 1.20."""

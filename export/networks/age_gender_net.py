@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mien.export.networks.backbones import Stages
-from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Preprocessing
+from .backbones import Stages
+from .normalization import Normalization
+from .preprocessing import Preprocessing
 
 OUTPUTS = ("age", "female")
 BINS = 101

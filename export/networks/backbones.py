@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from mien.runtime.errors import InputError, ModelError
+from ...runtime.errors import InputError, ModelError
 
 STRIDES = (4, 8, 16, 32)
 

@@ -6,20 +6,20 @@ from pathlib import Path
 
 from torch import nn
 
-from mien.export.networks.age_gender_net import AgeGenderNet
-from mien.export.networks.checkpoint import Checkpoint, load_checkpoint
-from mien.export.networks.detector_net import DetectorNet
-from mien.export.networks.frozen_backbone_nets import (
+from ...runtime.errors import InputError, ModelError
+from ...runtime.models.spec import Task
+from .age_gender_net import AgeGenderNet
+from .checkpoint import Checkpoint, load_checkpoint
+from .detector_net import DetectorNet
+from .frozen_backbone_nets import (
     RECIPE,
     FrozenBackboneAgeGenderNet,
     FrozenBackboneClassifier,
     FrozenBackboneLandmarkNet,
 )
-from mien.export.networks.landmark_net import LandmarkNet
-from mien.export.networks.normalization import Normalization
-from mien.export.networks.residual_net import ResLayerNet
-from mien.runtime.errors import InputError, ModelError
-from mien.runtime.models.spec import Task
+from .landmark_net import LandmarkNet
+from .normalization import Normalization
+from .residual_net import ResLayerNet
 
 RESLAYER = "reslayer"
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mien.runtime.errors import ModelError, OutputError
-from mien.runtime.files import write_atomic
-from mien.runtime.models.spec import ModelSpec
+from ...runtime.errors import ModelError, OutputError
+from ...runtime.files import write_atomic
+from ...runtime.models.spec import ModelSpec
 
 FORMAT = "mien-checkpoint"
 VERSION = 1

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.export.networks.backbones import Stages
-from mien.export.networks.landmark_net import separable
-from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Preprocessing
+from .backbones import Stages
+from .landmark_net import separable
+from .normalization import Normalization
+from .preprocessing import Preprocessing
 
 OUTPUTS = ("boxes", "scores")
 LEVELS = (8, 16, 32)

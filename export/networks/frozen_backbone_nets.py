@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mien.export.networks.backbones import whole_backbone
-from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Preprocessing
-from mien.runtime.values import POINTS
+from ...runtime.values import POINTS
+from .backbones import whole_backbone
+from .normalization import Normalization
+from .preprocessing import Preprocessing
 
 RECIPE = "frozen-backbone"
 """Value of ``recipe`` in the configuration of their checkpoints."""

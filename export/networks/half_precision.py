@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mien.export.networks.preprocessing import Preprocessing
+from .preprocessing import Preprocessing
 
 
 def to_half_precision(net: nn.Module) -> nn.Module:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mien.export.networks.backbones import STRIDES, Stages
-from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Preprocessing
-from mien.runtime.errors import InputError
-from mien.runtime.values import POINTS
+from ...runtime.errors import InputError
+from ...runtime.values import POINTS
+from .backbones import STRIDES, Stages
+from .normalization import Normalization
+from .preprocessing import Preprocessing
 
 OUTPUTS = ("landmarks", "presence")
 

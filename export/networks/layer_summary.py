@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mien.runtime.models.spec import ModelSpec
+from ...runtime.models.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)

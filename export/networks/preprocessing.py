@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mien.export.networks.normalization import Normalization
+from .normalization import Normalization
 
 # BGR, on the scale 0..255.
 _MEAN_AND_STD: dict[Normalization, tuple[list[float], list[float]]] = {

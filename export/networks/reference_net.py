@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mien.export.networks.backbones import build_backbone
-from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Preprocessing
-from mien.runtime.models.spec import ModelSpec, Task
+from ...runtime.models.spec import ModelSpec, Task
+from .backbones import build_backbone
+from .normalization import Normalization
+from .preprocessing import Preprocessing
 
 SPEC = ModelSpec(task=Task.CLASSIFY, input_size=(224, 224), outputs=("logits",), provenance={"weights": "random"})
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mien.export.networks.frozen_backbone_nets import probabilities
-from mien.export.networks.normalization import Normalization
-from mien.export.networks.preprocessing import Preprocessing
+from .frozen_backbone_nets import probabilities
+from .normalization import Normalization
+from .preprocessing import Preprocessing
 
 WIDTHS = (32, 64, 128, 256)
 

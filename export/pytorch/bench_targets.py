@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from mien.bench.suite.candidates import Baseline
-from mien.bench.timing.interleave import DeviceClock
-from mien.bench.worker.candidate import REFERENCE_NETWORK, Candidate
-from mien.bench.worker.targets import ModelTarget, Target
-from mien.export.networks.build_network import build_network
-from mien.export.networks.checkpoint import load_checkpoint
-from mien.export.networks.reference_net import SPEC, seeded_reference_net
-from mien.export.pytorch.eager_runner import NetworkRunner
-from mien.runtime.errors import ProviderError
+from ...bench.suite.candidates import Baseline
+from ...bench.timing.interleave import DeviceClock
+from ...bench.worker.candidate import REFERENCE_NETWORK, Candidate
+from ...bench.worker.targets import ModelTarget, Target
+from ...runtime.errors import ProviderError
+from ..networks.build_network import build_network
+from ..networks.checkpoint import load_checkpoint
+from ..networks.reference_net import SPEC, seeded_reference_net
+from .eager_runner import NetworkRunner
 
 
 class CudaEvents:

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from mien.bench.suite.candidates import Baseline
-from mien.export.networks.build_network import build_network
-from mien.export.networks.checkpoint import Checkpoint, load_checkpoint
-from mien.export.networks.half_precision import to_half_precision
-from mien.runtime.errors import InputError
-from mien.runtime.models.spec import ModelSpec, Precision
-from mien.runtime.values import FloatArray, Image
+from ...bench.suite.candidates import Baseline
+from ...runtime.errors import InputError
+from ...runtime.models.spec import ModelSpec, Precision
+from ...runtime.values import FloatArray, Image
+from ..networks.build_network import build_network
+from ..networks.checkpoint import Checkpoint, load_checkpoint
+from ..networks.half_precision import to_half_precision
 
 
 class NetworkRunner:

@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mien.bench.accuracy.metrics import age_gender_measures
-from mien.bench.data.age_gender_labels import AgeGenderTable, check_pictures, check_split, join_copies, read_age_gender
-from mien.export.networks.age_gender_net import OUTPUTS, AgeGenderNet
-from mien.export.networks.build_network import load_initial_weights
-from mien.export.training.augmentation import colour, degrade, jitter_aligned, occlude
-from mien.export.training.batches import AugmentedDataset, predict_batches
-from mien.export.training.config import NetworkConfig
-from mien.export.training.losses import age_gender_losses
-from mien.runtime.images import read_image
-from mien.runtime.models.spec import ModelSpec, Task
-from mien.runtime.vision.crop import CROP_SCALE, resized
+from ...bench.accuracy.metrics import age_gender_measures
+from ...bench.data.age_gender_labels import AgeGenderTable, check_pictures, check_split, join_copies, read_age_gender
+from ...runtime.images import read_image
+from ...runtime.models.spec import ModelSpec, Task
+from ...runtime.vision.crop import CROP_SCALE, resized
+from ..networks.age_gender_net import OUTPUTS, AgeGenderNet
+from ..networks.build_network import load_initial_weights
+from .augmentation import colour, degrade, jitter_aligned, occlude
+from .batches import AugmentedDataset, predict_batches
+from .config import NetworkConfig
+from .losses import age_gender_losses
 
 
 class AgeGenderCrops(AugmentedDataset):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mien.runtime.values import FloatArray, Image
+from ...runtime.values import FloatArray, Image
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mien.export.training.config import ProcessRank, TrainConfig
+from .config import ProcessRank, TrainConfig
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, ...]]):

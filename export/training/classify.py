@@ -11,20 +11,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
 
-from mien.bench.data.class_folders import ClassTable, read_classes
-from mien.export.networks.build_network import build_classifier
-from mien.export.networks.frozen_backbone_nets import FrozenBackboneClassifier
-from mien.export.networks.residual_net import ResLayerNet
-from mien.export.training.augmentation import colour
-from mien.export.training.batches import AugmentedDataset, predict_batches
-from mien.export.training.config import NetworkConfig, ProgressCallback, no_progress
-from mien.export.training.frozen_features import compute_features
-from mien.export.training.losses import classification_loss
-from mien.runtime.errors import InputError
-from mien.runtime.images import read_image
-from mien.runtime.models.spec import ModelSpec, Task
-from mien.runtime.values import Image
-from mien.runtime.vision.crop import resized
+from ...bench.data.class_folders import ClassTable, read_classes
+from ...runtime.errors import InputError
+from ...runtime.images import read_image
+from ...runtime.models.spec import ModelSpec, Task
+from ...runtime.values import Image
+from ...runtime.vision.crop import resized
+from ..networks.build_network import build_classifier
+from ..networks.frozen_backbone_nets import FrozenBackboneClassifier
+from ..networks.residual_net import ResLayerNet
+from .augmentation import colour
+from .batches import AugmentedDataset, predict_batches
+from .config import NetworkConfig, ProgressCallback, no_progress
+from .frozen_features import compute_features
+from .losses import classification_loss
 
 OUTPUTS = ("probabilities",)
 

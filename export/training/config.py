@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from mien.export.networks.normalization import Normalization
+from ..networks.normalization import Normalization
 
 ProgressCallback: TypeAlias = Callable[[str, int, int], None]
 """Receives a description, the number of steps done, and the total number of steps."""

@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mien.bench.accuracy.metrics import Detections, detection_curve
-from mien.bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, read_faces
-from mien.export.networks.build_network import load_initial_weights
-from mien.export.networks.detector_net import LEVELS, OUTPUTS, DetectorNet
-from mien.export.training.batches import predict_batches
-from mien.export.training.config import NetworkConfig
-from mien.export.training.detector_scenes import DetectorScenes
-from mien.export.training.losses import detector_losses
-from mien.runtime.errors import InputError
-from mien.runtime.faces.detector import reduced
-from mien.runtime.images import read_image
-from mien.runtime.models.spec import ModelSpec, Task
-from mien.runtime.values import FloatArray, Image
-from mien.runtime.vision.boxes import pad_to_multiple, select_boxes
+from ...bench.accuracy.metrics import Detections, detection_curve
+from ...bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, read_faces
+from ...runtime.errors import InputError
+from ...runtime.faces.detector import reduced
+from ...runtime.images import read_image
+from ...runtime.models.spec import ModelSpec, Task
+from ...runtime.values import FloatArray, Image
+from ...runtime.vision.boxes import pad_to_multiple, select_boxes
+from ..networks.build_network import load_initial_weights
+from ..networks.detector_net import LEVELS, OUTPUTS, DetectorNet
+from .batches import predict_batches
+from .config import NetworkConfig
+from .detector_scenes import DetectorScenes
+from .losses import detector_losses
 
 
 class DetectorTraining:

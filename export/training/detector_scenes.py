@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mien.bench.data.face_boxes import FaceTable
-from mien.export.networks.detector_net import LEVELS
-from mien.export.training.augmentation import colour, degrade, occlude, wear_mask
-from mien.export.training.batches import AugmentedDataset
-from mien.runtime.images import read_image
-from mien.runtime.values import FloatArray, Image
-from mien.runtime.vision.geometry import transform_points
+from ...bench.data.face_boxes import FaceTable
+from ...runtime.images import read_image
+from ...runtime.values import FloatArray, Image
+from ...runtime.vision.geometry import transform_points
+from ..networks.detector_net import LEVELS
+from .augmentation import colour, degrade, occlude, wear_mask
+from .batches import AugmentedDataset
 
 MIN_SIDE_PX = 7.0
 """Smaller faces do not count, neither as faces nor as background."""

@@ -11,26 +11,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from mien.bench.accuracy.metrics import age_gender_measures, normalized_mean_error
-from mien.bench.data.landmark_labels import read_landmarks
-from mien.bench.data.splits import training_split
-from mien.export.networks.age_gender_net import OUTPUTS as AGE_GENDER_OUTPUTS
-from mien.export.networks.frozen_backbone_nets import (
+from ...bench.accuracy.metrics import age_gender_measures, normalized_mean_error
+from ...bench.data.landmark_labels import read_landmarks
+from ...bench.data.splits import training_split
+from ...runtime.images import read_image
+from ...runtime.models.spec import ModelSpec, Task
+from ...runtime.values import FloatArray
+from ...runtime.vision.crop import CROP_SCALE
+from ...runtime.vision.geometry import landmark_bounds, longer_side
+from ..networks.age_gender_net import OUTPUTS as AGE_GENDER_OUTPUTS
+from ..networks.frozen_backbone_nets import (
     OLDEST,
     RECIPE,
     SIZE,
     FrozenBackboneAgeGenderNet,
     FrozenBackboneLandmarkNet,
 )
-from mien.export.training.age_gender import read_split
-from mien.export.training.batches import predict_batches
-from mien.export.training.config import NetworkConfig, ProgressCallback, no_progress
-from mien.export.training.frozen_features import compute_features
-from mien.runtime.images import read_image
-from mien.runtime.models.spec import ModelSpec, Task
-from mien.runtime.values import FloatArray
-from mien.runtime.vision.crop import CROP_SCALE
-from mien.runtime.vision.geometry import landmark_bounds, longer_side
+from .age_gender import read_split
+from .batches import predict_batches
+from .config import NetworkConfig, ProgressCallback, no_progress
+from .frozen_features import compute_features
 
 
 class FrozenBackboneLandmarkTraining:

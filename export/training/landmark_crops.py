@@ -10,8 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mien.bench.data.landmark_labels import MIRRORED, UNDER_A_MASK, LandmarkTable
-from mien.export.training.augmentation import (
+from ...bench.data.landmark_labels import MIRRORED, UNDER_A_MASK, LandmarkTable
+from ...runtime.images import read_image
+from ...runtime.values import FloatArray, Image
+from ...runtime.vision.crop import Crop, cut_crop
+from ...runtime.vision.geometry import crop_matrix, intersection_over_union, landmark_bounds, transform_points
+from .augmentation import (
     STRONG,
     Strength,
     colour,
@@ -21,11 +25,7 @@ from mien.export.training.augmentation import (
     random_roll,
     wear_mask,
 )
-from mien.export.training.batches import AugmentedDataset
-from mien.runtime.images import read_image
-from mien.runtime.values import FloatArray, Image
-from mien.runtime.vision.crop import Crop, cut_crop
-from mien.runtime.vision.geometry import crop_matrix, intersection_over_union, landmark_bounds, transform_points
+from .batches import AugmentedDataset
 
 NEGATIVE_SHARE = 0.15
 """Fraction of the training crops without a face, or with one so badly cut that a tracker should drop it."""

@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mien.bench.accuracy.metrics import area_under_curve, depth_error, failure_rate, normalized_mean_error
-from mien.bench.data.face_boxes import read_faces
-from mien.bench.data.landmark_labels import DEPTHS, read_landmarks
-from mien.bench.data.splits import training_split
-from mien.export.networks.build_network import load_initial_weights
-from mien.export.networks.landmark_net import OUTPUTS, LandmarkNet
-from mien.export.training.augmentation import LIGHT, STRONG
-from mien.export.training.batches import predict_batches
-from mien.export.training.config import NetworkConfig
-from mien.export.training.landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
-from mien.export.training.losses import landmark_losses
-from mien.runtime.errors import InputError
-from mien.runtime.images import pictures_in
-from mien.runtime.models.spec import ModelSpec, Task
+from ...bench.accuracy.metrics import area_under_curve, depth_error, failure_rate, normalized_mean_error
+from ...bench.data.face_boxes import read_faces
+from ...bench.data.landmark_labels import DEPTHS, read_landmarks
+from ...bench.data.splits import training_split
+from ...runtime.errors import InputError
+from ...runtime.images import pictures_in
+from ...runtime.models.spec import ModelSpec, Task
+from ..networks.build_network import load_initial_weights
+from ..networks.landmark_net import OUTPUTS, LandmarkNet
+from .augmentation import LIGHT, STRONG
+from .batches import predict_batches
+from .config import NetworkConfig
+from .landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
+from .losses import landmark_losses
 
 CROP_SCALE = 1.3
 

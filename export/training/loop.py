@@ -12,11 +12,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from mien.export.networks.checkpoint import Checkpoint, load_checkpoint
-from mien.export.training.batches import load_batches
-from mien.export.training.config import ProcessRank, ProgressCallback, TrainConfig, no_progress
-from mien.export.training.history import Report
-from mien.export.training.run_state import (
+from ...runtime.errors import InputError
+from ..networks.checkpoint import Checkpoint, load_checkpoint
+from .batches import load_batches
+from .config import ProcessRank, ProgressCallback, TrainConfig, no_progress
+from .history import Report
+from .run_state import (
     BEST,
     RunState,
     Training,
@@ -26,7 +27,6 @@ from mien.export.training.run_state import (
     restore,
     save_epoch,
 )
-from mien.runtime.errors import InputError
 
 log = logging.getLogger("mien")
 

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import complete_box_iou_loss
 
-from mien.export.networks.age_gender_net import SIGMA_YEARS, SMOOTHING, bin_ages, expected_age
-from mien.export.networks.landmark_net import cell_centres, expectation
+from ..networks.age_gender_net import SIGMA_YEARS, SMOOTHING, bin_ages, expected_age
+from ..networks.landmark_net import cell_centres, expectation
 
 # Distances are in cells of the heat map, independent of the input size.
 SIGMA_CELLS = 1.0

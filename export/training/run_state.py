@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
-from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mien.export.training.config import TrainConfig
-from mien.export.training.history import Report
-from mien.runtime.errors import InputError, OutputError
-from mien.runtime.models.spec import ModelSpec
+from ...runtime.errors import InputError, OutputError
+from ...runtime.models.spec import ModelSpec
+from ..networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .config import TrainConfig
+from .history import Report
 
 LAST, BEST = "last.pt", "best.pt"
 WITHOUT_EFFECT = {"workers", "device", "devices", "nodes"}

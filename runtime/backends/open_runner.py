@@ -8,13 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.backends.ort.onnx_session import compiled_in
-from mien.runtime.backends.trt.device import find_accelerator
-from mien.runtime.backends.trt.engine_runner import EngineRunner
-from mien.runtime.errors import ProviderError
-from mien.runtime.models.model_file import ModelFile, ModelSource
-from mien.runtime.models.runner import DEFAULT_THREADS, Provider, Runner
+from ..errors import ProviderError
+from ..models.model_file import ModelFile, ModelSource
+from ..models.runner import DEFAULT_THREADS, Provider, Runner
+from .ort.onnx_runner import OnnxRunner
+from .ort.onnx_session import compiled_in
+from .trt.device import find_accelerator
+from .trt.engine_runner import EngineRunner
 
 log = logging.getLogger("mien")
 

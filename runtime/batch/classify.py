@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mien.runtime.batch.parallel import counter, map_pictures
-from mien.runtime.errors import ModelError
-from mien.runtime.faces.classifier import class_probabilities
-from mien.runtime.images import expand, read_image
-from mien.runtime.models.runner import Runner
-from mien.runtime.models.spec import Task
-from mien.runtime.output.rows import RowFile
-from mien.runtime.values import FloatArray, Progress
+from ..errors import ModelError
+from ..faces.classifier import class_probabilities
+from ..images import expand, read_image
+from ..models.runner import Runner
+from ..models.spec import Task
+from ..output.rows import RowFile
+from ..values import FloatArray, Progress
+from .parallel import counter, map_pictures
 
 
 def classify_pictures(

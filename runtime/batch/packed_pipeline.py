@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.models.bundle import read_bundle
-from mien.runtime.models.model_file import ModelFile
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.shipped import shipped_model
-from mien.runtime.models.spec import Precision
+from ..faces.pipeline import Pipeline
+from ..models.bundle import read_bundle
+from ..models.model_file import ModelFile
+from ..models.runner import Provider
+from ..models.shipped import shipped_model
+from ..models.spec import Precision
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import cv2
 
-from mien.runtime.errors import InputError
-from mien.runtime.models.runner import DEFAULT_THREADS
-from mien.runtime.values import Progress
+from ..errors import InputError
+from ..models.runner import DEFAULT_THREADS
+from ..values import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

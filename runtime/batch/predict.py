@@ -9,15 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from mien.runtime.batch.parallel import counter, map_pictures
-from mien.runtime.capture.capture import open_capture
-from mien.runtime.errors import InputError, OutputError
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.images import IMAGE_SUFFIXES, encode_image, expand, read_image, write_file
-from mien.runtime.output.overlay import draw_faces
-from mien.runtime.output.rows import RowFile, face_rows
-from mien.runtime.output.video_file import VideoSink
-from mien.runtime.values import Faces, Image, Progress, size_of
+from ..capture.capture import open_capture
+from ..errors import InputError, OutputError
+from ..faces.pipeline import Pipeline
+from ..images import IMAGE_SUFFIXES, encode_image, expand, read_image, write_file
+from ..output.overlay import draw_faces
+from ..output.rows import RowFile, face_rows
+from ..output.video_file import VideoSink
+from ..values import Faces, Image, Progress, size_of
+from .parallel import counter, map_pictures
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ import ray
 import ray.data
 from ray.exceptions import RayError, RayTaskError
 
-from mien.runtime.batch.parallel import usable_cores
-from mien.runtime.batch.shard_worker import Outcome, Shard, ShardTask, ShardWorker
-from mien.runtime.errors import InputError, ProcessFailed, ProviderError
-from mien.runtime.models.runner import Provider
+from ..errors import InputError, ProcessFailed, ProviderError
+from ..models.runner import Provider
+from .parallel import usable_cores
+from .shard_worker import Outcome, Shard, ShardTask, ShardWorker
 
 
 def process_on_ray(

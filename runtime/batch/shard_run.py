@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from mien.runtime.batch.packed_pipeline import PackedPipeline
-from mien.runtime.batch.shard_worker import BEGUN, FAILURES, PLAN, ROWS, Outcome, Shard, ShardTask
-from mien.runtime.batch.storage import Folder, Picture, find_pictures
-from mien.runtime.errors import InputError
-from mien.runtime.values import Progress
+from ..errors import InputError
+from ..values import Progress
+from .packed_pipeline import PackedPipeline
+from .shard_worker import BEGUN, FAILURES, PLAN, ROWS, Outcome, Shard, ShardTask
+from .storage import Folder, Picture, find_pictures
 
 log = logging.getLogger("mien")
 

@@ -14,14 +14,14 @@ from functools import cached_property
 
 import cv2
 
-from mien.runtime.batch.packed_pipeline import PackedPipeline, open_packed_pipeline
-from mien.runtime.batch.parallel import ordered_map
-from mien.runtime.batch.predict import predict_picture
-from mien.runtime.batch.storage import Folder, Picture, read_picture
-from mien.runtime.errors import InputError, MienError, OutputError
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.images import decode_image
-from mien.runtime.output.rows import row_line
+from ..errors import InputError, MienError, OutputError
+from ..faces.pipeline import Pipeline
+from ..images import decode_image
+from ..output.rows import row_line
+from .packed_pipeline import PackedPipeline, open_packed_pipeline
+from .parallel import ordered_map
+from .predict import predict_picture
+from .storage import Folder, Picture, read_picture
 
 PLAN = "plan.json"
 ROWS = ".jsonl"

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from pyarrow import ArrowException
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
-from mien.runtime.errors import InputError, MienError, OutputError
-from mien.runtime.images import IMAGE_SUFFIXES, expand
+from ..errors import InputError, MienError, OutputError
+from ..images import IMAGE_SUFFIXES, expand
 
 OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
 """File systems in which a file appears only once it is complete, when it is closed."""

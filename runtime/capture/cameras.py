@@ -10,11 +10,11 @@ from pathlib import Path
 
 import cv2
 
-from mien.runtime.capture.opencv_video import VideoSource, frame_rate, open_gstreamer_pipeline
-from mien.runtime.capture.sources import NOMINAL_FPS, OpenedSource, SourceInfo, SourceOptions
-from mien.runtime.errors import InputError
+from ..errors import InputError
+from .opencv_video import VideoSource, frame_rate, open_gstreamer_pipeline
+from .sources import NOMINAL_FPS, OpenedSource, SourceInfo, SourceOptions
 
-logger = logging.getLogger("mien")
+log = logging.getLogger("mien")
 
 CSI_SIZE = (1280, 720)
 
@@ -97,7 +97,7 @@ def _log_negotiated(info: SourceInfo, fourcc: str, options: SourceOptions) -> No
         options.fps is None or abs(options.fps - (info.fps or 0)) < 0.5
     )
     level = logging.INFO if as_requested else logging.WARNING
-    logger.log(level, "%s delivers %s (requested %s)", info.name, delivered, requested)
+    log.log(level, "%s delivers %s (requested %s)", info.name, delivered, requested)
 
 
 def _format(size: tuple[int, int] | None, fourcc: str, fps: float | None) -> str:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from mien.runtime.capture.cameras import open_camera, open_csi
-from mien.runtime.capture.demo_camera import open_demo
-from mien.runtime.capture.frame_queue import FramePolicy, FrameQueue
-from mien.runtime.capture.opencv_video import open_gstreamer, open_stream, open_video, without_password
-from mien.runtime.capture.raw_frames import open_stdin
-from mien.runtime.capture.sources import (
+from ..errors import InputError
+from ..values import Frame
+from .cameras import open_camera, open_csi
+from .demo_camera import open_demo
+from .frame_queue import FramePolicy, FrameQueue
+from .opencv_video import open_gstreamer, open_stream, open_video, without_password
+from .raw_frames import open_stdin
+from .sources import (
     Clock,
     OpenedSource,
     RawFrame,
@@ -26,10 +28,8 @@ from mien.runtime.capture.sources import (
     open_images,
     source_kind,
 )
-from mien.runtime.errors import InputError
-from mien.runtime.values import Frame
 
-logger = logging.getLogger("mien")
+log = logging.getLogger("mien")
 
 OPENERS: dict[SourceKind, Callable[[str, SourceOptions], OpenedSource]] = {
     SourceKind.CAMERA: open_camera,
@@ -193,9 +193,9 @@ class Capture:
         source.close()  # wakes a reader that is blocked in it
         self._thread.join(self._join_timeout_s)
         if self._thread.is_alive():
-            logger.warning("%s: the driver does not return; its thread was left running", self.name)
+            log.warning("%s: the driver does not return; its thread was left running", self.name)
         if error is not None:
-            logger.warning("%s: had failed unnoticed: %s", self.name, error)
+            log.warning("%s: had failed unnoticed: %s", self.name, error)
 
     def __iter__(self) -> Iterator[Frame]:
         return self
@@ -236,7 +236,7 @@ class Capture:
         with self._lock:
             if self._size is not None and size != self._size:
                 level = logging.WARNING if self.live else logging.DEBUG  # common in a folder of pictures
-                logger.log(level, "%s: frames change from %dx%d to %dx%d px", self.name, *self._size, *size)
+                log.log(level, "%s: frames change from %dx%d to %dx%d px", self.name, *self._size, *size)
             self._size = size
             if self._last_ns is not None:
                 stamp_ns = max(stamp_ns, self._last_ns + 1)  # strictly increasing: filters divide by the difference
@@ -257,13 +257,13 @@ class Capture:
         # Containers without an index estimate the count from duration and rate, so allow a small difference.
         slack = 0 if self._info.exact_count else max(1, (claimed or 0) // 50)
         if claimed is not None and claimed - self._read > slack:
-            logger.warning("%s is truncated: it ends after %d of %d frames", self.name, self._read, claimed)
+            log.warning("%s is truncated: it ends after %d of %d frames", self.name, self._read, claimed)
             with self._lock:
                 self._truncated = True
         return False
 
     def _reconnect_source(self) -> bool:
-        logger.warning("%s was lost after %d frames; reconnecting", self.name, self._read)
+        log.warning("%s was lost after %d frames; reconnecting", self.name, self._read)
         self._source.close()
         delay_s = FIRST_BACKOFF_S
         while True:
@@ -274,13 +274,13 @@ class Capture:
                 opened = self._open_source()
                 break
             except InputError as error:
-                logger.info("%s", error)
+                log.info("%s", error)
                 delay_s = min(2 * delay_s, MAX_BACKOFF_S)
         with self._lock:
             self._source, self._info = opened.source, opened.info
             self._reconnects += 1
             self._stamps_ns.clear()  # the gap is not a frame interval
-        logger.warning("%s is available again", self.name)
+        log.warning("%s is available again", self.name)
         return True
 
 
@@ -333,6 +333,6 @@ def open_capture(
 def _warn_unused(source: str, kind: SourceKind, options: SourceOptions) -> None:
     own_rate = (SourceKind.VIDEO, SourceKind.STREAM, SourceKind.GSTREAMER)
     if options.size is not None and kind in (*own_rate, SourceKind.IMAGES):
-        logger.warning("%s: a %s keeps its own size", without_password(source), kind.value)
+        log.warning("%s: a %s keeps its own size", without_password(source), kind.value)
     if options.fps is not None and kind in own_rate:
-        logger.warning("%s: a %s keeps its own rate", without_password(source), kind.value)
+        log.warning("%s: a %s keeps its own rate", without_password(source), kind.value)

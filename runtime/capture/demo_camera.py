@@ -10,11 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.runtime.capture.sources import OpenedSource, RawFrame, SourceInfo, SourceOptions
-from mien.runtime.errors import InputError
-from mien.runtime.images import read_image
-from mien.runtime.values import FloatArray, Image
-from mien.runtime.vision.geometry import transform_points
+from ..errors import InputError
+from ..images import read_image
+from ..values import FloatArray, Image
+from ..vision.geometry import transform_points
+from .sources import OpenedSource, RawFrame, SourceInfo, SourceOptions
 
 DEMO_SIZE = (640, 480)
 DEMO_FPS = 30.0

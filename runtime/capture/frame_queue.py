@@ -7,7 +7,7 @@ from collections import deque
 from enum import Enum
 from types import TracebackType
 
-from mien.runtime.values import Frame
+from ..values import Frame
 
 
 class FramePolicy(Enum):

@@ -13,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.runtime.capture.sources import NOMINAL_FPS, Clock, OpenedSource, RawFrame, SourceInfo, SourceOptions
-from mien.runtime.errors import InputError
-from mien.runtime.values import Image
+from ..errors import InputError
+from ..values import Image
+from .sources import NOMINAL_FPS, Clock, OpenedSource, RawFrame, SourceInfo, SourceOptions
 
-logger = logging.getLogger("mien")
+log = logging.getLogger("mien")
 
 _ONE_DECODER = [cv2.CAP_PROP_N_THREADS, 1] if hasattr(cv2, "CAP_PROP_N_THREADS") else []  # not before OpenCV 4.7
 """Multithreaded decoding delays a stream by one frame per thread, and takes cores from inference."""
@@ -96,7 +96,7 @@ class VideoSource:
             except cv2.error as error:
                 if self._clock is None:
                     raise InputError(f"{self._name} cannot be read further ({error.err})") from error
-                logger.warning("%s: %s", self._name, error.err)
+                log.warning("%s: %s", self._name, error.err)
                 return None
             if done:
                 return as_bgr(pixels, self._name), stamp

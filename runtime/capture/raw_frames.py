@@ -9,8 +9,8 @@ import threading
 
 import numpy as np
 
-from mien.runtime.capture.sources import OpenedSource, RawFrame, SourceInfo, SourceOptions
-from mien.runtime.errors import InputError
+from ..errors import InputError
+from .sources import OpenedSource, RawFrame, SourceInfo, SourceOptions
 
 
 class RawSource:

@@ -13,11 +13,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from mien.runtime.errors import InputError
-from mien.runtime.images import IMAGE_SUFFIXES, read_image
-from mien.runtime.values import Image
+from ..errors import InputError
+from ..images import IMAGE_SUFFIXES, read_image
+from ..values import Image
 
-logger = logging.getLogger("mien")
+log = logging.getLogger("mien")
 
 NOMINAL_FPS = 30.0
 """Rate for timestamps if a source has none."""
@@ -158,7 +158,7 @@ class ImageSource:
             except InputError as error:
                 if len(self._paths) == 1:
                     raise
-                logger.warning("skipped: %s", error)
+                log.warning("skipped: %s", error)
         return None
 
     def close(self) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import rich.progress
 from rich.console import Console
 
-from mien.runtime.errors import InputError
-from mien.runtime.values import Progress
+from ..errors import InputError
+from ..values import Progress
 
 TRAIN_LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "matplotlib", "plotly", "lightning_fabric")
 REDRAW_S = 0.1

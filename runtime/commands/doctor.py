@@ -8,13 +8,13 @@ from dataclasses import asdict
 import typer
 from rich.console import Console
 
-from mien.runtime.commands.options import AS_JSON
+from .options import AS_JSON
 
 
 def doctor(as_json: bool = AS_JSON) -> None:
     """Check this machine: what is installed, what works, and how to fix the rest. Changes nothing."""
-    from mien.runtime.doctor.check_result import Status
-    from mien.runtime.doctor.checks import run_checks
+    from ..doctor.check_result import Status
+    from ..doctor.checks import run_checks
 
     marks = {Status.OK: ("✓", "green"), Status.NOTE: ("·", ""), Status.PROBLEM: ("✗", "red")}
     results = []

@@ -8,11 +8,11 @@ from pathlib import Path
 import typer
 from rich.progress import Progress
 
-from mien.runtime.backends.trt.engine_builder import DEFAULT_WORKSPACE_MB
-from mien.runtime.commands.console import say, stderr
-from mien.runtime.commands.options import positive_ints
-from mien.runtime.errors import InputError, OutputError
-from mien.runtime.models.input_shapes import DEFAULT_BATCH, DETECTOR_MAX_SIDE
+from ..backends.trt.engine_builder import DEFAULT_WORKSPACE_MB
+from ..errors import InputError, OutputError
+from ..models.input_shapes import DEFAULT_BATCH, DETECTOR_MAX_SIDE
+from .console import say, stderr
+from .options import positive_ints
 
 
 def engine(
@@ -29,12 +29,12 @@ def engine(
 
     An engine has the precision of its model file; for FP16, export with --precision fp16 first.
     """
-    from mien.runtime.backends.trt.cache import open_engine
-    from mien.runtime.backends.trt.device import find_accelerator
-    from mien.runtime.backends.trt.store import check_engine_folder, engine_folder
-    from mien.runtime.models.input_shapes import profile_for
-    from mien.runtime.models.model_file import ModelFile
-    from mien.runtime.models.shipped import shipped_models
+    from ..backends.trt.cache import open_engine
+    from ..backends.trt.device import find_accelerator
+    from ..backends.trt.store import check_engine_folder, engine_folder
+    from ..models.input_shapes import profile_for
+    from ..models.model_file import ModelFile
+    from ..models.shipped import shipped_models
 
     sizes = positive_ints(batch, "--batch")
     if len(sizes) != 3:

@@ -8,11 +8,11 @@ from typing import Any
 
 import typer
 
-from mien.runtime.backends.open_runner import open_model
-from mien.runtime.commands.console import say
-from mien.runtime.commands.options import AS_JSON, PROVIDER
-from mien.runtime.models.model_file import ModelFile
-from mien.runtime.models.runner import Provider
+from ..backends.open_runner import open_model
+from ..models.model_file import ModelFile
+from ..models.runner import Provider
+from .console import say
+from .options import AS_JSON, PROVIDER
 
 
 def info(
@@ -38,8 +38,8 @@ def info(
 
 def nodes_of(model: ModelFile, runner: Any) -> dict[str, int] | None:
     """Count the nodes per provider, and name those that fell back to the CPU on standard error."""
-    from mien.runtime.backends.ort.onnx_session import NAMES, placement
-    from mien.runtime.backends.trt.engine_runner import EngineRunner
+    from ..backends.ort.onnx_session import NAMES, placement
+    from ..backends.trt.engine_runner import EngineRunner
 
     if isinstance(runner, EngineRunner):
         return {f"TensorRT, {kind.lower()}": count for kind, count in runner.layer_types.items()}

@@ -7,10 +7,10 @@ from typing import TypeVar
 
 import typer
 
-from mien.runtime.errors import InputError
-from mien.runtime.faces.detector import DEFAULT_MAX_SIDE
-from mien.runtime.models.runner import DEFAULT_THREADS, Provider
-from mien.runtime.models.spec import Precision
+from ..errors import InputError
+from ..faces.detector import DEFAULT_MAX_SIDE
+from ..models.runner import DEFAULT_THREADS, Provider
+from ..models.spec import Precision
 
 DATA = typer.Option(..., "--data", help="Folder with images and labels.", show_default=False)
 MODEL = typer.Option(None, "--model", help="Model file (.onnx); default: the shipped landmark model.")

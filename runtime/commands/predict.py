@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mien.runtime.backends.open_runner import open_model
-from mien.runtime.commands.console import progress_bar, require_train_extra, say
-from mien.runtime.commands.options import AGE_GENDER, ATTRIBUTES, BUNDLE, DETECTOR, MAX_SIDE, MODEL, PRECISION, PROVIDER
-from mien.runtime.errors import InputError
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.models.model_file import ModelFile
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import Precision, Task
+from ..backends.open_runner import open_model
+from ..errors import InputError
+from ..faces.pipeline import Pipeline
+from ..models.model_file import ModelFile
+from ..models.runner import Provider
+from ..models.spec import Precision, Task
+from .console import progress_bar, require_train_extra, say
+from .options import AGE_GENDER, ATTRIBUTES, BUNDLE, DETECTOR, MAX_SIDE, MODEL, PRECISION, PROVIDER
 
 if TYPE_CHECKING:
-    from mien.runtime.batch.packed_pipeline import PackedPipeline
-    from mien.runtime.batch.parallel import ThreadPlan
-    from mien.runtime.values import Faces
+    from ..batch.packed_pipeline import PackedPipeline
+    from ..batch.parallel import ThreadPlan
+    from ..values import Faces
 
 
 def predict(
@@ -52,9 +52,9 @@ def predict(
     shard_size: int | None = typer.Option(None, "--shard-size", min=1, help="With --ray: pictures per output file."),
 ) -> None:
     """Find faces in pictures and videos, and write one JSON row per image or frame."""
-    from mien.runtime.batch.packed_pipeline import pack_pipeline
-    from mien.runtime.batch.parallel import plan_threads
-    from mien.runtime.batch.predict import several_pictures
+    from ..batch.packed_pipeline import pack_pipeline
+    from ..batch.parallel import plan_threads
+    from ..batch.predict import several_pictures
 
     pipeline_options: dict[str, Any] = {
         "detector": detector,
@@ -102,15 +102,15 @@ def predict_faces(
     view3d: Path | None,
 ) -> Sequence[str]:
     """Find the faces of local pictures and videos; return what was skipped."""
-    from mien.runtime.batch.predict import Predictor, check_draw_folder
-    from mien.runtime.files import check_writable
+    from ..batch.predict import Predictor, check_draw_folder
+    from ..files import check_writable
 
     if draw is not None:
         check_draw_folder(draw, paths)
     if view3d is not None:
         check_writable(view3d)
         with require_train_extra():  # before the work rather than after it
-            from mien.runtime.output.view3d import write_view
+            from ..output.view3d import write_view
     found: list[tuple[str, Faces]] = []
     collect = None if view3d is None else lambda name, faces: found.append((name, faces))
     with (
@@ -131,7 +131,7 @@ def predict_classes(
     paths: Sequence[Path], model: ModelFile, provider: Provider, plan: ThreadPlan, *, rows: str
 ) -> Sequence[str]:
     """Classify local pictures; return what was skipped."""
-    from mien.runtime.batch.classify import classify_pictures
+    from ..batch.classify import classify_pictures
 
     with (
         open_model(model, provider=provider, threads=plan.threads) as runner,
@@ -146,12 +146,12 @@ def predict_on_ray(
     """Find the faces of pictures on a Ray cluster, one output file per shard; return what was skipped."""
     if out is None or out == "-":
         raise InputError("--ray writes many files at once; give a folder or URI for them with --json")
-    from mien.runtime.batch.ray_settings import configure_ray
+    from ..batch.ray_settings import configure_ray
 
     configure_ray(address)
     try:
-        from mien.runtime.batch.ray_cluster import process_on_ray
-        from mien.runtime.batch.shard_run import DEFAULT_SHARD_SIZE, predict_shards
+        from ..batch.ray_cluster import process_on_ray
+        from ..batch.shard_run import DEFAULT_SHARD_SIZE, predict_shards
     except ModuleNotFoundError as missing:
         if missing.name not in ("ray", "pyarrow", "pandas"):
             raise

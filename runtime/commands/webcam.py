@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING
 import typer
 from rich.table import Table
 
-from mien.runtime.commands.console import say, stderr
-from mien.runtime.commands.options import (
+from ..errors import InputError
+from ..faces.detector import LIVE_MAX_SIDE
+from ..faces.pipeline import Pipeline
+from ..models.runner import Provider
+from ..models.spec import Precision
+from .console import say, stderr
+from .options import (
     AGE_GENDER,
     ATTRIBUTES,
     BUNDLE,
@@ -22,14 +27,9 @@ from mien.runtime.commands.options import (
     THREADS,
     parse_size,
 )
-from mien.runtime.errors import InputError
-from mien.runtime.faces.detector import LIVE_MAX_SIDE
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import Precision
 
 if TYPE_CHECKING:
-    from mien.runtime.live.live_run import LiveSummary
+    from ..live.live_run import LiveSummary
 
 
 def webcam(
@@ -69,13 +69,13 @@ def webcam(
     ),
 ) -> None:
     """Track faces in live or recorded video."""
-    from mien.runtime.capture.capture import open_capture
-    from mien.runtime.faces.smoothing import OneEuro
-    from mien.runtime.faces.stage_timer import StageTimer
-    from mien.runtime.live.listen_socket import open_listen_socket
-    from mien.runtime.live.live_run import LiveRun
-    from mien.runtime.live.outputs import OutputFiles, open_sinks
-    from mien.runtime.output.window import View, WindowSink
+    from ..capture.capture import open_capture
+    from ..faces.smoothing import OneEuro
+    from ..faces.stage_timer import StageTimer
+    from ..live.listen_socket import open_listen_socket
+    from ..live.live_run import LiveRun
+    from ..live.outputs import OutputFiles, open_sinks
+    from ..output.window import View, WindowSink
 
     show = serve is None if show is None else show
     size_px = None if size is None else parse_size(size, "--size")
@@ -104,7 +104,7 @@ def webcam(
         if show:
             openers.insert(0, lambda: WindowSink(view))
         if listen_socket is not None:
-            from mien.runtime.live.page_server import LivePage
+            from ..live.page_server import LivePage
 
             name = pipeline.landmarks.provider
             openers.insert(0, lambda: LivePage(listen_socket, capture, timer, provider=name))

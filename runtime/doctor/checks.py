@@ -20,17 +20,17 @@ import cv2
 import numpy as np
 import onnxruntime as ort
 
-from mien.runtime.backends.open_runner import open_model
-from mien.runtime.backends.ort.onnx_session import compiled_in
-from mien.runtime.capture.opencv_video import has_gstreamer
-from mien.runtime.doctor.check_result import CheckResult, Status
-from mien.runtime.doctor.duplicate_packages import check_packages
-from mien.runtime.doctor.jetson import check_jetson
-from mien.runtime.errors import MienError, next_step
-from mien.runtime.files import read_text_or_none
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.shipped import shipped_model
-from mien.runtime.output.window import has_display, has_windows
+from ..backends.open_runner import open_model
+from ..backends.ort.onnx_session import compiled_in
+from ..capture.opencv_video import has_gstreamer
+from ..errors import MienError, next_step
+from ..files import read_text_or_none
+from ..models.runner import Provider
+from ..models.shipped import shipped_model
+from ..output.window import has_display, has_windows
+from .check_result import CheckResult, Status
+from .duplicate_packages import check_packages
+from .jetson import check_jetson
 
 LOW_MEMORY_GB = 0.5
 LOW_DISK_GB = 1.0

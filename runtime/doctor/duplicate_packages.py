@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from mien.runtime.doctor.check_result import CheckResult, Status
-from mien.runtime.output.window import has_display
+from ..output.window import has_display
+from .check_result import CheckResult, Status
 
 
 def check_packages() -> Iterator[CheckResult]:

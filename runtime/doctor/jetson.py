@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from mien.runtime.doctor.check_result import CheckResult, Status
-from mien.runtime.files import read_text_or_none
+from ..files import read_text_or_none
+from .check_result import CheckResult, Status
 
 JETPACKS = {35: "5", 36: "6", 38: "7"}
 """Major version of JetPack by that of L4T."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mien.runtime.models.runner import Runner
-from mien.runtime.values import Faces, FloatArray, Image
-from mien.runtime.vision.crop import alignment_matrix, cut_crop
+from ..models.runner import Runner
+from ..values import Faces, FloatArray, Image
+from ..vision.crop import alignment_matrix, cut_crop
 
 EVERY = 10
 """Frames between two estimates of one tracked face."""

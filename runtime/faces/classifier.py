@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mien.runtime.models.runner import Runner
-from mien.runtime.values import FloatArray, Image
-from mien.runtime.vision.crop import resized
+from ..models.runner import Runner
+from ..values import FloatArray, Image
+from ..vision.crop import resized
 
 
 def class_probabilities(runner: Runner, image: Image) -> FloatArray:

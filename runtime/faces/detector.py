@@ -8,15 +8,15 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from mien.runtime.backends.open_runner import open_model
-from mien.runtime.errors import ModelError, ProviderError
-from mien.runtime.models.model_file import ModelFile, ModelSource
-from mien.runtime.models.runner import DEFAULT_THREADS, Provider, Runner
-from mien.runtime.models.spec import Task
-from mien.runtime.values import FloatArray, Image, size_of
-from mien.runtime.vision.boxes import fit_inside, lies_within, pad_to_multiple, select_boxes
-from mien.runtime.vision.crop import shrink
-from mien.runtime.vision.geometry import longer_side
+from ..backends.open_runner import open_model
+from ..errors import ModelError, ProviderError
+from ..models.model_file import ModelFile, ModelSource
+from ..models.runner import DEFAULT_THREADS, Provider, Runner
+from ..models.spec import Task
+from ..values import FloatArray, Image, size_of
+from ..vision.boxes import fit_inside, lies_within, pad_to_multiple, select_boxes
+from ..vision.crop import shrink
+from ..vision.geometry import longer_side
 
 STRIDE = 32
 """Both sides of a detector's input are multiples of it."""

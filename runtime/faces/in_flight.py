@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from mien.runtime.errors import InputError
+from ..errors import InputError
 
 
 class InFlightCalls:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mien.runtime.models.runner import Runner
-from mien.runtime.values import Faces, FloatArray, Image
-from mien.runtime.vision.crop import cut_crop
-from mien.runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds, roll_of
+from ..models.runner import Runner
+from ..values import Faces, FloatArray, Image
+from ..vision.crop import cut_crop
+from ..vision.geometry import bounds_from_box, crop_matrix, landmark_bounds, roll_of
 
 TILTED = 0.3
 """In-plane rotation, in radians, from which on a crop is turned upright; the model was trained mostly on less."""

@@ -11,23 +11,23 @@ from types import TracebackType
 
 import numpy as np
 
-from mien.runtime.backends.open_runner import open_model
-from mien.runtime.errors import InputError, ModelError
-from mien.runtime.faces.attributes import TrackedAttributes, estimate
-from mien.runtime.faces.detector import DEFAULT_MAX_SIDE, Detector, open_detector
-from mien.runtime.faces.in_flight import InFlightCalls
-from mien.runtime.faces.landmarks import SURE, locate, locate_in_boxes
-from mien.runtime.faces.smoothing import OneEuro, Smoother
-from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.faces.tracker import Tracker
-from mien.runtime.faces.turned import find_turned
-from mien.runtime.models.bundle import read_bundle
-from mien.runtime.models.model_file import ModelFile, ModelSource
-from mien.runtime.models.runner import DEFAULT_THREADS, Provider, Runner, as_choice
-from mien.runtime.models.shipped import shipped_model
-from mien.runtime.models.spec import Precision, Task
-from mien.runtime.values import Faces, Frame, Image
-from mien.runtime.vision.boxes import lies_within
+from ..backends.open_runner import open_model
+from ..errors import InputError, ModelError
+from ..models.bundle import read_bundle
+from ..models.model_file import ModelFile, ModelSource
+from ..models.runner import DEFAULT_THREADS, Provider, Runner, as_choice
+from ..models.shipped import shipped_model
+from ..models.spec import Precision, Task
+from ..values import Faces, Frame, Image
+from ..vision.boxes import lies_within
+from .attributes import TrackedAttributes, estimate
+from .detector import DEFAULT_MAX_SIDE, Detector, open_detector
+from .in_flight import InFlightCalls
+from .landmarks import SURE, locate, locate_in_boxes
+from .smoothing import OneEuro, Smoother
+from .stage_timer import StageTimer
+from .tracker import Tracker
+from .turned import find_turned
 
 
 class Pipeline:

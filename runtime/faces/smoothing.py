@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mien.runtime.values import Faces, FloatArray
-from mien.runtime.vision.geometry import landmark_bounds
+from ..values import Faces, FloatArray
+from ..vision.geometry import landmark_bounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.values import Faces, FloatArray, Frame, Image
-from mien.runtime.vision.geometry import (
+from ..values import Faces, FloatArray, Frame, Image
+from ..vision.geometry import (
     bounds_from_box,
     box_from_bounds,
     intersection_over_union,
     landmark_bounds,
     roll_of,
 )
+from .stage_timer import StageTimer
 
 MIN_PRESENCE = 0.5
 """Presence below which a face counts as lost."""

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 
-from mien.runtime.faces.landmarks import SURE
-from mien.runtime.values import Faces, FloatArray, Image, size_of
-from mien.runtime.vision.geometry import (
+from ..values import Faces, FloatArray, Image, size_of
+from ..vision.geometry import (
     box_from_bounds,
     intersection_over_union,
     invert_affine,
     landmark_bounds,
     transform_points,
 )
+from .landmarks import SURE
 
 ANGLES = (90, 180, 270, 45, 135, 225, 315)
 """Turns of the picture that are tried, in degrees; with faces found up to 30° either way, no angle is left out."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from mien.runtime.errors import InputError
+from ..errors import InputError
 
 MIN_TOKEN = 16
 """Characters; shorter tokens can be guessed."""

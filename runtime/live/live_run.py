@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from mien.runtime.capture.capture import Capture
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.faces.smoothing import OneEuro
-from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.live.systemd import ServiceNotifier
-from mien.runtime.output.overlay import draw_faces
-from mien.runtime.output.sinks import BackgroundSink, Sink, close_all
-from mien.runtime.output.window import View
-from mien.runtime.values import Faces, Frame, Image
+from ..capture.capture import Capture
+from ..faces.pipeline import Pipeline
+from ..faces.smoothing import OneEuro
+from ..faces.stage_timer import StageTimer
+from ..output.overlay import draw_faces
+from ..output.sinks import BackgroundSink, Sink, close_all
+from ..output.window import View
+from ..values import Faces, Frame, Image
+from .systemd import ServiceNotifier
 
 POLL_S = 0.2
 """Longest wait for a frame, which delays a Ctrl-C."""

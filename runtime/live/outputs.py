@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mien.runtime.capture.capture import Capture
-from mien.runtime.errors import InputError, MienError
-from mien.runtime.files import check_writable
-from mien.runtime.output.rows import CsvSink, JsonLinesSink
-from mien.runtime.output.sinks import BackgroundSink, Sink, close_all
-from mien.runtime.output.video_file import VideoSink
+from ..capture.capture import Capture
+from ..errors import InputError, MienError
+from ..files import check_writable
+from ..output.rows import CsvSink, JsonLinesSink
+from ..output.sinks import BackgroundSink, Sink, close_all
+from ..output.video_file import VideoSink
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mien.runtime.live.listen_socket import ListenSocket
+from .listen_socket import ListenSocket
 
 OPEN_PATH = "/healthz"
 """Needs no token: monitoring should not hold a device's secret, and the answer says no more than healthy or not."""

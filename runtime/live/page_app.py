@@ -17,11 +17,11 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from mien.runtime.live.broadcast import LatestBroadcast, TooManySubscribers
-from mien.runtime.live.listen_socket import ListenSocket
-from mien.runtime.live.page_access import AccessMiddleware, content_security_policy
-from mien.runtime.live.page_stats import PROMETHEUS, PageStats, Result
-from mien.runtime.output.rows import frame_row
+from ..output.rows import frame_row
+from .broadcast import LatestBroadcast, TooManySubscribers
+from .listen_socket import ListenSocket
+from .page_access import AccessMiddleware, content_security_policy
+from .page_stats import PROMETHEUS, PageStats, Result
 
 logger = logging.getLogger("mien")
 

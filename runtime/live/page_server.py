@@ -14,15 +14,15 @@ import numpy as np
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mien.runtime.capture.capture import Capture
-from mien.runtime.errors import OutputError
-from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.live.broadcast import LatestBroadcast
-from mien.runtime.live.listen_socket import ListenSocket
-from mien.runtime.live.page_app import make_app, picture_part, row_event
-from mien.runtime.live.page_stats import PageStats, Result
-from mien.runtime.output.overlay import draw_faces
-from mien.runtime.values import Faces, Frame, Image, size_of
+from ..capture.capture import Capture
+from ..errors import OutputError
+from ..faces.stage_timer import StageTimer
+from ..output.overlay import draw_faces
+from ..values import Faces, Frame, Image, size_of
+from .broadcast import LatestBroadcast
+from .listen_socket import ListenSocket
+from .page_app import make_app, picture_part, row_event
+from .page_stats import PageStats, Result
 
 STREAM_HZ = 10.0
 """Maximum pictures and rows per second, which bounds the cost of watching."""

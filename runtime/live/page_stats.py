@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mien.runtime.capture.capture import Capture
-from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.values import Faces, Frame
+from ..capture.capture import Capture
+from ..faces.stage_timer import StageTimer
+from ..values import Faces, Frame
 
 RECENT = 300
 """Number of frames over which the percentiles of the stages are computed."""

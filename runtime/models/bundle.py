@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from mien.runtime.errors import InputError, ModelError
-from mien.runtime.models.model_file import ModelFile
-from mien.runtime.models.spec import ModelSpec, Precision, Task
-from mien.runtime.values import POINTS, FloatArray, Image
+from ..errors import InputError, ModelError
+from ..values import POINTS, FloatArray, Image
+from .model_file import ModelFile
+from .spec import ModelSpec, Precision, Task
 
 FORMAT = "mien bundle"
 BUNDLE_VERSION = 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mien.runtime.errors import InputError
-from mien.runtime.models.spec import ModelSpec, Task
+from ..errors import InputError
+from .spec import ModelSpec, Task
 
 Shape = tuple[int, int, int, int]
 """Shape of an input batch: (b, h, w, 3)."""

@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from mien.runtime.errors import ModelError
-from mien.runtime.files import sha256_of
-from mien.runtime.models.spec import METADATA_KEY, ModelSpec
+from ..errors import ModelError
+from ..files import sha256_of
+from .spec import METADATA_KEY, ModelSpec
 
 # Field numbers of ONNX's messages, and the wire types of protobuf's encoding.
 GRAPH, METADATA_PROPS = 7, 14  # of ModelProto

@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from mien.runtime.errors import InputError
-from mien.runtime.models.spec import ModelSpec, Precision
-from mien.runtime.values import FloatArray, Image
+from ..errors import InputError
+from ..values import FloatArray, Image
+from .spec import ModelSpec, Precision
 
 DEFAULT_THREADS = min(2, os.cpu_count() or 1)
 """Intra-op threads. The models are small: a second thread saves a quarter of the time, more save little."""

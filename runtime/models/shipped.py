@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mien.runtime.errors import ModelError
+from ..errors import ModelError
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 
-from mien.runtime.errors import ModelError
+from ..errors import ModelError
 
 SPEC_VERSION = 1
 METADATA_KEY = "mien"

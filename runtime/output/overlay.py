@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mien.runtime.values import Faces, FloatArray, Image, size_of
-from mien.runtime.vision.head_pose import head_pose
+from ..values import Faces, FloatArray, Image, size_of
+from ..vision.head_pose import head_pose
 
 # Lines of the ibug68 scheme: first point, last point, closed.
 CONTOURS: tuple[tuple[int, int, bool], ...] = (

@@ -14,10 +14,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from mien.runtime.errors import OutputError
-from mien.runtime.files import check_writable
-from mien.runtime.values import POINTS, Faces, FloatArray, Frame, Image, size_of
-from mien.runtime.vision.head_pose import head_pose
+from ..errors import OutputError
+from ..files import check_writable
+from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
+from ..vision.head_pose import head_pose
 
 CSV_HEADER = (
     *("frame", "timestamp_ns", "track_id"),

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-from mien.runtime.errors import OutputError
-from mien.runtime.values import Faces, Frame, Image
+from ..errors import OutputError
+from ..values import Faces, Frame, Image
 
 STOP_TIMEOUT_S = 5.0
 """Time a writer has for its last frames once the run is to stop."""

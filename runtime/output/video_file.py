@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mien.runtime.errors import OutputError
-from mien.runtime.files import check_writable
-from mien.runtime.values import Faces, Frame, Image, size_of
+from ..errors import OutputError
+from ..files import check_writable
+from ..values import Faces, Frame, Image, size_of
 
 MAX_GAP_S = 5.0
 """Longer gaps, as while a camera was lost, are not filled with repeated frames."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-from mien.runtime.errors import InputError, OutputError
-from mien.runtime.output.overlay import CONTOURS
-from mien.runtime.values import Faces, FloatArray
+from ..errors import InputError, OutputError
+from ..values import Faces, FloatArray
+from .overlay import CONTOURS
 
 BETWEEN: tuple[tuple[int, ...], ...] = (
     (0, 36, 17),  # temples to eyes and brows

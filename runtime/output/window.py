@@ -9,9 +9,9 @@ from pathlib import Path
 
 import cv2
 
-from mien.runtime.errors import OutputError
-from mien.runtime.images import write_image
-from mien.runtime.values import Faces, Frame, Image
+from ..errors import OutputError
+from ..images import write_image
+from ..values import Faces, Frame, Image
 
 
 @dataclass

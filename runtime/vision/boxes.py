@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mien.runtime.values import FloatArray
-from mien.runtime.vision.geometry import overlap_area
+from ..values import FloatArray
+from .geometry import overlap_area
 
 NMS_IOU = 0.45
 ENCLOSED = 0.8

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mien.runtime.values import FloatArray, Image
-from mien.runtime.vision.geometry import invert_affine, transform_points, zoom_of
-from mien.runtime.vision.mean_face import CANONICAL
+from ..values import FloatArray, Image
+from .geometry import invert_affine, transform_points, zoom_of
+from .mean_face import CANONICAL
 
 CROP_SCALE = 1.855
 """Side of an aligned crop over the distance of the outer eye corners, as in UTKFace's crops (median of 600)."""

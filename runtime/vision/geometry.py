@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from mien.runtime.values import FloatArray
+from ..values import FloatArray
 
 # A face box reaches up to the hairline, landmarks only to the brows. On the training set the median box
 # stands 0.32 of the landmarks' height above the topmost point; the other three sides coincide within 2 %.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mien.runtime.values import FloatArray
-from mien.runtime.vision.mean_face import CANONICAL
+from ..values import FloatArray
+from .mean_face import CANONICAL
 
 RIGID = slice(17, 68)
 """Brows to lips. The jaw line is left out, as it marks another part of the face in each pose."""

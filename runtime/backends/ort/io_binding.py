@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from mien.runtime.values import FloatArray, Image
+from ...values import FloatArray, Image
 
 MAX_SHAPES = 32
 """Limit of input shapes with bound buffers: ONNX Runtime never frees a captured graph."""

@@ -7,14 +7,14 @@ from typing import Any
 
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from mien.runtime.backends.ort.io_binding import BoundSession
-from mien.runtime.backends.ort.onnx_session import gpu_errors, open_session
-from mien.runtime.errors import InputError, ModelError
-from mien.runtime.models.input_shapes import INPUT
-from mien.runtime.models.model_file import ModelFile, ModelSource
-from mien.runtime.models.runner import DEFAULT_THREADS, Provider, as_choice, check_batch
-from mien.runtime.models.spec import ModelSpec, Precision, precision_of
-from mien.runtime.values import FloatArray, Image
+from ...errors import InputError, ModelError
+from ...models.input_shapes import INPUT
+from ...models.model_file import ModelFile, ModelSource
+from ...models.runner import DEFAULT_THREADS, Provider, as_choice, check_batch
+from ...models.spec import ModelSpec, Precision, precision_of
+from ...values import FloatArray, Image
+from .io_binding import BoundSession
+from .onnx_session import gpu_errors, open_session
 
 
 class OnnxRunner:

@@ -14,13 +14,13 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import EngineError, EPFail, Fail
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
-from mien.runtime.backends.ort.cuda_libraries import preload, why_not
-from mien.runtime.errors import ModelError, ProviderError
-from mien.runtime.files import cache_folder
-from mien.runtime.models.input_shapes import profile_for
-from mien.runtime.models.model_file import ModelFile, ModelSource
-from mien.runtime.models.runner import Provider
-from mien.runtime.models.spec import Precision, precision_of
+from ...errors import ModelError, ProviderError
+from ...files import cache_folder
+from ...models.input_shapes import profile_for
+from ...models.model_file import ModelFile, ModelSource
+from ...models.runner import Provider
+from ...models.spec import Precision, precision_of
+from .cuda_libraries import preload, why_not
 
 log = logging.getLogger("mien")
 

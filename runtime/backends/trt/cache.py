@@ -12,8 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mien.runtime.backends.trt.device import Accelerator
-from mien.runtime.backends.trt.engine_builder import (
+from ...errors import ProviderError
+from ...models.input_shapes import Profile, profile_for
+from ...models.model_file import ModelFile, ModelSource
+from ...models.spec import ModelSpec, Precision, precision_of
+from .device import Accelerator
+from .engine_builder import (
     DEFAULT_WORKSPACE_MB,
     BuiltEngine,
     Progress,
@@ -21,8 +25,8 @@ from mien.runtime.backends.trt.engine_builder import (
     engine_logger,
     load_engine,
 )
-from mien.runtime.backends.trt.layer_precision import check_types, engine_types
-from mien.runtime.backends.trt.store import (
+from .layer_precision import check_types, engine_types
+from .store import (
     EngineKey,
     build_lock,
     engine_folder,
@@ -32,10 +36,6 @@ from mien.runtime.backends.trt.store import (
     read_timing_cache,
     save_engine,
 )
-from mien.runtime.errors import ProviderError
-from mien.runtime.models.input_shapes import Profile, profile_for
-from mien.runtime.models.model_file import ModelFile, ModelSource
-from mien.runtime.models.spec import ModelSpec, Precision, precision_of
 
 log = logging.getLogger("mien")
 

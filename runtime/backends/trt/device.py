@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mien.runtime.errors import ProviderError
+from ...errors import ProviderError
 
 OLDEST, NEWEST = (10, 3), 11
 """Range of supported TensorRT versions, whose Python API was checked: 10.3 (JetPack 6) to 11.x."""

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mien.runtime.backends.trt.layer_precision import network_types
-from mien.runtime.errors import InputError, ModelError, ProviderError
-from mien.runtime.models.input_shapes import INPUT, Profile
-from mien.runtime.models.model_file import ModelFile, ModelSource
+from ...errors import InputError, ModelError, ProviderError
+from ...models.input_shapes import INPUT, Profile
+from ...models.model_file import ModelFile, ModelSource
+from .layer_precision import network_types
 
 log = logging.getLogger("mien")
 

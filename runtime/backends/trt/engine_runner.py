@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from mien.runtime.backends.trt.cache import Engine, open_engine
-from mien.runtime.backends.trt.device import Accelerator, find_accelerator
-from mien.runtime.backends.trt.engine_builder import Progress
-from mien.runtime.errors import InputError, ProviderError
-from mien.runtime.models.input_shapes import INPUT, Profile
-from mien.runtime.models.model_file import ModelFile, ModelSource
-from mien.runtime.models.runner import Provider, check_batch
-from mien.runtime.models.spec import ModelSpec, Precision, precision_of
-from mien.runtime.values import FloatArray, Image
+from ...errors import InputError, ProviderError
+from ...models.input_shapes import INPUT, Profile
+from ...models.model_file import ModelFile, ModelSource
+from ...models.runner import Provider, check_batch
+from ...models.spec import ModelSpec, Precision, precision_of
+from ...values import FloatArray, Image
+from .cache import Engine, open_engine
+from .device import Accelerator, find_accelerator
+from .engine_builder import Progress
 
 log = logging.getLogger("mien")
 

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from mien.runtime.errors import ProviderError
-from mien.runtime.models.spec import Precision
+from ...errors import ProviderError
+from ...models.spec import Precision
 
 _MOST = 0.5
 """Fraction of a file's fp16 or int8 layers that must also be fp16 or int8 in its engine, at least."""

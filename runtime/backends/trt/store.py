@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mien.runtime.backends.trt.engine_builder import BuiltEngine
-from mien.runtime.errors import ModelError, OutputError
-from mien.runtime.files import cache_folder, write_atomic
-from mien.runtime.models.input_shapes import Profile
-from mien.runtime.models.spec import ModelSpec
+from ...errors import ModelError, OutputError
+from ...files import cache_folder, write_atomic
+from ...models.input_shapes import Profile
+from ...models.spec import ModelSpec
+from .engine_builder import BuiltEngine
 
 try:
     import fcntl
