@@ -1,0 +1,140 @@
+"""Output files: no input is overwritten, no two outputs share a file, and each appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO
+
+from mien.runtime.errors import InputError, OutputError
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
+    """Check every output of a command before anything is read, computed or written.
+
+    Files are compared by what they are, not by how they are spelled: links, relative and absolute names count as one.
+
+    Args:
+        outputs: Files to be written, by option; None for an option that was not given.
+        inputs: Files and folders that the command reads.
+
+    Raises:
+        InputError: An output is an input, or two outputs are one file.
+        OutputError: A file cannot be made there.
+    """
+    read = [path for path in inputs if path is not None]
+    taken: dict[tuple[object, ...], str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        for source in read:
+            if _same_file(path, source) or (source.is_dir() and _is_input_of(path, source)):
+                raise InputError(f"{option} {path} would overwrite the input {source}; choose another name")
+        if (other := taken.setdefault(_identity(path), option)) != option:
+            raise InputError(f"{option} and {other} name one file, {path}; choose another name for one of them")
+        check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError unless a file can be made at `path`; an existing file is left as it is."""
+    folder = path.resolve().parent
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, wanted a file")
+    if not folder.is_dir():
+        raise OutputError(f"no folder {folder} to write {path.name} into")
+    target = path if path.exists() else folder
+    if not os.access(target, os.W_OK):
+        raise OutputError(f"no permission to write {path}")
+
+
+def temp_path(path: Path) -> Path:
+    """Name a hidden file beside `path`, with the same suffix, that no other writer and no user's file has."""
+    return path.with_name(f".mien-{uuid.uuid4().hex}{path.suffix if len(path.suffix) < 16 else ''}")
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: The place cannot be written; what was there before still is.
+    """
+    with AtomicFile(path) as file:
+        file.handle.write(content)
+
+
+class AtomicFile:
+    """A binary file that takes its name when it is closed without an error; until then `path` is what it was.
+
+    A link keeps pointing to its file, which is what is replaced. A pipe or device, such as ``/dev/stdout``, cannot be
+    replaced and is written directly.
+
+    Raises:
+        OSError: From any method: the place cannot be written. Nothing is left behind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        target = path.resolve()
+        self._target = target if target.is_file() or not target.exists() else None
+        self._partial = path if self._target is None else temp_path(target)
+        self.handle: IO[bytes] = self._partial.open("wb")
+
+    def commit(self) -> None:
+        """Close the file and give it its name."""
+        try:
+            self.handle.close()
+            if self._target is not None:
+                if self._target.exists():
+                    os.chmod(self._partial, self._target.stat().st_mode & 0o7777)  # noqa: PTH101
+                os.replace(self._partial, self._target)
+        except OSError:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Close the file and leave what `path` held before."""
+        with contextlib.suppress(OSError):  # a full disk is reported by what was written
+            self.handle.close()
+        if self._target is not None:
+            self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.discard()
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(path, other)  # noqa: PTH121 - follows links, and knows hard ones
+    except OSError:
+        return path.resolve() == other.resolve()
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    """Identify a file by its inode, or by where it will be."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (path.resolve(),)
+    return (found.st_dev, found.st_ino)
+
+
+def _is_input_of(path: Path, folder: Path) -> bool:
+    """Return True for an existing file below a folder of inputs that holds a picture, a video or labels."""
+    import cv2
+
+    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+        return False
+    if path.suffix.lower() in (".csv", ".txt", ".mp4", ".avi", ".mkv", ".webm", ".mov"):
+        return True
+    try:
+        return bool(cv2.haveImageReader(str(path.resolve())))
+    except (cv2.error, UnicodeError):
+        return False

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.runtime.errors import InputError, OutputError
+from mien.runtime.outputs import AtomicFile, check_outputs, write_atomic
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"a video")
+    return path
+
+
+def spellings(path: Path) -> list[Path]:
+    """The same file: as it is, relative, by a detour, by a symbolic link and by a hard link."""
+    link, hard = path.with_name("link.mp4"), path.with_name("hard.mp4")
+    link.symlink_to(path.name)
+    os.link(path, hard)
+    return [path, Path(os.path.relpath(path)), path.parent / "x" / ".." / path.name, link, hard]
+
+
+def test_no_spelling_of_an_input_is_an_output(clip: Path) -> None:
+    (clip.parent / "x").mkdir()
+    for spelled in spellings(clip):
+        with pytest.raises(InputError, match=r"--output .* would overwrite the input"):
+            check_outputs({"--output": spelled}, [None, clip])
+    assert clip.read_bytes() == b"a video"
+
+
+def test_no_two_outputs_are_one_file(clip: Path) -> None:
+    (clip.parent / "x").mkdir()
+    for spelled in spellings(clip)[1:]:
+        with pytest.raises(InputError, match=r"--json and --csv name one file|--csv and --json name one file"):
+            check_outputs({"--csv": clip, "--stats": None, "--json": spelled})
+    new = clip.parent / "new.json"
+    with pytest.raises(InputError, match="name one file"):
+        check_outputs({"--csv": new, "--json": clip.parent / "x" / ".." / "new.json"})
+    check_outputs({"--csv": new, "--json": clip.parent / "other.json"}, [clip])
+
+
+def test_pictures_and_labels_of_an_input_folder_are_inputs(tmp_path: Path) -> None:
+    picture = tmp_path / "no_suffix"
+    picture.write_bytes(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+    (tmp_path / "labels.csv").write_text("file\n")
+    (tmp_path / "rows.json").write_text("{}\n")
+    for name in ("no_suffix", "labels.csv"):
+        with pytest.raises(InputError, match="would overwrite the input"):
+            check_outputs({"--json": tmp_path / name}, [tmp_path])
+    check_outputs({"--json": tmp_path / "rows.json", "--csv": tmp_path / "new.csv"}, [tmp_path])
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is a folder"):
+        check_outputs({"--json": tmp_path})
+    with pytest.raises(OutputError, match="no folder"):
+        check_outputs({"--json": tmp_path / "none" / "a.json"})
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    with pytest.raises(ZeroDivisionError), AtomicFile(path) as file:
+        file.handle.write(b"half")
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+    write_atomic(path, b"first")
+    path.chmod(0o640)
+    with pytest.raises(ZeroDivisionError), AtomicFile(path) as file:
+        file.handle.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"first"
+    write_atomic(path, b"second")
+    assert path.read_bytes() == b"second" and path.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.json"
+    write_atomic(path, b"first")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(path, b"second")
+    assert path.read_bytes() == b"first" and list(tmp_path.iterdir()) == [path]
+
+
+def test_links_devices_and_long_names(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_bytes(b"old")
+    link.symlink_to(target)
+    write_atomic(link, b"new")
+    assert link.is_symlink() and target.read_bytes() == b"new"
+    write_atomic(Path(os.devnull), b"nothing")
+    assert Path(os.devnull).is_char_device()
+    write_atomic(tmp_path / ("n" * 250 + ".json"), b"long")
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to(tmp_path / "later")
+    write_atomic(dangling, b"made")
+    assert (tmp_path / "later").read_bytes() == b"made"
