@@ -1,25 +1,10 @@
-"""Helpers for files: check that a path is writable, write atomically, hash, locate the cache folder."""
+"""Helpers for files: read small ones, hash, locate the cache folder."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 from pathlib import Path
-
-from .errors import OutputError
-
-
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be written at `path`; nothing is created or changed."""
-    folder = path.parent
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder, expected a file")
-    if not folder.is_dir():
-        raise OutputError(f"no folder {folder} to write {path.name} into")
-    target = path if path.exists() else folder
-    if not os.access(target, os.W_OK):
-        raise OutputError(f"no permission to write {path}")
 
 
 def read_text_or_none(path: Path) -> str | None:
@@ -45,26 +30,3 @@ def sha256_of(path: Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def temp_path(path: Path) -> Path:
-    """Return a unique name in the same folder for a file that is not complete yet."""
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file atomically.
-
-    Args:
-        path: File to write or replace.
-        content: Its new content.
-
-    Raises:
-        OSError: The file cannot be written; an existing file is unchanged.
-    """
-    partial = temp_path(path)
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
-from mien.runtime.errors import InputError, OutputError
+from .errors import InputError, OutputError
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
@@ -42,7 +42,7 @@ def check_writable(path: Path) -> None:
     """Raise OutputError unless a file can be made at `path`; an existing file is left as it is."""
     folder = path.resolve().parent
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, wanted a file")
+        raise OutputError(f"{path} is a folder, expected a file")
     if not folder.is_dir():
         raise OutputError(f"no folder {folder} to write {path.name} into")
     target = path if path.exists() else folder
@@ -63,6 +63,18 @@ def write_atomic(path: Path, content: bytes) -> None:
     """
     with AtomicFile(path) as file:
         file.handle.write(content)
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        OutputError: The place cannot be written; the message says why.
+    """
+    try:
+        write_atomic(path, text.encode())
+    except OSError as error:
+        raise OutputError(f"cannot write {path} ({error.strerror})") from error
 
 
 class AtomicFile:

@@ -16,8 +16,8 @@ from typer.core import TyperGroup
 from ...runtime.commands.console import progress_bar, require_train_extra, say
 from ...runtime.commands.options import enum_members, positive_ints
 from ...runtime.errors import CheckFailed, InputError
-from ...runtime.files import check_writable
 from ...runtime.models.runner import Provider
+from ...runtime.outputs import check_outputs, write_report
 from ..report.report import BenchReport
 from ..suite.candidates import Baseline
 from ..timing.measurement import Level
@@ -122,9 +122,8 @@ def run(
         raise InputError("--held-out goes with --data")
     if feed is not None and not feed.is_file():
         raise InputError(f"no file {feed}")
-    for path in (json_out, html_out, csv_out):
-        if path is not None:
-            check_writable(path)
+    outputs = {"--json": json_out, "--html": html_out, "--csv": csv_out}
+    check_outputs(outputs, [*(models or []), *data, feed, pipeline])
     options = BenchOptions(
         batches=tuple(dict.fromkeys(positive_ints(batch, "--batch"))),
         threads=threads,
@@ -143,10 +142,10 @@ def run(
     )
     with require_train_extra(), progress_bar("bench") as progress:
         report = run_bench(models or [], options, bridge=ctx.obj, progress=progress)
+    print(to_markdown(report), end="")  # before the files: a full disk loses no figure
     for path, render in ((json_out, BenchReport.to_json), (html_out, to_html), (csv_out, to_csv)):
         if path is not None:
-            path.write_text(render(report), encoding="utf-8")
-    print(to_markdown(report), end="")
+            write_report(path, render(report))
     if budget_ms is not None and report.conditions is not None and report.conditions.interrupted:
         say("interrupted: no recommendation, as figures are missing")
     elif budget_ms is not None:

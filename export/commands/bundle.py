@@ -11,6 +11,7 @@ from ...bench.verify import VerifyOptions
 from ...runtime.commands.console import progress_bar, require_train_extra, say
 from ...runtime.errors import InputError
 from ...runtime.models.spec import Precision
+from ...runtime.outputs import check_outputs
 
 
 def bundle(
@@ -35,6 +36,7 @@ def bundle(
         raise InputError("--precision takes fp32 or fp16: int8 needs pictures to calibrate on, see mien export")
     if not attributes and age_gender is not None:
         raise InputError("--age-gender and --no-attributes exclude each other")
+    check_outputs({"--output": output}, [model, detector, age_gender, data])
     with require_train_extra():
         from ..convert.bundle import make_bundle
     models = {"landmarks": model, "detector": detector, "age_gender": age_gender}

@@ -10,6 +10,7 @@ import typer
 from ...runtime.commands.console import require_train_extra, say
 from ...runtime.errors import InputError
 from ...runtime.models.spec import Precision
+from ...runtime.outputs import check_outputs
 from ..convert.int8_options import Int8Options, TargetRuntime
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def export(
         from ..convert.to_onnx import export_onnx
     if precision is not Precision.INT8 and (allow_slow or calibrate is not None or target is not TargetRuntime.CPU):
         raise InputError("--calibrate, --allow-slow and --target are for --precision int8")
+    check_outputs({"--output": output}, [source, calibrate, data, inputs])
     if source.suffix.lower() == ".onnx" and is_foreign(source):
         foreign = convert_foreign(source, output, precision=precision, data=data, inputs=inputs)
         say(f"parity holds: {foreign.parity}; compared on {foreign.compared_on}")

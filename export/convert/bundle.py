@@ -21,7 +21,6 @@ from ...runtime.capture.demo_camera import find_photo
 from ...runtime.errors import CheckFailed, InputError, ModelError, OutputError
 from ...runtime.faces.detector import DEFAULT_MAX_SIDE, reduced
 from ...runtime.faces.pipeline import Pipeline
-from ...runtime.files import check_writable, write_atomic
 from ...runtime.images import pictures_in, read_image
 from ...runtime.models.bundle import (
     BENCH,
@@ -39,6 +38,7 @@ from ...runtime.models.model_file import model_spec
 from ...runtime.models.runner import Provider
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import Precision, precision_of
+from ...runtime.outputs import check_writable, write_atomic
 from ...runtime.values import Progress
 from ..networks.checkpoint import CHECKPOINTS
 from .model_cards import licences, model_card

@@ -16,10 +16,10 @@ from ...bench.parity.tolerances import compare_outputs
 from ...bench.timing.speedup import Ratio
 from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.errors import CheckFailed, InputError, OutputError
-from ...runtime.files import check_writable, temp_path
 from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import ModelSpec, Precision, Task
+from ...runtime.outputs import check_writable, temp_path
 from .float16 import session_storing_halves
 
 log = logging.getLogger("mien")

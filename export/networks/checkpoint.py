@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ...runtime.errors import ModelError, OutputError
-from ...runtime.files import write_atomic
 from ...runtime.models.spec import ModelSpec
+from ...runtime.outputs import write_atomic
 
 FORMAT = "mien-checkpoint"
 VERSION = 1

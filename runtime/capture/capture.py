@@ -14,9 +14,10 @@ from types import TracebackType
 from ..errors import InputError
 from ..values import Frame
 from .cameras import open_camera, open_csi
+from .credentials import mask_secrets
 from .demo_camera import open_demo
 from .frame_queue import FramePolicy, FrameQueue
-from .opencv_video import open_gstreamer, open_stream, open_video, without_password
+from .opencv_video import open_gstreamer, open_stream, open_video
 from .raw_frames import open_stdin
 from .sources import (
     Clock,
@@ -333,6 +334,6 @@ def open_capture(
 def _warn_unused(source: str, kind: SourceKind, options: SourceOptions) -> None:
     own_rate = (SourceKind.VIDEO, SourceKind.STREAM, SourceKind.GSTREAMER)
     if options.size is not None and kind in (*own_rate, SourceKind.IMAGES):
-        log.warning("%s: a %s keeps its own size", without_password(source), kind.value)
+        log.warning("%s: a %s keeps its own size", mask_secrets(source), kind.value)
     if options.fps is not None and kind in own_rate:
-        log.warning("%s: a %s keeps its own rate", without_password(source), kind.value)
+        log.warning("%s: a %s keeps its own rate", mask_secrets(source), kind.value)

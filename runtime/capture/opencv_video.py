@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..values import Image
+from .credentials import mask_secrets
 from .sources import NOMINAL_FPS, Clock, OpenedSource, RawFrame, SourceInfo, SourceOptions
 
 log = logging.getLogger("mien")
@@ -170,7 +171,7 @@ def open_stream(url: str, options: SourceOptions) -> OpenedSource:
     Raises:
         InputError: There is no video, or not within the timeout.
     """
-    name = without_password(url)
+    name = mask_secrets(url)
     video = cv2.VideoCapture(url, _ffmpeg(), [*_ONE_DECODER, *_timeouts(options)])
     if not video.isOpened():
         raise InputError(
@@ -189,7 +190,7 @@ def open_gstreamer(source: str, options: SourceOptions) -> OpenedSource:
     return open_gstreamer_pipeline(
         with_appsink(source.removeprefix("gst:")),
         options,
-        name=without_password(source),
+        name=mask_secrets(source),
         advice="test it with gst-launch-1.0, with fakesink in place of appsink",
     )
 
@@ -275,11 +276,6 @@ def frame_rate(video: cv2.VideoCapture) -> float | None:
 def has_gstreamer(build_information: str) -> bool:
     """Check the output of `cv2.getBuildInformation()` for GStreamer, which the list of backends always contains."""
     return re.search(r"^\s*GStreamer:\s+YES\b", build_information, re.MULTILINE) is not None
-
-
-def without_password(source: str) -> str:
-    """Mask the credentials in a URL or pipeline."""
-    return re.sub(r"://[^/\s]*@", "://***@", source)
 
 
 def _opened_remote(video: cv2.VideoCapture, name: str, options: SourceOptions) -> OpenedSource:

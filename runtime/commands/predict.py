@@ -16,6 +16,7 @@ from ..faces.pipeline import Pipeline
 from ..models.model_file import ModelFile
 from ..models.runner import Provider
 from ..models.spec import Precision, Task
+from ..outputs import check_outputs
 from .console import progress_bar, require_train_extra, say
 from .options import AGE_GENDER, ATTRIBUTES, BUNDLE, DETECTOR, MAX_SIDE, MODEL, PRECISION, PROVIDER
 
@@ -76,6 +77,8 @@ def predict(
         if (uri := next((i for i in inputs if "://" in i), None)) is not None:
             raise InputError(f"{uri} can only be read with --ray; without it, give local files and folders")
         paths = [Path(i) for i in inputs]
+        rows_file = None if json_out in (None, "-") else Path(str(json_out))
+        check_outputs({"--json": rows_file, "--view3d": view3d}, [*paths, model, detector, age_gender, bundle])
         plan = plan_threads(threads, several=several_pictures(paths))
         rows = json_out or "-"
         file = None if model is None else ModelFile.of(model)
@@ -103,12 +106,10 @@ def predict_faces(
 ) -> Sequence[str]:
     """Find the faces of local pictures and videos; return what was skipped."""
     from ..batch.predict import Predictor, check_draw_folder
-    from ..files import check_writable
 
     if draw is not None:
         check_draw_folder(draw, paths)
     if view3d is not None:
-        check_writable(view3d)
         with require_train_extra():  # before the work rather than after it
             from ..output.view3d import write_view
     found: list[tuple[str, Faces]] = []

@@ -70,17 +70,19 @@ def webcam(
 ) -> None:
     """Track faces in live or recorded video."""
     from ..capture.capture import open_capture
+    from ..capture.credentials import mask_secrets
     from ..faces.smoothing import OneEuro
     from ..faces.stage_timer import StageTimer
     from ..live.listen_socket import open_listen_socket
     from ..live.live_run import LiveRun
     from ..live.outputs import OutputFiles, open_sinks
     from ..output.window import View, WindowSink
+    from ..outputs import write_report
 
     show = serve is None if show is None else show
     size_px = None if size is None else parse_size(size, "--size")
     files = OutputFiles(video=output, json=json_out, csv=csv_out, stats=stats)
-    files.check()
+    files.check([Path(source), model, detector, age_gender, bundle])
     with ExitStack() as stack:
         listen_socket = None if serve is None else stack.enter_context(open_listen_socket(serve, token=token))
         pipeline = stack.enter_context(
@@ -121,14 +123,14 @@ def webcam(
         )
         summary = run.run(max_frames=max_frames)
     if stats is not None:
-        stats.write_text(json.dumps(summary.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_report(stats, json.dumps(summary.to_dict(), indent=2) + "\n")
     print_summary(summary, output)
     if run.ended_by is not None:
         raise typer.Exit(128 + run.ended_by)
     if summary.ended_early:
-        raise InputError(f"{source} ended before its last frame; the frames before that were processed")
+        raise InputError(f"{mask_secrets(source)} ended before its last frame; the frames before that were processed")
     if not summary.processed:
-        raise InputError(f"{source} delivered no frame")
+        raise InputError(f"{mask_secrets(source)} delivered no frame")
 
 
 def print_summary(summary: LiveSummary, output: Path | None) -> None:

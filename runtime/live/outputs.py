@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..capture.capture import Capture
 from ..errors import InputError, MienError
-from ..files import check_writable
 from ..output.rows import CsvSink, JsonLinesSink
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.video_file import VideoSink
+from ..outputs import check_outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +30,20 @@ class OutputFiles:
     csv: Path | None = None
     stats: Path | None = None
 
-    def check(self) -> None:
-        """Check what can be checked before a model is loaded.
+    def check(self, inputs: Iterable[Path | None]) -> None:
+        """Check the files before a model is loaded.
+
+        Args:
+            inputs: Files and folders that the run reads.
 
         Raises:
-            InputError: Two outputs share a file, or one other than `json` is ``-``.
-            OutputError: `stats` cannot be written.
+            InputError: An output is an input, two outputs share a file, or one other than `json` is ``-``.
+            OutputError: A file cannot be written.
         """
-        names = [str(path) for path in (self.video, self.csv, self.stats) if path is not None]
-        if "-" in names:
+        if Path("-") in (self.video, self.csv, self.stats):
             raise InputError("only --json accepts -, for standard output")
-        if self.json not in (None, "-"):
-            names.append(str(self.json))
-        if len(set(names)) < len(names):
-            raise InputError(f"two outputs have the same file: {', '.join(names)}")
-        if self.stats is not None:
-            check_writable(self.stats)
+        rows = None if self.json in (None, "-") else Path(str(self.json))
+        check_outputs({"--output": self.video, "--csv": self.csv, "--stats": self.stats, "--json": rows}, inputs)
 
     @property
     def per_frame(self) -> bool:

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import OutputError
-from ..files import check_writable
+from ..outputs import check_writable
 from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
 from ..vision.head_pose import head_pose
 

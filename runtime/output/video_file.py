@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ..errors import OutputError
-from ..files import check_writable
+from ..outputs import check_writable, temp_path
 from ..values import Faces, Frame, Image, size_of
 
 MAX_GAP_S = 5.0
@@ -41,7 +41,7 @@ class VideoSink:
             raise OutputError(f"{path}: expected one of {', '.join(CODECS)}, found {path.suffix!r}")
         check_writable(path)
         self._path = path
-        self._partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+        self._partial = temp_path(path.resolve())
         self._fps = fps if fps > 0 else 30.0
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)

@@ -106,3 +106,37 @@ def test_links_devices_and_long_names(tmp_path: Path) -> None:
     dangling.symlink_to(tmp_path / "later")
     write_atomic(dangling, b"made")
     assert (tmp_path / "later").read_bytes() == b"made"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["webcam", "--source", "{clip}", "--no-show", "--output", "{clip}"],
+        ["webcam", "--source", "{clip}", "--no-show", "--output", "{link}"],
+        ["webcam", "--source", "{clip}", "--no-show", "--json", "{clip}"],
+        ["webcam", "--source", "{clip}", "--no-show", "--csv", "{clip}"],
+        ["webcam", "--source", "{clip}", "--no-show", "--stats", "{link}"],
+        ["predict", "{clip}", "--json", "{clip}"],
+        ["predict", "{folder}", "--json", "{picture}"],
+        ["predict", "{clip}", "--view3d", "{link}"],
+        ["bench", "{clip}", "--json", "{clip}"],
+        ["bench", "{clip}", "--html", "{link}"],
+        ["bench", "{clip}", "--csv", "{clip}"],
+    ],
+)
+def test_no_command_overwrites_its_input(clip: Path, arguments: list[str]) -> None:
+    from typer.testing import CliRunner
+
+    from mien.cli import app
+
+    link = clip.with_name("link.mp4")
+    link.symlink_to(clip)
+    (clip.parent / "pictures").mkdir()
+    picture = clip.parent / "pictures" / "a.png"
+    cv2.imwrite(str(picture), np.zeros((8, 8, 3), np.uint8))
+    before = clip.read_bytes(), picture.read_bytes()
+    names = {"clip": clip, "link": link, "picture": picture, "folder": picture.parent}
+    done = CliRunner().invoke(app, [argument.format(**names) for argument in arguments])
+    assert done.exit_code == 2, done.output
+    assert "would overwrite the input" in " ".join(done.stderr.split())
+    assert (clip.read_bytes(), picture.read_bytes()) == before

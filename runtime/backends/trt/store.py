@@ -18,9 +18,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from ...errors import ModelError, OutputError
-from ...files import cache_folder, write_atomic
+from ...files import cache_folder
 from ...models.input_shapes import Profile
 from ...models.spec import ModelSpec
+from ...outputs import write_atomic
 from .engine_builder import BuiltEngine
 
 try:
