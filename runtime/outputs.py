@@ -44,7 +44,7 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a folder, expected a file")
     if not folder.is_dir():
-        raise OutputError(f"no folder {folder} to write {path.name} into")
+        raise OutputError(f"no folder {path.parent} to write {path.name} into")
     target = path if path.exists() else folder
     if not os.access(target, os.W_OK):
         raise OutputError(f"no permission to write {path}")

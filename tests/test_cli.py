@@ -373,7 +373,7 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
         ),
         (["train", "age-gender", "--age-weight", "0"], "above 0"),
         (["webcam", "--csv", "-", "--no-show"], "only --json accepts -"),
-        (["webcam", "--csv", "x", "--json", "x", "--no-show"], "two outputs have the same file"),
+        (["webcam", "--csv", "x", "--json", "x", "--no-show"], "--json and --csv name one file"),
         (["export", "x.pt", "-o", "y.onnx", "--allow-slow"], "are for --precision int8"),
         (["export", "x.pt", "-o", "y.txt"], "wanted an output file NAME.onnx"),
     ],

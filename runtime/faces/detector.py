@@ -14,7 +14,7 @@ from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import DEFAULT_THREADS, Provider, Runner
 from ..models.spec import Task
 from ..values import FloatArray, Image, size_of
-from ..vision.boxes import fit_inside, lies_within, pad_to_multiple, select_boxes
+from ..vision.boxes import fit_inside, pad_to_multiple, select_boxes
 from ..vision.crop import shrink
 from ..vision.geometry import longer_side
 
@@ -88,8 +88,7 @@ class OwnDetector:
             scores = np.concatenate([scores[far], large_scores[near]])
         if not (longer_side(boxes) >= CLOSE_SHARE * max(image.shape[:2])).any():
             close, close_scores = self._close(image)
-            apart = ~lies_within(boxes, close)
-            boxes, scores = np.concatenate([boxes[apart], close]), np.concatenate([scores[apart], close_scores])
+            boxes, scores = np.concatenate([boxes, close]), np.concatenate([scores, close_scores])
         return select_boxes(boxes, scores, threshold=self.min_score)
 
     def _rows(self, scaled: Image, factor: float) -> tuple[FloatArray, FloatArray]:

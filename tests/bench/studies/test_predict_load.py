@@ -31,11 +31,13 @@ def folder(tmp_path: Path) -> Path:
 
 def test_all_network_calls_of_a_picture_are_recorded(folder: Path) -> None:
     one, two, none = record_calls(sorted(folder.glob("*.png")))
-    whole, half, *crops = one
-    assert [c.model for c in one] == ["detector", "detector", "landmarks", "landmarks", "age_gender"]
+    whole, half, close, *crops = one
+    assert [c.model for c in one] == [*["detector"] * 3, "landmarks", "landmarks", "age_gender"]
     assert whole.batch.shape[1] > half.batch.shape[1] and [len(c.batch) for c in crops] == [1, 1, 1]
     assert [len(c.batch) for c in two[-3:]] == [2, 2, 2]
-    assert [(c.model, c.batch.shape) for c in none] == [("detector", (1, 64, 96, 3))]
+    # Without a face the picture is searched upright and in seven turns, each whole and small for a close face.
+    assert [c.model for c in none] == ["detector"] * 16 and none[0].batch.shape == (1, 64, 96, 3)
+    assert {c.batch.shape for c in none[1::2]} == {close.batch.shape}
 
 
 def test_an_arrangement_keeps_every_image_once(folder: Path) -> None:
