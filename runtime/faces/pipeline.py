@@ -130,7 +130,7 @@ class Pipeline:
     def __call__(self, image: Image) -> Faces:
         """Find every face of a picture, best score first.
 
-        Where no upright face is certain, the picture is searched again in seven turns, at about eight times the cost.
+        Where no upright face is certain, the picture is searched again in seven turns: eight detections.
 
         Args:
             image: Picture (h, w, 3), uint8 BGR.
