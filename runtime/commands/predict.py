@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,9 +109,7 @@ def predict_faces(
 
     if draw is not None:
         check_draw_folder(draw, paths)
-    if view3d is not None:
-        with require_train_extra():  # before the work rather than after it
-            from ..output.view3d import write_view
+    write_view = None if view3d is None else view_writer()  # fails before the work rather than after it
     found: list[tuple[str, Faces]] = []
     collect = None if view3d is None else lambda name, faces: found.append((name, faces))
     with (
@@ -120,12 +118,19 @@ def predict_faces(
         progress_bar("predict", hidden=shares_terminal(rows)) as progress,
     ):
         predictor.run(paths, progress=progress)
-    if view3d is None:
+    if view3d is None or write_view is None:
         return predictor.failures
     if not any(len(faces) for _, faces in found):
         return [*predictor.failures, f"{view3d}: no picture has a face (videos are not shown in 3D)"]
     say(f"wrote {view3d}: {write_view(found, view3d)} face(s)")
     return predictor.failures
+
+
+def view_writer() -> Callable[..., int]:
+    """Return `write_view`, which needs the train extra."""
+    with require_train_extra():
+        from ..output.view3d import write_view
+    return write_view
 
 
 def predict_classes(
