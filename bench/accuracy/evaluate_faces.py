@@ -12,13 +12,18 @@ import numpy.typing as npt
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import Detector
 from ...runtime.faces.pipeline import Pipeline
-from ...runtime.faces.tracker import SAME_FACE_IOU
 from ...runtime.images import read_image
 from ...runtime.models.runner import Runner
 from ...runtime.models.spec import Task
 from ...runtime.values import FloatArray, Image, Progress
 from ...runtime.vision.crop import cut_crop
-from ...runtime.vision.geometry import box_from_bounds, crop_matrix, intersection_over_union, landmark_bounds
+from ...runtime.vision.geometry import (
+    SAME_FACE_IOU,
+    box_from_bounds,
+    crop_matrix,
+    intersection_over_union,
+    landmark_bounds,
+)
 from ..data.face_boxes import FaceTable, held_out_pictures, read_faces
 from ..data.landmark_labels import LandmarkTable, read_landmarks
 from .metrics import (

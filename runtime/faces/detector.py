@@ -14,7 +14,7 @@ from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import DEFAULT_THREADS, Provider, Runner
 from ..models.spec import Task
 from ..values import FloatArray, Image, size_of
-from ..vision.boxes import fit_inside, pad_to_multiple, select_boxes
+from ..vision.boxes import GREY, fit_inside, pad_to_multiple, select_boxes
 from ..vision.crop import shrink
 from ..vision.geometry import longer_side
 
@@ -33,7 +33,6 @@ CLOSE_PX, CLOSE_CANVAS_PX = 96, 160
 """Longer side of a picture, and side of the grey canvas around it, when a face may fill the whole picture."""
 CLOSE_SHARE = 0.5
 """Share of the picture's longer side from which on a face comes from that pass."""
-GREY = (127, 127, 127)
 
 YUNET_OUTPUTS = {"cls_8", "obj_8", "bbox_8", "kps_8"}
 """Outputs by which a YuNet file is recognized."""

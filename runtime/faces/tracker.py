@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..values import Faces, FloatArray, Frame, Image
 from ..vision.geometry import (
+    SAME_FACE_IOU,
     bounds_from_box,
     box_from_bounds,
     intersection_over_union,
@@ -19,8 +20,6 @@ from .stage_timer import StageTimer
 
 MIN_PRESENCE = 0.5
 """Presence below which a face counts as lost."""
-SAME_FACE_IOU = 0.3
-"""Overlap from which on a detection is a face that is followed already."""
 
 
 class Tracker:

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 
 from ..values import Faces, FloatArray, Image, size_of
+from ..vision.boxes import GREY
 from ..vision.geometry import (
+    SAME_FACE_IOU,
     box_from_bounds,
     intersection_over_union,
     invert_affine,
@@ -19,8 +21,6 @@ from .landmarks import SURE
 
 ANGLES = (90, 180, 270, 45, 135, 225, 315)
 """Turns of the picture that are tried, in degrees; with faces found up to 30° either way, no angle is left out."""
-GREY = (127, 127, 127)
-SAME_FACE_IOU = 0.3
 
 
 def find_turned(image: Image, find_upright: Callable[[Image], Faces], unsure: Faces) -> Faces:
@@ -32,7 +32,8 @@ def find_turned(image: Image, find_upright: Callable[[Image], Faces], unsure: Fa
         unsure: What it found in `image` itself; kept where no turned face lies.
 
     Returns:
-        The faces of the copy whose certain faces score highest together, mapped back to `image`, then the unsure ones.
+        The faces of the copy whose certain faces score highest together, mapped back to `image`, with the
+        unsure ones, best score first.
     """
     best = Faces.empty()
     for copy, matrix in _turned_copies(image):
@@ -44,7 +45,8 @@ def find_turned(image: Image, find_upright: Callable[[Image], Faces], unsure: Fa
         return unsure
     if len(unsure):
         unsure = unsure.mask(intersection_over_union(unsure.boxes, best.boxes).max(axis=1) < SAME_FACE_IOU)
-    return Faces.concat([best, unsure])
+    faces = Faces.concat([best, unsure])
+    return faces.mask(np.argsort(-faces.scores, kind="stable"))
 
 
 def _turned_copies(image: Image) -> Iterator[tuple[Image, FloatArray]]:

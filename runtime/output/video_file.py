@@ -41,7 +41,8 @@ class VideoSink:
             raise OutputError(f"{path}: expected one of {', '.join(CODECS)}, found {path.suffix!r}")
         check_writable(path)
         self._path = path
-        self._partial = temp_path(path.resolve())
+        self._target = path.resolve()  # a link stays one: what it points to is replaced
+        self._partial = self._target.with_name(temp_path(path).name)
         self._fps = fps if fps > 0 else 30.0
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -79,7 +80,7 @@ class VideoSink:
         if not _is_playable(self._partial):
             raise OutputError(f"cannot write {self._path}: the file does not play; see {self._partial}")
         try:
-            os.replace(self._partial, self._path)
+            os.replace(self._partial, self._target)
         except OSError as error:
             raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
 

@@ -12,6 +12,9 @@ from ..values import FloatArray
 # stands 0.32 of the landmarks' height above the topmost point; the other three sides coincide within 2 %.
 FOREHEAD = 0.32
 
+SAME_FACE_IOU = 0.3
+"""Overlap from which on two boxes are taken for one face."""
+
 
 def landmark_bounds(points: FloatArray) -> FloatArray:
     """Return the bounds of points (…, 68, ≥ 2) as xyxy boxes (…, 4)."""

@@ -231,3 +231,14 @@ def test_overlay_draws_on_a_copy() -> None:
     assert drawn[y, x].any() and drawn[18:23, 50].any() and drawn[:24, :60].any()
     outside = faces.with_fields(landmarks=points + 5000.0)
     assert draw_faces(canvas, outside).shape == canvas.shape
+
+
+def test_a_video_behind_a_link_replaces_what_the_link_points_to(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"old")
+    link = tmp_path / "link.mp4"
+    link.symlink_to("blob")
+    sink = VideoSink(link, fps=10)
+    sink.write(Frame(np.zeros((32, 48, 3), np.uint8), 0, 0), Faces.empty(), np.zeros((32, 48, 3), np.uint8))
+    sink.close()
+    assert link.is_symlink() and len((tmp_path / "blob").read_bytes()) > 100
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["blob", "link.mp4"]
