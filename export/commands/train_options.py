@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Any
 
 import typer
 
+from ...runtime.commands.option_groups import with_options
 from ..networks.normalization import Normalization
 from ..training.config import NetworkConfig, TrainConfig
 
@@ -145,19 +143,4 @@ def train_options(
     return TrainOptions(**locals())
 
 
-def with_train_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of `train_options` to a command, which receives them as the argument `shared`."""
-    own, shared = inspect.signature(command, eval_str=True), inspect.signature(train_options, eval_str=True)
-    parameters = [*(p for p in own.parameters.values() if p.name != "shared"), *shared.parameters.values()]
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        command(
-            **{k: v for k, v in values.items() if k not in shared.parameters},
-            shared=train_options(**{k: values[k] for k in shared.parameters}),
-        )
-
-    run.__dict__.pop("__wrapped__")
-    run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in parameters}
-    return run
+with_train_options = with_options(train_options, "shared")

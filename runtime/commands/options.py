@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import TypeVar
 
 import typer
 
 from ..errors import InputError
 from ..faces.detector import DEFAULT_MAX_SIDE
+from ..faces.pipeline_options import PipelineOptions
 from ..models.runner import DEFAULT_THREADS, Provider
 from ..models.spec import Precision
 
 DATA = typer.Option(..., "--data", help="Folder with images and labels.", show_default=False)
-MODEL = typer.Option(None, "--model", help="Model file (.onnx); default: the shipped landmark model.")
 DETECTOR = typer.Option(None, "--detector", help="Face detector: a mien or YuNet model; default: the shipped one.")
-AGE_GENDER = typer.Option(None, "--age-gender", help="Age and gender model; default: the shipped one.")
-BUNDLE = typer.Option(None, "--bundle", help="Load all models from a file made by mien bundle.")
-PRECISION = typer.Option(Precision.FP32, "--precision", help="Precision of the models to load from the bundle.")
-ATTRIBUTES = typer.Option(True, "--attributes/--no-attributes", help="Estimate age and gender.")
 PROVIDER = typer.Option(Provider.AUTO, "--provider", help="Execution provider; auto: the fastest that works.")
 THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads per operator; 0: all cores.")
 MAX_SIDE = typer.Option(
@@ -26,6 +23,23 @@ MAX_SIDE = typer.Option(
 )
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 HELD_OUT = typer.Option(False, "--held-out", help="Use only the validation split that mien train holds out.")
+
+
+def pipeline_options(
+    model: Path | None = typer.Option(None, "--model", help="Model file (.onnx); default: the shipped landmark model."),
+    detector: Path | None = DETECTOR,
+    age_gender: Path | None = typer.Option(
+        None, "--age-gender", help="Age and gender model; default: the shipped one."
+    ),
+    bundle: Path | None = typer.Option(None, "--bundle", help="Load all models from a file made by mien bundle."),
+    precision: Precision = typer.Option(
+        Precision.FP32, "--precision", help="Precision of the models to load from the bundle."
+    ),
+    attributes: bool = typer.Option(True, "--attributes/--no-attributes", help="Estimate age and gender."),
+    provider: Provider = PROVIDER,
+) -> PipelineOptions:
+    """Collect the options that choose the models of a pipeline, for `with_options`."""
+    return PipelineOptions(model, detector, age_gender, bundle, precision, attributes, provider)
 
 
 def positive_ints(text: str, option: str) -> list[int]:

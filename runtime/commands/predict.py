@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from ..backends.open_runner import open_model
 from ..errors import InputError
-from ..faces.pipeline import Pipeline
+from ..faces.pipeline_options import PipelineOptions
 from ..models.model_file import ModelFile
 from ..models.runner import Provider
-from ..models.spec import Precision, Task
+from ..models.spec import Task
 from ..outputs import check_outputs
 from .console import progress_bar, require_train_extra, say
-from .options import AGE_GENDER, ATTRIBUTES, BUNDLE, DETECTOR, MAX_SIDE, MODEL, PRECISION, PROVIDER
+from .option_groups import with_options
+from .options import MAX_SIDE, pipeline_options
 
 if TYPE_CHECKING:
-    from ..batch.packed_pipeline import PackedPipeline
     from ..batch.parallel import ThreadPlan
     from ..values import Faces
 
 
+@with_options(pipeline_options, "options")
 def predict(
+    options: PipelineOptions,
     inputs: list[str] = typer.Argument(..., help="Images, folders of images, or videos; with --ray also URIs."),
     json_out: str | None = typer.Option(
         None, "--json", help="File for the rows; - (default): standard output. With --ray: folder or URI."
     ),
     draw: Path | None = typer.Option(None, "--draw", help="Folder for pictures with the faces drawn."),
     view3d: Path | None = typer.Option(None, "--view3d", help="HTML page that shows the faces of pictures in 3D."),
-    model: Path | None = MODEL,
-    detector: Path | None = DETECTOR,
-    age_gender: Path | None = AGE_GENDER,
-    bundle: Path | None = BUNDLE,
-    precision: Precision = PRECISION,
-    attributes: bool = ATTRIBUTES,
-    provider: Provider = PROVIDER,
     threads: int | None = typer.Option(
         None,
         "--threads",
@@ -53,42 +49,33 @@ def predict(
     shard_size: int | None = typer.Option(None, "--shard-size", min=1, help="With --ray: pictures per output file."),
 ) -> None:
     """Find faces in pictures and videos, and write one JSON row per image or frame."""
-    from ..batch.packed_pipeline import pack_pipeline
     from ..batch.parallel import plan_threads
     from ..batch.predict import several_pictures
 
-    pipeline_options: dict[str, Any] = {
-        "detector": detector,
-        "age_gender": age_gender,
-        "bundle": bundle,
-        "precision": precision,
-        "attributes": attributes or age_gender is not None,
-        "provider": provider,
-        "max_side": max_side,
-    }
     if ray is not None:
         if draw is not None or view3d is not None:
             raise InputError("--draw and --view3d cannot be combined with --ray, which writes rows only")
-        packed = pack_pipeline(model=model, **pipeline_options)
-        failures = predict_on_ray(inputs, packed, address=ray, out=json_out, actors=threads or 0, shard_size=shard_size)
+        failures = predict_on_ray(
+            inputs, options, max_side=max_side, address=ray, out=json_out, actors=threads or 0, shard_size=shard_size
+        )
     else:
         if shard_size is not None:
             raise InputError("--shard-size requires --ray")
         if (uri := next((i for i in inputs if "://" in i), None)) is not None:
             raise InputError(f"{uri} can only be read with --ray; without it, give local files and folders")
         paths = [Path(i) for i in inputs]
-        rows_file = None if json_out in (None, "-") else Path(str(json_out))
-        check_outputs({"--json": rows_file, "--view3d": view3d}, [*paths, model, detector, age_gender, bundle])
-        plan = plan_threads(threads, several=several_pictures(paths))
         rows = json_out or "-"
-        file = None if model is None else ModelFile.of(model)
+        rows_file = None if rows == "-" else Path(rows)
+        check_outputs({"--json": rows_file, "--view3d": view3d}, [*paths, *options.files])
+        plan = plan_threads(threads, several=several_pictures(paths))
+        file = None if options.model is None else ModelFile.of(options.model)
         if file is not None and file.spec.task is Task.CLASSIFY:
-            if draw or view3d or age_gender or detector or bundle:
+            if draw or view3d or len(options.files) > 1:
                 raise InputError("a classifier takes no --draw, --view3d, --detector, --age-gender or --bundle")
-            failures = predict_classes(paths, file, provider, plan, rows=rows)
+            failures = predict_classes(paths, file, options.provider, plan, rows=rows)
         else:
-            options = pipeline_options | {"model": file, "threads": plan.threads}
-            failures = predict_faces(paths, options, plan, rows=rows, draw=draw, view3d=view3d)
+            options = replace(options, model=file)
+            failures = predict_faces(paths, options, plan, max_side=max_side, rows=rows, draw=draw, view3d=view3d)
     for message in failures:
         say(f"skipped: {message}", style="red")
     if failures:
@@ -97,9 +84,10 @@ def predict(
 
 def predict_faces(
     paths: Sequence[Path],
-    pipeline_options: dict[str, Any],
+    options: PipelineOptions,
     plan: ThreadPlan,
     *,
+    max_side: int,
     rows: str,
     draw: Path | None,
     view3d: Path | None,
@@ -113,7 +101,7 @@ def predict_faces(
     found: list[tuple[str, Faces]] = []
     collect = None if view3d is None else lambda name, faces: found.append((name, faces))
     with (
-        Pipeline.load(**pipeline_options) as pipeline,
+        options.load(threads=plan.threads, max_side=max_side) as pipeline,
         Predictor(pipeline, json_target=rows, draw_folder=draw, workers=plan.workers, found=collect) as predictor,
         progress_bar("predict", hidden=shares_terminal(rows)) as progress,
     ):
@@ -147,11 +135,19 @@ def predict_classes(
 
 
 def predict_on_ray(
-    inputs: Sequence[str], packed: PackedPipeline, *, address: str, out: str | None, actors: int, shard_size: int | None
+    inputs: Sequence[str],
+    options: PipelineOptions,
+    *,
+    max_side: int,
+    address: str,
+    out: str | None,
+    actors: int,
+    shard_size: int | None,
 ) -> Sequence[str]:
     """Find the faces of pictures on a Ray cluster, one output file per shard; return what was skipped."""
     if out is None or out == "-":
         raise InputError("--ray writes many files at once; give a folder or URI for them with --json")
+    from ..batch.packed_pipeline import pack_pipeline
     from ..batch.ray_settings import configure_ray
 
     configure_ray(address)
@@ -166,7 +162,7 @@ def predict_on_ray(
     with progress_bar("predict") as progress:
         done = predict_shards(
             inputs,
-            packed,
+            pack_pipeline(options, max_side=max_side),
             partial(process_on_ray, address=address, actors=actors),
             out=out,
             shard_size=shard_size or DEFAULT_SHARD_SIZE,

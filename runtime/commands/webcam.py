@@ -12,27 +12,18 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..faces.detector import LIVE_MAX_SIDE
-from ..faces.pipeline import Pipeline
-from ..models.runner import Provider
-from ..models.spec import Precision
+from ..faces.pipeline_options import PipelineOptions
 from .console import say, stderr
-from .options import (
-    AGE_GENDER,
-    ATTRIBUTES,
-    BUNDLE,
-    DETECTOR,
-    MODEL,
-    PRECISION,
-    PROVIDER,
-    THREADS,
-    parse_size,
-)
+from .option_groups import with_options
+from .options import THREADS, parse_size, pipeline_options
 
 if TYPE_CHECKING:
     from ..live.live_run import LiveSummary
 
 
+@with_options(pipeline_options, "options")
 def webcam(
+    options: PipelineOptions,
     source: str = typer.Option(
         "0",
         "--source",
@@ -56,13 +47,6 @@ def webcam(
         1.0, "--smooth", min=0.0, help="One-Euro cutoff at rest, Hz; lower smooths more; 0: off."
     ),
     detect_every: int = typer.Option(15, "--detect-every", min=1, help="Detect new faces every N frames."),
-    model: Path | None = MODEL,
-    detector: Path | None = DETECTOR,
-    age_gender: Path | None = AGE_GENDER,
-    bundle: Path | None = BUNDLE,
-    precision: Precision = PRECISION,
-    attributes: bool = ATTRIBUTES,
-    provider: Provider = PROVIDER,
     threads: int = THREADS,
     max_side: int = typer.Option(
         LIVE_MAX_SIDE, "--max-side", min=64, help="Downscale the detector's input to this longer side, px."
@@ -82,22 +66,10 @@ def webcam(
     show = serve is None if show is None else show
     size_px = None if size is None else parse_size(size, "--size")
     files = OutputFiles(video=output, json=json_out, csv=csv_out, stats=stats)
-    files.check([Path(source), model, detector, age_gender, bundle])
+    files.check([Path(source), *options.files])
     with ExitStack() as stack:
         listen_socket = None if serve is None else stack.enter_context(open_listen_socket(serve, token=token))
-        pipeline = stack.enter_context(
-            Pipeline.load(
-                model=model,
-                detector=detector,
-                age_gender=age_gender,
-                bundle=bundle,
-                precision=precision,
-                attributes=attributes or age_gender is not None,
-                provider=provider,
-                threads=threads,
-                max_side=max_side,
-            )
-        )
+        pipeline = stack.enter_context(options.load(threads=threads, max_side=max_side))
         # Recordings play in real time if they are only watched; none of their frames is dropped if they are written.
         paced = (show or serve is not None) and not files.per_frame
         capture = stack.enter_context(open_capture(source, size=size_px, fps=fps, paced=paced))

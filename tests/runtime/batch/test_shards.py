@@ -21,13 +21,14 @@ from mien.runtime.batch.shard_worker import ATTEMPTS, Outcome, Shard, ShardTask,
 from mien.runtime.batch.storage import Folder, find_pictures
 from mien.runtime.errors import InputError, ModelError, OutputError, ProviderError
 from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.faces.pipeline_options import PipelineOptions
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 
 
 @pytest.fixture(scope="module")
 def packed() -> PackedPipeline:
-    return pack_pipeline(max_side=320)
+    return pack_pipeline(PipelineOptions(), max_side=320)
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_another_run_is_refused(photos: Path, tmp_path: Path, packed: PackedPipe
     with pytest.raises(InputError, match="max_side 320, now 640"):
         predict([photos], out, replace(packed, max_side=640))
     with pytest.raises(InputError, match=r"age_gender_sha256 [0-9a-f]{12}, now none"):
-        predict([photos], out, pack_pipeline(max_side=320, attributes=False))
+        predict([photos], out, pack_pipeline(PipelineOptions(attributes=False), max_side=320))
     (photos / "b" / "face_05.png").rename(photos / "b" / "face_04.png")
     with pytest.raises(InputError, match="pictures_sha256"):
         predict([photos], out, packed)
@@ -320,11 +321,11 @@ def test_names_that_are_no_utf8_are_read(tmp_path: Path, packed: PackedPipeline)
 
 
 def test_models_are_those_that_were_chosen(tmp_path: Path) -> None:
-    assert set(pack_pipeline(max_side=320).models) == {"landmarks", "detector", "age_gender"}
-    chosen = pack_pipeline(model=shipped_model("landmarks"), attributes=False, max_side=320)
+    assert set(pack_pipeline(PipelineOptions(), max_side=320).models) == {"landmarks", "detector", "age_gender"}
+    chosen = pack_pipeline(PipelineOptions(shipped_model("landmarks"), attributes=False), max_side=320)
     assert chosen.models["landmarks"] == shipped_model("landmarks").read_bytes()
     assert set(chosen.models) == {"landmarks", "detector"} and chosen.provider is Provider.CPU
     with pytest.raises(ModelError, match=r"mien export best.pt -o best.onnx"):
-        pack_pipeline(model=Path("best.pt"), max_side=320)
+        pack_pipeline(PipelineOptions(Path("best.pt")), max_side=320)
     with pytest.raises(ModelError, match="wanted a landmark model"):
-        pack_pipeline(model=shipped_model("age_gender"), max_side=320)
+        pack_pipeline(PipelineOptions(shipped_model("age_gender")), max_side=320)

@@ -20,6 +20,7 @@ from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.batch.packed_pipeline import open_packed_pipeline, pack_pipeline
 from mien.runtime.errors import InputError, ModelError
 from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.faces.pipeline_options import PipelineOptions
 from mien.runtime.models import bundle as bundles
 from mien.runtime.models.bundle import (
     FACES,
@@ -451,7 +452,7 @@ def test_a_pipeline_loads_from_a_bundle(tmp_path: Path) -> None:
     with Pipeline.load(bundle=path, provider=Provider.CPU) as pipeline:
         assert pipeline.age_gender is None and pipeline.landmarks.spec.task is Task.LANDMARKS
         pipeline(picture)
-    packed = pack_pipeline(bundle=path, max_side=320)
+    packed = pack_pipeline(PipelineOptions(bundle=path), max_side=320)
     assert packed.models == {name: shipped_model(name).read_bytes() for name in SPECS}
     with open_packed_pipeline(packed) as pipeline:
         assert pipeline.age_gender is None

@@ -1,0 +1,34 @@
+"""Give several commands the same group of options, which they receive as one object."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def with_options(group: Callable[..., Any], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command so that it also has the options of `group`.
+
+    Args:
+        group: Function whose parameters are options; it returns the object that collects their values.
+        name: Argument of the command that receives this object.
+    """
+    shared = inspect.signature(group, eval_str=True).parameters
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        own = inspect.signature(command, eval_str=True)
+        parameters = [*(p for p in own.parameters.values() if p.name != name), *shared.values()]
+
+        @functools.wraps(command)
+        def run(**values: Any) -> Any:
+            collected = group(**{key: values.pop(key) for key in shared})
+            return command(**values, **{name: collected})
+
+        run.__dict__.pop("__wrapped__")  # or Typer would read the command's own signature
+        run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate

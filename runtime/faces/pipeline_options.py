@@ -1,0 +1,69 @@
+"""Choice of the models of a pipeline and of what runs them, handed from a command to all that open the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..models.model_file import ModelFile, ModelSource
+from ..models.runner import Provider
+from ..models.spec import Precision
+from .pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """Arguments of `Pipeline.load`, but for those that depend on the work: threads and the detector's input.
+
+    Attributes:
+        model: Landmark model, in place of the shipped one.
+        detector: Detector, in place of the shipped one.
+        age_gender: Age and gender model, in place of the shipped one.
+        bundle: Bundle from which all models are taken.
+        precision: Which models of the bundle to take.
+        attributes: Include the age and gender model even if `age_gender` is not given.
+        provider: Runs the models.
+    """
+
+    model: ModelSource | None = None
+    detector: Path | None = None
+    age_gender: Path | None = None
+    bundle: Path | None = None
+    precision: Precision = Precision.FP32
+    attributes: bool = True
+    provider: Provider = Provider.AUTO
+
+    @property
+    def with_attributes(self) -> bool:
+        """Whether age and gender are estimated: a model given for them is used."""
+        return self.attributes or self.age_gender is not None
+
+    @property
+    def files(self) -> list[Path]:
+        """Files that are read."""
+        given = (self.model, self.detector, self.age_gender, self.bundle)
+        return [Path(source) for source in given if source is not None and not isinstance(source, ModelFile)]
+
+    def load(self, *, threads: int, max_side: int) -> Pipeline:
+        """Open the models.
+
+        Args:
+            threads: Threads of one operator on the CPU; 0 for all cores.
+            max_side: Longer side, in px, to which pictures are reduced before detection.
+
+        Raises:
+            InputError: As for `Pipeline.load`.
+            ModelError: As for `Pipeline.load`.
+            ProviderError: As for `Pipeline.load`.
+        """
+        return Pipeline.load(
+            model=self.model,
+            detector=self.detector,
+            age_gender=self.age_gender,
+            bundle=self.bundle,
+            precision=self.precision,
+            attributes=self.with_attributes,
+            provider=self.provider,
+            threads=threads,
+            max_side=max_side,
+        )
