@@ -1,5 +1,5 @@
 """PyTorch: trains networks and converts them to model files. Torch, torchvision and onnx are imported only here."""
 
-from .training.history import Report
+from .training.report import Report
 
 __all__ = ["Report"]

@@ -1,74 +1,106 @@
-"""History of a training's metrics, as averages, a CSV file and curves."""
+"""History of a training's metrics: averages by epoch, the time left, a CSV file and TensorBoard's scalars."""
 
 from __future__ import annotations
 
 import csv
+import io
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from ...runtime.outputs import write_report
 
 
-class Report:
-    """Collect metrics during a training; names need not be declared first.
+class Metric(NamedTuple):
+    """Value of a metric at a position in epochs."""
 
-    >>> report = Report(n_epochs=10)
-    >>> report.record(2.35, trn_loss=0.7)  # 35 % into the third epoch
+    pos: float
+    val: float
+
+
+class History:
+    """Metrics of a training, recorded at positions in epochs; names need not be declared first.
 
     Attributes:
-        n_epochs: Length of the training.
+        n_epochs: Length of the training; None if unknown.
         rows: Position in epochs and metrics, in the order in which they were recorded.
     """
 
-    def __init__(self, n_epochs: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, n_epochs: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.n_epochs = n_epochs
         self.rows: list[tuple[float, dict[str, float]]] = []
         self._clock = clock
-        self._started = clock()
-        self._start_position: float | None = None
+        self.reset_time()
 
-    def record(self, position: float, /, **metrics: float) -> None:
+    @property
+    def logged(self) -> list[str]:
+        """Names of the metrics, in the order in which they first occurred."""
+        return list(dict.fromkeys(name for _, row in self.rows for name in row))
+
+    @property
+    def completed_epochs(self) -> int:
+        """Number of whole epochs that have been recorded."""
+        return int(self.rows[-1][0]) if self.rows else 0
+
+    def reset_time(self) -> None:
+        """Restart the clock that the remaining time is estimated by."""
+        self._started = self._clock()
+        self._start_position: float | None = float(self.completed_epochs) if self.rows else None
+
+    def add(self, position: float, metrics: Mapping[str, float]) -> None:
         """Record metrics.
 
         Args:
             position: Position in epochs; 2.35 is 35 % into the third epoch.
-            **metrics: Values by name.
+            metrics: Values by name; tensors of one element are read.
         """
         if self._start_position is None:
             self._start_position = float(int(position))
-        self.rows.append((float(position), {name: float(value) for name, value in metrics.items()}))
+        self.rows.append((float(position), {name: _number(value) for name, value in metrics.items()}))
 
-    def report_avgs(self, epoch: int) -> dict[str, float]:
-        """Return the mean of each metric over an epoch.
+    def values(self, name: str) -> list[Metric]:
+        """Return a metric's values with their positions, in the order in which they were recorded."""
+        return [Metric(position, row[name]) for position, row in self.rows if name in row]
 
-        Args:
-            epoch: Epoch from 1; it covers the positions in (epoch − 1, epoch].
+    def averages(self) -> dict[int, dict[str, float]]:
+        """Return the mean of each metric over each epoch, from epoch 1.
+
+        An epoch ends with its whole number, as with ``epoch + (i + 1) / n``. If anything is recorded at 0, steps are
+        counted from 0 instead, as with ``epoch + i / n``, and an epoch starts with the whole number before it.
         """
-        sums: dict[str, list[float]] = {}
-        for position, metrics in self.rows:
-            if epoch - 1 < position <= epoch:
-                for name, value in metrics.items():
-                    sums.setdefault(name, []).append(value)
-        return {name: sum(values) / len(values) for name, values in sums.items()}
+        from_zero = min((position for position, _ in self.rows), default=1.0) == 0
+        sums: dict[int, dict[str, list[float]]] = {}
+        for position, row in self.rows:
+            exact = round(position, 9)  # 1/3 + 1/3 + 1/3 may exceed 1
+            epoch = math.floor(exact) + 1 if from_zero else math.ceil(exact)
+            for name, value in row.items():
+                sums.setdefault(epoch, {}).setdefault(name, []).append(value)
+        return {e: {n: sum(v) / len(v) for n, v in sums[e].items()} for e in sorted(sums)}
 
     def seconds_left(self) -> float | None:
-        """Estimate the time to the last epoch at the average pace, or return None before anything has been recorded."""
-        if not self.rows or self._start_position is None:
+        """Estimate the time to the last epoch at the average pace, or return None if it cannot be estimated yet."""
+        if not self.rows or self._start_position is None or self.n_epochs is None:
             return None
         done = self.rows[-1][0] - self._start_position
         if done <= 0:
             return None
         return (self._clock() - self._started) / done * (self.n_epochs - self.rows[-1][0])
 
-    def save_csv(self, path: Path) -> None:
-        """Write each metric's mean, one row per epoch."""
-        averages = self._averages()
-        names = list(dict.fromkeys(name for _, row in averages for name in row))
-        with path.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.writer(handle)
-            writer.writerow(["epoch", *names])
-            for epoch, row in averages:
-                writer.writerow([epoch, *(f"{row[n]:.6g}" if n in row else "" for n in names)])
+    def save_csv(self, path: str | Path) -> None:
+        """Write each metric's mean, one row per epoch.
+
+        Raises:
+            OutputError: `path` cannot be written.
+        """
+        names = self.logged
+        table = io.StringIO()
+        writer = csv.writer(table)
+        writer.writerow(["epoch", *names])
+        for epoch, row in self.averages().items():
+            writer.writerow([epoch, *(f"{row[n]:.6g}" if n in row else "" for n in names)])
+        write_report(Path(path), table.getvalue())
 
     def write_scalars(self, writer: Any, epoch: int) -> None:
         """Write the means of an epoch to TensorBoard.
@@ -77,39 +109,10 @@ class Report:
             writer: A ``torch.utils.tensorboard.SummaryWriter``.
             epoch: Epoch from 1.
         """
-        for name, value in self.report_avgs(epoch).items():
+        for name, value in self.averages().get(epoch, {}).items():
             writer.add_scalar(name, value, epoch)
         writer.flush()
 
-    def plot_epochs(self, names: Sequence[str], *, path: Path | None = None) -> None:
-        """Plot metrics by epoch.
 
-        Args:
-            names: Metrics to plot; those that were never recorded leave an empty curve.
-            path: PNG file to write; without it the plot is shown on screen.
-        """
-        import matplotlib.pyplot as plt
-        from matplotlib.figure import Figure
-
-        # Only pyplot's figures can be shown; a bare Figure needs no display.
-        make: Any = plt.figure if path is None else Figure
-        figure = make(figsize=(7, 4), layout="constrained")
-        axes = figure.add_subplot()
-        averages = self._averages()
-        for name in names:
-            points = [(epoch, row[name]) for epoch, row in averages if name in row]
-            axes.plot([p[0] for p in points], [p[1] for p in points], label=name)
-        axes.set_xlabel("epoch")
-        axes.set_yscale("log")  # on a linear scale the first epochs would flatten the others
-        axes.legend()
-        axes.grid(alpha=0.3)
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        else:
-            plt.show()
-            plt.close(figure)
-
-    def _averages(self) -> list[tuple[int, dict[str, float]]]:
-        last = int(-(-max((position for position, _ in self.rows), default=0) // 1))
-        averages = [(epoch, self.report_avgs(epoch)) for epoch in range(1, last + 1)]
-        return [(epoch, row) for epoch, row in averages if row]
+def _number(value: Any) -> float:
+    return float(value.detach() if hasattr(value, "detach") else value)

@@ -16,7 +16,7 @@ from ...runtime.errors import InputError
 from ..networks.checkpoint import Checkpoint, load_checkpoint
 from .batches import load_batches
 from .config import ProcessRank, ProgressCallback, TrainConfig, no_progress
-from .history import Report
+from .history import History
 from .run_state import (
     BEST,
     RunState,
@@ -66,7 +66,7 @@ def fit(
         _train_epoch(fabric, task, train, state, progress if first else no_progress)
         metrics: dict[str, float] = fabric.broadcast(_validate(task, state) if first else {})
         state.epoch += 1
-        state.report.record(state.epoch, **metrics)
+        state.history.add(state.epoch, metrics)
         improved = metrics[task.score] < state.best
         state.best, state.stale = (metrics[task.score], 0) if improved else (state.best, state.stale + 1)
         if first:
@@ -122,7 +122,7 @@ def _start(fabric: Fabric, task: Training, train: TrainConfig) -> RunState:
     optimizer = torch.optim.AdamW(trainable, lr=train.learning_rate, weight_decay=train.weight_decay)
     wrapped, wrapped_optimizer = fabric.setup(net, optimizer)
     wrapped.mark_forward_method(task.trained_by)
-    return RunState(net, averaged, wrapped_optimizer, getattr(wrapped, task.trained_by), Report(train.epochs))
+    return RunState(net, averaged, wrapped_optimizer, getattr(wrapped, task.trained_by), History(train.epochs))
 
 
 def _train_epoch(
@@ -138,8 +138,8 @@ def _train_epoch(
         loss = sum(terms.values())
         if not math.isfinite(loss):
             raise InputError(f"the loss is {loss} in epoch {state.epoch + 1}; try a lower --learning-rate")
-        state.report.record(position + 1 / steps, trn_loss=loss, **{f"trn_{k}": v for k, v in terms.items()})
-        progress(f"{title}  loss {loss:.3f}  {_duration(state.report.seconds_left())}", step + 1, steps)
+        state.history.add(position + 1 / steps, {"trn_loss": loss, **{f"trn_{k}": v for k, v in terms.items()}})
+        progress(f"{title}  loss {loss:.3f}  {_duration(state.history.seconds_left())}", step + 1, steps)
 
 
 def _step(

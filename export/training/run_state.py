@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,8 @@ from ...runtime.errors import InputError, OutputError
 from ...runtime.models.spec import ModelSpec
 from ..networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import TrainConfig
-from .history import Report
+from .curves import Curves, plot_curves
+from .history import History
 
 LAST, BEST = "last.pt", "best.pt"
 WITHOUT_EFFECT = {"workers", "device", "devices", "nodes"}
@@ -67,7 +68,7 @@ class RunState:
         averaged: Network with the averaged weights.
         optimizer: Optimizer of `net`.
         forward: The method `Training.trained_by`, with gradients averaged over the processes.
-        report: Metrics so far.
+        history: Metrics so far.
         board: TensorBoard's writer, or None where TensorBoard is not installed.
         epoch: Finished epochs.
         best: Best score so far.
@@ -78,7 +79,7 @@ class RunState:
     averaged: AveragedModel
     optimizer: torch.optim.Optimizer
     forward: Callable[[Tensor], Any]
-    report: Report
+    history: History
     board: Any = None
     epoch: int = 0
     best: float = math.inf
@@ -152,13 +153,14 @@ def save_epoch(out: Path, task: Training, train: TrainConfig, state: RunState, m
         "net": state.net.state_dict(),
         "averaged": state.averaged.state_dict(),
         "optimizer": state.optimizer.state_dict(),
-        "rows": [(position, row) for position, row in state.report.rows],
+        "rows": [(position, row) for position, row in state.history.rows],
     }
     save_checkpoint(out / LAST, replace(checkpoint, training=training))
-    state.report.save_csv(out / "metrics.csv")
-    state.report.plot_epochs(list(dict.fromkeys(["trn_loss", "val_loss", task.score])), path=out / "curves.png")
+    state.history.save_csv(out / "metrics.csv")
+    # On a linear scale the first epochs would flatten the others.
+    plot_curves(_curves(state.history, ["trn_loss", "val_loss", task.score]), path=out / "curves.png", log=True)
     if state.board is not None:
-        state.report.write_scalars(state.board, state.epoch)
+        state.history.write_scalars(state.board, state.epoch)
 
 
 def restore(out: Path, task: Training, train: TrainConfig, state: RunState) -> None:
@@ -184,8 +186,14 @@ def restore(out: Path, task: Training, train: TrainConfig, state: RunState) -> N
     state.net.load_state_dict(saved["net"])
     state.averaged.load_state_dict(saved["averaged"])
     state.optimizer.load_state_dict(saved["optimizer"])
-    state.report.rows = [(float(position), dict(row)) for position, row in saved["rows"]]
+    state.history.rows = [(float(position), dict(row)) for position, row in saved["rows"]]
     state.epoch, state.best, state.stale = int(saved["epoch"]), float(saved["best"]), int(saved["stale"])
+
+
+def _curves(history: History, names: Sequence[str]) -> Curves:
+    """Return the means by epoch of those metrics that the task has."""
+    averages = history.averages().items()
+    return {name: [(e, row[name]) for e, row in averages if name in row] for name in names if name in history.logged}
 
 
 def _settings(task: Training, train: TrainConfig) -> dict[str, Any]:

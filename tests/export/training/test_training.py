@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from mien.export import Report
 from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mien.export.training.age_gender import AgeGenderTraining
@@ -248,33 +246,3 @@ def test_a_pickle_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_checkpoint_into_nowhere(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
         save_checkpoint(tmp_path / "none" / "c.pt", Checkpoint(SPEC, {}, {}, {}))
-
-
-def test_time_left_after_a_resume_counts_what_was_done_since() -> None:
-    now = [0.0]
-    report = Report(10, clock=lambda: now[0])
-    report.rows = [(position, {"trn_loss": 1.0}) for position in (1, 2, 3, 4, 5)]  # as a resume restores them
-    now[0] = 10.0
-    report.record(5.5, trn_loss=1.0)
-    assert report.seconds_left() == pytest.approx(90)
-
-
-def test_report_averages_by_epoch(tmp_path: Path) -> None:
-    seconds = iter([0.0, 10.0])
-    report = Report(4, clock=lambda: next(seconds))
-    report.record(0.5, trn_loss=4.0)
-    report.record(1.0, trn_loss=2.0, val_loss=3.0)
-    report.record(2.0, trn_loss=1.0)
-    assert report.report_avgs(1) == {"trn_loss": 3.0, "val_loss": 3.0}
-    assert report.report_avgs(2) == {"trn_loss": 1.0}
-    assert report.seconds_left() == pytest.approx(10.0)
-    report.save_csv(tmp_path / "m.csv")
-    assert (tmp_path / "m.csv").read_text().split() == ["epoch,trn_loss,val_loss", "1,3,3", "2,1,"]
-    with pytest.raises(TypeError):
-        report.record(1.0, 2.0)  # type: ignore[misc]
-
-
-def test_report_is_imported_without_pytorch() -> None:
-    code = "import sys; from mien.export import Report; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
