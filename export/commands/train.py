@@ -21,14 +21,10 @@ from ...runtime.models.spec import ModelSpec, Task
 from ..training.config import ProgressCallback, TrainConfig, no_progress
 from .train_options import (
     BACKBONE,
-    CROP_SIZE,
-    FREEZE,
     INIT_FROM,
-    LIGHT_AUGMENTATION,
-    RECIPE,
-    TRAIN_DATA,
-    Recipe,
+    FaceOptions,
     TrainOptions,
+    with_face_options,
     with_train_options,
 )
 
@@ -39,41 +35,26 @@ train_app = typer.Typer(no_args_is_help=True, help="Train a model by transfer le
     "landmarks", epilog="mien train landmarks --data landmarks68 --backbone mobilenet_v2_lean --bfloat16"
 )
 @with_train_options
+@with_face_options
 def train_landmarks(
     shared: TrainOptions,
-    data: Path | None = TRAIN_DATA,
-    backbone: str = typer.Option("mobilenet_v2_lean", "--backbone", help=BACKBONE),
-    recipe: Recipe | None = RECIPE,
-    freeze: bool = FREEZE,
+    face: FaceOptions,
     dims: int | None = typer.Option(
         None, "--dims", min=2, max=3, help="3: also learn depth.", show_default="3 where the labels have depth"
     ),
-    input_size: int = CROP_SIZE,
     negatives: Path | None = typer.Option(None, "--negatives", help="Folder of images without faces."),
-    init_from: Path | None = INIT_FROM,
-    light_augmentation: bool = LIGHT_AUGMENTATION,
 ) -> None:
     """Train the network that locates 68 landmarks, their depth where the labels have it, and a face's presence."""
-    frozen_backbone = is_frozen_backbone(recipe, backbone)
     if shared.summary:
-        size = 224 if frozen_backbone else input_size
-        print_layers(Task.LANDMARKS, backbone, shared, frozen_backbone=frozen_backbone, frozen=freeze, input_size=size)
+        print_face_layers(Task.LANDMARKS, face, shared)
         return
     with require_train_extra():
         from ..training.frozen_backbone import FrozenBackboneLandmarkTraining
         from ..training.landmarks import LandmarkTraining
-    if frozen_backbone:
-        refuse_with_frozen_backbone(
-            freeze=freeze,
-            dims=dims == 3,
-            input_size=input_size != 112,
-            negatives=negatives,
-            init_from=init_from,
-            light_augmentation=light_augmentation,
-        )
-    folder = check_start(data, "landmarks", shared)
-    network = shared.network(backbone, init_from)
-    if frozen_backbone:
+    face.refuse_with_frozen_backbone(dims=dims == 3, negatives=negatives)
+    folder = check_start(face.data, "landmarks", shared)
+    network = shared.network(face.backbone, face.init_from)
+    if face.frozen_backbone:
         with progress_bar() as progress:
             chapter = FrozenBackboneLandmarkTraining(folder, network, progress=progress)
         run_training(chapter, shared.config(30, 32, 1e-3, weight_decay=0.0), "landmarks", shared)
@@ -81,47 +62,37 @@ def train_landmarks(
     task = LandmarkTraining(
         folder,
         network,
-        frozen=freeze,
+        frozen=face.freeze,
         dims=dims,
-        input_size=input_size,
+        input_size=face.input_size,
         negatives=negatives,
-        light_augmentation=light_augmentation,
+        light_augmentation=face.light_augmentation,
     )
     run_training(task, shared.config(60, 32, 1e-3), "landmarks", shared)
 
 
 @train_app.command("age-gender", epilog="mien train age-gender --data age_gender --bfloat16 --epochs 12")
 @with_train_options
+@with_face_options
 def train_age_gender(
     shared: TrainOptions,
-    data: Path | None = TRAIN_DATA,
-    backbone: str = typer.Option("mobilenet_v2_lean", "--backbone", help=BACKBONE),
-    recipe: Recipe | None = RECIPE,
-    freeze: bool = FREEZE,
-    input_size: int = CROP_SIZE,
-    init_from: Path | None = INIT_FROM,
-    light_augmentation: bool = LIGHT_AUGMENTATION,
+    face: FaceOptions,
     age_weight: float = typer.Option(1.0, "--age-weight", min=0.0, help="Weight of the age loss."),
     gender_weight: float = typer.Option(2.0, "--gender-weight", min=0.0, help="Weight of the gender loss."),
 ) -> None:
     """Train the age and gender network, one backbone with two branches, on aligned faces."""
-    frozen_backbone = is_frozen_backbone(recipe, backbone)
     if shared.summary:
-        size = 224 if frozen_backbone else input_size
-        print_layers(Task.AGE_GENDER, backbone, shared, frozen_backbone=frozen_backbone, frozen=freeze, input_size=size)
+        print_face_layers(Task.AGE_GENDER, face, shared)
         return
     with require_train_extra():
         from ..training.age_gender import AgeGenderTraining
         from ..training.frozen_backbone import FrozenBackboneAgeGenderTraining
     if not (age_weight > 0 and gender_weight > 0):
         raise InputError("--age-weight and --gender-weight must be above 0, or a branch is not trained")
-    if frozen_backbone:
-        refuse_with_frozen_backbone(
-            freeze=freeze, input_size=input_size != 112, init_from=init_from, light_augmentation=light_augmentation
-        )
-    folder = check_start(data, "age-gender", shared)
-    network = shared.network(backbone, init_from)
-    if frozen_backbone:
+    face.refuse_with_frozen_backbone()
+    folder = check_start(face.data, "age-gender", shared)
+    network = shared.network(face.backbone, face.init_from)
+    if face.frozen_backbone:
         with progress_bar() as progress:
             chapter = FrozenBackboneAgeGenderTraining(
                 folder, network, age_weight=age_weight, gender_weight=gender_weight, progress=progress
@@ -131,9 +102,9 @@ def train_age_gender(
     task = AgeGenderTraining(
         folder,
         network,
-        frozen=freeze,
-        input_size=input_size,
-        light_augmentation=light_augmentation,
+        frozen=face.freeze,
+        input_size=face.input_size,
+        light_augmentation=face.light_augmentation,
         age_weight=age_weight,
         gender_weight=gender_weight,
     )
@@ -202,16 +173,16 @@ def check_start(data: Path | None, name: str, shared: TrainOptions) -> Path:
     return data
 
 
-def refuse_with_frozen_backbone(**options: object) -> None:
-    """Refuse options that the frozen-backbone recipe would ignore."""
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
-    if given:
-        raise InputError(f"--recipe frozen-backbone takes no {', '.join(given)}; use --recipe own, or leave it out")
-
-
-def is_frozen_backbone(recipe: Recipe | None, backbone: str) -> bool:
-    """Return whether to build the textbook's model: by recipe, or by default for the textbook's backbone."""
-    return backbone == "vgg16" if recipe is None else recipe is not Recipe.OWN
+def print_face_layers(task: Task, face: FaceOptions, shared: TrainOptions) -> None:
+    """Print the layers of a network that looks at a face."""
+    print_layers(
+        task,
+        face.backbone,
+        shared,
+        frozen_backbone=face.frozen_backbone,
+        frozen=face.freeze,
+        input_size=face.network_size,
+    )
 
 
 def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: bool = False, **network: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from ...runtime.commands.option_groups import with_options
+from ...runtime.errors import InputError
 from ..networks.normalization import Normalization
 from ..training.config import NetworkConfig, TrainConfig
 
@@ -23,25 +24,76 @@ class Recipe(str, Enum):
     """The textbook's name for `FROZEN_BACKBONE`."""
 
 
-# Options of several tasks; those of every task are in `train_options`.
-TRAIN_DATA = typer.Option(
-    None, "--data", help="Folder of images and their labels. Required except with --summary.", show_default=False
-)
 BACKBONE = "Name of a torchvision network."
-FREEZE = typer.Option(
-    False, "--freeze/--fine-tune", help="Train only the layers after the backbone, or the whole network."
-)
-RECIPE = typer.Option(
-    None,
-    "--recipe",
-    help="own: mien's network. frozen-backbone, or chapter: the textbook's head on a frozen backbone, on whole images.",
-    show_default="own; with vgg16, frozen-backbone",
-)
-CROP_SIZE = typer.Option(112, "--input-size", min=64, help="Side of the crop, in px.")
-LIGHT_AUGMENTATION = typer.Option(
-    False, "--light-augmentation", help="Augment less, for a last stage on nearly upright, clean faces."
-)
 INIT_FROM = typer.Option(None, "--init-from", help="Start from the weights of this checkpoint.")
+CROP_SIDE = 112
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """Options of the trainings on faces that are cut out of pictures by their labels."""
+
+    data: Path | None
+    backbone: str
+    recipe: Recipe | None
+    freeze: bool
+    input_size: int
+    init_from: Path | None
+    light_augmentation: bool
+
+    @property
+    def frozen_backbone(self) -> bool:
+        """Whether to train the textbook's model: by recipe, or by default for the textbook's backbone."""
+        return self.backbone == "vgg16" if self.recipe is None else self.recipe is not Recipe.OWN
+
+    @property
+    def network_size(self) -> int:
+        """Side of the network's input, in px."""
+        return 224 if self.frozen_backbone else self.input_size
+
+    def refuse_with_frozen_backbone(self, **others: object) -> None:
+        """Refuse options that the frozen-backbone recipe would ignore.
+
+        Args:
+            **others: Such options of one task, by name; false where they were not given.
+
+        Raises:
+            InputError: One was given.
+        """
+        ignored = {
+            "freeze": self.freeze,
+            "input-size": self.input_size != CROP_SIDE,
+            "init-from": self.init_from,
+            "light-augmentation": self.light_augmentation,
+            **others,
+        }
+        if self.frozen_backbone and (given := [f"--{name}" for name, value in ignored.items() if value]):
+            raise InputError(f"--recipe frozen-backbone takes no {', '.join(given)}; use --recipe own, or leave it out")
+
+
+def face_options(
+    data: Path | None = typer.Option(
+        None, "--data", help="Folder of images and their labels. Required except with --summary.", show_default=False
+    ),
+    backbone: str = typer.Option("mobilenet_v2_lean", "--backbone", help=BACKBONE),
+    recipe: Recipe | None = typer.Option(
+        None,
+        "--recipe",
+        help="own: mien's network. frozen-backbone, or chapter: the textbook's head on a frozen backbone, on whole "
+        "images.",
+        show_default="own; with vgg16, frozen-backbone",
+    ),
+    freeze: bool = typer.Option(
+        False, "--freeze/--fine-tune", help="Train only the layers after the backbone, or the whole network."
+    ),
+    input_size: int = typer.Option(CROP_SIDE, "--input-size", min=64, help="Side of the crop, in px."),
+    init_from: Path | None = INIT_FROM,
+    light_augmentation: bool = typer.Option(
+        False, "--light-augmentation", help="Augment less, for a last stage on nearly upright, clean faces."
+    ),
+) -> FaceOptions:
+    """Collect the options of the trainings on faces, for `with_options`."""
+    return FaceOptions(**locals())
 
 
 @dataclass(frozen=True)
@@ -144,3 +196,4 @@ def train_options(
 
 
 with_train_options = with_options(train_options, "shared")
+with_face_options = with_options(face_options, "face")
