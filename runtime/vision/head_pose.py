@@ -12,11 +12,14 @@ from .mean_face import CANONICAL
 
 RIGID = slice(17, 68)
 """Brows to lips. The jaw line is left out, as it marks another part of the face in each pose."""
+OUTER_EYES = [36, 45]
+FAR = 25.0
+"""Focal length over the size of the face from which on projection is parallel, and the fit would be ill-conditioned."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadPose:
-    """Angles in degrees, 0 for a face that looks into the camera.
+    """Angles in degrees, 0 for a face that looks into the camera from wherever it is in the picture.
 
     Attributes:
         yaw: Positive to the right in the picture.
@@ -40,9 +43,10 @@ class HeadPose:
 
 
 def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | None:
-    """Estimate the pose of one face.
+    """Estimate the pose of one face relative to the line of sight from the camera to it.
 
-    The camera's focal length is assumed to equal the picture's longer side: a field of view of 53° across it.
+    The camera's focal length is assumed to equal the picture's longer side: a field of view of 53° across it. Its axis
+    is laid through the face, so that equal landmarks have equal poses wherever they are in the picture.
 
     Args:
         landmarks: Landmarks (68, ≥ 2) in px.
@@ -54,11 +58,16 @@ def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | Non
     points = np.ascontiguousarray(landmarks[RIGID, :2], dtype=np.float64)
     if not np.isfinite(points).all():
         return None
-    focal = float(max(size_px))
-    camera = np.array([[focal, 0, size_px[0] / 2], [0, focal, size_px[1] / 2], [0, 0, 1]])
+    face_size = float(np.ptp(points, axis=0).max())
+    if not face_size:  # all points in one place
+        return None
+    points = (points - landmarks[OUTER_EYES, :2].mean(axis=0)) / face_size
+    focal = min(max(size_px) / face_size, FAR)
     try:
-        found, rotation, _ = cv2.solvePnP(CANONICAL[RIGID], points, camera, None, flags=cv2.SOLVEPNP_SQPNP)
-    except cv2.error:  # all points in one place
+        found, rotation, _ = cv2.solvePnP(
+            CANONICAL[RIGID], points, np.diag([focal, focal, 1.0]), None, flags=cv2.SOLVEPNP_SQPNP
+        )
+    except cv2.error:  # such as points in a line
         return None
     if not found:
         return None

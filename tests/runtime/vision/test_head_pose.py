@@ -60,3 +60,16 @@ def test_axes_are_those_of_the_rotation() -> None:
 def test_what_is_no_face_has_no_pose() -> None:
     assert head_pose(np.full((68, 3), np.nan), SIZE) is None
     assert head_pose(np.full((68, 3), 50.0), SIZE) is None  # all points in one place
+
+
+@pytest.mark.parametrize("size_px", [1.5, 20, 400])
+def test_pose_is_relative_to_the_line_of_sight(size_px: float) -> None:
+    """A face has the same pose wherever it is in the picture, also where it is small in a 4K one."""
+    pose = head_pose(seen(turned(30, -10, 5)), SIZE)
+    assert pose is not None
+    face = seen(turned(30, -10, 5), (0, 0, 60))  # from afar
+    face = (face - face.mean(axis=0)) * size_px / np.ptp(face, axis=0).max()
+    poses = [head_pose(face + place, (3840, 2160)) for place in ((1920, 1080), (40, 60), (3800, 2100))]
+    angles = np.array([[pose.yaw, pose.pitch, pose.roll] for pose in poses if pose is not None])
+    assert len(angles) == 3 and np.ptp(angles, axis=0).max() < 1e-3
+    assert np.abs(angles - [pose.yaw, pose.pitch, pose.roll]).max() < 1
