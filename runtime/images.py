@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from .errors import InputError, OutputError
+from .outputs import write_atomic
 from .values import Image
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -89,15 +90,15 @@ def encode_image(pixels: Image, *, suffix: str) -> bytes:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file.
+    """Write a file whole or not at all.
 
     Raises:
         OutputError: The file cannot be written.
     """
     try:
-        path.write_bytes(data)
+        write_atomic(path, data)
     except OSError as error:
-        raise OutputError(f"cannot write {path} ({error})") from error
+        raise OutputError(f"cannot write {path} ({error.strerror})") from error
 
 
 def find_images(folder: Path) -> list[Path]:

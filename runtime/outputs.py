@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import itertools
 import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
 from .errors import InputError, OutputError
+
+TEMP_PREFIX = ".mien-"
+"""Beginning of the name of every unfinished file; a process that was killed may leave one."""
+_unfinished: set[Path] = set()
+"""Temporary files of this process, which are removed when it ends."""
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
@@ -50,9 +57,50 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"no permission to write {path}")
 
 
+def free_path(path: Path, taken: Collection[Path] = ()) -> Path:
+    """Return `path`, with a number added to its name if a file exists there or is about to be made.
+
+    Args:
+        path: Name that the user did not choose, so that it must not replace a file.
+        taken: Files that are about to be made.
+    """
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(p for p in itertools.chain([path], numbered) if not os.path.lexists(p) and p not in taken)
+
+
 def temp_path(path: Path) -> Path:
-    """Name a hidden file beside `path`, with the same suffix, that no other writer and no user's file has."""
-    return path.with_name(f".mien-{uuid.uuid4().hex}{path.suffix if len(path.suffix) < 16 else ''}")
+    """Name a hidden file beside `path`, with the same suffix, that no other writer and no user's file has.
+
+    A file of that name is removed when the process ends, unless it was renamed by then.
+    """
+    suffix = path.suffix if len(path.suffix) < 16 else ""
+    temporary = path.absolute().with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}{suffix}")
+    _unfinished.add(temporary)
+    return temporary
+
+
+@atexit.register
+def remove_unfinished() -> None:
+    """Remove the temporary files that were neither finished nor discarded, because an interrupt came in between."""
+    for path in _unfinished:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+    _unfinished.clear()
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path for a library that writes files by name; see `AtomicFile`.
+
+    Raises:
+        OutputError: The place cannot be written; the message says why.
+    """
+    try:
+        with AtomicFile(path) as file:
+            file.handle.close()
+            yield file.temporary
+    except OSError as error:
+        raise OutputError(f"cannot write {path} ({error.strerror or error})") from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -83,6 +131,10 @@ class AtomicFile:
     A link keeps pointing to its file, which is what is replaced. A pipe or device, such as ``/dev/stdout``, cannot be
     replaced and is written directly.
 
+    Attributes:
+        handle: The open file.
+        temporary: Its name until it is complete.
+
     Raises:
         OSError: From any method: the place cannot be written. Nothing is left behind.
     """
@@ -90,8 +142,8 @@ class AtomicFile:
     def __init__(self, path: Path) -> None:
         target = path.resolve()
         self._target = target if target.is_file() or not target.exists() else None
-        self._partial = path if self._target is None else temp_path(target)
-        self.handle: IO[bytes] = self._partial.open("wb")
+        self.temporary = path if self._target is None else temp_path(target)
+        self.handle: IO[bytes] = self.temporary.open("wb")
 
     def commit(self) -> None:
         """Close the file and give it its name."""
@@ -99,9 +151,10 @@ class AtomicFile:
             self.handle.close()
             if self._target is not None:
                 if self._target.exists():
-                    os.chmod(self._partial, self._target.stat().st_mode & 0o7777)  # noqa: PTH101
-                os.replace(self._partial, self._target)
-        except OSError:
+                    os.chmod(self.temporary, self._target.stat().st_mode & 0o7777)  # noqa: PTH101
+                os.replace(self.temporary, self._target)
+                _unfinished.discard(self.temporary)
+        except BaseException:
             self.discard()
             raise
 
@@ -110,7 +163,8 @@ class AtomicFile:
         with contextlib.suppress(OSError):  # a full disk is reported by what was written
             self.handle.close()
         if self._target is not None:
-            self._partial.unlink(missing_ok=True)
+            self.temporary.unlink(missing_ok=True)
+            _unfinished.discard(self.temporary)
 
     def __enter__(self) -> AtomicFile:
         return self
@@ -120,6 +174,72 @@ class AtomicFile:
             self.commit()
         else:
             self.discard()
+
+
+class LineFile:
+    """Text file of whole lines that takes its name when it is closed; see `AtomicFile`.
+
+    Each write is flushed, so that even a process that is killed leaves its lines under the temporary name. Without a
+    line, nothing is made or replaced.
+
+    Args:
+        path: File to write.
+        keep: Finish the file with the lines that it has when a write fails: they come from a live source, which cannot
+            be read again.
+
+    Raises:
+        OutputError: A file cannot be made there.
+    """
+
+    def __init__(self, path: Path, *, keep: bool = False) -> None:
+        check_writable(path)
+        self._path = path
+        self._keep = keep
+        self._file: AtomicFile | None = None
+        self._whole_bytes = 0
+
+    def write(self, lines: str) -> None:
+        """Append whole lines.
+
+        Raises:
+            OSError: They cannot be written; the file is closed.
+        """
+        data = lines.encode()
+        try:
+            self._file = self._file or AtomicFile(self._path)
+            self._file.handle.write(data)
+            self._file.handle.flush()
+        except OSError:
+            self._cut_off()
+            raise
+        self._whole_bytes += len(data)
+
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            OSError: It cannot be given its name.
+        """
+        file, self._file = self._file, None
+        if file is not None:
+            file.commit()
+
+    def discard(self) -> None:
+        """Close the file and leave what was there before."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.discard()
+
+    def _cut_off(self) -> None:
+        """Drop the line that was written in part, or the whole file."""
+        if self._file is None or not self._keep or not self._whole_bytes:
+            self.discard()
+            return
+        with contextlib.suppress(OSError):
+            self._file.handle.close()
+        with contextlib.suppress(OSError):  # a pipe cannot be cut
+            os.truncate(self._file.temporary, self._whole_bytes)
+        self.close()
 
 
 def _same_file(path: Path, other: Path) -> bool:

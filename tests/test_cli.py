@@ -198,7 +198,7 @@ def test_ctrl_c_leaves_files_that_play(tmp_path: Path) -> None:
     video, rows = tmp_path / "out.mp4", tmp_path / "rows.jsonl"
     command = [*MIEN, "webcam", "--source", "demo", "--no-show", "--output", video, "--json", rows]
     with started(*command, stderr=subprocess.PIPE) as process:
-        wait_for(lambda: rows.exists() and rows.read_text().count("\n") > 5)
+        wait_for(lambda: any(path.read_text().count("\n") > 5 for path in tmp_path.glob(".mien-*.jsonl")))
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr

@@ -21,8 +21,9 @@ from ...runtime.errors import CheckFailed, InputError, ModelError
 from ...runtime.models.model_file import ModelFile
 from ...runtime.models.runner import Provider
 from ...runtime.models.spec import Precision
+from ...runtime.outputs import atomic_path
 from .float16 import HEAVY, float16_model, session_storing_halves
-from .gates import GATE_BATCHES, atomic_output, check_output
+from .gates import GATE_BATCHES, check_output
 from .onnx_graph import casts_to
 
 MIN_OPSET = 7
@@ -90,7 +91,7 @@ def convert_foreign(
     float32 = open_session(source, provider=Provider.CPU, threads=1).session
     model, source_bytes = _load(source)
     half = _convert(model, source)
-    with atomic_output(output) as partial:
+    with atomic_path(output) as partial:
         onnx.save(half, str(partial))
         parity, compared_on = _check_parity(float32, source, partial, arrays)
     return ConvertedForeign(output, output.stat().st_size, source_bytes, parity, compared_on)

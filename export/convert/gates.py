@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from ...runtime.errors import CheckFailed, InputError, OutputError
 from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import ModelSpec, Precision, Task
-from ...runtime.outputs import check_writable, temp_path
+from ...runtime.outputs import check_writable
 from .float16 import session_storing_halves
 
 log = logging.getLogger("mien")
@@ -41,17 +39,6 @@ def check_output(source: Path, output: Path) -> None:
     if output.suffix.lower() != ".onnx" or output.resolve() == source.resolve():
         raise OutputError(f"wanted an output file NAME.onnx other than the source, found {output}")
     check_writable(output)
-
-
-@contextlib.contextmanager
-def atomic_output(output: Path) -> Iterator[Path]:
-    """Yield a temporary path that is renamed to `output` on success and removed on error."""
-    partial = temp_path(output)
-    try:
-        yield partial
-        os.replace(partial, output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

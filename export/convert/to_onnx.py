@@ -14,12 +14,13 @@ from ...runtime.errors import InputError, ModelError
 from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import METADATA_KEY, ModelSpec, Precision, Task
+from ...runtime.outputs import atomic_path
 from ..networks.build_network import build_network
 from ..networks.checkpoint import load_checkpoint
 from ..networks.half_precision import to_half_precision
 from ..pytorch.eager_runner import EagerRunner
 from .float16 import float16_model
-from .gates import Exported, Gates, atomic_output, check_output, measure_reference
+from .gates import Exported, Gates, check_output, measure_reference
 from .int8 import write_int8
 from .int8_options import Int8Options
 
@@ -56,7 +57,7 @@ def export_onnx(
     if precision is not Precision.INT8 and int8 is not None:
         raise InputError(f"--calibrate is for int8, not for {precision.value}")
     check_output(source, output)
-    with reference_runner(source) as reference, atomic_output(output) as partial:
+    with reference_runner(source) as reference, atomic_path(output) as partial:
         if int8 is None:
             exported = _export_float(source, partial, reference, precision, data)
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...runtime.errors import OutputError
+from ...runtime.outputs import atomic_path
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 """Points (position in epochs, value) by metric."""
@@ -58,8 +59,9 @@ def plot_curves(
         axes.legend()
     if path is not None:
         try:
-            axes.figure.savefig(path, dpi=120)
-        except (OSError, ValueError) as error:  # matplotlib knows no such picture format
+            with atomic_path(Path(path)) as temporary:
+                axes.figure.savefig(temporary, dpi=120)
+        except ValueError as error:  # matplotlib knows no such picture format
             raise OutputError(f"cannot write {path} ({error})") from error
     elif ax is None and plt.get_backend().lower() != "agg":  # which has nowhere to show it
         plt.show()

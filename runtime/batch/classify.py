@@ -36,7 +36,6 @@ def classify_pictures(
     """
     if runner.spec.task is not Task.CLASSIFY:
         raise ModelError(f"expected a classifier, found a model for {runner.spec.task.value}")
-    rows = RowFile(json_target)
     failures: list[str] = []
     paths = list(expand(inputs, failures))
 
@@ -47,9 +46,7 @@ def classify_pictures(
         classes = {name: round(p, 5) for name, p in zip(runner.spec.classes, probabilities.tolist(), strict=True)}
         return rows.write({"image": str(path), "class": max(classes, key=lambda n: classes[n]), "classes": classes})
 
-    try:
+    with RowFile(json_target) as rows:
         tick = counter(len(paths), progress)
         map_pictures(paths, classify, write, workers=workers, failed=failures.append, tick=tick)
-    finally:
-        rows.close()
     return failures

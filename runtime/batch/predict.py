@@ -16,6 +16,7 @@ from ..images import IMAGE_SUFFIXES, encode_image, expand, read_image, write_fil
 from ..output.overlay import draw_faces
 from ..output.rows import RowFile, face_rows
 from ..output.video_file import VideoSink
+from ..outputs import free_path
 from ..values import Faces, Image, Progress, size_of
 from .parallel import counter, map_pictures
 
@@ -61,6 +62,7 @@ class Predictor:
         draw_folder: Folder for pictures and videos with the faces drawn; created if missing.
         workers: Pictures processed at once, one thread each; videos are processed one at a time.
         found: Called with the file name and the faces of each picture, but not of videos.
+        reserved: Other files that the command will write.
 
     Attributes:
         failures: One message per input that was skipped.
@@ -77,20 +79,23 @@ class Predictor:
         draw_folder: Path | None,
         workers: int = 1,
         found: Callable[[str, Faces], None] | None = None,
+        reserved: Sequence[Path] = (),
     ) -> None:
         self._found = found
         self.failures: list[str] = []
         self._pipeline = pipeline
         self._workers = workers
         self._draw = draw_folder
-        self._taken: set[Path] = set()
-        """Files that must not be overwritten: the inputs and what this run has drawn."""
+        self._taken = {path.resolve() for path in reserved}
+        """Files that are about to be made."""
         if draw_folder is not None:
             try:
                 draw_folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise OutputError(f"cannot create the folder {draw_folder} ({error.strerror})") from error
         self._rows = RowFile(json_target)
+        if json_target != "-":
+            self._taken.add(Path(json_target).resolve())
 
     def run(self, inputs: Sequence[Path], *, progress: Progress | None = None) -> None:
         """Process all inputs, or stop early when the reader of the rows has closed the pipe.
@@ -103,8 +108,6 @@ class Predictor:
             OutputError: A result cannot be written.
         """
         paths = list(expand(inputs, self.failures))
-        if self._draw is not None:
-            self._taken |= {path.resolve() for path in paths}
         tick = counter(len(paths), progress)
         for are_pictures, group in groupby(paths, key=is_picture):
             process = self._pictures if are_pictures else self._videos
@@ -155,12 +158,9 @@ class Predictor:
         return True
 
     def _free_name(self, folder: Path, source: Path, suffix: str) -> Path:
-        """Name a drawn file after its source, with a number if that would overwrite an input or another drawing."""
-        path, number = folder / f"{source.stem}{suffix}", 1
-        while path.resolve() in self._taken:
-            number += 1
-            path = folder / f"{source.stem}-{number}{suffix}"
-        self._taken.add(path.resolve())
+        """Name a drawn file after its source; no existing file is replaced, as the user did not name this one."""
+        path = free_path(folder.resolve() / f"{source.stem}{suffix}", self._taken)
+        self._taken.add(path)
         return path
 
     def __enter__(self) -> Predictor:
@@ -169,7 +169,7 @@ class Predictor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._rows.close()
+        self._rows.__exit__(kind, error, trace)
 
 
 def check_draw_folder(folder: Path, inputs: Sequence[Path]) -> None:

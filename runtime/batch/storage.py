@@ -15,6 +15,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSy
 
 from ..errors import InputError, MienError, OutputError
 from ..images import IMAGE_SUFFIXES, expand
+from ..outputs import TEMP_PREFIX, write_atomic
 
 OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
 """File systems in which a file appears only once it is complete, when it is closed."""
@@ -173,14 +174,14 @@ class Folder:
             self._system.create_dir(self._path, recursive=True)
 
     def names(self) -> set[str]:
-        """List the names of all files; empty if the folder does not exist.
+        """List the names of all finished files; empty if the folder does not exist.
 
         Raises:
             OutputError: The folder cannot be listed.
         """
         with self._as_errors("list"):
             found = self._system.get_file_info(FileSelector(self._path, allow_not_found=True))
-        return {info.base_name for info in found}
+        return {info.base_name for info in found if not info.base_name.startswith(TEMP_PREFIX)}
 
     def read(self, name: str) -> bytes | None:
         """Read a file; None if it does not exist.
@@ -205,13 +206,16 @@ class Folder:
             if self._system.type_name in OBJECT_STORES:
                 self._put(name, data)
                 return
-            partial = f"{name}.{uuid.uuid4().hex}.partial"
+            if isinstance(self._system, LocalFileSystem):
+                write_atomic(Path(self._file(name)), data)
+                return
+            temporary = f"{TEMP_PREFIX}{uuid.uuid4().hex}"
             try:
-                self._put(partial, data)
-                self._system.move(self._file(partial), self._file(name))
+                self._put(temporary, data)
+                self._system.move(self._file(temporary), self._file(name))
             except FAILED:
                 with contextlib.suppress(*FAILED):
-                    self._system.delete_file(self._file(partial))
+                    self._system.delete_file(self._file(temporary))
                 raise
 
     def remove(self, name: str) -> None:

@@ -102,7 +102,14 @@ def predict_faces(
     collect = None if view3d is None else lambda name, faces: found.append((name, faces))
     with (
         options.load(threads=plan.threads, max_side=max_side) as pipeline,
-        Predictor(pipeline, json_target=rows, draw_folder=draw, workers=plan.workers, found=collect) as predictor,
+        Predictor(
+            pipeline,
+            json_target=rows,
+            draw_folder=draw,
+            workers=plan.workers,
+            found=collect,
+            reserved=[] if view3d is None else [view3d],
+        ) as predictor,
         progress_bar("predict", hidden=shares_terminal(rows)) as progress,
     ):
         predictor.run(paths, progress=progress)

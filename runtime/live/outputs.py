@@ -60,9 +60,9 @@ class OutputFiles:
         if (video := self.video) is not None:
             openers.append(lambda: background(VideoSink(video, fps=capture.fps or 30.0)))
         if (csv := self.csv) is not None:
-            openers.append(lambda: background(CsvSink(csv)))
+            openers.append(lambda: background(CsvSink(csv, live=capture.live)))
         if (json := self.json) is not None:
-            openers.append(lambda: background(JsonLinesSink(json)))
+            openers.append(lambda: background(JsonLinesSink(json, live=capture.live)))
         return openers
 
 

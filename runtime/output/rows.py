@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import io
 import json
-import os
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import OutputError
-from ..outputs import check_writable
+from ..outputs import LineFile
 from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
 from ..vision.head_pose import head_pose
 
@@ -45,45 +43,55 @@ def row_line(row: dict[str, Any]) -> str:
 
 
 class RowFile:
-    """JSON lines file that is flushed after each row and not truncated before the first.
+    """JSON lines file, which takes its name when it is closed; see `LineFile`.
+
+    As a context manager it is closed, or discarded after an error; Ctrl-C is none: the rows so far are kept.
 
     Args:
         target: Path, or ``-`` for standard output.
+        live: Keep the rows before a failed write.
 
     Raises:
         OutputError: The file cannot be written.
     """
 
-    def __init__(self, target: str) -> None:
-        self._path = None if target == "-" else Path(target)
-        if self._path is not None:
-            check_writable(self._path)
-        self._handle: IO[str] | None = None if self._path is not None else sys.stdout
+    def __init__(self, target: str, *, live: bool = False) -> None:
+        self._file = None if target == "-" else LineFile(Path(target), keep=live)
 
     def write(self, row: dict[str, Any]) -> bool:
-        """Append one row; return False if the reader of standard output is gone.
+        """Append one row; return False if the reader of a pipe is gone.
 
         Raises:
             OutputError: The row cannot be written.
         """
         try:
-            if self._handle is None:
-                assert self._path is not None
-                self._handle = self._path.open("w", encoding="utf-8")
-            self._handle.write(row_line(row))
-            self._handle.flush()
+            if self._file is None:
+                sys.stdout.write(row_line(row))
+                sys.stdout.flush()
+            else:
+                self._file.write(row_line(row))
         except BrokenPipeError:
-            sys.stdout = open(os.devnull, "w")  # noqa: PTH123 - or Python complains again when it exits
             return False
         except OSError as error:
             raise OutputError(f"cannot write the JSON rows ({error.strerror})") from error
         return True
 
     def close(self) -> None:
-        """Close the file."""
-        if self._path is not None and self._handle is not None:
-            with contextlib.suppress(OSError):  # `write` has raised it
-                self._handle.close()
+        """Finish the file.
+
+        Raises:
+            OutputError: It cannot be given its name.
+        """
+        if self._file is not None:
+            _finish(self._file, "the JSON rows")
+
+    def __enter__(self) -> RowFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._file is not None and kind is not None and not issubclass(kind, KeyboardInterrupt):
+            self._file.discard()
+        self.close()
 
 
 class JsonLinesSink:
@@ -91,23 +99,24 @@ class JsonLinesSink:
 
     needs_picture = False
 
-    def __init__(self, target: str) -> None:
-        self._rows = RowFile(target)
+    def __init__(self, target: str, *, live: bool = False) -> None:
+        self._rows = RowFile(target, live=live)
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
         """Append the row of a frame."""
         return self._rows.write(frame_row(frame, faces))
 
     def close(self) -> None:
-        """Close the file."""
+        """Finish the file."""
         self._rows.close()
 
 
 class CsvSink:
-    """Write one CSV line per face, with the columns of `CSV_HEADER`.
+    """Write one CSV line per face, with the columns of `CSV_HEADER`; see `LineFile`.
 
     Args:
         path: File to write.
+        live: Keep the lines before a failed write.
 
     Raises:
         OutputError: The file cannot be written.
@@ -115,12 +124,12 @@ class CsvSink:
 
     needs_picture = False
 
-    def __init__(self, path: Path) -> None:
-        check_writable(path)
+    def __init__(self, path: Path, *, live: bool = False) -> None:
         self._path = path
-        self._handle = path.open("w", newline="", encoding="utf-8")
-        self._csv = csv.writer(self._handle)
-        self._write(CSV_HEADER)
+        self._file = LineFile(path, keep=live)
+        self._text = io.StringIO()
+        self._csv = csv.writer(self._text)
+        self._csv.writerow(CSV_HEADER)
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
         """Append the faces of a frame."""
@@ -129,20 +138,27 @@ class CsvSink:
             pose = face["pose"] or dict.fromkeys(("yaw", "pitch", "roll"))
             estimates = (face[name] for name in ("score", "presence", "age", "female"))
             points = (value for point in face["landmarks"] or () for value in point)
-            self._write([*identity, *face["box"], *estimates, pose["yaw"], pose["pitch"], pose["roll"], *points])
+            self._csv.writerow([*identity, *face["box"], *estimates, pose["yaw"], pose["pitch"], pose["roll"], *points])
+        try:
+            self._file.write(self._text.getvalue())
+        except BrokenPipeError:
+            return False
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
+        self._text.seek(0)
+        self._text.truncate()
         return True
 
     def close(self) -> None:
-        """Close the file."""
-        with contextlib.suppress(OSError):  # `write` has raised it
-            self._handle.close()
+        """Finish the file."""
+        _finish(self._file, str(self._path))
 
-    def _write(self, fields: Sequence[object]) -> None:
-        try:
-            self._csv.writerow(fields)
-            self._handle.flush()
-        except OSError as error:
-            raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
+
+def _finish(file: LineFile, name: str) -> None:
+    try:
+        file.close()
+    except OSError as error:
+        raise OutputError(f"cannot write {name} ({error.strerror})") from error
 
 
 def _face_row(faces: Faces, i: int, size_px: tuple[int, int]) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import plotly.graph_objects as go  # type: ignore[import-untyped]
 
-from ..errors import InputError, OutputError
+from ..errors import InputError
+from ..outputs import write_report
 from ..values import Faces, FloatArray
 from .overlay import CONTOURS
 
@@ -65,10 +66,7 @@ def write_view(found: Sequence[tuple[str, Faces]], path: Path) -> int:
         showlegend=False,
         updatemenus=[{"buttons": buttons, "x": 0.02, "y": 0.98, "xanchor": "left"}] if len(named) > 1 else [],
     )
-    try:
-        figure.write_html(path, include_plotlyjs=True, full_html=True)
-    except OSError as error:
-        raise OutputError(f"cannot write {path} ({error.strerror})") from error
+    write_report(path, figure.to_html(include_plotlyjs=True, full_html=True))
     return len(named)
 
 

@@ -11,6 +11,7 @@ import cv2
 
 from ..errors import OutputError
 from ..images import write_image
+from ..outputs import free_path
 from ..values import Faces, Frame, Image
 
 
@@ -63,7 +64,7 @@ class WindowSink:
         if key == ord(" "):
             key = self._wait_for_space()
         if key == ord("s"):
-            write_image(self._snapshots / f"mien-{frame.index:06d}.png", picture)
+            write_image(free_path(self._snapshots / f"mien-{frame.index:06d}.png"), picture)
         elif key == ord("h"):
             self._view.hud = not self._view.hud
         elif key == ord("m"):

@@ -181,7 +181,7 @@ def test_an_error_of_a_worker_reaches_the_caller(folder: Path, tmp_path: Path, m
             Predictor(pipeline, json_target=str(rows), draw_folder=None, workers=2) as predictor,
         ):
             predictor.run([folder / "first" / "2.jpg", folder / "first" / "0.jpg", folder / "first" / "5.jpg"])
-    assert json.loads(rows.read_text())["faces"] == []  # the row before the error
+    assert not rows.exists()  # a file is whole or not there
 
 
 def test_a_full_disk_ends_the_run(folder: Path) -> None:
@@ -208,9 +208,11 @@ def test_ctrl_c_leaves_whole_rows(folder: Path, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     command = [*MIEN, "predict", many(folder, tmp_path), "--threads", 2, "--json", rows]
     with started(*command, stderr=subprocess.PIPE) as process:
-        wait_for(lambda: rows.exists() and rows.read_bytes().count(b"\n") > 3)
+        wait_for(lambda: any(path.read_bytes().count(b"\n") > 3 for path in tmp_path.glob(".mien-*.jsonl")))
+        assert not rows.exists()
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
+    assert not list(tmp_path.glob(".*"))
     assert process.returncode == 130 and stderr.strip() == "interrupted", stderr
     text = rows.read_text()
     names = [Path(json.loads(line)["image"]).stem for line in text.splitlines()]
@@ -224,3 +226,31 @@ def test_a_reader_that_has_had_enough_ends_the_run(folder: Path, tmp_path: Path)
         assert json.loads(process.stdout.readline())["faces"]
         process.stdout.close()
         assert process.wait(timeout=60) == 0 and process.stderr.read() == ""
+
+
+def test_drawings_replace_nothing(folder: Path, tmp_path: Path) -> None:
+    """Neither an input, nor what lies in the folder, nor each other, nor the rows; a link is not followed."""
+    photo, drawn = find_photo()[0].read_bytes(), tmp_path / "drawn"
+    drawn.mkdir()
+    inputs = [
+        tmp_path / "a" / "x.jpg",
+        tmp_path / "b" / "x.jpg",
+        drawn / "y.png",
+        tmp_path / "z.jpg",
+        tmp_path / "r.jpg",
+    ]
+    for path in inputs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(photo)
+    (drawn / "x.png").write_text("mine")
+    (drawn / "z.png").symlink_to(tmp_path / "z.jpg")
+    with (
+        Pipeline.load(threads=1) as pipeline,
+        Predictor(pipeline, json_target=str(drawn / "r.png"), draw_folder=drawn, workers=2) as predictor,
+    ):
+        predictor.run(inputs)
+    assert not predictor.failures and all(path.read_bytes() == photo for path in inputs)
+    assert (drawn / "x.png").read_text() == "mine" and len((drawn / "r.png").read_text().splitlines()) == 5
+    made = {path.name for path in drawn.iterdir()} - {"x.png", "y.png", "z.png", "r.png"}
+    assert made == {"x-2.png", "x-3.png", "y-2.png", "z-2.png", "r-2.png"}
+    assert all(cv2.imread(str(drawn / name)) is not None for name in made)

@@ -286,14 +286,15 @@ def test_files_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     folder = Folder(str(tmp_path))
     folder.write("a", b"first")
 
-    def full(name: str, data: bytes) -> None:
-        (tmp_path / name).write_bytes(data[:2])
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "_put", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match=r"cannot write a in .*No space left"):
         folder.write("a", b"second")
-    assert (tmp_path / "a").read_bytes() == b"first" and folder.names() == {"a"}
+    assert (tmp_path / "a").read_bytes() == b"first" and [p.name for p in tmp_path.iterdir()] == ["a"]
+    (tmp_path / ".mien-0123.jsonl").touch()  # left by a process that was killed
+    assert folder.names() == {"a"}
     folder.remove("a")
     folder.remove("a")
     assert folder.read("a") is None and folder.names() == set()

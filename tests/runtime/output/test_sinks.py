@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from mien.runtime.errors import OutputError
 from mien.runtime.output import sinks
 from mien.runtime.output.overlay import CONTOURS, draw_faces
-from mien.runtime.output.rows import CsvSink, JsonLinesSink
+from mien.runtime.output.rows import CsvSink, JsonLinesSink, RowFile
 from mien.runtime.output.sinks import BackgroundSink, close_all
 from mien.runtime.output.video_file import RESERVE_BYTES, VideoSink
 from mien.runtime.values import Faces, Frame, Image
@@ -114,8 +116,9 @@ def test_video_without_a_frame_leaves_nothing(tmp_path: Path) -> None:
 def test_rows_are_whole(tmp_path: Path) -> None:
     sink = JsonLinesSink(str(tmp_path / "rows.jsonl"))
     sink.write(frame(3), Faces.empty(), frame(3).pixels)
-    assert json.loads((tmp_path / "rows.jsonl").read_text()) == {"frame": 3, "timestamp_ns": 3, "faces": []}
+    assert not (tmp_path / "rows.jsonl").exists()
     sink.close()
+    assert json.loads((tmp_path / "rows.jsonl").read_text()) == {"frame": 3, "timestamp_ns": 3, "faces": []}
 
 
 def test_csv_has_a_line_a_face(tmp_path: Path) -> None:
@@ -242,3 +245,54 @@ def test_a_video_behind_a_link_replaces_what_the_link_points_to(tmp_path: Path) 
     sink.close()
     assert link.is_symlink() and len((tmp_path / "blob").read_bytes()) > 100
     assert sorted(p.name for p in tmp_path.iterdir()) == ["blob", "link.mp4"]
+
+
+def test_rows_replace_a_file_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("old\n")
+    for error, left in ((ZeroDivisionError, "old\n"), (KeyboardInterrupt, '{"n": 1}\n')):
+        with pytest.raises(error), RowFile(str(path)) as rows:
+            rows.write({"n": 1})
+            assert path.read_text() == "old\n"
+            raise error
+        assert path.read_text() == left and list(tmp_path.iterdir()) == [path]
+    with RowFile(str(path)) as rows:
+        pass  # nothing was found, so nothing is replaced
+    assert path.read_text() == '{"n": 1}\n'
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_full_disk_leaves_whole_rows_of_a_live_source_or_none(tmp_path: Path, live: bool) -> None:
+    """In a process of its own, as the limit of a file's size is for good."""
+    code = f"""
+import resource, signal, numpy as np
+from pathlib import Path
+from mien.runtime.errors import OutputError
+from mien.runtime.output.rows import CsvSink, JsonLinesSink
+from mien.runtime.values import Faces, Frame
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+pixels = np.zeros((48, 64, 3), np.uint8)
+faces = Faces.from_boxes(np.array([[1.0, 2, 3, 4]]), np.array([0.9]))
+for name, limit in (("rows.jsonl", 2000), ("faces.csv", 3000)):
+    sink = JsonLinesSink(name, live={live}) if name == "rows.jsonl" else CsvSink(Path(name), live={live})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, -1))
+    try:
+        for index in range(100):
+            sink.write(Frame(pixels, index, index), faces, pixels)
+        raise SystemExit("it was written")
+    except OutputError as error:
+        print(error)
+    sink.close()
+"""
+    (tmp_path / "rows.jsonl").write_text("old")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.count("File too large") == 2
+    files = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    if not live:
+        assert files == {"rows.jsonl": "old"}
+        return
+    rows = [json.loads(line) for line in files["rows.jsonl"].splitlines()]
+    assert [row["frame"] for row in rows] == list(range(len(rows))) and len(rows) > 5
+    table = list(csv.DictReader(files["faces.csv"].splitlines()))
+    assert [row["frame"] for row in table] == [str(n) for n in range(len(table))] and len(table) > 5
+    assert sorted(files) == ["faces.csv", "rows.jsonl"]
