@@ -16,7 +16,8 @@ from ...runtime.faces.detector import OwnDetector
 from ...runtime.models.runner import Runner
 from ...runtime.models.spec import Task
 from ...runtime.values import FloatArray, Progress
-from ..data.age_gender_labels import LABELS as AGES
+from ..data.age_gender_rows import FAIRFACE
+from ..data.age_gender_rows import LABELS as AGES
 from ..data.face_boxes import BOXES
 from ..data.landmark_labels import LABELS, SEED_LABELS
 from ..timing.interleave import digest_of
@@ -25,7 +26,7 @@ from .evaluate_faces import LOWEST_SCORE, detect_faces, predict_landmarks
 from .metrics import curve_of, match_picture, normalized_mean_error
 
 REPLICATES = 400
-LABEL_FILES = {Task.LANDMARKS: (LABELS, SEED_LABELS), Task.AGE_GENDER: (AGES,), Task.DETECTOR: (BOXES,)}
+LABEL_FILES = {Task.LANDMARKS: (LABELS, SEED_LABELS), Task.AGE_GENDER: (AGES, *FAIRFACE), Task.DETECTOR: (BOXES,)}
 
 
 class Metric(str, Enum):

@@ -1,10 +1,10 @@
-"""Reader of aligned face crops labelled with age and gender: ``labels.csv`` beside ``images/``."""
+"""Table of face crops labelled with age and gender, and its split into training and validation."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import InputError
-from ...runtime.images import read_image
+from ...runtime.images import read_file, read_image
 from ...runtime.values import FloatArray
-from .label_files import numbers, read_rows
+from .age_gender_rows import read_faces_with_age
+from .label_files import check_files
 from .splits import held_out, training_split
 
 log = logging.getLogger("mien")
-
-LABELS = "labels.csv"
-MAX_AGE = 120
-GENDERS = {"male": 0.0, "female": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +30,14 @@ class AgeGenderTable:
         groups: Group (n,) of each picture. Near-duplicates share a group, and a split never divides one.
         age: Ages (n,) in years.
         female: 1 for female, 0 for male (n,).
+        given_split: Marks (n,) of the rows that the data set itself holds out; None if it gives no split.
     """
 
     files: tuple[Path, ...]
     groups: tuple[str, ...]
     age: FloatArray
     female: FloatArray
+    given_split: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -51,45 +50,42 @@ class AgeGenderTable:
             groups=tuple(self.groups[i] for i in rows),
             age=self.age[rows],
             female=self.female[rows],
+            given_split=None if self.given_split is None else self.given_split[rows],
         )
 
     def validation(self) -> npt.NDArray[np.bool_]:
-        """Mark the rows (n,) of the validation split."""
-        return held_out(self.groups)
+        """Mark the rows (n,) of the validation split: the given one, or a tenth of the groups."""
+        return held_out(self.groups) if self.given_split is None else self.given_split
 
 
 def read_age_gender(folder: Path) -> AgeGenderTable:
-    """Read ``labels.csv`` with the columns file, age, gender and, optionally, group.
+    """Read the labels of aligned face crops.
 
     Args:
-        folder: Folder with ``labels.csv`` and ``images/``.
+        folder: Folder with ``labels.csv`` (file, age, gender and, optionally, group) beside ``images/``, with the label
+            files of FairFace beside ``train/`` and ``val/``, or with pictures named as in UTKFace.
 
     Raises:
-        InputError: No such file or no rows; a malformed row, an age outside 0 to 120, a gender other than male or
-            female, or a picture that is listed twice or missing (each named).
+        InputError: No labels; a malformed row, an age outside 0 to 120, a gender other than male or female, or a
+            picture that is listed twice or missing (each named).
     """
-    files: list[Path] = []
-    groups, ages, female = [], [], []
-    first_at: dict[str, str] = {}
-    for where, row in read_rows(folder / LABELS, ["file", "age", "gender"]):
-        (age,) = numbers(where, row, ["age"])
-        if not 0 <= age <= MAX_AGE:
-            raise InputError(f"{where}: wanted an age from 0 to {MAX_AGE} years, found {row['age']}")
-        if row["gender"] not in GENDERS:
-            raise InputError(f"{where}: wanted gender male or female, found {row['gender']!r}")
-        if row["file"] in first_at:
-            raise InputError(f"{where}: {row['file']} is already listed in {first_at[row['file']]}")
-        first_at[row["file"]] = where
-        files.append(folder / "images" / row["file"])
-        groups.append(row.get("group") or row["file"])
-        ages.append(age)
-        female.append(GENDERS[row["gender"]])
-    if not files:
-        raise InputError(f"{folder / LABELS} has no rows")
-    missing = [str(f) for f in files if not f.is_file()]
-    if missing:
-        raise InputError(f"{len(missing)} labelled image(s) are missing, the first is {missing[0]}")
-    return AgeGenderTable(tuple(files), tuple(groups), np.array(ages), np.array(female))
+    faces = read_faces_with_age(folder)
+    if not faces:
+        raise InputError(f"{folder}: the label file has no rows")
+    first_at: dict[Path, str] = {}
+    for face in faces:
+        if face.file in first_at:
+            raise InputError(f"{face.where}: {face.file.name} is already listed in {first_at[face.file]}")
+        first_at[face.file] = face.where
+    check_files(list(first_at))
+    given = [face.held_out for face in faces]
+    return AgeGenderTable(
+        files=tuple(face.file for face in faces),
+        groups=tuple(face.group for face in faces),
+        age=np.array([face.age for face in faces]),
+        female=np.array([face.female for face in faces]),
+        given_split=None if None in given else np.array(given, dtype=bool),
+    )
 
 
 def check_pictures(table: AgeGenderTable) -> None:
@@ -103,12 +99,15 @@ def check_pictures(table: AgeGenderTable) -> None:
 
 
 def join_copies(table: AgeGenderTable) -> AgeGenderTable:
-    """Merge the groups of byte-identical pictures. Call it before any split, which would leak otherwise."""
+    """Merge the groups of byte-identical pictures. Call it before any split, which would leak otherwise.
+
+    Where the data set gives the split, training pictures of a group that is held out are left out.
+    """
     groups = list(table.groups)
     group_of: dict[bytes, str] = {}
     joined = 0
     for i, file in enumerate(table.files):
-        digest = hashlib.sha256(file.read_bytes()).digest()
+        digest = hashlib.sha256(read_file(file)).digest()
         group = group_of.setdefault(digest, groups[i])
         old = groups[i]
         if group != old:
@@ -117,7 +116,14 @@ def join_copies(table: AgeGenderTable) -> AgeGenderTable:
             group_of = {d: group if g == old else g for d, g in group_of.items()}
     if joined:
         log.warning("%d pictures are byte-identical to pictures of other groups; those groups were merged", joined)
-    return AgeGenderTable(table.files, tuple(groups), table.age, table.female)
+    table = replace(table, groups=tuple(groups))
+    if table.given_split is None:
+        return table
+    evaluated = {group for group, held in zip(groups, table.given_split, strict=True) if held}
+    keep = table.given_split | np.array([group not in evaluated for group in groups])
+    if not keep.all():
+        log.warning("%d training pictures are near-duplicates of validation pictures and were left out", (~keep).sum())
+    return table.mask(keep)
 
 
 def check_split(table: AgeGenderTable, folder: Path) -> npt.NDArray[np.bool_]:
@@ -130,7 +136,7 @@ def check_split(table: AgeGenderTable, folder: Path) -> npt.NDArray[np.bool_]:
     Raises:
         InputError: One side would be empty or contain one gender only.
     """
-    validation = training_split(table.groups, folder, noun="group")
+    validation = training_split(table.groups, folder, noun="group", given=table.given_split)
     for side, rows in (("training", ~validation), ("validation", validation)):
         if len(np.unique(table.female[rows])) < 2:
             raise InputError(f"{folder}: the {side} split has one gender only; both are needed")

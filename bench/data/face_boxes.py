@@ -12,8 +12,9 @@ from ...runtime.errors import InputError
 from ...runtime.images import find_images
 from ...runtime.values import FloatArray
 from ...runtime.vision.geometry import box_from_bounds, intersection_over_union, landmark_bounds
-from .label_files import numbers, read_rows
+from .label_files import check_files, numbers, picture_path, read_rows
 from .landmark_labels import LABELS, SEED_LABELS, UNDER_A_MASK, read_landmarks
+from .picture_size import read_size
 from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out
 
 BOXES = "boxes.csv"
@@ -86,14 +87,31 @@ def held_out_pictures(folder: Path, table: FaceTable) -> npt.NDArray[np.bool_]:
 
 def _read_boxed(folder: Path) -> FaceTable:
     boxes = _read_xywh(folder / BOXES)
-    files = [folder / "images" / name for name in boxes]
+    if not boxes:
+        raise InputError(f"{folder / BOXES} has no rows")
+    files = [picture_path(folder, name) for name in boxes]
+    check_files(files)
+    for file, of_file in zip(files, boxes.values(), strict=True):
+        _check_inside(file, of_file, folder / BOXES)
     # A picture without a row is labelled as well: it contains no face.
-    rest = [p for p in find_images(folder / "images") if p.name not in boxes]
-    missing = [f for f in files if not f.is_file()]
-    if missing:
-        raise InputError(f"{len(missing)} labelled image(s) are missing, the first is {missing[0]}")
+    labelled = set(files)
+    rest = [p for p in find_images(folder / "images") if p not in labelled]
     empty = [np.empty((0, 4)) for _ in rest]
     return _table(files + rest, [f.name for f in files + rest], [*boxes.values(), *empty])
+
+
+def _check_inside(file: Path, boxes: FloatArray, labels: Path) -> None:
+    """Refuse boxes that lie wholly outside their picture, as those of another size or orientation of it do."""
+    size = read_size(file)
+    if size is None:
+        return
+    outside = (boxes[:, 2:] <= 0).any(axis=1) | (boxes[:, :2] >= np.array(size.upright)).any(axis=1)
+    if outside.any():
+        x0, y0, x1, y1 = boxes[outside][0]
+        raise InputError(
+            f"{labels}: the box {x0:g},{y0:g},{x1 - x0:g},{y1 - y0:g} of {file.name} lies outside the picture, which "
+            f"has {size.upright[0]} × {size.upright[1]} px"
+        )
 
 
 def _read_landmarked(folder: Path) -> FaceTable:

@@ -1,45 +1,68 @@
-"""Reader of CSV label files, with errors that name the file and the row."""
+"""Reader of CSV label files as spreadsheets and editors save them, with errors that name the file and the row."""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import functools
+import io
+import logging
+import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...runtime.errors import InputError
 
+log = logging.getLogger("mien")
+
+SEPARATORS = (",", ";", "\t")
+BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+NAMED = 3
+"""Number of missing files that an error names."""
+
 
 def read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Read a CSV file with a header.
 
+    UTF-8 and UTF-16 are read, with or without a byte order mark; commas, semicolons or tabs between the cells; any line
+    ends. Blank lines and spaces around a cell do not count, nor does the case of a column's name.
+
     Args:
         path: The file.
-        required: Columns that the header must have.
+        required: Columns that the header must have, in lower case.
 
     Yields:
-        (where, row) of each row; `where` names the row in error messages.
+        (where, row) of each row, by lower-case column name; `where` names the row in error messages.
 
     Raises:
-        InputError: No such file, a missing column, or a row with too few or too many columns.
+        InputError: No such file, not a text file, a missing column or one that occurs twice, or a row with too few or
+            too many columns.
     """
-    if not path.is_file():
-        raise InputError(f"no label file {path}")
+    lines = _lines(path)
+    first = next((line for line in lines if line.strip()), None)
+    if first is None:
+        raise InputError(f"{path} is empty")
+    separator = max(SEPARATORS, key=lambda s: len(set(required) & set(_header(first, s))))
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    header: list[str] | None = None
+    line = 0
     try:
-        with path.open(newline="", encoding="utf-8") as handle:
-            reader = csv.reader(handle)
-            header = next(reader, None)
+        for cells in reader:
+            line, where = reader.line_num, f"{path}, row {line + 1}"
+            row = [cell.strip() for cell in cells]
+            if any("\n" in cell for cell in row):
+                raise InputError(f"{where}: a quotation mark is not closed")
+            if not any(row):
+                continue
             if header is None:
-                raise InputError(f"{path} is empty")
-            missing = [name for name in required if name not in header]
-            if missing:
-                raise InputError(f"{path}: missing column(s) {', '.join(missing)}; found {', '.join(header[:8])} …")
-            for row in reader:
-                where = f"{path}, row {reader.line_num}"
-                if len(row) != len(header):
-                    raise InputError(f"{where}: wanted {len(header)} columns, found {len(row)}")
-                yield where, dict(zip(header, row, strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a CSV file ({error})") from error
+                header = _checked([name.lower() for name in row], required, path)
+                continue
+            if len(row) < len(header) or any(row[len(header) :]):
+                raise InputError(f"{where}: wanted {len(header)} columns, found {len(row)}")
+            yield where, dict(zip(header, row, strict=False))
+    except csv.Error as error:
+        raise InputError(f"{path}, row {line + 1}: not CSV ({error})") from error
 
 
 def numbers(where: str, row: dict[str, str], columns: Sequence[str]) -> list[float]:
@@ -54,7 +77,88 @@ def numbers(where: str, row: dict[str, str], columns: Sequence[str]) -> list[flo
             value = float(row[column])
         except ValueError:
             raise InputError(f"{where}: wanted a number in column {column}, found {row[column]!r}") from None
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise InputError(f"{where}: wanted a finite number in column {column}, found {row[column]!r}")
         values.append(value)
     return values
+
+
+def picture_path(folder: Path, name: str) -> Path:
+    """Locate a labelled picture: in ``images/``, beside the label file, or in a folder that an archive unpacks to.
+
+    Returns:
+        The path in ``images/`` if there is no such picture.
+    """
+    name = name.replace("\\", "/")
+    usual = folder / "images" / name
+    if not name or _is_file(usual):
+        return usual
+    if _is_file(folder / name):
+        return folder / name
+    return next((path for path in (below / name for below in sorted(folder.iterdir())) if _is_file(path)), usual)
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Log a warning, unless the same was logged before; labels are read more than once in a training."""
+    log.warning(message)
+
+
+def check_files(files: Sequence[Path]) -> None:
+    """Check that every labelled picture exists.
+
+    Raises:
+        InputError: Some do not; the message counts them and names the first few.
+    """
+    missing = [file for file in files if not _is_file(file)]
+    if missing:
+        others = "".join(f", {file.name}" for file in missing[1:NAMED]) + (", …" if len(missing) > NAMED else "")
+        raise InputError(f"{len(missing)} labelled image(s) are missing, the first is {missing[0]}{others}")
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises for a name that is too long
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise InputError(f"no label file {path}")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
+    mark = next((mark for mark in BYTE_ORDER_MARKS if data.startswith(mark)), b"")
+    encoding = BYTE_ORDER_MARKS[mark] if mark else _unmarked_encoding(data)
+    try:
+        text = data[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        row = data[: len(mark) + error.start].count(b"\n") + 1
+        raise InputError(f"{path}, row {row}: not {encoding.upper()} text; save the file as UTF-8") from error
+    if "\0" in text:
+        raise InputError(f"{path} is not a CSV file: it holds binary data")
+    return list(io.StringIO(text, newline=""))
+
+
+def _unmarked_encoding(data: bytes) -> str:
+    """Tell UTF-16 by the zero bytes of its first characters, which are a header's and so plain ASCII."""
+    start = data[:64]
+    if start[1::2].count(0) > len(start) // 4:
+        return "utf-16-le"
+    return "utf-16-be" if start[::2].count(0) > len(start) // 4 else "utf-8"
+
+
+def _header(line: str, separator: str) -> list[str]:
+    cells = next(csv.reader(io.StringIO(line), delimiter=separator, skipinitialspace=True), [])
+    return [cell.strip().lower() for cell in cells]
+
+
+def _checked(header: list[str], required: Sequence[str], path: Path) -> list[str]:
+    missing = [name for name in required if name not in header]
+    if missing:
+        found = ", ".join(header[:8]) + (" …" if len(header) > 8 else "")
+        named = ", ".join(missing[:8]) + (" …" if len(missing) > 8 else "")
+        raise InputError(f"{path}: missing column(s) {named}; found {found}")
+    twice = next((name for name in required if header.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: the column {twice} occurs twice")
+    return header

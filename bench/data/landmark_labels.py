@@ -12,12 +12,19 @@ import numpy.typing as npt
 
 from ...runtime.errors import InputError
 from ...runtime.values import POINTS, FloatArray
-from .label_files import numbers, read_rows
+from .label_files import check_files, numbers, picture_path, read_rows, warn_once
+from .picture_size import read_size
 from .splits import held_out
 
 LABELS = "landmarks.csv"
 DEPTHS = "landmarks3d_pseudo.csv"
 SEED_LABELS = "training_frames_keypoints.csv"
+SIZE = ("width", "height")
+"""Optional columns with the size in px of the picture that was labelled."""
+EYES = (36, 45)
+"""Outer corners of the eyes, whose distance errors are measured in."""
+LEAST_SPAN_PX = 1.0
+"""Least width, height and eye distance of a face's points."""
 
 MIRRORED = np.array(
     [
@@ -46,6 +53,7 @@ class LandmarkTable:
         subjects: Person (n,) in each picture; a split never divides one.
         points: Points (n, 68, 2) in image px.
         depth: Depth (n, 68) in px, increasing away from the camera; NaN where unknown.
+        sizes: Width and height (n, 2) in px of the picture that was labelled; NaN where unknown.
     """
 
     files: tuple[Path, ...]
@@ -53,6 +61,7 @@ class LandmarkTable:
     subjects: tuple[str, ...]
     points: FloatArray
     depth: FloatArray
+    sizes: FloatArray
 
     def __len__(self) -> int:
         return len(self.files)
@@ -66,6 +75,7 @@ class LandmarkTable:
             subjects=tuple(self.subjects[i] for i in rows),
             points=self.points[rows],
             depth=self.depth[rows],
+            sizes=self.sizes[rows],
         )
 
     def validation(self) -> npt.NDArray[np.bool_]:
@@ -79,8 +89,11 @@ def read_landmarks(folder: Path) -> LandmarkTable:
     Args:
         folder: Folder with either file.
 
+    Rows whose points are no face's are left out, with a warning. Where ``landmarks.csv`` gives the width and height of
+    a picture, its points are those of the picture as stored or as EXIF turns it, whichever has that size.
+
     Raises:
-        InputError: Neither file, no rows, a malformed row (named), or missing images.
+        InputError: Neither file, no rows, a malformed row (named), missing images, or a picture of another size.
     """
     if (folder / LABELS).is_file():
         table = _read_ours(folder)
@@ -90,21 +103,61 @@ def read_landmarks(folder: Path) -> LandmarkTable:
         raise InputError(f"{folder} contains neither {LABELS} nor {SEED_LABELS}")
     if len(table) == 0:
         raise InputError(f"{folder}: the label file has no rows")
-    missing = [str(f) for f in table.files if not f.is_file()]
-    if missing:
-        raise InputError(f"{len(missing)} labelled image(s) are missing, the first is {missing[0]}")
-    return table
+    check_files(table.files)
+    return _upright(_with_faces(table, folder), folder)
+
+
+def _with_faces(table: LandmarkTable, folder: Path) -> LandmarkTable:
+    """Leave out the rows whose points are no face's: all zero, say, or fractions of the picture instead of px."""
+    eyes = np.linalg.norm(table.points[:, EYES[0]] - table.points[:, EYES[1]], axis=1)
+    keep = (np.ptp(table.points, axis=1).min(axis=1) >= LEAST_SPAN_PX) & (eyes >= LEAST_SPAN_PX)
+    if not keep.any():
+        raise InputError(f"{folder}: the points of every row lie within {LEAST_SPAN_PX:g} px; wanted px of the picture")
+    if not keep.all():
+        names = [table.files[i].name for i in np.flatnonzero(~keep)]
+        warn_once(
+            f"{folder}: {len(names)} row(s) whose points lie within {LEAST_SPAN_PX:g} px of each other were left out: "
+            f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+        )
+    return table.mask(keep)
+
+
+def _upright(table: LandmarkTable, folder: Path) -> LandmarkTable:
+    """Turn points that were labelled on a picture as stored into the picture as its EXIF orientation turns it.
+
+    The label file's own width and height tell which of the two it means.
+    """
+    points, depth = table.points.copy(), table.depth.copy()
+    turned = 0
+    for i in np.flatnonzero(np.isfinite(table.sizes).all(axis=1)):
+        header = read_size(table.files[i])
+        labelled = tuple(table.sizes[i])
+        if header is None or labelled == header.upright:
+            continue
+        if labelled != header.stored:
+            raise InputError(
+                f"{folder}: the labels of {table.files[i].name} are for a picture of {labelled[0]:g} × {labelled[1]:g} "
+                f"px, but it has {header.upright[0]} × {header.upright[1]} px; label it anew, or restore the picture"
+            )
+        turned += 1
+        points[i] = header.turn(points[i])
+        if header.is_mirrored:
+            points[i], depth[i] = points[i][MIRRORED], depth[i][MIRRORED]
+    if turned:
+        warn_once(f"{folder}: {turned} picture(s) were labelled as stored; their points are turned as EXIF turns them")
+    return replace(table, points=points, depth=depth)
 
 
 def _read_ours(folder: Path) -> LandmarkTable:
     columns = [f"{axis}{i}" for i in range(POINTS) for axis in "xy"]
-    files, sources, subjects, points = [], [], [], []
+    files, sources, subjects, points, sizes = [], [], [], [], []
     for where, row in read_rows(folder / LABELS, ["file", "source", "subject", *columns]):
-        files.append(folder / "images" / row["file"])
+        files.append(picture_path(folder, row["file"]))
         sources.append(row["source"])
         subjects.append(row["subject"])
         points.append(numbers(where, row, columns))
-    table = _table(files, sources, subjects, points)
+        sizes.append(numbers(where, row, SIZE) if all(row.get(name) for name in SIZE) else [np.nan, np.nan])
+    table = replace(_table(files, sources, subjects, points), sizes=np.array(sizes).reshape(-1, 2))
     if (folder / DEPTHS).is_file():
         return _with_depth(table, folder / DEPTHS)
     return table
@@ -139,4 +192,5 @@ def _table(files: list[Path], sources: list[str], subjects: list[str], points: l
         subjects=tuple(subjects),
         points=np.array(points, dtype=np.float64).reshape(n, POINTS, 2),
         depth=np.full((n, POINTS), np.nan),
+        sizes=np.full((n, 2), np.nan),
     )

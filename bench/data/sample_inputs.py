@@ -20,7 +20,7 @@ from ...runtime.models.spec import ModelSpec, Task
 from ...runtime.values import FloatArray, Image
 from ...runtime.vision.crop import cut_crop, resized
 from ...runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds
-from .age_gender_labels import LABELS as ALIGNED
+from .age_gender_rows import LABELS as ALIGNED
 from .landmark_labels import LABELS, SEED_LABELS, read_landmarks
 
 SPACING = 20

@@ -34,18 +34,21 @@ def held_out(groups: Sequence[str], fraction: float = HELD_OUT) -> npt.NDArray[n
     return np.array([position[group] < fraction for group in groups], dtype=bool)
 
 
-def training_split(groups: Sequence[str], folder: Path, *, noun: str) -> npt.NDArray[np.bool_]:
+def training_split(
+    groups: Sequence[str], folder: Path, *, noun: str, given: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.bool_]:
     """Mark the rows (n,) of the validation split, and check that neither side is empty.
 
     Args:
         groups: Group (n,) of each row.
         folder: Their folder, for the error message.
         noun: Word for a group, for the error message.
+        given: Split (n,) that the data set itself gives, instead of one by the names of the groups.
 
     Raises:
         InputError: One side would be empty.
     """
-    validation = held_out(groups)
+    validation = held_out(groups) if given is None else given
     if validation.all() or not validation.any():
         raise InputError(f"{folder}: {len(set(groups))} {noun}(s) are too few to hold one out")
     return validation

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,40 @@ def test_a_row_with_too_few_columns_is_named(landmark_folder: Path) -> None:
 def test_a_cell_that_is_no_number_is_named(landmark_folder: Path) -> None:
     edit(landmark_folder / "landmarks.csv", 2, lambda line: line.rsplit(",", 1)[0] + ",nan")
     with pytest.raises(InputError, match=r"row 3: .* column y67, found 'nan'"):
+        read_landmarks(landmark_folder)
+
+
+@pytest.mark.parametrize("points", ["zeros", "one place", "one line", "fractions"])
+def test_rows_that_are_no_face_are_left_out_and_counted_once(
+    landmark_folder: Path, points: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = read_landmarks(landmark_folder)
+    changed = {
+        "zeros": np.zeros((68, 2)),
+        "one place": np.full((68, 2), 40.0),
+        "one line": whole.points[5] * [1, 0],
+        "fractions": whole.points[5] / 160,
+    }[points]
+    for line in (6, 7, 8, 9):
+        edit(
+            landmark_folder / "landmarks.csv",
+            line,
+            lambda text: ",".join([*text.split(",")[:5], *map(str, changed.ravel())]),
+        )
+    with caplog.at_level(logging.WARNING, logger="mien"):
+        table, faces = read_landmarks(landmark_folder), read_faces(landmark_folder)
+    assert len(table) == len(faces) == 20 and np.allclose(table.points[5:], whole.points[9:])
+    assert caplog.text.count("4 row(s) whose points lie within 1 px") == 1 and "face_05.png, " in caplog.text
+
+
+def test_points_in_fractions_of_the_picture_are_refused(landmark_folder: Path) -> None:
+    for line in range(1, 25):
+        edit(
+            landmark_folder / "landmarks.csv",
+            line,
+            lambda text: ",".join([*text.split(",")[:5], *(str(float(v) / 160) for v in text.split(",")[5:])]),
+        )
+    with pytest.raises(InputError, match="the points of every row lie within 1 px; wanted px of the picture"):
         read_landmarks(landmark_folder)
 
 
