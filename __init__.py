@@ -1,24 +1,29 @@
-"""Face landmarks at the edge: what flows, what opens a model, a pipeline and a source, and what draws.
+"""Face landmarks at the edge: the types, and what opens a model, a pipeline and a source, and draws.
 
 >>> from mien import Pipeline, draw_faces
 >>> with Pipeline.load() as pipeline:
 ...     faces = pipeline(picture)
+
+A name is imported when it is first used, so that `mien doctor` starts where numpy, OpenCV or ONNX Runtime does not.
 """
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-# From its import on ONNX Runtime (1.32) keeps a device number in the home folder and reports its use to its maker. Who
-# looks at faces wants to be asked first: the user's own setting stays.
+# On import, ONNX Runtime (1.32) stores a device number in the home folder and reports its use to its maker. Whoever
+# looks at faces wants to be asked first; the user's own setting stays.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from .runtime.backends.ort.onnx_runner import OnnxRunner
-from .runtime.capture.capture import open_capture
-from .runtime.errors import MienError
-from .runtime.faces.pipeline import Pipeline
-from .runtime.models.runner import Provider
-from .runtime.models.spec import ModelSpec
-from .runtime.output.overlay import draw_faces
-from .runtime.values import Faces, Frame
+if TYPE_CHECKING:
+    from .runtime.backends.ort.onnx_runner import OnnxRunner
+    from .runtime.capture.capture import open_capture
+    from .runtime.errors import MienError
+    from .runtime.faces.pipeline import Pipeline
+    from .runtime.models.runner import Provider
+    from .runtime.models.spec import ModelSpec
+    from .runtime.output.overlay import draw_faces
+    from .runtime.values import Faces, Frame
 
 __all__ = [
     "Faces",
@@ -32,3 +37,27 @@ __all__ = [
     "open_capture",
 ]
 __version__ = "0.1.0"
+
+_MODULES = {
+    "Faces": "values",
+    "Frame": "values",
+    "MienError": "errors",
+    "ModelSpec": "models.spec",
+    "OnnxRunner": "backends.ort.onnx_runner",
+    "Pipeline": "faces.pipeline",
+    "Provider": "models.runner",
+    "draw_faces": "output.overlay",
+    "open_capture": "capture.capture",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".runtime.{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

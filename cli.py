@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import typer
+from rich.logging import RichHandler
+from typer.core import TyperGroup
+
+from mien.runtime.commands.console import say, stderr
+from mien.runtime.commands.doctor import doctor
+from mien.runtime.errors import CheckFailed, MienError
+
 try:
+    import numpy  # noqa: F401  first: without it, OpenCV prints advice to standard output
+
     from mien.bench.commands.bench import bench_app
     from mien.bench.commands.evaluate import evaluate_app
     from mien.bench.commands.verify import verify
@@ -19,25 +30,20 @@ try:
     from mien.export.commands.bundle import bundle
     from mien.export.commands.export import export
     from mien.export.commands.train import train_app
-    from mien.runtime.commands.console import say, stderr
-    from mien.runtime.commands.doctor import doctor
     from mien.runtime.commands.engine import engine
     from mien.runtime.commands.info import info
     from mien.runtime.commands.predict import predict
     from mien.runtime.commands.webcam import webcam
-    from mien.runtime.errors import CheckFailed, MienError
-except ModuleNotFoundError as missing:
-    if missing.name not in ("mien", "cv2", "onnxruntime"):
+except ImportError as error:
+    # A library is missing or broken, which is when the doctor is needed most: it alone works without any.
+    if (error.name or "").split(".")[0] not in ("", "cv2", "numpy", "onnxruntime"):
         raise
-    raise SystemExit(
-        f"{missing.name} is not installed; choose an extra: pip install 'mien[cpu]' (or headless, cuda, jetson; "
-        "from a checkout: pip install -e '.[cpu]')"
-    ) from None
-
-import cv2
-import typer
-from rich.logging import RichHandler
-from typer.core import TyperGroup
+    if sys.argv[1:2] != ["doctor"]:
+        say(f"error: a library is missing ({error}); mien doctor says what to install", style="red")
+        raise SystemExit(2) from None
+    alone = typer.Typer(add_completion=False)
+    alone.command()(doctor)
+    alone(sys.argv[2:], prog_name="mien doctor")
 
 
 class OneLineErrors(TyperGroup):
@@ -78,6 +84,8 @@ def options(
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log more details."),
 ) -> None:
     """Set up logging, and silence OpenCV's own unless --verbose is given."""
+    import cv2
+
     ctx.obj = TorchBridge()
     if not verbose:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

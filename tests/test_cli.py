@@ -348,10 +348,12 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
     options = ["--baseline", "none", "--rounds", "6", "--calls-per-round", "2", "--processes", "1", "--json"]
     mien("bench", shipped_model("landmarks"), *options, old)
     slower = json.loads(old.read_text())
-    for row in slower["rows"]:
-        for run in row["measurement"]["processes"]:
-            run["latencies_ns"] = [[int(1.5 * ns) for ns in r] for r in run["latencies_ns"]]
-    new.write_text(json.dumps(slower))
+    for path, factor in ((old, 1.0), (new, 1.5)):  # made-up latencies: what was measured depends on other processes
+        for row in slower["rows"]:
+            for run in row["measurement"]["processes"]:
+                rounds = run["latencies_ns"]
+                run["latencies_ns"] = [[int(factor * (6_000_000 + 1000 * n)) for n in range(len(r))] for r in rounds]
+        path.write_text(json.dumps(slower))
     assert "+0.0%" in mien("bench", "compare", old, old).stdout
     told = mien("bench", "compare", old, new, "--fail-if", "p50>+20%", code=1).stderr
     assert "p50 +50.0%" in told and "breaks p50>+20%" in told

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import rich.progress
 from rich.console import Console
 
 from ..errors import InputError
-from ..values import Progress
+
+if TYPE_CHECKING:
+    from ..values import Progress
 
 TRAIN_LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "matplotlib", "plotly", "lightning_fabric")
 REDRAW_S = 0.1

@@ -8,10 +8,8 @@ from dataclasses import asdict
 import typer
 from rich.console import Console
 
-from .options import AS_JSON
 
-
-def doctor(as_json: bool = AS_JSON) -> None:
+def doctor(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) -> None:
     """Check this machine: what is installed, what works, and how to fix the rest. Changes nothing."""
     from ..doctor.check_result import Status
     from ..doctor.checks import run_checks

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from ..errors import OutputError
 from ..images import write_image
 from ..outputs import free_path
 from ..values import Faces, Frame, Image
+from .display import has_display
 
 
 @dataclass
@@ -48,7 +47,7 @@ class WindowSink:
         if not has_display():
             raise OutputError("no display (DISPLAY and WAYLAND_DISPLAY are unset); use --no-show with --output FILE")
         if not has_windows():
-            raise OutputError("this OpenCV was built without window support; install mien[cpu], or use --no-show")
+            raise OutputError("this OpenCV was built without windows; use --no-show, or see mien doctor for the fix")
         self._view = view
         self._title = title
         self._snapshots = snapshots
@@ -85,13 +84,6 @@ class WindowSink:
             if key in (ord(" "), ord("q"), ord("s")):
                 return key
         return ord("q")
-
-
-def has_display() -> bool:
-    """Check that a window can be shown; OpenCV's Qt aborts the process otherwise."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def has_windows() -> bool:

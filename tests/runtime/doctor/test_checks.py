@@ -1,53 +1,31 @@
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mien.runtime.doctor import checks as doctor
+from mien.runtime.doctor import checks, machine, trials
 from mien.runtime.doctor.check_result import CheckResult, Status
-from mien.runtime.doctor.checks import cpu_features, free_memory_gb, run_checks, try_provider
-from mien.runtime.doctor.duplicate_packages import duplicate_packages
+from mien.runtime.doctor.checks import run_checks
+from mien.runtime.doctor.machine import cpu_features, free_memory_gb
+from mien.runtime.doctor.packages import LIBRARIES
+from mien.runtime.doctor.trials import try_provider, windows_command
 from mien.runtime.errors import ProviderError, next_step
 from mien.runtime.models.runner import Provider
 
 
 def test_everything_is_looked_at_and_the_cpu_really_runs() -> None:
     results = {result.name: result for result in run_checks()}
-    assert {"Python", "CPU", "onnxruntime package", "ONNX Runtime", "OpenCV", "camera"} <= set(results)
+    assert {"Python", "CPU", "mien", "PyTorch", "extra train", "ONNX Runtime", "OpenCV", "numpy", "camera"} <= set(
+        results
+    )
     assert results["runs on cpu"].found == "yes, verified on cpu"
     assert all(f.status is not Status.PROBLEM or f.fix for f in results.values())
-
-
-SERVER = {"gpu": False, "display": False, "jetson": False}
-
-
-@pytest.mark.parametrize(
-    ("module", "owners", "machine", "fix"),
-    [
-        ("onnxruntime", ["onnxruntime", "onnxruntime-gpu"], {"gpu": True}, " && pip install onnxruntime-gpu"),
-        ("onnxruntime", ["onnxruntime", "onnxruntime-gpu"], {}, " && pip install onnxruntime"),
-        ("onnxruntime", ["onnxruntime", "onnxruntime-qnn"], {"gpu": True}, " && pip install onnxruntime"),
-        ("cv2", ["opencv-python", "opencv-python-headless"], {"display": True}, " && pip install opencv-python"),
-        ("cv2", ["opencv-python", "opencv-python-headless"], {}, " && pip install opencv-python-headless"),
-        ("cv2", ["opencv-contrib-python", "opencv-python"], {"display": True}, " && pip install opencv-contrib-python"),
-        ("cv2", ["opencv-contrib-python", "opencv-python"], {}, " && pip install opencv-contrib-python-headless"),
-        ("cv2", ["opencv-python", "opencv-python-headless"], {"jetson": True, "display": True}, ""),
-    ],
-)
-def test_two_wheels_of_one_folder_leave_the_one_that_fits(
-    module: str, owners: list[str], machine: dict[str, bool], fix: str
-) -> None:
-    found = duplicate_packages(module, owners, **SERVER | machine)
-    assert found.status is Status.PROBLEM
-    assert found.fix == f"pip uninstall -y {' '.join(owners)}{fix}"
-
-
-def test_one_package_is_no_duplicate() -> None:
-    assert duplicate_packages("cv2", ["opencv-python"], **SERVER).status is Status.OK
-    assert duplicate_packages("cv2", [], **SERVER).found == "from the system"
 
 
 @pytest.mark.parametrize(
@@ -64,12 +42,12 @@ def test_a_provider_that_does_not_run_is_told_with_its_reason(
     def refuses(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(doctor, "open_model", refuses)
-    monkeypatch.setattr(doctor, "compiled_in", lambda provider: provider is Provider.CPU)
+    monkeypatch.setattr(trials, "open_model", refuses)
+    monkeypatch.setattr(trials, "compiled_in", lambda provider: provider is Provider.CPU)
     told = str(error).removesuffix("; install it")
     assert try_provider(Provider.CUDA) == CheckResult("runs on cuda", Status.NOTE, told, "install it")
     assert try_provider(Provider.CPU).status is Status.PROBLEM
-    monkeypatch.setattr(doctor, "compiled_in", lambda _: True)  # whoever installed it wants it to run
+    monkeypatch.setattr(trials, "compiled_in", lambda _: True)  # whoever installed it wants it to run
     assert try_provider(Provider.CUDA).status is Status.PROBLEM
 
 
@@ -120,8 +98,8 @@ def test_a_check_that_fails_unforeseen_is_a_problem(monkeypatch: pytest.MonkeyPa
         yield CheckResult("GPU", Status.OK, "there")
         raise RuntimeError("the driver is gone")
 
-    monkeypatch.setattr(doctor, "CHECKS", (_gpu,))
-    assert [f.status for f in run_checks()] == [Status.OK, Status.PROBLEM]
+    monkeypatch.setattr(checks, "CHECKS", (_gpu,))
+    assert [f.status for f in run_checks()][:2] == [Status.OK, Status.PROBLEM]
     assert list(run_checks())[1].found == "check failed: the driver is gone"
 
 
@@ -138,9 +116,9 @@ def test_a_gpu_is_told_by_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyP
     tool.write_text("#!/bin/sh\necho 'NVIDIA H100, 580.65, 80000 MiB, 9.0'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert next(doctor._nvidia()).found == "NVIDIA H100, 580.65, 80000 MiB, 9.0"
+    assert next(machine.check_nvidia()).found == "NVIDIA H100, 580.65, 80000 MiB, 9.0"
     tool.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed' >&2\nexit 9\n")
-    (found,) = doctor._nvidia()
+    (found,) = machine.check_nvidia()
     assert found.status is Status.PROBLEM and found.found == "NVIDIA-SMI has failed" and found.fix
 
 
@@ -152,3 +130,31 @@ def test_an_engine_that_is_tried_is_forgotten(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(engine_runner, "find_accelerator", fake_accelerator)
     assert try_provider(Provider.TENSORRT).found == "yes, verified on tensorrt"
     assert not list(tmp_path.iterdir()) and os.environ["MIEN_CACHE"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("missing", [["numpy"], ["cv2"], ["onnxruntime"], ["numpy", "cv2", "onnxruntime"]])
+def test_the_doctor_works_without_the_libraries(missing: list[str]) -> None:
+    code = (
+        f"import sys, runpy; sys.modules.update(dict.fromkeys({missing})); sys.argv = ['mien', *sys.argv[1:]]; "
+        "runpy.run_module('mien', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "doctor", "--json"], capture_output=True, text=True)
+    found = {row["name"]: row for row in json.loads(done.stdout)}
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    for module in missing:
+        row = found[LIBRARIES[module]]
+        assert row["status"] == "problem" and row["found"] == "not installed" and "install" in row["fix"]
+    assert found["providers, window, camera"]["found"].startswith("not tried without")
+    other = subprocess.run([sys.executable, "-c", code, "info", "x.onnx"], capture_output=True, text=True)
+    assert other.returncode == 2 and "Traceback" not in other.stderr and "mien doctor" in other.stderr
+
+
+@pytest.mark.parametrize("contrib", ["", "-contrib"])
+def test_windows_replace_the_headless_package_rather_than_join_it(
+    monkeypatch: pytest.MonkeyPatch, contrib: str
+) -> None:
+    headless = f"opencv{contrib}-python-headless"
+    monkeypatch.setattr(trials, "installed_version", lambda name: "4.10" if name == headless else None)
+    assert windows_command() == f"pip uninstall -y {headless} && pip install opencv{contrib}-python"
+    monkeypatch.setattr(trials, "installed_version", lambda name: None)
+    assert "pip install" not in windows_command()

@@ -1,0 +1,125 @@
+"""Check the machine itself: Python, processor, memory, disk, NVIDIA's driver and libraries."""
+
+from __future__ import annotations
+
+import ctypes.util
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..files import read_text_or_none
+from .check_result import CheckResult, Status
+from .packages import installed_version
+
+LOW_MEMORY_GB = 0.5
+LOW_DISK_GB = 1.0
+CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimd", "asimddp", "i8mm")
+
+
+def check_system() -> Iterator[CheckResult]:
+    """Check Python, the operating system and the processor."""
+    old = sys.version_info < (3, 10)
+    yield CheckResult(
+        "Python",
+        Status.PROBLEM if old else Status.OK,
+        f"{platform.python_version()} ({platform.python_implementation()}, {sys.prefix})",
+        "install Python 3.10 or later" if old else "",
+    )
+    yield CheckResult("OS", Status.OK, f"{platform.system()} {platform.release()} {platform.machine()}")
+    yield CheckResult("CPU", Status.OK, f"{os.cpu_count()} core(s); {' '.join(cpu_features()) or 'features unknown'}")
+
+
+def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """List the processor features that matter for inference."""
+    try:
+        present = set(cpuinfo.read_text(encoding="utf-8").split())
+    except OSError:
+        return []
+    return [feature for feature in CPU_FEATURES if feature in present]
+
+
+def check_memory() -> Iterator[CheckResult]:
+    """Check the free memory and the free disk space."""
+    free_gb = free_memory_gb()
+    if free_gb is not None:
+        low = free_gb < LOW_MEMORY_GB
+        yield CheckResult(
+            "free memory",
+            Status.PROBLEM if low else Status.OK,
+            f"{free_gb:.1f} GB",
+            "close other programs; the live view needs about 0.2 GB" if low else "",
+        )
+    disk_gb = shutil.disk_usage(Path.cwd()).free / 1e9
+    low = disk_gb < LOW_DISK_GB
+    yield CheckResult(
+        "free disk here",
+        Status.PROBLEM if low else Status.OK,
+        f"{disk_gb:.1f} GB",
+        "delete unneeded files (du -sh * | sort -h), or: pip cache purge" if low else "",
+    )
+
+
+def free_memory_gb(meminfo: Path = Path("/proc/meminfo")) -> float | None:
+    """Read the available memory in GB; None if unknown."""
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found.group(1)) * 1024 / 1e9 if found else None
+
+
+def check_nvidia() -> Iterator[CheckResult]:
+    """Check the GPU and its driver, or name the board."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        board = read_text_or_none(Path("/proc/device-tree/model"))
+        if board:
+            yield CheckResult(
+                "board", Status.OK, f"{board}; {read_text_or_none(Path('/etc/nv_tegra_release')) or 'no JetPack'}"
+            )
+        else:
+            yield CheckResult("NVIDIA GPU", Status.NOTE, "no nvidia-smi: no driver, or no GPU")
+        return
+    query = [tool, "--query-gpu=name,driver_version,memory.free,compute_cap", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    if done.returncode:
+        message = (done.stderr or done.stdout).strip().splitlines()
+        fix = "sudo reboot (needed after every driver update); if that does not help: sudo ubuntu-drivers install"
+        yield CheckResult("NVIDIA GPU", Status.PROBLEM, message[0] if message else "nvidia-smi fails", fix)
+    for line in done.stdout.splitlines() if not done.returncode else ():
+        yield CheckResult("NVIDIA GPU", Status.OK, line.strip())
+
+
+def check_nvidia_libraries() -> Iterator[CheckResult]:
+    """Find the CUDA runtime, cuDNN and TensorRT."""
+    for name, library in (("CUDA runtime", "cudart"), ("cuDNN", "cudnn")):
+        yield _nvidia_library(name, library)
+    if importlib.util.find_spec("tensorrt") is None:
+        yield CheckResult("TensorRT", Status.NOTE, "not installed")
+        return
+    code = "import tensorrt; print(tensorrt.__version__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    last = (done.stdout or done.stderr).strip().splitlines()[-1:]
+    yield CheckResult(
+        "TensorRT",
+        Status.PROBLEM if done.returncode else Status.OK,
+        last[0] if last else "import fails",
+        "install the TensorRT libraries of that version (JetPack includes them)" if done.returncode else "",
+    )
+
+
+def _nvidia_library(name: str, library: str) -> CheckResult:
+    """Find a CUDA library, from a pip package or from the system."""
+    package = {"cudart": "nvidia-cuda-runtime", "cudnn": "nvidia-cudnn"}[library]
+    for candidate in (package, f"{package}-cu12", f"{package}-cu13"):
+        if (found := installed_version(candidate)) is not None:
+            return CheckResult(name, Status.OK, f"{found}, from pip package {candidate}")
+    if (found := ctypes.util.find_library(library)) is not None:
+        return CheckResult(name, Status.OK, f"{found}, from the system")
+    return CheckResult(name, Status.NOTE, "not found")
