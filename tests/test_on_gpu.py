@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from mien.bench.data.sample_inputs import sample_batch  # noqa: E402
 from mien.bench.parity.tolerances import compare_runners  # noqa: E402
 from mien.bench.suite.benchmark import run_bench  # noqa: E402
-from mien.bench.suite.session import BenchOptions  # noqa: E402
+from mien.bench.suite.options import Baseline, BenchOptions  # noqa: E402
 from mien.export.bridge import TorchBridge  # noqa: E402
 from mien.runtime.backends.ort import onnx_runner  # noqa: E402
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner  # noqa: E402
@@ -89,7 +89,11 @@ def test_a_whole_pipeline_on_cuda() -> None:
 @skip_without_gpu
 def test_bench_measures_eager_and_cuda_on_the_gpu() -> None:
     options = BenchOptions(
-        rounds=5, calls_per_round=2, processes=1, baselines=("eager", "eager-fp16"), providers=(Provider.CUDA,)
+        rounds=5,
+        calls_per_round=2,
+        processes=1,
+        baselines=(Baseline.EAGER, Baseline.EAGER_FP16),
+        providers=(Provider.CUDA,),
     )
     report = run_bench([shipped_model("landmarks")], options, bridge=TorchBridge())
     names = [f"landmarks/{way}/1" for way in ("eager-cuda/fp32", "cuda/fp32", "eager-fp16-cuda/fp16")]

@@ -14,7 +14,7 @@ from ...runtime.values import FloatArray, percentile
 from ..accuracy.accuracy import Metric
 from ..timing.measurement import Description, Measurement
 from ..timing.speedup import MIN_ROUNDS, log_ratios, replicates
-from .report import BenchReport, Row
+from .report import BenchReport, FailedCandidate, Row
 
 TIMES = ("p50", "p90", "p95", "p99", "max", "mean")
 RATIO = "ratio"
@@ -126,14 +126,12 @@ def compare_reports(
 
 def missing_results(old: BenchReport, new: BenchReport, metrics: Sequence[str] = ()) -> list[str]:
     """List candidates, parities and `metrics` that the old report has and the new one lacks, with the reasons."""
-    found = []
-    for one in new.failed:
-        if any(_same_candidate(one.description, row.measurement.description) for row in old.rows):
-            found.append(f"{one.description.name} {one.failure.value} ({one.reason})")
     afters = {row.name: row for row in new.rows}
+    found = []
     for before in old.rows:
         after = afters.get(before.name)
         if after is None:
+            found.append(_absence(before, new.failed))
             continue
         if after.metadata.failure and not before.metadata.failure:
             found.append(f"{after.name}: its process failed ({after.metadata.failure})")
@@ -144,6 +142,14 @@ def missing_results(old: BenchReport, new: BenchReport, metrics: Sequence[str] =
                 why = f" ({after.withheld})" if metric == RATIO and after.withheld else ""
                 found.append(f"{after.name}: {metric} is missing now{why}")
     return found
+
+
+def _absence(before: Row, failed: Sequence[FailedCandidate]) -> str:
+    """Say how a candidate failed, or that the new report does not have it at all."""
+    for one in failed:
+        if _same_candidate(one.description, before.measurement.description):
+            return f"{before.name}: {one.failure.value} ({one.reason})"
+    return f"{before.name}: missing from the new report"
 
 
 def _same_candidate(failed: Description, measured: Description) -> bool:
@@ -200,7 +206,10 @@ def _change(
     count = min(len(before), len(after))
     with np.errstate(divide="ignore", invalid="ignore"):
         changes = after[1:count] / before[1:count]
-    low, high = np.quantile(changes[np.isfinite(changes)], [0.025, 0.975])
+    changes = changes[np.isfinite(changes)]
+    if not len(changes):
+        return None
+    low, high = np.quantile(changes, [0.025, 0.975])
     value = float(after[0] / before[0])
     return Change(
         name=b.name,

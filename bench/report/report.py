@@ -212,9 +212,12 @@ class BenchReport:
         names = [row.name for row in self.rows] + [one.description.name for one in self.failed]
         if len(set(names)) < len(names):
             raise ValueError(f"two rows have the same name: {', '.join(names)}")
-        unknown = {row.baseline for row in self.rows} - {None, *(row.name for row in self.rows)}
-        if unknown:
-            raise ValueError(f"baselines that were not measured: {', '.join(sorted(map(str, unknown)))}")
+        rounds = {row.name: row.measurement.rounds for row in self.rows}
+        for row in self.rows:
+            if row.baseline is not None and row.baseline not in rounds:
+                raise ValueError(f"a baseline that was not measured: {row.baseline}")
+            if row.ratio is not None and rounds[row.name] != rounds[str(row.baseline)]:
+                raise ValueError(f"{row.name} and its baseline have different rounds")
 
     def to_json(self) -> str:
         """Serialize all raw values. ``summary`` and ``passed`` are added for readers, and ignored by `from_json`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,7 +20,8 @@ from ..timing.measurement import Level
 from ..worker.candidate import REFERENCE_NETWORK, Candidate, name_of
 from ..worker.targets import open_model, open_pipeline
 from .candidates import CandidateRecord
-from .session import BenchmarkSession, BenchOptions
+from .options import BenchOptions
+from .session import BenchmarkSession
 
 SHIPPED = ("detector", "landmarks", "age_gender")
 
@@ -145,8 +145,3 @@ def _required(bridge: PyTorchBridge | None) -> PyTorchBridge:
     if bridge is None:
         raise InputError("checkpoints and baselines need PyTorch; give model files (.onnx) and no baseline")
     return bridge
-
-
-def has_torch() -> bool:
-    """Check whether PyTorch is installed, without importing it."""
-    return importlib.util.find_spec("torch") is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
 from statistics import median
 
@@ -17,24 +16,7 @@ from ..timing.interleave import TimedCalls, process_run
 from ..timing.measurement import Description, Level, Measurement
 from ..worker.candidate import Candidate
 from ..worker.process import CandidateProcess
-
-
-class Baseline(str, Enum):
-    """A way to run a network in PyTorch."""
-
-    EAGER = "eager"
-    """As trained, without any option for speed."""
-    EAGER_FP16 = "eager-fp16"
-    """In float16, between float32 normalization and outputs."""
-    CHANNELS_LAST = "channels-last"
-    """With weights and activations as NHWC in memory."""
-    COMPILE = "compile"
-    """Through torch.compile, which needs a C++ compiler on a CPU."""
-
-    @property
-    def precision(self) -> Precision:
-        """Precision that the network computes in."""
-        return Precision.FP16 if self is Baseline.EAGER_FP16 else Precision.FP32
+from .options import Baseline
 
 
 @dataclass(slots=True)

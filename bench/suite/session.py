@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from ...runtime.batch.parallel import counter
 from ...runtime.errors import ProcessFailed
-from ...runtime.models.runner import Provider
 from ...runtime.models.spec import Task
 from ...runtime.values import Image, Progress
 from ..bridge import PyTorchBridge
@@ -24,57 +23,20 @@ from ..timing.sensors import has_nvidia_smi, read_sensors
 from ..worker.candidate import Candidate, name_of
 from ..worker.foreign import open_foreign
 from ..worker.process import (
-    DEFAULT_TIMEOUT_S,
     CandidateFailed,
     CandidateProcess,
     FailureKind,
     allocator,
 )
 from ..worker.targets import PRIMING_CALLS, open_model
-from .candidates import Baseline, CandidateRecord, candidate_name, describe
+from .candidates import CandidateRecord, candidate_name, describe
 from .inputs import BenchInputs
+from .options import BenchOptions
 from .post_checks import PostRunChecks
 
 log = logging.getLogger("mien")
 
 WARM_UP_CALLS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class BenchOptions:
-    """Options of a benchmark.
-
-    Attributes:
-        batches: numbers of images in a call.
-        threads: threads of one operator, and of PyTorch.
-        rounds: rounds of all processes together.
-        calls_per_round: calls of each candidate in a round.
-        processes: processes of each candidate, one after the other, among which the rounds are divided.
-        baselines: values of `Baseline`; ratios are to the first.
-        reference_model: also measure torchvision's mobilenet_v2 at 224 px.
-        providers: providers to measure each model on.
-        levels: how much of the way from picture to result to time.
-        data: folders of inputs and labels; accuracy is measured where they hold a task's labels.
-        held_out: measure accuracy only on what training holds out.
-        clip: video for the whole pipeline.
-        feed: arrays (.npz) for a foreign file.
-        timeout_s: time after which a process that does not answer counts as hung.
-    """
-
-    batches: tuple[int, ...] = (1,)
-    threads: int = 1
-    rounds: int = 20
-    calls_per_round: int = 10
-    processes: int = 5
-    baselines: tuple[str, ...] = ("eager",)
-    reference_model: bool = False
-    providers: tuple[Provider, ...] = (Provider.CPU,)
-    levels: tuple[Level, ...] = (Level.MODEL,)
-    data: tuple[Path, ...] = ()
-    held_out: bool = False
-    clip: Path | None = None
-    feed: Path | None = None
-    timeout_s: float = DEFAULT_TIMEOUT_S
 
 
 class BenchmarkSession:
@@ -173,11 +135,11 @@ class BenchmarkSession:
         names = []
         for kind in self._options.baselines:
             baseline = replace(
-                record.candidate, path=checkpoint, device=device, baseline=kind, opener=bridge.baseline_opener()
+                record.candidate, path=checkpoint, device=device, baseline=kind.value, opener=bridge.baseline_opener()
             )
-            key = (checkpoint, device, kind, baseline.level, baseline.batch)
+            key = (checkpoint, device, kind.value, baseline.level, baseline.batch)
             if key not in self._shared_baselines:
-                name = candidate_name(baseline, f"{kind}-{device}", Baseline(kind).precision)
+                name = candidate_name(baseline, f"{kind.value}-{device}", kind.precision)
                 self._shared_baselines[key] = name
                 self.add(baseline)
             names.append(self._shared_baselines[key])

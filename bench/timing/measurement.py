@@ -64,8 +64,10 @@ class ProcessRun:
     def __post_init__(self) -> None:
         if not self.latencies_ns or not all(self.latencies_ns):
             raise ValueError("a process needs at least one round, and each round a call")
-        if min(chain(self.warm_up_ns, *self.latencies_ns)) <= 0:
-            raise ValueError("a latency must be above 0 ns")
+        if len(set(map(len, self.latencies_ns))) > 1:
+            raise ValueError("the rounds of a process must have equally many calls")
+        if min(values := (*self.warm_up_ns, *chain(*self.latencies_ns))) <= 0 or max(values) >= 2**63:
+            raise ValueError("a latency must be above 0 ns and below 2**63 ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,11 @@ class Measurement:
     def __post_init__(self) -> None:
         if not self.processes:
             raise ValueError("a measurement needs at least one process")
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Numbers of rounds by process."""
+        return tuple(len(run.latencies_ns) for run in self.processes)
 
     @property
     def rounds_ns(self) -> tuple[tuple[int, ...], ...]:

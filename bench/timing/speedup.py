@@ -71,11 +71,10 @@ def paired_ratio(
     a, b = baseline.description, candidate.description
     if a.batch != b.batch:
         raise InputError(f"wanted the same batch, found {a.name} with {a.batch} and {b.name} with {b.batch}")
-    counts = [[len(run.latencies_ns) for run in m.processes] for m in (baseline, candidate)]
-    if counts[0] != counts[1]:
-        told = [" + ".join(map(str, count)) for count in counts]
-        raise InputError(f"{a.name} has {told[0]} rounds and {b.name} {told[1]}; measure both in one run")
-    rounds = sum(counts[0])
+    if baseline.rounds != candidate.rounds:
+        found = [" + ".join(map(str, m.rounds)) for m in (baseline, candidate)]
+        raise InputError(f"{a.name} has {found[0]} rounds and {b.name} {found[1]}; measure both in one run")
+    rounds = sum(baseline.rounds)
     if rounds < MIN_ROUNDS:
         raise InputError(f"{rounds} rounds are too few for an interval; take at least {MIN_ROUNDS}")
     return median_ratio(log_ratios(baseline, candidate), seed=seed, resamples=resamples)

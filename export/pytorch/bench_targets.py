@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ...bench.suite.candidates import Baseline
+from ...bench.suite.options import Baseline
 from ...bench.timing.interleave import DeviceClock
 from ...bench.worker.candidate import REFERENCE_NETWORK, Candidate
 from ...bench.worker.targets import ModelTarget, Target

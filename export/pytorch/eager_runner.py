@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...bench.suite.candidates import Baseline
+from ...bench.suite.options import Baseline
 from ...runtime.errors import InputError
 from ...runtime.models.spec import ModelSpec, Precision
 from ...runtime.values import FloatArray, Image

@@ -5,14 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from mien.bench.report.report import BenchReport
+from mien.bench.report.tables import to_csv
+from mien.bench.suite import benchmark
 from mien.cli import app
 from mien.runtime.models.shipped import shipped_model
+from mien.tests.bench.report.test_report import full_report
 
 run = CliRunner()
 
@@ -48,6 +54,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--pipeline", "none.mp4"], "no file none.mp4"),
         (["none.onnx"], "no file none.onnx"),
         (["--batch", "0"], "integers of at least 1"),
+        (["--batch", "1,99999999999999999999"], "--batch expects integers up to 65536"),
+        (["--rounds", "0"], "Invalid value for '--rounds'"),
+        (["--rounds", "99999999999999999999"], "Invalid value for '--rounds'"),
+        (["--calls-per-round", "-1"], "Invalid value for '--calls-per-round'"),
+        (["--threads", "100000"], "Invalid value for '--threads'"),
+        (["--timeout", "inf"], "Invalid value for '--timeout'"),
+        (["--timeout", "nan"], "Invalid value for '--timeout'"),
     ],
 )
 def test_misuse_is_told_before_anything_is_measured(options: list[str], message: str) -> None:
@@ -85,11 +98,11 @@ def test_a_candidate_that_was_measured_and_is_lost_now_fails_the_comparison(repo
     lost = {"description": twin["measurement"]["description"], "failure": "hung", "reason": "no answer within 3 s"}
     one.write_text(json.dumps(raw | {"failed": [lost]}))
     told = mien("bench", "compare", both, one, code=1)
-    assert (
-        "regressions: twin hung (no answer within 3 s)" in told.stderr
-        and "only in one of the reports: twin" in told.stderr
-    )
-    assert "only in one of the reports" in mien("bench", "compare", both, report).stderr
+    assert "twin: hung (no answer within 3 s)" in told.stderr.splitlines()
+    assert f"{one} is worse than {both}: 1 regression(s), listed above" in told.stderr
+    told = mien("bench", "compare", both, report, "--allow-mismatch", code=1)
+    assert "twin: missing from the new report" in told.stderr.splitlines()
+    assert f"only in {both}: twin" in mien("bench", "compare", report, both).stderr.splitlines()
 
 
 def test_a_file_that_cannot_be_opened_any_more_fails_the_comparison(tmp_path: Path) -> None:
@@ -111,10 +124,7 @@ def test_a_file_that_cannot_be_opened_any_more_fails_the_comparison(tmp_path: Pa
     model.write_bytes(model.read_bytes()[:500_000])
     mien("bench", *options, "--json", new, code=1)
     told = mien("bench", "compare", old, new, "--fail-if", "p50>+900%", code=1)
-    assert (
-        "regressions: w/cpu/unknown/1 refused" in told.stderr
-        and "one process: the intervals do not cover" in told.stderr
-    )
+    assert "w/cpu/fp32/1: refused (" in told.stderr and "one process: the intervals do not cover" in told.stderr
 
 
 def test_options_without_effect_are_refused() -> None:
@@ -141,3 +151,74 @@ def test_the_report_has_what_the_documentation_says(report: Path) -> None:
     written |= {f"rows.measurement.description.{k}" for k in row["measurement"]["description"]}
     assert documented == written
     assert BenchReport.from_json(report.read_text(), origin="a").rows
+
+
+def test_a_report_that_cannot_be_written_is_printed_and_the_others_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, table, unfit = tmp_path / "gone" / "b.json", tmp_path / "b.csv", tmp_path / "b.html"
+    full.parent.mkdir()
+    made = replace(full_report(), conditions=None)
+
+    def measure(*_: object, **__: object) -> BenchReport:
+        full.parent.rmdir()  # while it was measured
+        return made
+
+    monkeypatch.setattr(benchmark, "run_bench", measure)
+    told = mien("bench", "--json", full, "--csv", table, "--html", unfit, "--budget", "1s", code=2)
+    assert f"cannot write {full} (No such file or directory); its content was printed instead" in told.stderr
+    printed = next(line for line in told.stdout.splitlines() if line.startswith("{"))
+    assert BenchReport.from_json(printed, origin="printed") == made
+    assert "Within 1000 ms at p90" in told.stdout, "what follows is not left out"
+    assert table.read_text(encoding="utf-8") == to_csv(made) and unfit.is_file()
+
+
+def test_the_help_shows_the_commands_the_options_and_examples() -> None:
+    told = " ".join(mien("bench", "--help").stdout.split())
+    for words in ("compare", "--calls-per-round", "[default: 20]", "mien bench --data landmarks68 --budget 8ms"):
+        assert words in told, words
+    assert "--fail-if" in mien("bench", "compare", "--help").stdout
+    assert "--calls-per-round" in mien("bench", "run", "--help").stdout
+
+
+def test_names_are_not_taken_for_markup(report: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "[bold]a[red].json"
+    odd.write_text(report.read_text().replace("landmarks/cpu", "[/x]/cpu"))
+    assert "[/x]/cpu/fp32/1" in mien("bench", "compare", odd, odd, "--fail-if", "p50>+900%").stdout
+
+
+def test_a_damaged_report_gives_one_line(tmp_path: Path) -> None:
+    """Seeded changes anywhere in a report: an exit code and a reason, never a traceback."""
+    rng = random.Random(0)
+    text = full_report().to_json()
+    odd = [None, True, -1, 0, 10**400, 2**63, 1e300, 1e-300, "", "x", [], [[]], {}, {"a": []}]
+    report, path = tmp_path / "whole.json", tmp_path / "odd.json"
+    report.write_text(text)
+    rules = [f"--fail-if={rule}" for rule in ("max>+5%", "ratio<-5%", "nme>+1%")]
+    for number in range(120):
+        raw = json.loads(text)
+        for _ in range(rng.choice((1, 1, 2))):
+            change_one(raw, rng, odd)
+        path.write_text(json.dumps(raw))
+        files = [path, report] if number % 2 else [report, path]
+        result = run.invoke(app, ["bench", "compare", *map(str, files), rng.choice(rules), "--allow-mismatch"])
+        assert result.exit_code in (0, 1, 2), result.output
+        assert isinstance(result.exception, (SystemExit, type(None))), f"{result.exception!r} for {raw}"
+    for content in (b"", b"\0" * 99, b"\xff\xfe", text.encode()[: len(text) // 2], b'{"format": "mien-bench"}'):
+        path.write_bytes(content)
+        told = mien("bench", "compare", path, report, code=2).stderr
+        assert told.count("\n") == 1 and str(path) in told
+    assert f"{tmp_path} cannot be read (Is a directory)" in mien("bench", "compare", tmp_path, report, code=2).stderr
+
+
+def change_one(node: Any, rng: random.Random, odd: list[Any]) -> None:
+    """Replace or remove one value somewhere below a node."""
+    while isinstance(node, dict | list) and node:
+        key = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
+        if not isinstance(node[key], dict | list) or not node[key] or rng.random() < 0.03:
+            if rng.random() < 0.2:
+                del node[key]
+            else:
+                node[key] = rng.choice(odd)
+            return
+        node = node[key]

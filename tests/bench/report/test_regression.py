@@ -200,7 +200,7 @@ def test_a_candidate_that_is_lost_now_is_told() -> None:
     old = report(0)
     failed = FailedCandidate(old.rows[0].measurement.description, FailureKind.CRASHED, "ended by SIGSEGV")
     assert missing_results(old, BenchReport(MACHINE, (), failed=(failed,))) == [
-        "landmarks/cpu/fp32/1 crashed (ended by SIGSEGV)"
+        "landmarks/cpu/fp32/1: crashed (ended by SIGSEGV)"
     ]
     assert missing_results(BenchReport(MACHINE, ()), BenchReport(MACHINE, (), failed=(failed,))) == []
 
@@ -213,7 +213,8 @@ def test_one_that_cannot_be_opened_any_more_is_told_under_the_name_it_was_asked_
         failed = FailedCandidate(
             replace(about, name="x", precision=None, provider=provider), FailureKind.REFUSED, "no model"
         )
-        assert bool(missing_results(old, BenchReport(MACHINE, (), failed=(failed,)))) is known
+        (line,) = missing_results(old, BenchReport(MACHINE, (), failed=(failed,)))
+        assert line.endswith("refused (no model)" if known else "missing from the new report")
 
 
 def test_what_is_not_known_any_more_is_told() -> None:

@@ -177,6 +177,18 @@ def test_json_has_a_summary_for_readers() -> None:
         ),
         (broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[0]])), "above 0"),
         (
+            broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[1], [1, 2]])),
+            "equally many calls",
+        ),
+        (
+            broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[10**400]])),
+            "below 2",
+        ),
+        (
+            broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[9]] * 7)),
+            "different rounds",
+        ),
+        (
             broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[1.5]])),
             "wanted int, found '1.5'",
         ),
@@ -187,7 +199,7 @@ def test_json_has_a_summary_for_readers() -> None:
             broken(lambda raw: raw["rows"][0]["measurement"]["description"].update(name="ort")),
             "the same name",
         ),
-        (broken(lambda raw: raw["rows"][1].update(baseline="tensorrt")), "not measured: tensorrt"),
+        (broken(lambda raw: raw["rows"][1].update(baseline="tensorrt")), "was not measured: tensorrt"),
         (broken(lambda raw: raw["rows"][1].update(parity=None)), "a ratio needs parity"),
         (broken(lambda raw: raw["rows"][1]["parity"]["parts"][0].update(max=9.0)), "a ratio needs parity"),
         (
@@ -242,6 +254,8 @@ def test_csv_has_a_line_a_row() -> None:
     whole = report({"ort": OTHER})
     rows = list(csv.DictReader(io.StringIO(to_csv(whole))))
     assert [r["name"] for r in rows] == [row.name for row in whole.rows]
+    head = to_csv(whole).splitlines()[0].split(",")
+    assert len(set(head)) == len(head), "each column has a name of its own"
     assert all(float(r["p50_ms"]) == row.measurement.p50_ms for r, row in zip(rows, whole.rows, strict=True))
 
 

@@ -22,8 +22,9 @@ from mien.bench.suite import post_checks
 from mien.bench.suite import session as sessions
 from mien.bench.suite.benchmark import run_bench
 from mien.bench.suite.candidates import CandidateRecord
+from mien.bench.suite.options import Baseline, BenchOptions
 from mien.bench.suite.post_checks import PostRunChecks
-from mien.bench.suite.session import BenchmarkSession, BenchOptions, divide_rounds
+from mien.bench.suite.session import BenchmarkSession, divide_rounds
 from mien.bench.timing import sensors
 from mien.bench.timing.environment import describe_environment
 from mien.bench.timing.measurement import Level
@@ -316,7 +317,7 @@ def test_a_gpus_memory_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_baselines_are_compared_with_the_first() -> None:
-    options = replace(QUICK, baselines=("eager", "channels-last"))
+    options = replace(QUICK, baselines=(Baseline.EAGER, Baseline.CHANNELS_LAST))
     report = run_bench([shipped_model("landmarks")], options, bridge=TorchBridge())
     eager, fast, last = report.rows
     assert [row.measurement.description.provider for row in report.rows] == ["eager-cpu", "cpu", "channels-last-cpu"]
@@ -327,7 +328,7 @@ def test_baselines_are_compared_with_the_first() -> None:
 
 
 def test_eager_in_float16_is_a_baseline_too() -> None:
-    options = replace(QUICK, baselines=("eager-fp16",), providers=(Provider.CPU,))
+    options = replace(QUICK, baselines=(Baseline.EAGER_FP16,), providers=(Provider.CPU,))
     half, fast = run_bench([shipped_model("landmarks")], options, bridge=TorchBridge()).rows
     assert half.name == "landmarks/eager-fp16-cpu/fp16/1" and fast.baseline == half.name
     assert fast.parity and fast.ratio is not None, "the tolerance is that of float16"
@@ -336,7 +337,9 @@ def test_eager_in_float16_is_a_baseline_too() -> None:
 def test_files_of_the_same_weights_share_a_baseline(tmp_path: Path) -> None:
     twin = tmp_path / "twin.onnx"
     twin.write_bytes(shipped_model("landmarks").read_bytes())
-    report = run_bench([shipped_model("landmarks"), twin], replace(QUICK, baselines=("eager",)), bridge=TorchBridge())
+    report = run_bench(
+        [shipped_model("landmarks"), twin], replace(QUICK, baselines=(Baseline.EAGER,)), bridge=TorchBridge()
+    )
     assert [row.name for row in report.rows] == [
         "landmarks/eager-cpu/fp32/1",
         "landmarks/cpu/fp32/1",

@@ -84,7 +84,7 @@ def test_known_delays_are_measured_exactly_and_the_warm_up_is_kept_apart() -> No
 
 
 def test_percentiles_are_latencies_that_occurred_and_tails_are_not_trimmed() -> None:
-    found = measured([[3.0, 1.0], [1000.0]])
+    found = measured([[3.0, 1.0, 1000.0]])
     assert (found.p50_ms, found.p90_ms, found.p99_ms, found.max_ms) == (3, 1000, 1000, 1000)
     assert measured([[7.0]]).p50_ms == measured([[7.0]]).p99_ms == 7
     oracle = np.random.default_rng(1).permutation(np.arange(1.0, 138.0))

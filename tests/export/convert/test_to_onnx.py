@@ -10,7 +10,7 @@ import torch
 from mien.bench.data.sample_inputs import sample_batch
 from mien.bench.parity.tolerances import TOLERANCES, Tolerance
 from mien.bench.suite.benchmark import run_bench
-from mien.bench.suite.session import BenchOptions
+from mien.bench.suite.options import BenchOptions
 from mien.export.bridge import TorchBridge
 from mien.export.convert import to_onnx
 from mien.export.convert.to_onnx import export_onnx
