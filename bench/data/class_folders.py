@@ -26,11 +26,13 @@ class ClassTable:
         classes: Names of the classes.
         files: Paths (n,).
         labels: Indices (n,) into `classes`.
+        digests: SHA-256 (n,) of each picture's file.
     """
 
     classes: tuple[str, ...]
     files: tuple[Path, ...]
     labels: npt.NDArray[np.int64]
+    digests: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -38,7 +40,12 @@ class ClassTable:
     def mask(self, keep: npt.NDArray[Any]) -> ClassTable:
         """Select rows by a boolean mask."""
         rows = np.arange(len(self))[keep]
-        return ClassTable(self.classes, tuple(self.files[i] for i in rows), self.labels[rows])
+        return ClassTable(
+            classes=self.classes,
+            files=tuple(self.files[i] for i in rows),
+            labels=self.labels[rows],
+            digests=tuple(self.digests[i] for i in rows),
+        )
 
     def validation(self) -> npt.NDArray[np.bool_]:
         """Mark the rows (n,) of the validation split: a fifth of each class."""
@@ -67,12 +74,14 @@ def read_classes(folder: Path) -> ClassTable:
         raise InputError(f"{folder}: wanted two or more subfolders, one per class; found {names or 'none'}")
     files: list[Path] = []
     labels: list[int] = []
-    first_seen: dict[bytes, tuple[Path, int]] = {}
+    digests: list[str] = []
+    first_seen: dict[str, tuple[Path, int]] = {}
     duplicates = 0
     for label, name in enumerate(names):
         before = len(files)
         for file in find_images(folder / name):
-            first, other = first_seen.setdefault(hashlib.sha256(read_file(file)).digest(), (file, label))
+            digest = hashlib.sha256(read_file(file)).hexdigest()
+            first, other = first_seen.setdefault(digest, (file, label))
             if other != label:
                 raise InputError(f"{file} and {first} are the same picture in two classes")
             if first != file:
@@ -80,8 +89,9 @@ def read_classes(folder: Path) -> ClassTable:
                 continue
             files.append(file)
             labels.append(label)
+            digests.append(digest)
         if len(files) - before < 2:
             raise InputError(f"{folder / name} contains {len(files) - before} picture(s); a class needs at least two")
     if duplicates:
         log.warning("%s: %d pictures are copies of others and were left out", folder, duplicates)
-    return ClassTable(tuple(names), tuple(files), np.array(labels, dtype=np.int64))
+    return ClassTable(tuple(names), tuple(files), np.array(labels, dtype=np.int64), tuple(digests))

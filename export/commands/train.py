@@ -55,8 +55,7 @@ def train_landmarks(
     folder = check_start(face.data, "landmarks", shared)
     network = shared.network(face.backbone, face.init_from)
     if face.frozen_backbone:
-        with progress_bar() as progress:
-            chapter = FrozenBackboneLandmarkTraining(folder, network, progress=progress)
+        chapter = FrozenBackboneLandmarkTraining(folder, network)
         run_training(chapter, shared.config(30, 32, 1e-3, weight_decay=0.0), "landmarks", shared)
         return
     task = LandmarkTraining(
@@ -93,10 +92,7 @@ def train_age_gender(
     folder = check_start(face.data, "age-gender", shared)
     network = shared.network(face.backbone, face.init_from)
     if face.frozen_backbone:
-        with progress_bar() as progress:
-            chapter = FrozenBackboneAgeGenderTraining(
-                folder, network, age_weight=age_weight, gender_weight=gender_weight, progress=progress
-            )
+        chapter = FrozenBackboneAgeGenderTraining(folder, network, age_weight=age_weight, gender_weight=gender_weight)
         run_training(chapter, shared.config(20, 32, 1e-3, weight_decay=0.0), "age-gender", shared)
         return
     task = AgeGenderTraining(
@@ -131,8 +127,7 @@ def train_classify(
         from ..training.classify import ClassifyTraining
     folder = check_start(data, "classify", shared)
     network = shared.network(backbone)
-    with progress_bar() as progress:
-        task = ClassifyTraining(folder, network, input_size=input_size, progress=progress)
+    task = ClassifyTraining(folder, network, input_size=input_size)
     run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), "classify", shared)
 
 

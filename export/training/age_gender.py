@@ -18,7 +18,7 @@ from ..networks.age_gender_net import OUTPUTS, AgeGenderNet
 from ..networks.build_network import load_initial_weights
 from .augmentation import colour, degrade, jitter_aligned, occlude
 from .batches import AugmentedDataset, predict_batches
-from .config import NetworkConfig
+from .config import NetworkConfig, ProgressCallback, no_progress
 from .losses import age_gender_losses
 
 
@@ -60,10 +60,9 @@ def read_split(data: Path) -> tuple[AgeGenderTable, AgeGenderTable]:
         The training and the validation split.
 
     Raises:
-        InputError: A label or an image cannot be used, or one split would be empty.
+        InputError: A label cannot be used, an image is missing, or one split would be empty.
     """
     table = join_copies(read_age_gender(data))
-    check_pictures(table)
     validation = check_split(table, data)
     return table.mask(~validation), table.mask(validation)
 
@@ -88,12 +87,12 @@ class AgeGenderTraining:
         age_weight: float = 1.0,
         gender_weight: float = 2.0,
     ) -> None:
-        training, self.held = read_split(data)
+        self.training, self.held = read_split(data)
         self.net = AgeGenderNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
         started = load_initial_weights(self.net, network.init_from)
         self.net.backbone.requires_grad_(not frozen)
         self.config: dict[str, Any] = {
-            **network.settings(data),
+            **network.settings(data, labels=[self.training, self.held]),
             **started,
             "frozen": frozen,
             "light_augmentation": light_augmentation,
@@ -111,9 +110,14 @@ class AgeGenderTraining:
         )
         self.age_weight, self.gender_weight = age_weight, gender_weight
         self.dataset = AgeGenderCrops(
-            training, size=input_size, seed=network.seed, light_augmentation=light_augmentation
+            self.training, size=input_size, seed=network.seed, light_augmentation=light_augmentation
         )
-        self.images = torch.from_numpy(np.stack([resized(read_image(f), input_size) for f in self.held.files]))
+
+    def prepare(self, progress: ProgressCallback = no_progress) -> None:
+        """Read every picture once, and keep those of the validation split."""
+        check_pictures(self.training)
+        size = self.dataset.size
+        self.images = torch.from_numpy(np.stack([resized(read_image(f), size) for f in self.held.files]))
 
     def losses(self, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the losses of a batch."""

@@ -65,14 +65,13 @@ class ClassifyTraining:
         network: NetworkConfig,
         *,
         input_size: int = 224,
-        progress: ProgressCallback = no_progress,
     ) -> None:
         table = read_classes(data)
         validation = table.validation()
-        training, held = table.mask(~validation), table.mask(validation)
+        self.training, self.held = table.mask(~validation), table.mask(validation)
         self.config: dict[str, Any] = {
-            **network.settings(data),
-            "classes": len(table.classes),
+            **network.settings(data, labels=[table]),
+            "classes": list(table.classes),
             "input_size": input_size,
         }
         self.spec = ModelSpec(
@@ -88,17 +87,19 @@ class ClassifyTraining:
             weights=network.weights,
             normalization=network.normalization,
         )
+        self.trained_by = "logits" if isinstance(self.net, ResLayerNet) else "head_of"
+        self.size, self.seed = input_size, network.seed
+
+    def prepare(self, progress: ProgressCallback = no_progress) -> None:
+        """Compute the features of a frozen backbone, or read the images for a network that is trained whole."""
         self.dataset: Dataset[Any]
-        self.held_labels = torch.from_numpy(held.labels)
         if isinstance(self.net, ResLayerNet):
-            self.trained_by = "logits"
-            self.dataset = ClassImages(training, size=input_size, seed=network.seed)
-            self.held = torch.from_numpy(_stack(held, input_size))
-        else:
-            self.trained_by = "head_of"
-            features = [_pooled_features(self.net, training, input_size, progress, mirrored=m) for m in (False, True)]
-            self.dataset = TensorDataset(torch.cat(features), torch.from_numpy(training.labels).repeat(2))
-            self.held = _pooled_features(self.net, held, input_size, progress)
+            self.dataset = ClassImages(self.training, size=self.size, seed=self.seed)
+            self.held_inputs = torch.from_numpy(_stack(self.held, self.size))
+            return
+        features = [_pooled_features(self.net, self.training, self.size, progress, mirrored=m) for m in (False, True)]
+        self.dataset = TensorDataset(torch.cat(features), torch.from_numpy(self.training.labels).repeat(2))
+        self.held_inputs = _pooled_features(self.net, self.held, self.size, progress)
 
     def losses(self, outputs: Tensor, targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the cross entropy of a batch."""
@@ -106,11 +107,12 @@ class ClassifyTraining:
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """Compute the loss, and the accuracy in percent."""
-        (logits,) = predict_batches(net, self.held, method=self.trained_by)
+        (logits,) = predict_batches(net, self.held_inputs, method=self.trained_by)
         predicted = (logits[:, 0] > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+        labels = torch.from_numpy(self.held.labels)
         return {
-            "val_loss": float(classification_loss(logits, self.held_labels)),
-            "accuracy": float(100 * (predicted == self.held_labels).float().mean()),
+            "val_loss": float(classification_loss(logits, labels)),
+            "accuracy": float(100 * (predicted == labels).float().mean()),
         }
 
 

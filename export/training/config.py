@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ...bench.data.label_digest import label_digest
 from ..networks.normalization import Normalization
 
 ProgressCallback: TypeAlias = Callable[[str, int, int], None]
@@ -40,13 +41,19 @@ class NetworkConfig:
         """Weights to build the network with; none where `init_from` replaces them all."""
         return self.weights if self.init_from is None else "none"
 
-    def settings(self, *data: Path) -> dict[str, Any]:
-        """Return the part of a checkpoint's configuration that names the network and its data folders."""
+    def settings(self, *data: Path, labels: Sequence[Any]) -> dict[str, Any]:
+        """Return the part of a checkpoint's configuration that names the network and its data.
+
+        Args:
+            *data: Data folders.
+            labels: Tables of their labels.
+        """
         return {
             "backbone": self.backbone,
             "normalization": self.normalization.value,
             "weights": Path(self.weights).name,
             "data": _names(data),
+            "labels_sha256": label_digest(*labels),
         }
 
     def provenance(self, *data: Path) -> dict[str, str]:

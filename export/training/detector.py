@@ -20,7 +20,7 @@ from ...runtime.vision.boxes import pad_to_multiple, select_boxes
 from ..networks.build_network import load_initial_weights
 from ..networks.detector_net import LEVELS, OUTPUTS, DetectorNet
 from .batches import predict_batches
-from .config import NetworkConfig
+from .config import NetworkConfig, ProgressCallback, no_progress
 from .detector_scenes import DetectorScenes
 from .losses import detector_losses
 
@@ -40,11 +40,12 @@ class DetectorTraining:
         if input_size % LEVELS[-1]:
             raise InputError(f"wanted an input size that is a multiple of {LEVELS[-1]}, found {input_size}")
         self.net = DetectorNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
+        training, validation = zip(*(split(folder) for folder in data), strict=True)
         started = load_initial_weights(self.net, network.init_from)
         if self.net.backbone.pretrained:
             self.net.backbone.stages[0].requires_grad_(False)
         self.config: dict[str, Any] = {
-            **network.settings(*data),
+            **network.settings(*data, labels=[*training, *validation]),
             **started,
             "input_size": input_size,
             "scenes": scenes,
@@ -56,12 +57,15 @@ class DetectorTraining:
             classes=("face",),
             provenance=network.provenance(*data) | started,
         )
-        training, validation = zip(*(split(folder) for folder in data), strict=True)
         self.dataset = DetectorScenes(training, size=input_size, length=scenes, seed=network.seed)
         held = [v for folder, v in zip(data, validation, strict=True) if (folder / BOXES).is_file()]
         if not held or not len(held[0]):
             raise InputError(f"no --data folder has a {BOXES}; one is needed to validate the detector")
         self.held = FaceTable.concat(held)
+
+    def prepare(self, progress: ProgressCallback = no_progress) -> None:
+        """Read the pictures."""
+        self.dataset.read_images()
         self.images = [read_image(f) for f in self.held.files]
 
     def losses(self, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:

@@ -56,9 +56,12 @@ class DetectorScenes(AugmentedDataset):
         self.size = size
         self.length = length
         self.table = FaceTable.concat(list(tables))
-        self.images = [read_image(f) for f in self.table.files]
         self.weights = np.concatenate([_weights(t) for t in tables])
         self.weights /= self.weights.sum()
+
+    def read_images(self) -> None:
+        """Read all pictures; call it before the first sample is drawn."""
+        self.images = [read_image(f) for f in self.table.files]
 
     def __len__(self) -> int:
         return self.length

@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 
 from ...bench.accuracy.metrics import age_gender_measures, normalized_mean_error
 from ...bench.data.landmark_labels import read_landmarks
+from ...bench.data.picture_size import read_size
 from ...bench.data.splits import training_split
 from ...runtime.images import read_image
 from ...runtime.models.spec import ModelSpec, Task
@@ -42,20 +43,18 @@ class FrozenBackboneLandmarkTraining:
     score = "nme"
     trained_by = "head_of"
 
-    def __init__(self, data: Path, network: NetworkConfig, *, progress: ProgressCallback = no_progress) -> None:
+    def __init__(self, data: Path, network: NetworkConfig) -> None:
         table = read_landmarks(data)
         validation = training_split(table.subjects, data, noun="subject")
-        self.config: dict[str, Any] = network.settings(data) | {"recipe": RECIPE}
+        self.config: dict[str, Any] = network.settings(data, labels=[table]) | {"recipe": RECIPE}
         self.net = FrozenBackboneLandmarkNet(
             network.backbone, weights=network.weights, normalization=network.normalization
         )
-        sizes = np.array([read_image(f).shape[1::-1] for f in table.files], dtype=np.float64)
-        self.sizes, self.points = sizes[validation], table.points[validation]
+        self.training, self.held = table.mask(~validation), table.mask(validation)
+        sizes = np.array([_size(f) for f in table.files], dtype=np.float64)
+        self.sizes = sizes[validation]
         targets = torch.from_numpy((table.points / sizes[:, None]).reshape(len(table), -1).astype(np.float32))
-        features = compute_features(self.net, table.mask(~validation).files, size=SIZE, progress=progress)
-        self.dataset = TensorDataset(features, targets[torch.from_numpy(~validation)])
-        self.held = compute_features(self.net, table.mask(validation).files, size=SIZE, progress=progress)
-        self.held_targets = targets[torch.from_numpy(validation)]
+        self.targets, self.held_targets = targets[torch.from_numpy(~validation)], targets[torch.from_numpy(validation)]
         self.spec = ModelSpec(
             task=Task.LANDMARKS,
             input_size=(SIZE, SIZE),
@@ -67,15 +66,21 @@ class FrozenBackboneLandmarkTraining:
             provenance=network.provenance(data) | {"recipe": RECIPE},
         )
 
+    def prepare(self, progress: ProgressCallback = no_progress) -> None:
+        """Compute the features of the backbone."""
+        features = compute_features(self.net, self.training.files, size=SIZE, progress=progress)
+        self.dataset = TensorDataset(features, self.targets)
+        self.held_features = compute_features(self.net, self.held.files, size=SIZE, progress=progress)
+
     def losses(self, outputs: Tensor, targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the L1 loss of a batch, in fractions of the image."""
         return {"points": F.l1_loss(outputs, targets[0])}
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """Compute NME and L1 loss."""
-        (found,) = predict_batches(net, self.held, method=self.trained_by)
+        (found,) = predict_batches(net, self.held_features, method=self.trained_by)
         fractions = found.numpy().reshape(len(found), -1, 2).astype(np.float64)
-        errors = normalized_mean_error(fractions * self.sizes[:, None], self.points)
+        errors = normalized_mean_error(fractions * self.sizes[:, None], self.held.points)
         return {"nme": float(errors.mean()), "val_loss": float(F.l1_loss(found, self.held_targets))}
 
 
@@ -95,11 +100,10 @@ class FrozenBackboneAgeGenderTraining:
         *,
         age_weight: float = 1.0,
         gender_weight: float = 1.0,
-        progress: ProgressCallback = no_progress,
     ) -> None:
-        training, self.table = read_split(data)
+        self.training, self.held = read_split(data)
         self.config: dict[str, Any] = {
-            **network.settings(data),
+            **network.settings(data, labels=[self.training, self.held]),
             "recipe": RECIPE,
             "age_weight": age_weight,
             "gender_weight": gender_weight,
@@ -108,9 +112,6 @@ class FrozenBackboneAgeGenderTraining:
         self.net = FrozenBackboneAgeGenderNet(
             network.backbone, weights=network.weights, normalization=network.normalization
         )
-        features = compute_features(self.net, training.files, size=SIZE, progress=progress)
-        self.dataset = TensorDataset(features, _targets(training.age, training.female))
-        self.held = compute_features(self.net, self.table.files, size=SIZE, progress=progress)
         self.spec = ModelSpec(
             task=Task.AGE_GENDER,
             input_size=(SIZE, SIZE),
@@ -119,6 +120,12 @@ class FrozenBackboneAgeGenderTraining:
             points="ibug68",
             provenance=network.provenance(data) | {"recipe": RECIPE},
         )
+
+    def prepare(self, progress: ProgressCallback = no_progress) -> None:
+        """Compute the features of the backbone."""
+        features = compute_features(self.net, self.training.files, size=SIZE, progress=progress)
+        self.dataset = TensorDataset(features, _targets(self.training.age, self.training.female))
+        self.held_features = compute_features(self.net, self.held.files, size=SIZE, progress=progress)
 
     def losses(self, outputs: Tensor, targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the weighted losses of a batch."""
@@ -130,10 +137,16 @@ class FrozenBackboneAgeGenderTraining:
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """Compute mean absolute error, CS@5, gender accuracy and the loss."""
-        (found,) = predict_batches(net, self.held, method=self.trained_by)
-        loss = sum(self.losses(found, (_targets(self.table.age, self.table.female),)).values())
+        (found,) = predict_batches(net, self.held_features, method=self.trained_by)
+        loss = sum(self.losses(found, (_targets(self.held.age, self.held.female),)).values())
         age, female = OLDEST * found[:, 0].numpy(), found[:, 1].numpy()
-        return age_gender_measures(age, female, self.table.age, self.table.female) | {"val_loss": float(loss)}
+        return age_gender_measures(age, female, self.held.age, self.held.female) | {"val_loss": float(loss)}
+
+
+def _size(file: Path) -> tuple[int, int]:
+    """Return a picture's width and height in px; `read_image` says what is wrong with one that has none."""
+    size = read_size(file)
+    return size.upright if size is not None else read_image(file).shape[1::-1]
 
 
 def _targets(age: FloatArray, female: FloatArray) -> Tensor:

@@ -85,9 +85,13 @@ class LandmarkCrops(AugmentedDataset):
         self.shape = shape
         self.strength = strength
         self.faces_of = faces_of
-        self.images = [read_image(f) for f in table.files]
-        self.negatives = [read_image(f) for f in negatives]
+        self.negative_files = negatives
         self.bounds = landmark_bounds(table.points)
+
+    def read_images(self) -> None:
+        """Read all pictures; call it before the first sample is drawn."""
+        self.images = [read_image(f) for f in self.table.files]
+        self.negatives = [read_image(f) for f in self.negative_files]
 
     def __len__(self) -> int:
         return len(self.table)

@@ -21,7 +21,7 @@ from ..networks.build_network import load_initial_weights
 from ..networks.landmark_net import OUTPUTS, LandmarkNet
 from .augmentation import LIGHT, STRONG
 from .batches import predict_batches
-from .config import NetworkConfig
+from .config import NetworkConfig, ProgressCallback, no_progress
 from .landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
 from .losses import landmark_losses
 
@@ -55,6 +55,8 @@ class LandmarkTraining:
         dims = dims or (3 if has_depth else 2)
         if dims == 2:
             table = replace(table, depth=np.full_like(table.depth, np.nan))
+        faces = read_faces(data)
+        other_files = pictures_in(negatives) if negatives is not None else []
         validation = training_split(table.subjects, data, noun="subject")
         self.net = LandmarkNet(
             network.backbone,
@@ -66,7 +68,7 @@ class LandmarkTraining:
         started = load_initial_weights(self.net, network.init_from)
         self.net.backbone.requires_grad_(not frozen)
         self.config: dict[str, Any] = {
-            **network.settings(data),
+            **network.settings(data, labels=[table, faces, other_files]),
             **started,
             "input_size": input_size,
             "frozen": frozen,
@@ -83,21 +85,25 @@ class LandmarkTraining:
             dims=dims,
             provenance=network.provenance(data) | started,
         )
-        shape = CropSize(input_size, CROP_SCALE)
+        self.shape = CropSize(input_size, CROP_SCALE)
         training = ~validation
         self.dataset = LandmarkCrops(
             table.mask(training),
-            shape=shape,
+            shape=self.shape,
             seed=network.seed,
-            faces_of=[b for b, keep in zip(read_faces(data).boxes, training, strict=True) if keep],
-            negatives=pictures_in(negatives) if negatives is not None else (),
+            faces_of=[b for b, keep in zip(faces.boxes, training, strict=True) if keep],
+            negatives=other_files,
             strength=LIGHT if light_augmentation else STRONG,
         )
-        held = table.mask(validation)
-        self.sources = np.array(held.sources)
-        images, self.points = validation_crops(held, shape)
+        self.held = table.mask(validation)
+        self.sources = np.array(self.held.sources)
+
+    def prepare(self, progress: ProgressCallback = no_progress) -> None:
+        """Read the pictures, and cut the crops to validate on."""
+        self.dataset.read_images()
+        images, self.points = validation_crops(self.held, self.shape)
         self.images = torch.from_numpy(images)
-        self.lost = torch.from_numpy(shifted_crops(held, shape, shift=0.8))
+        self.lost = torch.from_numpy(shifted_crops(self.held, self.shape, shift=0.8))
 
     def losses(self, outputs: tuple[Tensor, Tensor, Tensor], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the losses of a batch."""

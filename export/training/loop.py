@@ -22,6 +22,7 @@ from .run_state import (
     RunState,
     Training,
     check_run,
+    interrupted_run,
     make_folder,
     open_tensorboard,
     restore,
@@ -43,7 +44,7 @@ def fit(
         train: Settings of the loop.
         out: Folder for ``last.pt``, ``best.pt``, ``metrics.csv`` and ``curves.png``; created if missing.
         resume: Continue the interrupted run in `out`; the result is that of an uninterrupted run.
-        progress: Called after each batch.
+        progress: Called after each batch, also of the features that are computed first.
 
     Returns:
         The checkpoint of the best epoch.
@@ -53,12 +54,14 @@ def fit(
         OutputError: `out` cannot be written.
     """
     check_run(out, resume)
+    saved = interrupted_run(out, task, train) if resume else {}
     make_folder(out)
     fabric = _fabric(train)
     first = fabric.is_global_zero
+    task.prepare(progress if first else no_progress)
     state = _start(fabric, task, train)
     if resume:
-        restore(out, task, train, state)
+        restore(saved, state)
     state.board = open_tensorboard(out) if first else None
     while state.epoch < train.epochs and not _has_stopped(train, state):
         # Dropout must repeat after a resume, and differ between processes.

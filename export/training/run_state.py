@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,13 +18,18 @@ from torch.utils.data import Dataset
 from ...runtime.errors import InputError, OutputError
 from ...runtime.models.spec import ModelSpec
 from ..networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .config import TrainConfig
+from .config import ProgressCallback, TrainConfig
 from .curves import Curves, plot_curves
 from .history import History
 
+log = logging.getLogger("mien")
+
 LAST, BEST = "last.pt", "best.pt"
-WITHOUT_EFFECT = {"workers", "device", "devices", "nodes"}
-"""Settings that may change when a run is resumed: they change its result by no more than rounding."""
+LABELS = "labels_sha256"
+"""Setting with the digest of the labels and pictures that a run is trained on."""
+MAY_CHANGE = {"workers", "device", "devices", "nodes", "data", "epochs"}
+"""Settings that may change when a run is resumed: they change its result by no more than rounding, or, as the name of
+the data folder, not at all. More epochs stretch the schedule of the learning rate from there on."""
 
 
 class Training(Protocol):
@@ -44,6 +50,10 @@ class Training(Protocol):
     dataset: Dataset[Any]
     score: str
     trained_by: str
+
+    def prepare(self, progress: ProgressCallback) -> None:
+        """Read the pictures, or compute their features; called once, before the training starts."""
+        ...
 
     def losses(self, outputs: Any, targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the weighted terms whose sum is minimized.
@@ -163,26 +173,39 @@ def save_epoch(out: Path, task: Training, train: TrainConfig, state: RunState, m
         state.history.write_scalars(state.board, state.epoch)
 
 
-def restore(out: Path, task: Training, train: TrainConfig, state: RunState) -> None:
-    """Load the state of an interrupted run from ``last.pt``.
+def interrupted_run(out: Path, task: Training, train: TrainConfig) -> dict[str, Any]:
+    """Return the state in ``last.pt``, after checking that it is that of the same training, on the same data.
 
     Args:
         out: Folder of the run.
         task: Task that is trained.
-        train: Settings of the loop.
-        state: State to overwrite.
+        train: Settings of the loop; more epochs may be asked for than then.
 
     Raises:
-        InputError: The run had other settings, or was not a training run.
+        InputError: The run had other settings, classes, labels or pictures, or was not a training run.
     """
     checkpoint = load_checkpoint(out / LAST)
+    if not checkpoint.training:
+        raise InputError(f"{out / LAST} is a finished model, not an interrupted training")
     then, now = _flat(checkpoint.config), _flat(_settings(task, train))
-    changed = [f"{k} was {then.get(k)}, is {now.get(k)}" for k in {**now, **then} if then.get(k) != now.get(k)]
+    changed = [_change(k, then.get(k), now.get(k)) for k in {**now, **then} if then.get(k) != now.get(k)]
     if changed:
         raise InputError(f"{out / LAST} was trained with other settings ({'; '.join(changed)}); resume with the same")
-    saved = checkpoint.training
-    if not saved:
-        raise InputError(f"{out / LAST} is a finished model, not an interrupted training")
+    epochs = int(checkpoint.config["train"]["epochs"])
+    if train.epochs < epochs:
+        raise InputError(f"{out} was started for {epochs} epochs; wanted at least these, found --epochs {train.epochs}")
+    if train.epochs > epochs:
+        log.info("%d epochs instead of %d; the learning rate's schedule grows longer with them", train.epochs, epochs)
+    return checkpoint.training
+
+
+def restore(saved: dict[str, Any], state: RunState) -> None:
+    """Load the state of an interrupted run.
+
+    Args:
+        saved: What `interrupted_run` returned.
+        state: State to overwrite.
+    """
     state.net.load_state_dict(saved["net"])
     state.averaged.load_state_dict(saved["averaged"])
     state.optimizer.load_state_dict(saved["optimizer"])
@@ -196,11 +219,19 @@ def _curves(history: History, names: Sequence[str]) -> Curves:
     return {name: [(e, row[name]) for e, row in averages if name in row] for name in names if name in history.logged}
 
 
+def _change(name: str, then: Any, now: Any) -> str:
+    if name == LABELS:
+        return "the labels or the pictures have changed"
+    then, now = (", ".join(v) if isinstance(v, list) else v for v in (then, now))
+    return f"{name} was {then}, is {now}"
+
+
 def _settings(task: Training, train: TrainConfig) -> dict[str, Any]:
-    """Return the settings that decide the result of a training."""
-    return task.config | {"train": {k: v for k, v in asdict(train).items() if k not in WITHOUT_EFFECT}}
+    """Return the settings of a training."""
+    return task.config | {"train": asdict(train)}
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Merge the loop's settings with the task's."""
-    return {k: v for k, v in settings.items() if k != "train"} | settings.get("train", {})
+    """Merge the loop's settings with the task's, and leave out those that may change when a run is resumed."""
+    merged = {k: v for k, v in settings.items() if k != "train"} | settings.get("train", {})
+    return {k: v for k, v in merged.items() if k not in MAY_CHANGE}

@@ -135,6 +135,7 @@ def test_fractions_are_inverse_to_the_crop(landmark_folder: Path) -> None:
 def test_training_crops_repeat_by_seed_and_epoch(landmark_folder: Path) -> None:
     table = read_landmarks(landmark_folder)
     crops = LandmarkCrops(table, shape=CropSize(64, 1.3), seed=1, faces_of=read_faces(landmark_folder).boxes)
+    crops.read_images()
     a, b = crops[3], crops[3]
     assert all((x.nan_to_num() == y.nan_to_num()).all() for x, y in zip(a, b, strict=True))
     crops.epoch = 1
@@ -150,6 +151,7 @@ def test_labels_follow_the_pixels(landmark_folder: Path) -> None:
     """The dark eyes lie under the eye labels of augmented crops, mirrored and turned ones too."""
     table = read_landmarks(landmark_folder)
     crops = LandmarkCrops(table, shape=CropSize(96, 1.3), seed=0, faces_of=read_faces(landmark_folder).boxes)
+    crops.read_images()
     hits = total = 0
     for epoch in range(6):
         crops.epoch = epoch

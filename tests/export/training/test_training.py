@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,8 +163,78 @@ def test_a_run_is_not_overwritten_and_not_resumed_by_another(landmark_folder: Pa
     fit(tiny_training(landmark_folder), config(1), tmp_path / "run")
     with pytest.raises(InputError, match="already holds a training; add --resume"):
         fit(tiny_training(landmark_folder), config(1), tmp_path / "run")
-    with pytest.raises(InputError, match=r"trained with other settings \(epochs was 1, is 3\)"):
-        fit(tiny_training(landmark_folder), config(3), tmp_path / "run", resume=True)
+    with pytest.raises(InputError, match=r"trained with other settings \(frozen was False, is True\); resume with the"):
+        fit(
+            LandmarkTraining(landmark_folder, SMALL, input_size=64, frozen=True),
+            config(1),
+            tmp_path / "run",
+            resume=True,
+        )
+    with pytest.raises(InputError, match=r"trained with other settings \(seed was 0, is 1\)"):
+        fit(tiny_training(landmark_folder), replace(config(1), seed=1), tmp_path / "run", resume=True)
+
+
+def rename(folder: Path) -> None:
+    (folder / "square").rename(folder / "box")
+
+
+def swap(folder: Path) -> None:
+    """Exchange the names of the two classes, whose pictures have the same names."""
+    (folder / "disc").rename(folder / "other")
+    (folder / "square").rename(folder / "disc")
+    (folder / "other").rename(folder / "square")
+
+
+def lose_a_picture(folder: Path) -> None:
+    next(file for file in sorted(folder.rglob("*.png"))).unlink()
+
+
+def change_a_label(folder: Path) -> None:
+    labels = next(folder.glob("l*s.csv"))
+    lines = labels.read_text().splitlines()
+    cells = lines[3].split(",")
+    cells[1] = "79" if "age" in lines[0] else "other"
+    labels.write_text("\n".join([*lines[:3], ",".join(cells), *lines[4:]]))
+
+
+OTHER_DATA = [
+    (tiny_classifier, "class_folder", rename, "classes was disc, square, is box, disc"),
+    (from_scratch, "class_folder", swap, "the labels or the pictures have changed"),
+    (tiny_classifier, "class_folder", lose_a_picture, "the labels or the pictures have changed"),
+    (tiny_age_gender, "age_gender_folder", change_a_label, "the labels or the pictures have changed"),
+    (tiny_training, "landmark_folder", change_a_label, "the labels or the pictures have changed"),
+]
+
+
+@pytest.mark.parametrize(("training", "material", "change", "message"), OTHER_DATA)
+def test_a_run_is_not_resumed_on_other_data(
+    training: Any,
+    material: str,
+    change: Any,
+    message: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = request.getfixturevalue(material)
+    fit(training(folder), config(1), tmp_path / "run")
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.*")}
+    change(folder)
+    task = training(folder)
+    monkeypatch.setattr(task, "prepare", lambda progress: pytest.fail("something was computed first"))
+    with pytest.raises(InputError, match=message) as refused:
+        fit(task, config(1), tmp_path / "run", resume=True)
+    assert "\n" not in str(refused.value)
+    assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.*")} == before
+
+
+def test_a_run_goes_on_for_more_epochs_and_where_its_data_have_moved_to(class_folder: Path, tmp_path: Path) -> None:
+    fit(tiny_classifier(class_folder), config(2), tmp_path / "run")
+    moved = class_folder.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match="was started for 2 epochs; wanted at least these, found --epochs 1"):
+        fit(tiny_classifier(moved), config(1), tmp_path / "run", resume=True)
+    fit(tiny_classifier(moved), config(3), tmp_path / "run", resume=True)
+    assert [row["epoch"] for row in rows_of(tmp_path / "run" / "metrics.csv")] == ["1", "2", "3"]
 
 
 def test_frozen_backbone_does_not_move(landmark_folder: Path, tmp_path: Path) -> None:

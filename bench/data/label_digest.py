@@ -1,0 +1,45 @@
+"""Digest of a table of labels, by which a resumed training knows its data again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def label_digest(*tables: Any) -> str:
+    """Return the SHA-256 of the labels of tables, with the names and sizes of their pictures.
+
+    The digest is the same wherever the data folder lies. Pictures are not read.
+
+    Args:
+        *tables: Tables of labels, each a dataclass with the paths of its pictures in `files`; or lists of paths.
+    """
+    digest = hashlib.sha256()
+    for table in tables:
+        files = table if isinstance(table, list) else table.files
+        root = os.path.commonpath([file.parent for file in files]) if files else ""
+        columns = [tuple(files)] if files is table else [getattr(table, field.name) for field in fields(table)]
+        for column in columns:
+            for part in _parts(column, root):
+                digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _parts(value: Any, root: str) -> Iterator[bytes]:
+    """Yield the content of a table's column."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _parts(item, root)
+    elif isinstance(value, Path):
+        size = value.stat().st_size if value.is_file() else -1
+        yield os.fsencode(os.path.relpath(value, root)) + str(size).encode()
+    elif isinstance(value, np.ndarray):
+        yield repr(value.shape).encode() + value.tobytes()
+    else:
+        yield repr(value).encode()
