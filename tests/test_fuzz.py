@@ -1,0 +1,258 @@
+"""Commands over odd names, damaged files and clashing outputs: a plain exit code, one line of reason, no input changed.
+
+``MIEN_FUZZ_RUNS=10000`` makes this many runs instead of a few hundred.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from mien.bench.report.report import BenchReport
+from mien.cli import app
+from mien.runtime.capture.demo_camera import DemoCamera
+from mien.runtime.models.shipped import shipped_model
+
+RUNS = int(os.environ.get("MIEN_FUZZ_RUNS", "250"))
+ODD_NAMES = ("12:30", "a b", "-x", "ü—é", "a%03d", "*?[x]", "..x", "new\nline", "x" * 240, "'\"$(x)", "http:", "0")
+NAMES = st.sampled_from(ODD_NAMES) | st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=12
+).filter(lambda name: name.strip("."))
+SUFFIXES = ("", ".jpg", ".JPEG", ".png", ".webp", ".mp4", ".avi", ".onnx", ".json", ".csv", ".txt", ".mien")
+PICTURES, VIDEOS = ("photo.jpg", "photo.png", "photo.webp"), ("clip.mp4", "clip.avi")
+KINDS = (*PICTURES, *VIDEOS, "tiny.onnx", "report.json", "labels.csv", "notes.txt")
+FITTING = {
+    "predict": PICTURES + VIDEOS,
+    "webcam": VIDEOS + PICTURES,
+    "info": ("tiny.onnx",),
+    "export": ("tiny.onnx",),
+    "compare": ("report.json",),
+    "evaluate": ("labels.csv", *PICTURES[:2]),
+    "train": ("labels.csv", *PICTURES[:2]),
+}
+"""Kinds of input that each command is for; the others must be refused."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A change of a file's bytes: at a share of its length, over `length` bytes."""
+
+    kind: str
+    place: float
+    length: int
+
+    def __call__(self, content: bytes) -> bytes:
+        at = int(self.place * len(content))
+        if self.kind == "cut":
+            return content[:at]
+        middle = content[at : at + self.length]
+        changed = {
+            "flip": bytes(b ^ 0x55 for b in middle),
+            "zero": bytes(len(middle)),
+            "drop": b"",
+            "twice": middle * 2,
+        }
+        return content[:at] + changed.get(self.kind, middle) + content[at + self.length :]
+
+
+DAMAGE = st.builds(
+    Damage,
+    st.sampled_from(["none"] * 4 + ["flip", "zero", "cut", "drop", "twice"]),
+    st.floats(0, 1, exclude_max=True),
+    st.sampled_from([1, 4, 64, 2000]),
+)
+OUTPUTS = st.sampled_from(["new"] * 16 + ["input", "spelled", "link", "same", "missing/new", "folder", "full"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run: a command, its input and where its outputs go."""
+
+    command: str
+    kind: str
+    name: str
+    suffix: str | None
+    damage: Damage
+    first: str
+    second: str
+    drawn: bool
+    in_folder: bool
+
+
+def cases_of(command: str) -> st.SearchStrategy[Case]:
+    """Runs of one command, most of them on the kind of input that it is for."""
+    return st.builds(
+        Case,
+        st.just(command),
+        st.sampled_from(FITTING[command] * 6 + KINDS),
+        NAMES,
+        st.sampled_from((None,) * 12 + SUFFIXES),
+        DAMAGE,
+        OUTPUTS,
+        OUTPUTS,
+        st.booleans(),
+        st.booleans(),
+    )
+
+
+COMMANDS = ("predict",) * 5 + ("webcam",) * 5 + ("info", "compare", "export", "evaluate", "train")
+CASES = st.sampled_from(COMMANDS).flatmap(cases_of)
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Whole files of every kind."""
+    folder = tmp_path_factory.mktemp("material")
+    camera = DemoCamera()
+    for suffix in ("jpg", "png", "webp"):
+        cv2.imwrite(str(folder / f"photo.{suffix}"), cv2.resize(camera.frame(0), (160, 120)))
+    for suffix, codec in (("mp4", "mp4v"), ("avi", "MJPG")):
+        writer = cv2.VideoWriter(str(folder / f"clip.{suffix}"), cv2.VideoWriter.fourcc(*codec), 10, (160, 120))
+        for i in range(6):
+            writer.write(cv2.resize(camera.frame(i), (160, 120)))
+        writer.release()
+    onnx.save(tiny_model(), folder / "tiny.onnx")
+    shutil.copy(Path(__file__).parents[1] / "docs/results/bench.json", folder / "report.json")
+    BenchReport.from_json((folder / "report.json").read_text(), origin="report.json")
+    (folder / "labels.csv").write_text("file,age,gender\nphoto.jpg,30,male\nphoto.png,25,female\n")
+    (folder / "notes.txt").write_text("no picture, no video\n" * 40)
+    return {name: (folder / name).read_bytes() for name in KINDS}
+
+
+def tiny_model() -> onnx.ModelProto:
+    """A model of nobody's: a mean over pixels."""
+    h = onnx.helper
+    image = h.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 3, 8, 8])
+    mean = h.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, ["n", 3, 1, 1])
+    graph = h.make_graph([h.make_node("GlobalAveragePool", ["image"], ["mean"])], "tiny", [image], [mean])
+    return h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+
+
+def output(kind: str, place: Path, source: Path, name: str) -> Path:
+    """The file that an output option names."""
+    folder = place / "out"
+    if kind == "link":
+        link = place / f"link-{name}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(source)
+        return link
+    if kind == "folder":
+        return folder
+    named = {"input": source, "spelled": source.parent / "." / ".." / source.parent.name / source.name}
+    named |= {"same": folder / "same.json", "full": Path("/dev/full"), "missing/new": folder / "missing" / name}
+    return named.get(kind, folder / name)
+
+
+def arguments(case: Case, source: Path, place: Path) -> list[str]:
+    """The command line of a case."""
+    given = source.parent if case.in_folder else source
+    rows = output(case.first, place, source, "model.onnx" if case.command == "export" else "rows.json")
+    if case.command == "predict":
+        more = ["--draw", str(output(case.second, place, source, "drawn"))] if case.drawn else []
+        return ["predict", "--threads", "1", "--json", str(rows), *more, "--", str(given)]
+    if case.command == "webcam":
+        video = output(case.second, place, source, f"video{case.suffix or '.mp4'}")
+        more = ["--output", str(video)] if case.drawn else ["--csv", str(video)]
+        return [
+            "webcam",
+            f"--source={given}",
+            "--no-show",
+            "--max-frames",
+            "4",
+            "--threads",
+            "1",
+            "--json",
+            str(rows),
+            *more,
+        ]
+    if case.command == "info":
+        return ["info", "--", str(source)]
+    if case.command == "export":
+        return ["export", "-o", str(rows), "--precision", "fp16", "--", str(source)]
+    if case.command == "compare":
+        return ["bench", "compare", "--", str(source), str(source)]
+    if case.command == "evaluate":
+        return ["evaluate", "age-gender", f"--data={given}", "--threads", "1"]
+    return ["train", "age-gender", f"--data={given}", "--weights", "none", "--epochs", "1", f"--out={rows}"]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a folder, by its path."""
+    return {
+        os.fspath(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def check_whole(path: Path) -> None:
+    """Check that an output can be read to its end."""
+    if path.suffix == ".json" and path.name.startswith("rows"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert all(isinstance(json.loads(line), dict) for line in lines), path
+    if path.suffix == ".png":
+        assert cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) is not None, path
+
+
+@settings(
+    max_examples=RUNS,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(case=CASES)
+def test_no_command_loses_an_input_or_ends_in_a_traceback(
+    case: Case, material: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.getbasetemp() / "fuzz"
+    shutil.rmtree(place, ignore_errors=True)
+    (place / "in").mkdir(parents=True)
+    (place / "out").mkdir()
+    suffix = Path(case.kind).suffix if case.suffix is None else case.suffix
+    name = case.kind if case.command in ("evaluate", "train") else case.name + suffix
+    source = place / "in" / name
+    if case.command in ("evaluate", "train"):
+        for other in ("photo.jpg", "photo.png", "labels.csv"):
+            (place / "in" / other).write_bytes(material[other])
+    source.write_bytes(case.damage(material[case.kind]))
+    before = digests(place / "in")
+
+    result = CliRunner().invoke(app, arguments(case, source, place))
+
+    logging.getLogger("mien").handlers.clear()
+    event(f"{case.command} ended with {result.exit_code}")
+    told = [line for line in result.stderr.splitlines() if line.startswith(("error:", "skipped:"))]
+    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code in (0, 1, 2), result.output
+    assert "Traceback" not in result.output
+    assert result.exit_code == 0 or told or "Usage" in result.stderr, result.output
+    assert sum(line.startswith("error:") for line in told) <= 1, result.stderr
+    assert digests(place / "in") == before
+    assert not [path for path in place.rglob("*") if path.name.startswith(".mien-")]
+    for path in (place / "out").rglob("*"):
+        if path.is_file():
+            check_whole(path)
+
+
+def test_the_fuzz_finds_a_planted_fault(material: dict[str, bytes], tmp_path: Path) -> None:
+    """Its checks do notice a file that is left half."""
+    half = tmp_path / "rows.json"
+    half.write_text('{"image": "a.jpg", "fac')
+    with pytest.raises(json.JSONDecodeError):
+        check_whole(half)
+    assert Damage("flip", 0.5, 1)(b"abcd") == b"ab" + bytes([ord("c") ^ 0x55]) + b"d"
+    assert shipped_model("landmarks").is_file()
