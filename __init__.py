@@ -36,7 +36,7 @@ __all__ = [
     "draw_faces",
     "open_capture",
 ]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "Faces": "values",

@@ -16,6 +16,7 @@ import typer
 from rich.logging import RichHandler
 from typer.core import TyperGroup
 
+from mien import __version__
 from mien.runtime.commands.console import say, stderr
 from mien.runtime.commands.doctor import doctor
 from mien.runtime.errors import CheckFailed, MienError
@@ -68,7 +69,6 @@ app = typer.Typer(
     name="mien",
     cls=OneLineErrors,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     help="Face landmarks at the edge: train in PyTorch, export to ONNX, run and benchmark on ONNX Runtime or TensorRT.",
     epilog="Start with: [bold]mien webcam --source demo[/bold]",
@@ -78,9 +78,19 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(evaluate_app, name="evaluate")
 
 
+def print_version(wanted: bool) -> None:
+    """Print the version and end, if `--version` was given."""
+    if wanted:
+        print(f"mien {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     ctx: typer.Context,
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=print_version, is_eager=True
+    ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log more details."),
 ) -> None:
     """Set up logging, and silence OpenCV's own unless --verbose is given."""

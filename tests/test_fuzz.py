@@ -133,11 +133,13 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 def tiny_model() -> onnx.ModelProto:
-    """A model of nobody's: a mean over pixels."""
+    """A model that mien did not make: one convolution and a mean over pixels."""
     h = onnx.helper
     image = h.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 3, 8, 8])
-    mean = h.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, ["n", 3, 1, 1])
-    graph = h.make_graph([h.make_node("GlobalAveragePool", ["image"], ["mean"])], "tiny", [image], [mean])
+    mean = h.make_tensor_value_info("mean", onnx.TensorProto.FLOAT, ["n", 4, 1, 1])
+    weight = onnx.numpy_helper.from_array(np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3, 1, 1), "weight")
+    nodes = [h.make_node("Conv", ["image", "weight"], ["y"]), h.make_node("GlobalAveragePool", ["y"], ["mean"])]
+    graph = h.make_graph(nodes, "tiny", [image], [mean], [weight])
     return h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
 
 

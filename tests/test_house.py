@@ -182,16 +182,21 @@ def test_no_module_hides_another() -> None:
             assert PathFinder.find_spec(path.stem, site.getsitepackages()) is None, path
 
 
-def test_wheel_holds_the_tree(tmp_path: Path) -> None:
-    source = tmp_path / "source"  # a build leaves things behind
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the source archive of the tree and the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("packages")
+    source = folder / "source"  # a build leaves things behind
     left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "demo")
     shutil.copytree(ROOT, source, ignore=left_out)
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(source)],
-        check=True,
-        capture_output=True,
-    )
-    (wheel,) = tmp_path.glob("*.whl")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    shutil.rmtree(source)
+    return folder
+
+
+def test_wheel_holds_the_tree(packages: Path) -> None:
+    (wheel,) = packages.glob("*.whl")
     built = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("mien/")}
     tree = {f"mien/{p.relative_to(ROOT).as_posix()}" for room in ROOMS for p in sources(room)}
     tree = {name for name in tree if "/studies/" not in name}  # run by hand, from a checkout
@@ -200,6 +205,18 @@ def test_wheel_holds_the_tree(tmp_path: Path) -> None:
     tree |= {f"mien/runtime/weights/{p.name}" for p in (ROOT / "runtime/weights").glob("*.onnx")}
     tree |= {f"mien/export/weights/{p.name}" for p in (ROOT / "export/weights").glob("*.pt")}
     assert built == tree
+
+
+def test_wheel_and_source_archive_carry_the_version_and_work(packages: Path, tmp_path: Path) -> None:
+    names = {path.name for path in packages.iterdir()}
+    assert names == {f"mien-{mien.__version__}.tar.gz", f"mien-{mien.__version__}-py3-none-any.whl"}
+    assert f"## {mien.__version__} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    zipfile.ZipFile(packages / f"mien-{mien.__version__}-py3-none-any.whl").extractall(tmp_path)
+    code = "import mien.cli, sys; sys.argv = ['mien', '--version']; mien.cli.app()"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.stdout.strip() == f"mien {mien.__version__}"
 
 
 def test_spellings_of_help_agree() -> None:
