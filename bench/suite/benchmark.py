@@ -18,7 +18,7 @@ from ..report.report import BenchReport
 from ..timing.environment import describe_environment
 from ..timing.measurement import Level
 from ..worker.candidate import REFERENCE_NETWORK, Candidate, name_of
-from ..worker.targets import open_model, open_pipeline
+from ..worker.openers import open_model, open_pipeline
 from .candidates import CandidateRecord
 from .options import BenchOptions
 from .session import BenchmarkSession

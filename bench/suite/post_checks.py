@@ -16,7 +16,7 @@ from ..accuracy.accuracy import Accuracy, accuracy_of, folder_for
 from ..parity.parity import ParityGate
 from ..parity.tolerances import compare_outputs
 from ..timing.sensors import board_power_w, read_sensors
-from ..worker.process import RemoteRunner
+from ..worker.remote_runner import RemoteRunner
 from .candidates import CandidateRecord
 
 log = logging.getLogger("mien")

@@ -20,17 +20,17 @@ from ..timing.environment import Environment
 from ..timing.interleave import check_counts, interleave, warm_up
 from ..timing.measurement import Description, Level
 from ..timing.sensors import has_nvidia_smi, read_sensors
-from ..worker.candidate import Candidate, name_of
-from ..worker.foreign import open_foreign
+from ..worker.candidate import Candidate
 from ..worker.process import (
     CandidateFailed,
     CandidateProcess,
     FailureKind,
     allocator,
 )
-from ..worker.targets import PRIMING_CALLS, open_model
+from ..worker.targets import PRIMING_CALLS
 from .candidates import CandidateRecord, candidate_name, describe
 from .inputs import BenchInputs
+from .interrupts import remembered_interrupts
 from .options import BenchOptions
 from .post_checks import PostRunChecks
 
@@ -47,6 +47,7 @@ class BenchmarkSession:
         self._options = options
         self._inputs = BenchInputs(folder, data=options.data, feed=options.feed)
         self._stack = ExitStack()
+        self._check_interrupt = self._stack.enter_context(remembered_interrupts())
         self._gpu = has_nvidia_smi()
         self._records: dict[str, CandidateRecord] = {}
         self._failed: dict[str, FailedCandidate] = {}
@@ -61,9 +62,8 @@ class BenchmarkSession:
         used_before = self._gpu_memory_mib()
         process = None
         try:
-            process = self._opened(candidate)
-            if process.spec is None and candidate.level is Level.PICTURE:
-                raise CandidateFailed(FailureKind.REFUSED, "a foreign file can only be measured at the level model")
+            process = self._started(candidate)
+            process.open()
             inputs_file, images = self._inputs_of(candidate, process)
             process.bind(inputs_file)
         except CandidateFailed as error:
@@ -75,7 +75,11 @@ class BenchmarkSession:
         description = describe(candidate, process)
         if description.name in self._records:
             log.warning(
-                "%s is already measured: %s resolved to %s", description.name, candidate.device, process.provider
+                "%s on %s, batch %d: is %s, which is already measured",
+                candidate.model,
+                candidate.device,
+                candidate.batch,
+                description.name,
             )
             process.close()
             return None
@@ -92,22 +96,8 @@ class BenchmarkSession:
         self._records[record.name] = record
         return record
 
-    def _opened(self, candidate: Candidate) -> CandidateProcess:
-        """Open a candidate in a new process; a file without mien's metadata is opened as a foreign one."""
-        process = self._started(candidate)
-        try:
-            process.open()
-        except CandidateFailed as error:
-            process.close()
-            if error.failure is not FailureKind.REFUSED or candidate.opener != name_of(open_model):
-                raise
-            try:
-                return self._opened(replace(candidate, opener=name_of(open_foreign)))
-            except CandidateFailed:
-                raise error from None
-        return process
-
     def _started(self, candidate: Candidate) -> CandidateProcess:
+        self._check_interrupt()
         process = CandidateProcess(candidate, timeout_s=self._options.timeout_s)
         self._stack.callback(process.close)
         return process
@@ -234,6 +224,7 @@ class BenchmarkSession:
         def after_round(*_: int) -> None:
             background.sample()
             tick()
+            self._check_interrupt()
 
         background.begin()
         found = interleave(

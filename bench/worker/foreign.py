@@ -13,9 +13,9 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
 from ...runtime.backends.ort.onnx_session import open_session
-from ...runtime.errors import InputError, ModelError
+from ...runtime.errors import InputError
 from ...runtime.models.runner import Provider
-from ...runtime.models.spec import METADATA_KEY, ModelSpec, Precision
+from ...runtime.models.spec import ModelSpec, Precision
 from ...runtime.values import FloatArray, Image
 from ..timing.interleave import TimedCalls, digest_of, time_calls
 from .candidate import Candidate
@@ -56,7 +56,10 @@ class ForeignTarget:
     def bind(self, arrays: InputArrays) -> tuple[str, str]:
         """See `Target`; takes ``picture_0`` … to make images from, or ``given_NAME`` for the user's arrays."""
         self._feeds, note = feeds_for(self._session, arrays, batch=self._candidate.batch)
-        self.batch = batch_of(self._feeds[0])
+        batch = batch_of(self._feeds[0])
+        if self.batch not in (1, batch):  # 1 is what nobody asked for
+            raise InputError(f"--batch {self.batch} was asked for, but its inputs hold {batch} image(s) a call")
+        self.batch = batch
         answers(self._session, self._feeds[0], origin=self._candidate.path)
         return digest_of([a for feed in self._feeds for a in feed.values()]), note
 
@@ -86,14 +89,12 @@ def open_foreign(candidate: Candidate) -> Target:
     """Open a model file without mien's metadata in ONNX Runtime.
 
     Raises:
-        ModelError: no ONNX file; or it has mien's metadata, so that its own error must be reported.
+        ModelError: no ONNX file.
         ProviderError: the file does not run on `candidate.device`.
     """
     # Captured graphs are for calls through buffers on the GPU; these are plain.
     provider = Provider(candidate.device)
     opened = open_session(candidate.path, provider=provider, threads=candidate.threads, cuda_graph=False)
-    if METADATA_KEY in opened.session.get_modelmeta().custom_metadata_map:
-        raise ModelError(f"{candidate.path} is mien's own")
     return ForeignTarget(opened.session, opened.provider, candidate)
 
 

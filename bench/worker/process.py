@@ -26,7 +26,10 @@ from ...runtime.values import FloatArray, Image
 from ..timing.interleave import TimedCalls
 from .candidate import Candidate
 
-DEFAULT_TIMEOUT_S = 300.0
+KEPT_ERRORS = 1 << 16
+"""Bytes that are kept of the end of standard error."""
+END_S = 5.0
+"""Time that a process has to end once it has closed its output."""
 SYSTEM_ALLOCATOR = "the system's own allocator"
 GLIBC_KEEPS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 """Environment of every candidate that has glibc's malloc keep freed memory instead of returning it to the system.
@@ -37,10 +40,12 @@ per call in one process and none in the next. PyTorch gains from this; ONNX Runt
 _BEGIN = """\
 import time
 begun = time.perf_counter_ns()
-import json, sys
+import json, os, sys
+answers = os.dup(1)
+os.dup2(2, 1)  # before a library prints
 sys.path[:] = json.loads(sys.argv[1])
 from mien.bench.worker.worker import main
-main(begun)
+main(begun, answers)
 """
 
 
@@ -81,7 +86,7 @@ class CandidateProcess:
         first_ms: time of the first call.
     """
 
-    def __init__(self, candidate: Candidate, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(self, candidate: Candidate, *, timeout_s: float = 300.0) -> None:
         self.candidate = candidate
         self.spec: ModelSpec | None = None
         self.provider = candidate.device
@@ -90,15 +95,14 @@ class CandidateProcess:
         self.inputs_digest = self.inputs_note = ""
         self.import_ms = self.load_ms = self.first_ms = 0.0
         self._timeout_s = timeout_s
-        self._folder = tempfile.TemporaryDirectory(prefix="mien-bench-", ignore_cleanup_errors=True)
-        self._errors = tempfile.TemporaryFile()
+        self._errors = b""
         self._answers: queue.Queue[str] = queue.Queue()
         self._waiting = 0
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BEGIN, json.dumps(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=subprocess.PIPE,
             env=_environment(candidate.threads),
             text=True,
             encoding="utf-8",
@@ -106,6 +110,8 @@ class CandidateProcess:
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
         threading.Thread(target=self._listen, daemon=True).start()
+        self._error_reader = threading.Thread(target=self._keep_errors, daemon=True)
+        self._error_reader.start()
 
     def open(self) -> None:
         """Import and load, timed."""
@@ -136,11 +142,12 @@ class CandidateProcess:
 
     def outputs(self, batch: Image) -> dict[str, FloatArray]:
         """Run the model on images (n, h, w, 3) uint8 BGR, in batches of the measured size."""
-        given, made = Path(self._folder.name) / "batch.npy", Path(self._folder.name) / "outputs.npz"
-        np.save(given, batch)
-        self._ask(do="outputs", batch=str(given), file=str(made))
-        with np.load(made) as arrays:
-            return dict(arrays)
+        with tempfile.TemporaryDirectory(prefix="mien-bench-", ignore_cleanup_errors=True) as folder:
+            given, made = Path(folder) / "batch.npy", Path(folder) / "outputs.npz"
+            np.save(given, batch)
+            self._ask(do="outputs", batch=str(given), file=str(made))
+            with np.load(made) as arrays:
+                return dict(arrays)
 
     def peak_mib(self) -> float | None:
         """Read the peak of its resident memory in MiB; None where the system does not report it."""
@@ -171,11 +178,11 @@ class CandidateProcess:
         """Kill the process, even in the middle of a call."""
         self._kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                _close_quietly(pipe)
-        self._errors.close()
-        self._folder.cleanup()
+        self._error_reader.join(END_S)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            assert pipe is not None
+            with contextlib.suppress(OSError):  # the other end is gone
+                pipe.close()
 
     def __enter__(self) -> CandidateProcess:
         return self
@@ -204,6 +211,12 @@ class CandidateProcess:
             pass
         self._answers.put("")
 
+    def _keep_errors(self) -> None:
+        """Keep the end of standard error, however much is printed there."""
+        assert self._process.stderr is not None
+        while chunk := os.read(self._process.stderr.fileno(), KEPT_ERRORS):
+            self._errors = (self._errors + chunk)[-KEPT_ERRORS:]
+
     def _ask(self, **request: Any) -> dict[str, Any]:
         return self._ask_line(json.dumps(request))
 
@@ -229,7 +242,7 @@ class CandidateProcess:
             self._kill()
             raise CandidateFailed(FailureKind.HUNG, f"no answer within {self._timeout_s:g} s; it was killed") from None
         self._waiting -= 1
-        if not line:
+        if not line.endswith("\n"):  # it ended, perhaps in the middle of a line
             raise self._failed()
         row: dict[str, Any] = json.loads(line)
         if "refused" in row:
@@ -238,9 +251,13 @@ class CandidateProcess:
 
     def _failed(self) -> CandidateFailed:
         self._answers.put("")  # so that the next request fails at once too
-        code = self._process.wait()
-        self._errors.seek(0)
-        return failure_of(code, error_line(self._errors.read().decode("utf-8", "replace")))
+        try:
+            code = self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            return CandidateFailed(FailureKind.CRASHED, "it closed its output without an answer; it was killed")
+        self._error_reader.join(END_S)
+        return failure_of(code, error_line(self._errors.decode("utf-8", "replace")))
 
 
 def error_line(text: str) -> str:
@@ -270,33 +287,6 @@ def ran_out_of_memory(line: str) -> bool:
     return any(sign in line for sign in ("MemoryError", "bad_alloc", "out of memory", "Failed to allocate memory"))
 
 
-class RemoteRunner:
-    """A `Runner` over a `CandidateProcess`: parity and accuracy are those of the very process that is timed."""
-
-    def __init__(self, process: CandidateProcess) -> None:
-        if process.spec is None or process.precision is None:
-            raise ValueError("wanted a model of mien, found one without a spec")
-        self._process = process
-        self.spec = process.spec
-        self.provider = process.provider
-        self.precision = process.precision
-
-    def __call__(self, batch: Image) -> dict[str, FloatArray]:
-        """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
-        return self._process.outputs(batch)
-
-    def close(self) -> None:
-        """Do nothing: the process is closed by its owner."""
-
-    def __enter__(self) -> RemoteRunner:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
 def _environment(threads: int) -> Mapping[str, str]:
     """Set the threads of every library, and have glibc keep its memory."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -310,8 +300,3 @@ def allocator() -> str:
         return SYSTEM_ALLOCATOR
     own = [f"{name}={os.environ[name]}" for name in ("LD_PRELOAD", *GLIBC_KEEPS) if name in os.environ]
     return f"glibc with {' '.join(own)}" if own else "glibc that keeps its memory"
-
-
-def _close_quietly(pipe: Any) -> None:
-    with contextlib.suppress(OSError):  # the other end is gone
-        pipe.close()

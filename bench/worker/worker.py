@@ -38,14 +38,14 @@ PR_SET_PDEATHSIG = 1
 """Of prctl(2)."""
 
 
-def main(begun_ns: int) -> None:
+def main(begun_ns: int, answers_fd: int) -> None:
     """Serve requests until standard input ends.
 
     Args:
         begun_ns: `time.perf_counter_ns` when this interpreter began to import.
+        answers_fd: descriptor for the answers.
     """
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = os.fdopen(answers_fd, "w", encoding="utf-8")
     prefer_to_be_killed()
     die_with_parent()
 

@@ -29,8 +29,8 @@ from mien.bench.timing import sensors
 from mien.bench.timing.environment import describe_environment
 from mien.bench.timing.measurement import Level
 from mien.bench.worker.candidate import Candidate, name_of
+from mien.bench.worker.openers import open_model
 from mien.bench.worker.process import FailureKind
-from mien.bench.worker.targets import open_model
 from mien.export.bridge import TorchBridge
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import CheckFailed, InputError, ModelError, ProcessFailed
@@ -125,6 +125,26 @@ def test_ctrl_c_between_launches_keeps_the_launches_before(
     report = pair.measure(describe_environment())
     assert report.conditions is not None and report.conditions.interrupted
     assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and report.rows[1].ratio is not None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, reason="SIGINT is ignored here")
+def test_ctrl_c_in_a_destructor_is_not_lost(pair: BenchmarkSession) -> None:
+    class Replaced:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)  # Python drops what its handler raises here
+
+    seen: list[int] = []
+
+    def progress(done: int, rounds: int) -> None:
+        seen.append(done)
+        if done == 2:
+            Replaced()
+
+    pair._options = replace(pair._options, rounds=10, processes=2)
+    report = pair.measure(describe_environment(), progress=progress)
+    assert seen == [1, 2] and report.conditions is not None and report.conditions.interrupted
+    assert [len(row.measurement.rounds_ns) for row in report.rows] == [2, 2]
 
 
 def test_one_that_does_not_come_up_again_is_lost(pair: BenchmarkSession, tmp_path: Path) -> None:
@@ -364,11 +384,18 @@ def test_a_given_file_feeds_a_foreign_model(tmp_path: Path) -> None:
     (row,) = report.rows
     assert "x 1×7: noise" in row.metadata.inputs and row.measurement.description.precision is None
     assert "only be measured at the level model" in report.failed[0].reason
+    (row,) = run_bench([model], replace(QUICK, batches=(3,)), bridge=TorchBridge()).rows
+    assert row.name == "softmax/cpu/unknown/3", "the file leaves its batch open"
     feed = tmp_path / "feed.npz"
     np.savez(feed, x=np.ones((3, 2, 7), np.float32))
     (row,) = run_bench([model], replace(QUICK, feed=feed), bridge=TorchBridge()).rows
     assert row.metadata.inputs == "inputs from the given file"
-    assert row.measurement.description.batch == 2  # whatever was asked for
+    assert row.measurement.description.batch == 2, "1 is what nobody asked for"
+    report = run_bench([model], replace(QUICK, feed=feed, batches=(1, 8)), bridge=TorchBridge())
+    assert [row.name for row in report.rows] == ["softmax/cpu/unknown/2"]
+    (failed,) = report.failed
+    assert failed.description.name == "softmax/cpu/unknown/8" and failed.failure is FailureKind.REFUSED
+    assert failed.reason == "--batch 8 was asked for, but its inputs hold 2 image(s) a call"
     feed.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"is no \.npz file"):
         run_bench([model], replace(QUICK, feed=feed), bridge=TorchBridge())

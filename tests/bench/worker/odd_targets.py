@@ -74,6 +74,18 @@ def hangs(candidate: Candidate) -> Sleeper:
     raise AssertionError
 
 
+def floods(candidate: Candidate) -> Sleeper:
+    for _ in range(200):
+        os.write(1, b"x" * 100_000)
+    raise ValueError("after the flood")
+
+
+def falls_silent(candidate: Candidate) -> Sleeper:
+    os.closerange(3, 20)
+    time.sleep(1000)
+    raise AssertionError
+
+
 def devours(candidate: Candidate) -> Sleeper:
     import resource
 

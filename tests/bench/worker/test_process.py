@@ -21,10 +21,10 @@ from mien.bench.worker.process import (
     CandidateFailed,
     CandidateProcess,
     FailureKind,
-    RemoteRunner,
     error_line,
     failure_of,
 )
+from mien.bench.worker.remote_runner import RemoteRunner
 from mien.bench.worker.worker import peak_mib
 from mien.runtime.errors import ProcessFailed
 
@@ -118,6 +118,21 @@ def test_what_becomes_of_a_process_is_told(function: str, failure: FailureKind, 
         assert told.value.failure is failure
         with pytest.raises(CandidateFailed):  # and again, without waiting
             process.time_calls(0, 1)
+
+
+def test_a_flood_of_words_fills_neither_memory_nor_disk_and_the_error_is_found() -> None:
+    with CandidateProcess(candidate("floods"), timeout_s=60) as process:
+        with pytest.raises(CandidateFailed, match="crashed: ValueError: after the flood"):
+            process.open()
+        assert len(process._errors) <= processes.KEPT_ERRORS
+
+
+def test_one_that_closes_its_output_and_goes_on_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "END_S", 0.5)
+    with CandidateProcess(candidate("falls_silent"), timeout_s=60) as process:
+        with pytest.raises(CandidateFailed, match="closed its output without an answer"):
+            process.open()
+        process._process.wait(10)
 
 
 def test_a_process_that_hangs_is_ended() -> None:

@@ -14,11 +14,13 @@ import pytest
 from mien.bench.timing.interleave import time_calls
 from mien.bench.timing.measurement import Level
 from mien.bench.worker.candidate import Candidate
-from mien.bench.worker.foreign import GIVEN, ForeignTarget, channel_axis, given_feeds, made_feeds, open_foreign
-from mien.bench.worker.targets import ModelTarget, open_model, overhead_us, picture_call
+from mien.bench.worker.foreign import GIVEN, ForeignTarget, channel_axis, given_feeds, made_feeds
+from mien.bench.worker.openers import open_model, open_pipeline
+from mien.bench.worker.pipeline_target import FRAMES_PER_ROUND
+from mien.bench.worker.targets import ModelTarget, overhead_us, picture_call
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.capture.demo_camera import DemoCamera
-from mien.runtime.errors import InputError, ModelError
+from mien.runtime.errors import InputError
 from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
@@ -98,8 +100,6 @@ def test_from_a_picture_to_the_result_is_what_the_pipeline_does() -> None:
 
 
 def test_the_pipeline_is_timed_by_stage_over_an_endless_clip(tmp_path: Path) -> None:
-    from mien.bench.worker.targets import FRAMES_PER_ROUND, open_pipeline
-
     clip = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 30, (320, 240))
     camera = DemoCamera()
@@ -207,12 +207,10 @@ def test_a_foreign_file_runs_bare(tmp_path: Path) -> None:
     )
     path = tmp_path / "relu.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
-    target = open_foreign(candidate(path, batch=2))
+    target = open_model(candidate(path, batch=2))
     assert isinstance(target, ForeignTarget) and target.spec is None and target.precision is None
-    with pytest.raises(ModelError, match="no mien metadata"):
-        open_model(candidate(path))
-    with pytest.raises(ModelError, match="mien's own"):
-        open_foreign(candidate(shipped_model("landmarks")))
+    with pytest.raises(InputError, match="only be measured at the level model"):
+        open_model(candidate(path, level=Level.PICTURE))
     picture = DemoCamera().frame(0)
     digest, note = target.bind({"picture_0": picture})
     assert "x 2×3×32×32: pictures" in note and len(digest) == 16

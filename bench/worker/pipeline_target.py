@@ -1,0 +1,116 @@
+"""The tracked pipeline over a recorded video, as the target of a measured process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ...runtime.errors import InputError
+from ...runtime.faces.detector import LIVE_MAX_SIDE
+from ...runtime.faces.pipeline import Pipeline
+from ...runtime.faces.smoothing import OneEuro
+from ...runtime.faces.stage_timer import StageTimer
+from ...runtime.models.runner import Provider
+from ...runtime.models.spec import ModelSpec, Precision
+from ...runtime.values import Faces, FloatArray, Frame, Image
+from ..timing.interleave import TimedCalls, time_calls
+from .candidate import Candidate
+from .targets import PRIMING_CALLS, InputArrays
+
+FRAMES_PER_ROUND = 30
+"""Twice the interval of the tracker's detections: shorter rounds would differ by whether the detector ran."""
+
+
+class PipelineTarget:
+    """The tracked pipeline over a looped clip, which is read and decoded within the timed part."""
+
+    spec: ModelSpec | None = None
+    precision: Precision | None = None
+    batch = 1
+
+    def __init__(self, candidate: Candidate) -> None:
+        files = {role: Path(path) for role, path in candidate.models.items()}
+        self._pipeline = Pipeline.load(
+            model=files.get("landmarks"),
+            detector=files.get("detector"),
+            age_gender=files.get("age-gender"),
+            provider=Provider(candidate.device),
+            threads=candidate.threads,
+            max_side=LIVE_MAX_SIDE,
+        )
+        self.provider = self._pipeline.landmarks.provider
+        self._clip = candidate.path
+        self._clock = StageRecorder()
+        self._results = self._follow(0)
+
+    def bind(self, arrays: InputArrays) -> tuple[str, str]:
+        """See `Target`; the clip is the only input, and arrays are ignored."""
+        digest = hashlib.sha256(self._clip.read_bytes()).hexdigest()[:16]
+        return digest, f"frames of {self._clip.name}, decoded within the timed part"
+
+    def prime(self, first: int, count: int) -> None:
+        """Restart at the frame before the round's first, so that a round has the same frames in every run."""
+        self._results = self._follow(first // count * FRAMES_PER_ROUND - PRIMING_CALLS)
+        self.time_calls(first, PRIMING_CALLS)
+
+    def time_calls(self, first: int, count: int) -> TimedCalls:
+        """Time the next frame, or if several calls are requested the next `FRAMES_PER_ROUND`."""
+        self._clock.taken.clear()
+        frames = 1 if count == 1 else FRAMES_PER_ROUND
+        timed = time_calls(lambda _: next(self._results), first=first, count=frames)
+        return TimedCalls(timed.calls_ns, stages_ns={name: tuple(ns) for name, ns in self._clock.taken.items()})
+
+    def outputs(self, batch: Image) -> Mapping[str, FloatArray]:
+        """Raise InputError: a pipeline has no outputs to compare."""
+        raise InputError("a pipeline has no outputs to compare")
+
+    def overhead_us(self) -> tuple[float, float] | None:
+        """See `Target`."""
+        return None
+
+    def nodes(self) -> tuple[int, int] | None:
+        """See `Target`."""
+        return None
+
+    def _follow(self, start: int) -> Iterator[tuple[Frame, Faces]]:
+        """Track the looped clip from a frame on."""
+        return self._pipeline.track(self._frames(start), smoothing=OneEuro(), clock=self._clock)
+
+    def _frames(self, start: int) -> Iterator[Frame]:
+        index = 0
+        while True:
+            video = cv2.VideoCapture(str(self._clip))
+            fps = video.get(cv2.CAP_PROP_FPS) or 30.0
+            length = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            first = start % length if length > 0 else 0
+            if first:
+                video.set(cv2.CAP_PROP_POS_FRAMES, first)
+            begun, start = index, 0
+            try:
+                while True:
+                    with self._clock.stage("capture"):
+                        more, pixels = video.read()
+                    if not more:
+                        break
+                    yield Frame(np.asarray(pixels, dtype=np.uint8), round(index / fps * 1e9), index)
+                    index += 1
+            finally:
+                video.release()
+            if index == begun and not first:  # a header may promise more frames than there are
+                raise InputError(f"{self._clip} is not a video that OpenCV can read")
+
+
+class StageRecorder(StageTimer):
+    """Keeps every duration of one round, by stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: dict[str, list[int]] = {}
+
+    def record(self, stage: str, duration_ns: int) -> None:
+        """Record one duration."""
+        self.taken.setdefault(stage, []).append(duration_ns)

@@ -1,0 +1,35 @@
+"""`RemoteRunner`: the model in a measured process, as a `Runner`."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from ...runtime.values import FloatArray, Image
+from .process import CandidateProcess
+
+
+class RemoteRunner:
+    """A `Runner` over a `CandidateProcess`: parity and accuracy are those of the very process that is timed."""
+
+    def __init__(self, process: CandidateProcess) -> None:
+        if process.spec is None or process.precision is None:
+            raise ValueError("wanted a model of mien, found one without a spec")
+        self._process = process
+        self.spec = process.spec
+        self.provider = process.provider
+        self.precision = process.precision
+
+    def __call__(self, batch: Image) -> dict[str, FloatArray]:
+        """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
+        return self._process.outputs(batch)
+
+    def close(self) -> None:
+        """Do nothing: the process is closed by its owner."""
+
+    def __enter__(self) -> RemoteRunner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
