@@ -19,6 +19,7 @@ from ...runtime.commands.console import require_train_extra, say
 from ...runtime.errors import InputError
 from ...runtime.models.spec import ModelSpec, Task
 from ..training.config import ProgressCallback, TrainConfig, no_progress
+from .resume import ResumableCommand, options_to_save
 from .train_options import (
     BACKBONE,
     INIT_FROM,
@@ -32,11 +33,14 @@ train_app = typer.Typer(no_args_is_help=True, help="Train a model by transfer le
 
 
 @train_app.command(
-    "landmarks", epilog="mien train landmarks --data landmarks68 --backbone mobilenet_v2_lean --bfloat16"
+    "landmarks",
+    cls=ResumableCommand,
+    epilog="mien train landmarks --data landmarks68 --backbone mobilenet_v2_lean --bfloat16",
 )
 @with_train_options
 @with_face_options
 def train_landmarks(
+    ctx: typer.Context,
     shared: TrainOptions,
     face: FaceOptions,
     dims: int | None = typer.Option(
@@ -52,11 +56,11 @@ def train_landmarks(
         from ..training.frozen_backbone import FrozenBackboneLandmarkTraining
         from ..training.landmarks import LandmarkTraining
     face.refuse_with_frozen_backbone(dims=dims == 3, negatives=negatives)
-    folder = check_start(face.data, "landmarks", shared)
+    folder = check_start(face.data, ctx, shared)
     network = shared.network(face.backbone, face.init_from)
     if face.frozen_backbone:
         chapter = FrozenBackboneLandmarkTraining(folder, network)
-        run_training(chapter, shared.config(30, 32, 1e-3, weight_decay=0.0), "landmarks", shared)
+        run_training(chapter, shared.config(30, 32, 1e-3, weight_decay=0.0), ctx, shared)
         return
     task = LandmarkTraining(
         folder,
@@ -67,13 +71,18 @@ def train_landmarks(
         negatives=negatives,
         light_augmentation=face.light_augmentation,
     )
-    run_training(task, shared.config(60, 32, 1e-3), "landmarks", shared)
+    run_training(task, shared.config(60, 32, 1e-3), ctx, shared)
 
 
-@train_app.command("age-gender", epilog="mien train age-gender --data age_gender --bfloat16 --epochs 12")
+@train_app.command(
+    "age-gender",
+    cls=ResumableCommand,
+    epilog="mien train age-gender --data age_gender --bfloat16 --epochs 12",
+)
 @with_train_options
 @with_face_options
 def train_age_gender(
+    ctx: typer.Context,
     shared: TrainOptions,
     face: FaceOptions,
     age_weight: float = typer.Option(1.0, "--age-weight", min=0.0, help="Weight of the age loss."),
@@ -89,11 +98,11 @@ def train_age_gender(
     if not (age_weight > 0 and gender_weight > 0):
         raise InputError("--age-weight and --gender-weight must be above 0, or a branch is not trained")
     face.refuse_with_frozen_backbone()
-    folder = check_start(face.data, "age-gender", shared)
+    folder = check_start(face.data, ctx, shared)
     network = shared.network(face.backbone, face.init_from)
     if face.frozen_backbone:
         chapter = FrozenBackboneAgeGenderTraining(folder, network, age_weight=age_weight, gender_weight=gender_weight)
-        run_training(chapter, shared.config(20, 32, 1e-3, weight_decay=0.0), "age-gender", shared)
+        run_training(chapter, shared.config(20, 32, 1e-3, weight_decay=0.0), ctx, shared)
         return
     task = AgeGenderTraining(
         folder,
@@ -104,12 +113,17 @@ def train_age_gender(
         age_weight=age_weight,
         gender_weight=gender_weight,
     )
-    run_training(task, shared.config(12, 32, 8e-4), "age-gender", shared)
+    run_training(task, shared.config(12, 32, 8e-4), ctx, shared)
 
 
-@train_app.command("classify", epilog="mien train classify --data cats_dogs --backbone resnet18")
+@train_app.command(
+    "classify",
+    cls=ResumableCommand,
+    epilog="mien train classify --data cats_dogs --backbone resnet18",
+)
 @with_train_options
 def train_classify(
+    ctx: typer.Context,
     shared: TrainOptions,
     data: Path | None = typer.Option(
         None, "--data", help="Folder with one subfolder per class. Required except with --summary.", show_default=False
@@ -125,15 +139,20 @@ def train_classify(
         return
     with require_train_extra():
         from ..training.classify import ClassifyTraining
-    folder = check_start(data, "classify", shared)
+    folder = check_start(data, ctx, shared)
     network = shared.network(backbone)
     task = ClassifyTraining(folder, network, input_size=input_size)
-    run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), "classify", shared)
+    run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), ctx, shared)
 
 
-@train_app.command("detector", epilog="mien train detector --data faces --data landmarks68 --data cats_dogs")
+@train_app.command(
+    "detector",
+    cls=ResumableCommand,
+    epilog="mien train detector --data faces --data landmarks68 --data cats_dogs",
+)
 @with_train_options
 def train_detector(
+    ctx: typer.Context,
     shared: TrainOptions,
     data: list[Path] = typer.Option(
         [],
@@ -153,18 +172,18 @@ def train_detector(
         return
     with require_train_extra():
         from ..training.detector import DetectorTraining
-    check_start(data[0] if data else None, "detector", shared)
+    check_start(data[0] if data else None, ctx, shared)
     task = DetectorTraining(data, shared.network(backbone, init_from), input_size=input_size, scenes=scenes)
-    run_training(task, shared.config(60, 12, 1e-3), "detector", shared)
+    run_training(task, shared.config(60, 12, 1e-3), ctx, shared)
 
 
-def check_start(data: Path | None, name: str, shared: TrainOptions) -> Path:
+def check_start(data: Path | None, ctx: typer.Context, shared: TrainOptions) -> Path:
     """Return the folder to train on, after checking that one was given and that no other training is in the way."""
     from ..training.run_state import check_run
 
     if data is None:
         raise InputError("--data FOLDER is needed to train (only --summary works without it)")
-    check_run(shared.out_folder(name), shared.resume)
+    check_run(shared.out_folder(ctx), resume=shared.resume is not None)
     return data
 
 
@@ -226,19 +245,19 @@ def progress_bar() -> Iterator[ProgressCallback]:
         bar.stop()
 
 
-def run_training(task: Any, config: TrainConfig, name: str, shared: TrainOptions) -> None:
+def run_training(task: Any, config: TrainConfig, ctx: typer.Context, shared: TrainOptions) -> None:
     """Run the loop and say what to type next."""
     from ..training.loop import fit, is_first_process
     from ..training.run_state import BEST, LAST
 
-    out = shared.out_folder(name)
+    out, resume = shared.out_folder(ctx), shared.resume is not None
     logging.getLogger("mien").setLevel(logging.INFO)  # shows each epoch's metrics
     try:
         with progress_bar() as progress:
-            best = fit(task, config, out, resume=shared.resume, progress=progress)
+            best = fit(task, config, out, resume=resume, options=options_to_save(ctx), progress=progress)
     except KeyboardInterrupt:
-        saved = (out / LAST).is_file()
-        say(f"interrupted; {f'add --resume to continue from {out}' if saved else 'no epoch was finished'}")
+        go_on = f"to continue: mien train {ctx.info_name} --resume {out}"
+        say(f"interrupted; {go_on if (out / LAST).is_file() else 'no epoch was finished'}")
         raise typer.Exit(130) from None
     if not is_first_process():
         return

@@ -113,7 +113,7 @@ class TrainOptions:
     devices: int
     nodes: int
     out: Path | None
-    resume: bool
+    resume: Path | None
     summary: bool
     as_json: bool
 
@@ -147,9 +147,15 @@ class TrainOptions:
         torch.manual_seed(self.seed)
         return NetworkConfig(backbone, self.weights, self.normalization, init_from, self.seed)
 
-    def out_folder(self, name: str) -> Path:
-        """Return the folder to write to; by default it has the task's name."""
-        return self.out or Path("runs") / name
+    def out_folder(self, ctx: typer.Context) -> Path:
+        """Return the folder to write to; by default it has the command's name.
+
+        Raises:
+            InputError: A run is resumed, but another folder is to be written to.
+        """
+        if self.resume is not None and self.out is not None and self.resume.resolve() != self.out.resolve():
+            raise InputError(f"--resume {self.resume} continues in that folder; leave out --out {self.out}")
+        return self.resume or self.out or Path("runs") / str(ctx.info_name)
 
 
 def train_options(
@@ -187,7 +193,12 @@ def train_options(
     out: Path | None = typer.Option(
         None, "--out", help="Folder for checkpoints, metrics.csv and curves.png.", show_default="runs/TASK"
     ),
-    resume: bool = typer.Option(False, "--resume", help="Continue the interrupted training in --out."),
+    resume: Path | None = typer.Option(
+        None,
+        "--resume",
+        help="Continue the training in this folder (without a folder: in --out) with the options it was started with. "
+        "More --epochs may be asked for, and --data may have moved.",
+    ),
     summary: bool = typer.Option(False, "--summary", help="Only print the network's layers and parameter counts."),
     as_json: bool = typer.Option(False, "--json", help="With --summary: print the totals as JSON."),
 ) -> TrainOptions:

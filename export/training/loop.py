@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -33,7 +34,13 @@ log = logging.getLogger("mien")
 
 
 def fit(
-    task: Training, train: TrainConfig, out: Path, *, resume: bool = False, progress: ProgressCallback = no_progress
+    task: Training,
+    train: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    options: Mapping[str, Any] | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> Checkpoint:
     """Train a task, and after each epoch validate it and save it to `out`.
 
@@ -44,6 +51,7 @@ def fit(
         train: Settings of the loop.
         out: Folder for ``last.pt``, ``best.pt``, ``metrics.csv`` and ``curves.png``; created if missing.
         resume: Continue the interrupted run in `out`; the result is that of an uninterrupted run.
+        options: Command line's options, to store for a later ``--resume``.
         progress: Called after each batch, also of the features that are computed first.
 
     Returns:
@@ -60,6 +68,7 @@ def fit(
     first = fabric.is_global_zero
     task.prepare(progress if first else no_progress)
     state = _start(fabric, task, train)
+    state.options = dict(options or {})
     if resume:
         restore(saved, state)
     state.board = open_tensorboard(out) if first else None

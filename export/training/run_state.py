@@ -6,7 +6,7 @@ import importlib
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,6 +83,7 @@ class RunState:
         epoch: Finished epochs.
         best: Best score so far.
         stale: Epochs since the best one.
+        options: Command line's options, which `restore` does not read.
     """
 
     net: nn.Module
@@ -94,6 +95,7 @@ class RunState:
     epoch: int = 0
     best: float = math.inf
     stale: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def check_run(out: Path, resume: bool) -> None:
@@ -109,7 +111,7 @@ def check_run(out: Path, resume: bool) -> None:
     if resume and not (out / LAST).is_file():
         raise InputError(f"nothing to resume: no {out / LAST}")
     if not resume and (out / LAST).exists():
-        raise InputError(f"{out} already holds a training; add --resume to continue it, or choose another --out")
+        raise InputError(f"{out} already holds a training; continue it with --resume {out}, or choose another --out")
 
 
 def make_folder(out: Path) -> None:
@@ -157,6 +159,7 @@ def save_epoch(out: Path, task: Training, train: TrainConfig, state: RunState, m
     if state.stale == 0:
         save_checkpoint(out / BEST, checkpoint)
     training = {
+        "options": state.options,
         "epoch": state.epoch,
         "best": state.best,
         "stale": state.stale,

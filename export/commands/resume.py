@@ -1,0 +1,88 @@
+"""`--resume`: a training goes on with the options that it was started with, which its checkpoint holds."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from ...runtime.commands.console import require_train_extra
+from ...runtime.errors import InputError
+
+NOT_SAVED = {"out", "resume", "summary", "as_json"}
+PATHS = {"data", "negatives", "init_from"}
+
+
+class ResumableCommand(TyperCommand):
+    """Training command; with ``--resume``, the options of the run are the defaults of those that are not given."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options of the command line, and those of the run to resume."""
+        args = list(args)
+        run = run_to_resume(args, default=str(Path("runs") / ctx.info_name))
+        if run is not None:
+            ctx.default_map = saved_options(Path(run), ctx.info_name)
+        return super().parse_args(ctx, args)
+
+
+def run_to_resume(args: list[str], *, default: str) -> str | None:
+    """Find the folder that ``--resume`` names in a command line, or return None without this option.
+
+    Args:
+        args: The command line. Where ``--resume`` stands alone, the folder of ``--out`` is inserted after it.
+        default: Folder where there is no ``--out`` either.
+    """
+
+    def value_of(option: str) -> str | None:
+        for i, word in enumerate(args):
+            if word.startswith(f"{option}="):
+                return word.partition("=")[2]
+            if word == option and i + 1 < len(args) and not args[i + 1].startswith("--"):
+                return args[i + 1]
+        return None
+
+    run = value_of("--resume")
+    if run is None and "--resume" in args:
+        run = value_of("--out") or default
+        args.insert(args.index("--resume") + 1, run)
+    return run
+
+
+def saved_options(run: Path, command: str) -> dict[str, Any]:
+    """Read the options that a run was started with.
+
+    Args:
+        run: Folder of the run.
+        command: Name of the training command.
+
+    Raises:
+        InputError: There is no run to resume, or it is one of another command.
+    """
+    with require_train_extra():
+        from ..networks.checkpoint import load_checkpoint
+        from ..training.run_state import LAST, check_run
+    check_run(run, resume=True)
+    checkpoint = load_checkpoint(run / LAST)
+    task = checkpoint.spec.task.value
+    if task != command:
+        raise InputError(f"{run} is a training of {task}, not of {command}; run: mien train {task} --resume {run}")
+    return dict(checkpoint.training.get("options", {}))
+
+
+def options_to_save(ctx: typer.Context) -> dict[str, Any]:
+    """Return a command's options as plain values, paths absolute, for `saved_options` to read."""
+
+    def plain(name: str, value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [plain(name, item) for item in value]
+        is_path = name in PATHS or (name == "weights" and os.path.isfile(value))  # noqa: PTH113
+        if is_path:
+            return os.path.abspath(value)  # noqa: PTH100
+        return value.value if isinstance(value, Enum) else value
+
+    given = {name: value for name, value in ctx.params.items() if name not in NOT_SAVED and value is not None}
+    return {name: plain(name, value) for name, value in given.items()}
