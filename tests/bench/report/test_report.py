@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from mien.bench.accuracy.accuracy import Metric, mean_accuracy
 from mien.bench.parity.parity import Parity, ParityGate, Unit, parity_of
+from mien.bench.report.html_charts import round_values
 from mien.bench.report.html_report import to_html
 from mien.bench.report.report import (
     VERSION,
@@ -250,6 +252,29 @@ def test_the_page_stands_alone_and_escapes_what_it_is_told() -> None:
     assert "&lt;script&gt;alert(1)" in page
 
 
+def test_throughput_is_drawn_where_several_batches_were_measured() -> None:
+    def row(provider: str, batch: int, latency_ns: int) -> Row:
+        one = measured(f"{provider}/{batch}", latency_ns, provider=provider)
+        return Row(replace(one, description=replace(one.description, batch=batch)))
+
+    rows = [row("cpu", 8, 4_000_000), row("cpu", 1, 1_000_000), row("cuda", 1, 2_000_000)]
+    page = to_html(BenchReport(ENVIRONMENT, tuple(rows)))
+    assert (
+        "<li>cpu, fp16: 1000 at batch 1, 2000 at batch 8</li>" in page and "<li>cuda, fp16: 500 at batch 1</li>" in page
+    )
+    (first, _) = re.findall(r'class="line" d="M([^"]*)"', page)
+    (x1, y1), (x8, y8) = ([float(number) for number in point.split()] for point in first.split("L"))
+    assert x1 < x8 and y1 > y8, "larger batches to the right, more images per second up"
+    assert "Throughput" not in to_html(BenchReport(ENVIRONMENT, tuple(rows[1:]))), "one batch size is no chart"
+
+
+@pytest.mark.parametrize(("low", "high", "values"), [(0, 789.7, 5), (3.87, 4.12, 5), (0, 1e-9, 6), (80, 81, 6)])
+def test_an_axis_has_round_values(low: float, high: float, values: int) -> None:
+    found = round_values(low, high)
+    assert 3 <= len(found) <= values and low <= found[0] and found[-1] <= high * (1 + 1e-9)
+    assert all(len(f"{value:.3g}") <= 6 for value in found)
+
+
 def test_csv_has_a_line_a_row() -> None:
     whole = report({"ort": OTHER})
     rows = list(csv.DictReader(io.StringIO(to_csv(whole))))
@@ -342,7 +367,11 @@ def test_a_lost_candidate_has_a_row_in_every_output() -> None:
     assert rows[-1]["name"] == "rt" and rows[-1]["failure"] == "hung: no answer within 3 s" and not rows[-1]["p50_ms"]
     assert rows[1]["accuracy"] == "4.0" and rows[1]["metric"] == "nme" and rows[0]["size_bytes"] == "4500000"
     page = to_html(whole)
-    assert "<td class=no>hung</td>" in page and "Speed against accuracy" in page and "Stages of the" in page
+    assert (
+        '<td class=no data-head="p50 ms">hung</td>' in page
+        and "Speed against accuracy" in page
+        and "Stages of the" in page
+    )
 
 
 def test_a_lost_baseline_gives_no_ratio_and_says_so() -> None:
