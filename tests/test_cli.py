@@ -144,7 +144,7 @@ def test_a_video_that_ends_early_says_so(clip: Path, tmp_path: Path) -> None:
     writer.release()
     avi.write_bytes(avi.read_bytes()[: avi.stat().st_size // 2])
     result = mien("webcam", "--source", avi, "--no-show", "--output", tmp_path / "out.mp4", code=2)
-    assert "ended before its last frame" in result.stderr
+    assert "its end is missing" in result.stderr
     assert 0 < frames_of(tmp_path / "out.mp4") < 20
 
 

@@ -36,7 +36,8 @@ HOUSE = {
     "runtime/output runtime/faces runtime/doctor runtime/batch runtime/live",
     "bench/timing": "runtime/models",
     "bench/data": "runtime/models runtime/vision runtime/capture runtime/faces",
-    "bench/worker": "runtime/models runtime/vision runtime/backends/ort runtime/backends runtime/faces bench/timing",
+    "bench/worker": "runtime/models runtime/vision runtime/backends/ort runtime/backends runtime/capture runtime/faces "
+    "bench/timing",
     "bench/accuracy": "runtime/models runtime/vision runtime/faces bench/timing bench/data",
     "bench/parity": "runtime/models bench/accuracy",
     "bench/report": "runtime/models bench/timing bench/worker bench/accuracy bench/parity",

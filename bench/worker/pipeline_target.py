@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import cv2
-import numpy as np
-
+from ...runtime.capture.sources import NOMINAL_FPS, RawFrame, Source, SourceLost, SourceOptions
+from ...runtime.capture.video import open_video
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import LIVE_MAX_SIDE
 from ...runtime.faces.pipeline import Pipeline
@@ -44,6 +43,7 @@ class PipelineTarget:
         )
         self.provider = self._pipeline.landmarks.provider
         self._clip = candidate.path
+        self._length: int | None = None
         self._clock = StageRecorder()
         self._results = self._follow(0)
 
@@ -81,27 +81,33 @@ class PipelineTarget:
         return self._pipeline.track(self._frames(start), smoothing=OneEuro(), clock=self._clock)
 
     def _frames(self, start: int) -> Iterator[Frame]:
-        index = 0
+        """Read the looped clip from a frame on; those before it are decoded too, because not every file can seek."""
+        skipped = max(start, 0) if self._length is None else start % self._length
+        for index, (pixels, time_ns) in enumerate(self._loop()):
+            if index >= skipped:
+                yield Frame(pixels, time_ns, index - skipped)
+
+    def _loop(self) -> Iterator[tuple[Image, int]]:
+        """Read the frames of the clip again and again, at their times."""
+        start_ns = 0
         while True:
-            video = cv2.VideoCapture(str(self._clip))
-            fps = video.get(cv2.CAP_PROP_FPS) or 30.0
-            length = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-            first = start % length if length > 0 else 0
-            if first:
-                video.set(cv2.CAP_PROP_POS_FRAMES, first)
-            begun, start = index, 0
+            opened = open_video(str(self._clip), SourceOptions())
+            length, time_ns = 0, start_ns
             try:
-                while True:
-                    with self._clock.stage("capture"):
-                        more, pixels = video.read()
-                    if not more:
-                        break
-                    yield Frame(np.asarray(pixels, dtype=np.uint8), round(index / fps * 1e9), index)
-                    index += 1
+                while (raw := self._read(opened.source)) is not None:
+                    length, time_ns = length + 1, start_ns + (raw[1] or 0)
+                    yield raw[0], time_ns
             finally:
-                video.release()
-            if index == begun and not first:  # a header may promise more frames than there are
-                raise InputError(f"{self._clip} is not a video that OpenCV can read")
+                opened.source.close()
+            self._length = length
+            start_ns = time_ns + round(1e9 / (opened.info.fps or NOMINAL_FPS))
+
+    def _read(self, source: Source) -> RawFrame | None:
+        with self._clock.stage("capture"):
+            try:
+                return source.read()
+            except SourceLost:  # a damaged clip is what can be read of it
+                return None
 
 
 class StageRecorder(StageTimer):

@@ -153,8 +153,8 @@ class Predictor:
             finally:
                 if sink is not None:
                     sink.close()
-            if capture.truncated:
-                self.failures.append(f"{path} ended before its last frame; the rows hold the frames before")
+            if capture.damage is not None:
+                self.failures.append(f"{capture.damage}; the rows hold the frames that could be read")
         return True
 
     def _free_name(self, folder: Path, source: Path, suffix: str) -> Path:

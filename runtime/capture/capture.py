@@ -17,18 +17,20 @@ from .cameras import open_camera, open_csi
 from .credentials import mask_secrets
 from .demo_camera import open_demo
 from .frame_queue import FramePolicy, FrameQueue
-from .opencv_video import open_gstreamer, open_stream, open_video
+from .opencv_video import open_gstreamer
 from .raw_frames import open_stdin
 from .sources import (
     Clock,
     OpenedSource,
     RawFrame,
     SourceKind,
+    SourceLost,
     SourceOptions,
     as_live,
     open_images,
     source_kind,
 )
+from .video import open_stream, open_video
 
 log = logging.getLogger("mien")
 
@@ -102,7 +104,7 @@ class Capture:
         default = FramePolicy.LATEST if opened.info.live else FramePolicy.EVERY
         self._policy = default if policy is None else policy
         self._queue = FrameQueue(self._policy)
-        self._reconnect = reconnect and opened.info.reconnectable
+        self._reconnect = reconnect
         self._clock = clock
         self._stop = threading.Event()
         self._pause = pause or self._stop.wait
@@ -113,7 +115,7 @@ class Capture:
         self._stamps_ns: deque[int] = deque(maxlen=MEASURED_INTERVALS + 1)
         self._read = 0
         self._reconnects = 0
-        self._truncated = False
+        self._damage: str | None = None
         self._thread = threading.Thread(target=self._run, name=f"mien capture {self.name}", daemon=True)
         self._thread.start()
 
@@ -154,7 +156,7 @@ class Capture:
 
     @property
     def frame_count(self) -> int | None:
-        """Number of frames according to the header of a file; None if unknown."""
+        """Number of frames according to the header of a file, which may be wrong; None if unknown."""
         return self._info.frame_count
 
     @property
@@ -164,10 +166,10 @@ class Capture:
             return CaptureCounts(self._read, self._queue.delivered, self._queue.dropped, self._reconnects)
 
     @property
-    def truncated(self) -> bool:
-        """True if a file ended before the number of frames in its header."""
+    def damage(self) -> str | None:
+        """What a recording's container or decoder reported after the last frame that could be read; None if whole."""
         with self._lock:
-            return self._truncated
+            return self._damage
 
     @property
     def ended(self) -> bool:
@@ -222,10 +224,13 @@ class Capture:
         with self._queue:  # passes an exception on to the consumer
             try:
                 while not self._stop.is_set():
-                    raw = self._source.read()
+                    try:
+                        raw, lost = self._source.read(), None
+                    except SourceLost as error:
+                        raw, lost = None, error
                     if raw is not None:
                         self._queue.put(self._as_frame(raw))
-                    elif not self._continue_after_end():
+                    elif not self._continue_after_end(lost):
                         break
             finally:
                 self._source.close()
@@ -246,21 +251,17 @@ class Capture:
             self._read += 1
             return Frame(pixels=pixels, timestamp_ns=stamp_ns, index=self._read - 1)
 
-    def _continue_after_end(self) -> bool:
+    def _continue_after_end(self, lost: SourceLost | None) -> bool:
         """Reconnect if possible; return False if there is nothing more to read."""
         if self._stop.is_set():
             return False
-        if self._reconnect:
-            return self._reconnect_source()
-        if self._info.reconnectable:
+        if self._info.reconnectable and not (lost is None and self._info.marks_end):
+            if self._reconnect:
+                return self._reconnect_source()
             raise InputError(f"{self.name} was lost after {self._read} frames")
-        claimed = self._info.frame_count
-        # Containers without an index estimate the count from duration and rate, so allow a small difference.
-        slack = 0 if self._info.exact_count else max(1, (claimed or 0) // 50)
-        if claimed is not None and claimed - self._read > slack:
-            log.warning("%s is truncated: it ends after %d of %d frames", self.name, self._read, claimed)
+        if lost is not None:
             with self._lock:
-                self._truncated = True
+                self._damage = str(lost)
         return False
 
     def _reconnect_source(self) -> bool:
@@ -277,6 +278,9 @@ class Capture:
             except InputError as error:
                 log.info("%s", error)
                 delay_s = min(2 * delay_s, MAX_BACKOFF_S)
+        if not opened.info.live:  # a broadcast that has ended is offered as a recording: it has been seen
+            opened.source.close()
+            return False
         with self._lock:
             self._source, self._info = opened.source, opened.info
             self._reconnects += 1

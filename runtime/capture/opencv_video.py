@@ -1,13 +1,15 @@
-"""Read video files, network streams and GStreamer pipelines with OpenCV."""
+"""Read cameras and GStreamer pipelines with OpenCV, and video files and network streams where PyAV is not installed."""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError  # a separate class before Python 3.11
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -16,6 +18,8 @@ import numpy as np
 from ..errors import InputError
 from ..values import Image
 from .credentials import mask_secrets
+from .frame_shape import square_width
+from .frame_times import FrameTimes
 from .sources import NOMINAL_FPS, Clock, OpenedSource, RawFrame, SourceInfo, SourceOptions
 
 log = logging.getLogger("mien")
@@ -36,6 +40,7 @@ class VideoSource:
         name: Display name.
         clock: Timestamps frames on arrival, before they are decoded; None: use the timestamps of the file.
         fps: Nominal rate, for files without usable timestamps.
+        frame_count: Number of frames according to the header of a file.
         kernel_stamps: The driver's timestamps are on the same clock (V4L2).
 
     Attributes:
@@ -52,14 +57,17 @@ class VideoSource:
         *,
         clock: Clock | None = None,
         fps: float | None = None,
+        frame_count: int | None = None,
         kernel_stamps: bool = False,
     ) -> None:
         self._video = video
         self._name = name
         self._clock = clock
-        self._interval_ns = round(1e9 / (fps or NOMINAL_FPS))
+        self._times = FrameTimes(round(1e9 / (fps or NOMINAL_FPS)))
         self._kernel_stamps = kernel_stamps
-        self._last_ns: int | None = None
+        self._aspect = _pixel_aspect(video)
+        self._frame_count = frame_count
+        self._grabbed = 0
         self._lock = threading.Lock()
         self._closed = False
         # Some sources open but deliver nothing: a camera in use, a metadata device, a stream without video.
@@ -91,7 +99,9 @@ class VideoSource:
         for _ in range(MAX_BROKEN_FRAMES):
             try:
                 if not self._video.grab():
+                    self._warn_if_short()
                     return None
+                self._grabbed += 1
                 stamp = self._stamp()
                 done, pixels = self._video.retrieve()
             except cv2.error as error:
@@ -100,27 +110,33 @@ class VideoSource:
                 log.warning("%s: %s", self._name, error.err)
                 return None
             if done:
-                return as_bgr(pixels, self._name), stamp
+                return self._square(as_bgr(pixels, self._name)), stamp
         return None
+
+    def _square(self, pixels: Image) -> Image:
+        height, width = pixels.shape[:2]
+        square = square_width(width, self._aspect)
+        return pixels if square == width else np.asarray(cv2.resize(pixels, (square, height)), dtype=np.uint8)
+
+    def _warn_if_short(self) -> None:
+        if self._frame_count is not None and self._grabbed < self._frame_count:
+            log.warning(
+                "%s ends after %d of the %d frames in its header; "
+                "only PyAV can tell whether it is whole (pip install av)",
+                self._name,
+                self._grabbed,
+                self._frame_count,
+            )
 
     def _stamp(self) -> int:
         if self._clock is None:
-            return self._file_stamp()
+            return self._times.next(round(self._video.get(cv2.CAP_PROP_POS_MSEC) * 1e6))
         now = self._clock()
         if self._kernel_stamps:
             # Time of exposure rather than arrival, so the age of a frame includes its time in the driver.
             taken = round(self._video.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
             return taken if 0 <= now - taken <= MAX_STAMP_AGE_NS else now
         return now
-
-    def _file_stamp(self) -> int:
-        reported_ns = round(self._video.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-        # Files without usable timestamps report 0 or repeat one; continue at the frame rate then.
-        if self._last_ns is None:
-            self._last_ns = max(reported_ns, 0)
-        else:
-            self._last_ns = reported_ns if reported_ns > self._last_ns else self._last_ns + self._interval_ns
-        return self._last_ns
 
 
 def as_bgr(pixels: cv2.typing.MatLike, name: str) -> Image:
@@ -143,25 +159,29 @@ def as_bgr(pixels: cv2.typing.MatLike, name: str) -> Image:
     return np.asarray(pixels, dtype=np.uint8)
 
 
-def open_video(source: str, options: SourceOptions) -> OpenedSource:
-    """Open a video file; its own size and rate take precedence over `options`.
+def open_file(path: Path) -> OpenedSource:
+    """Open a video file.
+
+    OpenCV reports neither mirrored pictures nor damage: a file that ends before the number of frames in its header
+    gives a warning, because that number may be wrong.
 
     Raises:
-        InputError: The file is missing, or OpenCV cannot read it.
+        InputError: OpenCV cannot read the file.
     """
-    path = Path(source)
-    if not path.exists():
+    try:
+        name = os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        # OpenCV would end the process.
         raise InputError(
-            f"no video {path}; a source is a camera number, a file, a folder of pictures, a URL, csi://0, "
-            "gst:PIPELINE, demo, or - for standard input"
-        )
-    video = cv2.VideoCapture(str(path), _ffmpeg(), _ONE_DECODER)
+            f"OpenCV cannot open {path!a}, a name that is not UTF-8; rename it, or pip install av"
+        ) from None
+    video = cv2.VideoCapture(name, _ffmpeg(), _ONE_DECODER)
     if not video.isOpened():
         raise InputError(
             f"{path} is not a video that OpenCV can read, or its end is missing; try: ffmpeg -i IN -c:v libx264 OUT.mp4"
         )
     fps, frame_count = frame_rate(video), _frame_count(video)
-    frames = VideoSource(video, str(path), fps=fps)
+    frames = VideoSource(video, str(path), fps=fps, frame_count=frame_count)
     return OpenedSource(frames, SourceInfo(str(path), size=frames.size, fps=fps, frame_count=frame_count))
 
 
@@ -276,6 +296,12 @@ def frame_rate(video: cv2.VideoCapture) -> float | None:
 def has_gstreamer(build_information: str) -> bool:
     """Check the output of `cv2.getBuildInformation()` for GStreamer, which the list of backends always contains."""
     return re.search(r"^\s*GStreamer:\s+YES\b", build_information, re.MULTILINE) is not None
+
+
+def _pixel_aspect(video: cv2.VideoCapture) -> Fraction | None:
+    """Read the sample aspect ratio; None if unknown."""
+    width, height = round(video.get(cv2.CAP_PROP_SAR_NUM)), round(video.get(cv2.CAP_PROP_SAR_DEN))
+    return Fraction(width, height) if width > 0 and height > 0 else None
 
 
 def _opened_remote(video: cv2.VideoCapture, name: str, options: SourceOptions) -> OpenedSource:

@@ -27,11 +27,19 @@ Clock = Callable[[], int]
 """Monotonic time in ns."""
 
 
+class SourceLost(InputError):
+    """A source broke off: the message says what its container, decoder or network reported."""
+
+
 class Source(Protocol):
     """Source of pictures. One thread reads; any thread may close."""
 
     def read(self) -> RawFrame | None:
-        """Wait for the next picture; return None if the source has ended, is lost or was closed."""
+        """Wait for the next picture; return None if the source has ended or was closed.
+
+        Raises:
+            SourceLost: The source broke off; what could be read has been returned.
+        """
         ...
 
     def close(self) -> None:
@@ -46,20 +54,20 @@ class SourceInfo:
     Attributes:
         name: Display name, without passwords.
         live: Frames arrive whether or not they are read, with timestamps on the capture's clock.
-        reconnectable: An end means that the source was lost, and reopening it may help.
+        reconnectable: Once the source is lost, reopening it may help.
+        marks_end: The source tells its end from a loss; otherwise an end of a reconnectable source counts as a loss.
         size: (width, height) in px.
         fps: Nominal frame rate.
-        frame_count: Number of frames according to a file.
-        exact_count: `frame_count` is not an estimate.
+        frame_count: Number of frames according to the header of a file, which may be wrong.
     """
 
     name: str
     live: bool = False
     reconnectable: bool = False
+    marks_end: bool = False
     size: tuple[int, int] | None = None
     fps: float | None = None
     frame_count: int | None = None
-    exact_count: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,7 @@ class ImageSource:
         self._paths = paths
         self._interval_ns = 1e9 / fps
         self._next = 0
+        self._skipped = 0
 
     def read(self) -> RawFrame | None:
         """See `Source`."""
@@ -159,6 +168,9 @@ class ImageSource:
                 if len(self._paths) == 1:
                     raise
                 log.warning("skipped: %s", error)
+                self._skipped += 1
+        if self._skipped:
+            raise SourceLost(f"{self._skipped} of the {len(self._paths)} pictures cannot be read")
         return None
 
     def close(self) -> None:
@@ -188,7 +200,6 @@ def open_images(source: str, options: SourceOptions) -> OpenedSource:
         size=(first.shape[1], first.shape[0]),
         fps=options.fps if len(paths) > 1 else None,
         frame_count=len(paths),
-        exact_count=True,
     )
     return OpenedSource(ImageSource(paths, fps=options.fps or NOMINAL_FPS), info)
 

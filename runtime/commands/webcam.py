@@ -99,8 +99,8 @@ def webcam(
     print_summary(summary, output)
     if run.ended_by is not None:
         raise typer.Exit(128 + run.ended_by)
-    if summary.ended_early:
-        raise InputError(f"{mask_secrets(source)} ended before its last frame; the frames before that were processed")
+    if summary.damage is not None:
+        raise InputError(f"{summary.damage}; the {summary.processed} frames that could be read were processed")
     if not summary.processed:
         raise InputError(f"{mask_secrets(source)} delivered no frame")
 

@@ -38,7 +38,7 @@ class LiveSummary:
         faces: Maximum number of faces in one frame.
         reconnects: Reconnections to a lost source.
         provider: Provider that ran the landmark model.
-        ended_early: True if a file ended before the number of frames in its header.
+        damage: What was reported of a damaged or incomplete recording; None if it is whole.
     """
 
     stages: dict[str, dict[str, float]]
@@ -49,7 +49,7 @@ class LiveSummary:
     faces: int
     reconnects: int
     provider: str
-    ended_early: bool
+    damage: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """Build the JSON object of ``--stats``."""
@@ -159,7 +159,7 @@ class LiveRun:
             faces=self._most_faces,
             reconnects=counts.reconnects,
             provider=self._pipeline.landmarks.provider,
-            ended_early=self._capture.truncated,
+            damage=self._capture.damage,
         )
 
     def _loop(self, max_frames: int | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..capture.capture import Capture
 from ..errors import InputError, MienError
+from ..output.encoders import check_suffix
 from ..output.rows import CsvSink, JsonLinesSink
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.video_file import VideoSink
@@ -42,6 +43,8 @@ class OutputFiles:
         """
         if Path("-") in (self.video, self.csv, self.stats):
             raise InputError("only --json accepts -, for standard output")
+        if self.video is not None:
+            check_suffix(self.video)
         rows = None if self.json in (None, "-") else Path(str(self.json))
         check_outputs({"--output": self.video, "--csv": self.csv, "--stats": self.stats, "--json": rows}, inputs)
 

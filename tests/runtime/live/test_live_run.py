@@ -18,7 +18,7 @@ from mien.runtime.values import Faces, FloatArray, Frame, Image
 class Capture:
     """A source whose frames are the test's; `live` ones are 5 ms old when they are processed."""
 
-    truncated = False
+    damage = None
     live = True
 
     def __init__(self, frames: int, *, signal_at: tuple[int, signal.Signals] | None = None) -> None:

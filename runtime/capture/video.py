@@ -1,0 +1,40 @@
+"""Open video files and network streams with PyAV, or with OpenCV where it is not installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import InputError
+from .sources import OpenedSource, SourceOptions
+
+
+def open_video(source: str, options: SourceOptions) -> OpenedSource:
+    """Open a video file; its own size and rate take precedence over `options`.
+
+    Raises:
+        InputError: The file is missing, or is no video that can be read.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise InputError(
+            f"no video {path}; a source is a camera number, a file, a folder of pictures, a URL, csi://0, "
+            "gst:PIPELINE, demo, or - for standard input"
+        )
+    try:
+        from .av_video import open_file
+    except ImportError:
+        from .opencv_video import open_file
+    return open_file(path)
+
+
+def open_stream(url: str, options: SourceOptions) -> OpenedSource:
+    """Open an RTSP, HTTP or other URL; it counts as live unless its length is known.
+
+    Raises:
+        InputError: There is no video, or not within the timeout.
+    """
+    try:
+        from .av_video import open_stream
+    except ImportError:
+        from .opencv_video import open_stream
+    return open_stream(url, options)

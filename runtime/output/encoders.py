@@ -1,0 +1,74 @@
+"""Define what a video file is written with, and choose it: PyAV, or OpenCV where PyAV is missing or does not fit."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import OutputError
+from ..values import Image
+
+log = logging.getLogger("mien")
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+
+
+class Encoder(Protocol):
+    """Writer of one video file."""
+
+    def append(self, picture: Image, time_ns: int) -> None:
+        """Add a picture (h, w, 3) uint8 BGR, of the same even size as the others, that is shown from `time_ns` on.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        ...
+
+    def close(self) -> None:
+        """Complete the file.
+
+        Raises:
+            OutputError: It cannot be completed.
+        """
+        ...
+
+
+def check_suffix(path: Path) -> None:
+    """Raise OutputError unless a video can be written under this name."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"{path}: expected one of {', '.join(SUFFIXES)}, found {path.suffix!r}")
+
+
+def open_encoder(path: Path, size: tuple[int, int], *, fps: float) -> Encoder:
+    """Open a video file for writing.
+
+    Args:
+        path: File to write; the suffix selects the format.
+        size: (width, height) in px, both even.
+        fps: Nominal frame rate; a file of OpenCV's has no other.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    from .opencv_encoder import OpenCvEncoder
+
+    if path.suffix.lower() == ".avi":  # which has no times, only a rate
+        return OpenCvEncoder(path, size, fps=fps)
+    try:
+        from .av_encoder import AvEncoder
+    except ImportError:
+        return OpenCvEncoder(path, size, fps=fps)
+    return AvEncoder(path, size, fps=fps)
+
+
+def warn_of_plain_files(path: Path) -> None:
+    """Say what a file lacks that OpenCV writes because PyAV is not installed."""
+    try:
+        import av  # noqa: F401
+    except ImportError:
+        part_2 = path.suffix.lower() in (".mp4", ".mov")
+        codec = "MPEG-4 part 2, which browsers do not play, " if part_2 else ""
+        log.warning(
+            "%s will be %sof constant frame rate; for H.264 with each frame at its time: pip install av", path, codec
+        )
