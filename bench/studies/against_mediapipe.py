@@ -21,9 +21,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ...runtime.faces.detection_schedule import DetectionSchedule
 from ...runtime.faces.detector import LIVE_MAX_SIDE
 from ...runtime.faces.landmarks import locate
 from ...runtime.faces.pipeline import Pipeline
+from ...runtime.faces.stage_timer import StageTimer
 from ...runtime.faces.tracker import Tracker
 from ...runtime.models.runner import DEFAULT_THREADS, Provider
 from ...runtime.values import Frame, Image, percentile
@@ -52,7 +54,8 @@ def read_frames(clip: Path, side_by_side: int) -> list[Image]:
 def mien_steps(threads: int) -> Callable[[Image], int]:
     """Return a function that tracks the faces of the next frame and returns their number."""
     pipeline = Pipeline.load(attributes=False, provider=Provider.CPU, threads=threads, max_side=LIVE_MAX_SIDE)
-    tracker = Tracker(pipeline.detector, partial(locate, pipeline.landmarks))
+    schedule = DetectionSchedule(pipeline.detector, every=15, timer=StageTimer())
+    tracker = Tracker(schedule, partial(locate, pipeline.landmarks))
     return lambda pixels: len(tracker.update(Frame(pixels, time.monotonic_ns(), 0)))
 
 

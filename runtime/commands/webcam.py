@@ -46,7 +46,7 @@ def webcam(
     smooth: float = typer.Option(
         1.0, "--smooth", min=0.0, help="One-Euro cutoff at rest, Hz; lower smooths more; 0: off."
     ),
-    detect_every: int = typer.Option(15, "--detect-every", min=1, help="Detect new faces every N frames."),
+    detect_every: int = typer.Option(15, "--detect-every", min=1, help="Detect faces at full size every N frames."),
     threads: int = THREADS,
     max_side: int = typer.Option(
         LIVE_MAX_SIDE, "--max-side", min=64, help="Downscale the detector's input to this longer side, px."

@@ -15,6 +15,9 @@ EVERY = 10
 AVERAGED = 20
 """Estimates in a track's mean: a plain mean up to this many, an exponential one from then on."""
 
+REMEMBERED = 100
+"""Tracks whose estimates are kept while they are out of sight."""
+
 
 def estimate(runner: Runner, image: Image, landmarks: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Estimate age and gender of faces in one picture.
@@ -55,16 +58,22 @@ class TrackedAttributes:
     def update(self, image: Image, faces: Faces) -> Faces:
         """Return the faces of the next frame with age and gender filled in."""
         ids = faces.track_id.tolist()
-        self._tracks = {i: self._tracks[i] for i in ids if i in self._tracks}  # forget the tracks that ended
-        due = [n for n, i in enumerate(ids) if i not in self._tracks or self._tracks[i].next_frame <= self._frame]
+        for i in list(self._tracks)[:-REMEMBERED]:
+            if i not in ids:
+                del self._tracks[i]
+        located = np.isfinite(faces.landmarks[:, 0, 0])
+        due = [n for n, i in enumerate(ids) if located[n] and self._next_frame(i) <= self._frame]
         if due:
             for n, age, female in zip(due, *estimate(self._runner, image, faces.landmarks[due]), strict=True):
                 self._add(ids[n], float(age), float(female))
         self._frame += 1
         return faces.with_fields(
-            age=np.array([self._tracks[i].age for i in ids], dtype=np.float64),
-            female=np.array([self._tracks[i].female for i in ids], dtype=np.float64),
+            age=np.array([self._tracks[i].age if i in self._tracks else np.nan for i in ids]),
+            female=np.array([self._tracks[i].female if i in self._tracks else np.nan for i in ids]),
         )
+
+    def _next_frame(self, track_id: int) -> int:
+        return self._tracks[track_id].next_frame if track_id in self._tracks else 0
 
     def _add(self, track_id: int, age: float, female: float) -> None:
         track = self._tracks.setdefault(track_id, _Track(0, 0.0, 0.0, 0))

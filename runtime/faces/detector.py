@@ -43,8 +43,12 @@ class Detector(Protocol):
 
     usual_score: float
     """Score from which on its boxes are usually right."""
+    max_side: int
+    """Longer side, in px, to which pictures are reduced."""
+    min_score: float
+    """Lowest score of a detection unless another is asked for."""
 
-    def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
         """Return boxes (n, 4) xyxy px of `image` (h, w, 3) and scores (n,), best first."""
         ...
 
@@ -74,35 +78,36 @@ class OwnDetector:
         self.max_side = max_side
         self.min_score = min_score
 
-    def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
         """See `Detector`."""
+        lowest = self.min_score if min_score is None else min_score
         scaled, factor = reduced(image, self.max_side)
-        boxes, scores = self._rows(scaled, factor)
+        boxes, scores = self._rows(scaled, factor, lowest)
         if max(scaled.shape[:2]) >= TWICE_FROM_PX:
             half, half_factor = reduced(image, max(scaled.shape[:2]) // 2)
-            large, large_scores = self._rows(half, half_factor)
+            large, large_scores = self._rows(half, half_factor, lowest)
             limit = LARGE_PX / factor
             near, far = longer_side(large) >= limit, longer_side(boxes) < 1.5 * limit
             boxes = np.concatenate([boxes[far], large[near]])
             scores = np.concatenate([scores[far], large_scores[near]])
         if not (longer_side(boxes) >= CLOSE_SHARE * max(image.shape[:2])).any():
-            close, close_scores = self._close(image)
+            close, close_scores = self._close(image, lowest)
             boxes, scores = np.concatenate([boxes, close]), np.concatenate([scores, close_scores])
-        return select_boxes(boxes, scores, threshold=self.min_score)
+        return select_boxes(boxes, scores, threshold=lowest)
 
-    def _rows(self, scaled: Image, factor: float) -> tuple[FloatArray, FloatArray]:
+    def _rows(self, scaled: Image, factor: float, min_score: float) -> tuple[FloatArray, FloatArray]:
         outputs = self.runner(pad_to_multiple(scaled, STRIDE)[None])
-        likely = outputs["scores"][0] >= self.min_score
+        likely = outputs["scores"][0] >= min_score
         return outputs["boxes"][0][likely] / factor, outputs["scores"][0][likely]
 
-    def _close(self, image: Image) -> tuple[FloatArray, FloatArray]:
+    def _close(self, image: Image, min_score: float) -> tuple[FloatArray, FloatArray]:
         """Detect faces that fill the picture, and may reach beyond its border."""
         factor = CLOSE_PX / max(image.shape[:2])
         width, height = (max(1, round(side * factor)) for side in size_of(image))
         canvas = np.full((CLOSE_CANVAS_PX, CLOSE_CANVAS_PX, 3), GREY, np.uint8)
         left, top = (CLOSE_CANVAS_PX - width) // 2, (CLOSE_CANVAS_PX - height) // 2
         canvas[top : top + height, left : left + width] = shrink(image, (width, height))
-        boxes, scores = self._rows(canvas, 1.0)
+        boxes, scores = self._rows(canvas, 1.0, min_score)
         boxes = (boxes - [left, top, left, top]) / factor
         large = longer_side(boxes) >= CLOSE_SHARE * max(image.shape[:2])
         return boxes[large], scores[large]
@@ -126,13 +131,15 @@ class YunetDetector:
                 self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score)
         except cv2.error as error:
             raise ModelError(f"{model} is not a YuNet file that OpenCV can read ({error.err})") from error
-        self._lock = threading.Lock()  # the size is set in one call and used in the next
+        self._lock = threading.Lock()  # size and score are set in one call and used in the next
         self.max_side = max_side
+        self.min_score = min_score
 
-    def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
         """See `Detector`."""
         scaled, factor = reduced(image, self.max_side)
         with self._lock:
+            self._net.setScoreThreshold(self.min_score if min_score is None else min_score)
             self._net.setInputSize((scaled.shape[1], scaled.shape[0]))
             rows: Any = self._net.detect(scaled)[1]  # OpenCV's stubs do not know that it may be None
         if rows is None:

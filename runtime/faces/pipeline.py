@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from ..models.spec import Precision, Task
 from ..values import Faces, Frame, Image
 from ..vision.boxes import lies_within
 from .attributes import TrackedAttributes, estimate
+from .detection_schedule import DetectionSchedule
 from .detector import DEFAULT_MAX_SIDE, Detector, open_detector
 from .in_flight import InFlightCalls
 from .landmarks import SURE, locate, locate_in_boxes
@@ -167,33 +168,40 @@ class Pipeline:
     ) -> Iterator[tuple[Frame, Faces]]:
         """Follow faces through frames: each crop comes from the last landmarks, the detector finds new faces.
 
+        The detector runs in a thread of its own while faces are followed. Its result is used a fixed number of frames
+        later, so that the results of a video are the same in every run.
+
         Args:
             frames: Frames of one video, in order.
-            detect_every: Frames between two runs of the detector; it also runs when a face was lost.
+            detect_every: Frames between two runs of the detector at full size, while all faces are followed by their
+                landmarks. It runs more often while that is not so.
             smoothing: Parameters of the One-Euro filter; None leaves landmarks as they were located. Tracking itself
                 always continues from the raw ones.
             clock: Records how long each stage takes.
 
         Yields:
-            Each frame with its faces, which keep their `track_id` while they are followed.
+            Each frame with its faces. They keep their `track_id` while they are followed, and for two seconds out of
+            sight. Faces whose landmarks do not hold, as they are too small or turned away, have NaN landmarks.
 
         Raises:
             InputError: The pipeline was closed; raised at the next frame.
         """
         clock = clock if clock is not None else StageTimer()
-        tracker = Tracker(self.detector, partial(locate, self.landmarks), detect_every=detect_every, clock=clock)
+        schedule = DetectionSchedule(self.detector, every=detect_every, timer=clock, calls=self._calls)
+        tracker = Tracker(schedule, partial(locate, self.landmarks), timer=clock)
         smoother = Smoother(smoothing) if smoothing is not None else None
         attributes = TrackedAttributes(self.age_gender) if self.age_gender is not None else None
-        for frame in frames:
-            with self._calls, clock.stage("process"):
-                faces = tracker.update(frame)
-                if attributes is not None and len(faces):
-                    with clock.stage("attributes"):
-                        faces = attributes.update(frame.pixels, faces)
-                if smoother is not None:
-                    with clock.stage("smooth"):
-                        faces = smoother.update(faces, timestamp_ns=frame.timestamp_ns)
-            yield frame, faces
+        with closing(schedule):
+            for frame in frames:
+                with self._calls, clock.stage("process"):
+                    faces = tracker.update(frame)
+                    if attributes is not None and len(faces):
+                        with clock.stage("attributes"):
+                            faces = attributes.update(frame.pixels, faces)
+                    if smoother is not None:
+                        with clock.stage("smooth"):
+                            faces = smoother.update(faces, timestamp_ns=frame.timestamp_ns)
+                yield frame, faces
 
     def close(self) -> None:
         """Close the models after the calls in flight; later calls are refused."""

@@ -84,10 +84,12 @@ class Smoother:
         self._states: dict[int, FilterState] = {}
 
     def update(self, faces: Faces, *, timestamp_ns: int) -> Faces:
-        """Return the faces with smoothed landmarks; boxes are unchanged."""
+        """Return the faces with smoothed landmarks, where they have any; boxes are unchanged."""
         landmarks = faces.landmarks.copy()
         states: dict[int, FilterState] = {}
         for i, track in enumerate(faces.track_id.tolist()):
+            if np.isnan(landmarks[i, 0, 0]):
+                continue
             bounds = landmark_bounds(faces.landmarks[i])
             scale = float(np.max(bounds[2:] - bounds[:2]))
             states[track] = one_euro(

@@ -1,93 +1,199 @@
-"""Follow faces from frame to frame without detecting them again."""
+"""Track faces through a video: states and ids, and which detection is which face."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from ..values import Faces, FloatArray, Frame, Image
-from ..vision.geometry import (
-    SAME_FACE_IOU,
-    bounds_from_box,
-    box_from_bounds,
-    intersection_over_union,
-    landmark_bounds,
-    roll_of,
-)
+from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
+from ..vision.geometry import SAME_FACE_IOU, intersection_over_union
+from .association import match
+from .detection_schedule import Detections, DetectionSchedule, Need
+from .following import CONTINUES, FOUND, RECALLED, Locate, follow, locate_faces, meetings
+from .patch import cut_patch, find_patch, likeness
 from .stage_timer import StageTimer
+from .track import Sight, State, Track
 
-MIN_PRESENCE = 0.5
-"""Presence below which a face counts as lost."""
+CERTAIN = 0.6
+"""Score from which on a face without landmarks needs no second detection."""
+KEPT_S = 2.0
+"""Time for which a lost face keeps its id."""
+MOST_LOST = 50
+"""Lost faces that are remembered at a time."""
+MISSES = 3
+"""Searches in a row that end a face without landmarks if none of them finds it."""
+SAME_SCENE = 0.5
+"""Likeness of successive pictures, as thumbnails, below which the scene may have been cut."""
+SAMPLE_STEP = 16
+"""Rows and columns of a picture of which one is compared."""
 
 
 class Tracker:
-    """Faces of the last frame of one video, and the next free id.
-
-    The detector runs on the first frame, every `detect_every` frames, and when a face was lost.
+    """Tracks of one video.
 
     Args:
-        detect: Finds boxes (n, 4) xyxy px and scores (n,) in a picture.
+        schedule: Searches frames for faces; not closed by the tracker.
         locate: Locates landmarks, as `landmarks.locate` does over a runner.
-        detect_every: Frames between two detections.
-        clock: Records how long each stage takes.
+        timer: Records how long each stage takes.
     """
 
-    def __init__(
-        self,
-        detect: Callable[[Image], tuple[FloatArray, FloatArray]],
-        locate: Callable[..., Faces],
-        *,
-        detect_every: int = 15,
-        clock: StageTimer | None = None,
-    ) -> None:
-        self._detect = detect
-        self._locate = locate
-        self._clock = clock if clock is not None else StageTimer()
-        self._detect_every = detect_every
-        self._faces = Faces.empty()
+    def __init__(self, schedule: DetectionSchedule, locate: Locate, *, timer: StageTimer | None = None) -> None:
+        self._schedule = schedule
+        self._timer = timer if timer is not None else StageTimer()
+        self._runner = locate
+        self._tracks: list[Track] = []
         self._next_id = 0
-        self._since_detection = detect_every  # so that the first frame is detected
+        self._sample: Image | None = None
 
     def update(self, frame: Frame) -> Faces:
-        """Return the faces of the next frame."""
-        followed = self._follow(frame)
-        lost = len(followed) < len(self._faces)
-        self._since_detection += 1
-        if lost or self._since_detection >= self._detect_every:
-            self._since_detection = 0
-            followed = Faces.concat([followed, self._find_new(frame, followed)])
-        self._faces = followed
-        return followed
+        """Return the faces in sight in the next frame, in the order in which they came."""
+        replaced = self._follow(frame)
+        self._begin_scene(frame.pixels)
+        due = self._schedule.next_frame()
+        if due is not None:
+            self._take(frame, due, earlier=True)
+        need = Need.NOW if replaced or not self._in_sight() else Need.ROUTINE if self._settled() else Need.SOON
+        found = self._schedule.search(frame.pixels, need, {t: t.box for t in self._in_sight()})
+        if found is not None:
+            self._take(frame, found, earlier=False)
+        self._forget(frame.timestamp_ns)
+        return _faces([t for t in self._tracks if t.state is State.CONFIRMED])
 
-    def _follow(self, frame: Frame) -> Faces:
-        last = self._faces
-        if not len(last):
-            return last
-        with self._clock.stage("landmarks"):
-            found = self._locate(frame.pixels, last, landmark_bounds(last.landmarks), roll_of(last.landmarks))
-        found = found.with_fields(boxes=box_from_bounds(landmark_bounds(found.landmarks)))
-        found = found.mask(found.presence >= MIN_PRESENCE)
-        return found.mask(_without_duplicates(found.boxes)) if len(found) > 1 else found
+    def _in_sight(self) -> list[Track]:
+        return [t for t in self._tracks if t.state is not State.LOST]
 
-    def _find_new(self, frame: Frame, known: Faces) -> Faces:
-        with self._clock.stage("detect"):
-            boxes, scores = self._detect(frame.pixels)
-        if len(known) and len(boxes):
-            new = intersection_over_union(boxes, known.boxes).max(axis=1) < SAME_FACE_IOU
-            boxes, scores = boxes[new], scores[new]
-        if not len(boxes):
-            return Faces.empty()
-        with self._clock.stage("landmarks"):
-            faces = self._locate(frame.pixels, Faces.from_boxes(boxes, scores), bounds_from_box(boxes))
-        faces = faces.mask(faces.presence >= MIN_PRESENCE)
-        ids = np.arange(self._next_id, self._next_id + len(faces), dtype=np.int64)
-        self._next_id += len(faces)
-        return faces.with_fields(track_id=ids)
+    def _settled(self) -> bool:
+        return all(t.state is State.CONFIRMED and t.landmarks is not None for t in self._tracks)
+
+    def _locate(self, image: Image, faces: Faces, bounds: FloatArray, roll: FloatArray) -> Faces:
+        with self._timer.stage("landmarks"):
+            return self._runner(image, faces, bounds, roll)
+
+    def _follow(self, frame: Frame) -> bool:
+        """Follow the faces in sight; return True if another one has taken the place of any."""
+        tracks = self._in_sight()
+        sights = follow(frame, tracks, self._locate)
+        for track, sight in zip(tracks, sights, strict=True):
+            if sight.box is None:
+                track.lose(replaced=sight.replaced)
+            else:
+                track.see(sight, frame.timestamp_ns)
+        return any(s.replaced for s in sights)
+
+    def _begin_scene(self, pixels: Image) -> None:
+        """Forget all faces if the picture has changed and none of them is in sight any more."""
+        before, self._sample = self._sample, pixels[::SAMPLE_STEP, ::SAMPLE_STEP].copy()
+        if before is None or self._in_sight() or not self._tracks:
+            return
+        if likeness(*(cut_patch(s, np.array([0, 0, *size_of(s)])) for s in (before, self._sample))) < SAME_SCENE:
+            self._tracks.clear()
+
+    def _take(self, frame: Frame, found: Detections, *, earlier: bool) -> None:
+        """Assign detections to the faces that were followed in their frame; add the faces that are new.
+
+        Args:
+            frame: The present frame.
+            found: Detections in this frame or an earlier one.
+            earlier: If so, they are carried forward to where they are now.
+        """
+        patches = [cut_patch(found.picture, box * found.factor) for box in found.boxes]
+        known = self._match_followed(found, patches)
+        for row, track in known.items():
+            self._confirm(track, float(found.scores[row]))
+            if track.landmarks is None:
+                moved = track.predicted(frame.timestamp_ns) - found.boxes_then[track]
+                box = _carried(frame, found.boxes[row] + moved, patches[row]) if earlier else found.boxes[row]
+                if box is not None:
+                    track.see(Sight(box=box, patch=patches[row], presence=track.presence), frame.timestamp_ns)
+        if found.full:
+            for track in set(found.boxes_then).difference(known.values()):
+                track.misses += 1
+                if track.landmarks is None and track.misses >= MISSES:
+                    track.lose()
+        new = [row for row in np.flatnonzero(found.likely).tolist() if row not in known]
+        boxes = [_carried(frame, found.boxes[r], patches[r]) if earlier else found.boxes[r] for r in new]
+        scores = [float(found.scores[r]) for r, box in zip(new, boxes, strict=True) if box is not None]
+        self._add(frame, np.array([box for box in boxes if box is not None]).reshape(-1, 4), scores)
+
+    def _match_followed(self, found: Detections, patches: Sequence[FloatArray]) -> dict[int, Track]:
+        """Match sure detections, then those of low scores (the second association of ByteTrack), by row."""
+        tracks = [t for t in self._in_sight() if t in found.boxes_then]
+        matched: dict[int, Track] = {}
+        for rows in (np.flatnonzero(found.likely).tolist(), np.flatnonzero(~found.likely).tolist()):
+            then = np.array([found.boxes_then[t] for t in tracks]).reshape(-1, 4)
+            pairs = match(found.boxes[rows], [patches[r] for r in rows], then, [t.usual for t in tracks])
+            matched |= {rows[i]: tracks[j] for i, j in pairs}
+            tracks = [t for t in tracks if t not in matched.values()]
+        return matched
+
+    def _add(self, frame: Frame, boxes: FloatArray, scores: Sequence[float]) -> None:
+        """Give detections that are no face in sight to lost faces that they resemble, or begin tracks."""
+        seen = np.array([t.box for t in self._in_sight()]).reshape(-1, 4)
+        sights = locate_faces(frame, boxes, self._locate)
+        places = np.array([s.box for s in sights]).reshape(-1, 4)
+        new = np.flatnonzero(intersection_over_union(places, seen).max(axis=1, initial=0) < SAME_FACE_IOU).tolist()
+        places, sights, scores = places[new], [sights[i] for i in new], [scores[i] for i in new]
+        for sight, covered in zip(sights, meetings(places, seen), strict=True):
+            sight.meets = bool(covered)
+        back = self._match_lost(frame.timestamp_ns, places, sights)
+        for i, (sight, score) in enumerate(zip(sights, scores, strict=True)):
+            assert sight.box is not None and sight.patch is not None
+            track = back.get(i)
+            if track is None:
+                track = Track(sight.box, sight.patch, frame.timestamp_ns, score)
+                self._tracks.append(track)
+            track.see(sight, frame.timestamp_ns)
+            if track.id >= 0 or sight.landmarks is not None or score >= CERTAIN:
+                self._confirm(track, score)
+
+    def _match_lost(self, time_ns: int, places: FloatArray, sights: Sequence[Sight]) -> dict[int, Track]:
+        lost = [t for t in self._tracks if t.state is State.LOST]
+        covered = np.array([[s.meets] for s in sights], dtype=bool).reshape(-1, 1)
+        alike = np.array([CONTINUES if t.replaced else RECALLED for t in lost])
+        forgiven = covered & ~np.array([t.replaced for t in lost], dtype=bool)
+        pairs = match(
+            places,
+            [s.patch for s in sights if s.patch is not None],
+            np.array([t.predicted(time_ns) for t in lost]).reshape(-1, 4),
+            [t.usual for t in lost],
+            unseen_s=np.array([(time_ns - t.seen_ns) / 1e9 for t in lost]),
+            alike=np.where(forgiven, -1.0, alike),
+        )
+        return {i: lost[j] for i, j in pairs}
+
+    def _confirm(self, track: Track, score: float) -> None:
+        """Note a detection of a track; show it from now on."""
+        track.score, track.misses = score, 0
+        track.state, track.replaced = State.CONFIRMED, False
+        if track.id < 0:
+            track.id = self._next_id
+            self._next_id += 1
+
+    def _forget(self, time_ns: int) -> None:
+        """Drop the faces that were lost too long ago, or before they were shown."""
+        lost = [t for t in self._tracks if t.state is State.LOST]
+        kept = [t for t in lost if t.id >= 0 and time_ns - t.seen_ns <= KEPT_S * 1e9][-MOST_LOST:]
+        self._tracks = [t for t in self._tracks if t.state is not State.LOST or t in kept]
 
 
-def _without_duplicates(boxes: FloatArray) -> npt.NDArray[np.intp]:
-    """Return the indices of boxes (n, 4) that overlap no earlier one, as two tracks do that have run into one face."""
-    overlap = np.triu(intersection_over_union(boxes, boxes), k=1)
-    return np.flatnonzero(overlap.max(axis=0, initial=0) < 0.6)
+def _carried(frame: Frame, box: FloatArray, patch: FloatArray) -> FloatArray | None:
+    """Return where the face that looked like `patch` in an earlier frame is now, near a box; None if it has gone."""
+    place, correlation = find_patch(frame.pixels, patch, box)
+    return place if correlation >= FOUND else None
+
+
+def _faces(tracks: Sequence[Track]) -> Faces:
+    if not tracks:
+        return Faces.empty()
+    unknown = np.full(len(tracks), np.nan)
+    no_points = np.full((POINTS, 3), np.nan)
+    return Faces(
+        boxes=np.array([t.box for t in tracks]),
+        scores=np.array([t.score for t in tracks]),
+        landmarks=np.array([no_points if t.landmarks is None else t.landmarks for t in tracks]),
+        presence=np.array([t.presence for t in tracks]),
+        age=unknown,
+        female=unknown,
+        track_id=np.array([t.id for t in tracks], dtype=np.int64),
+    )

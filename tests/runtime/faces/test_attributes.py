@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.faces.attributes import EVERY, TrackedAttributes
+from mien.runtime.faces.attributes import EVERY, REMEMBERED, TrackedAttributes
 from mien.runtime.models.spec import ModelSpec, Task
 from mien.runtime.values import Faces, FloatArray, Image
 from mien.runtime.vision.crop import CROP_SCALE, EYE_HEIGHT, alignment_matrix
@@ -52,12 +52,30 @@ def test_a_track_is_looked_at_now_and_then_and_its_age_is_the_mean() -> None:
     assert ages[0] == ages[EVERY - 1] == 30 and ages[EVERY] == 35 and ages[2 * EVERY] == pytest.approx(40)
 
 
-def test_new_faces_are_one_batch_and_the_gone_are_forgotten() -> None:
-    runner = Runner([20.0, 60.0, 33.0])
+def test_new_faces_are_one_batch_and_keep_their_estimates_out_of_sight() -> None:
+    runner = Runner([20.0, 60.0])
     attributes = TrackedAttributes(runner)  # type: ignore[arg-type]
     found = attributes.update(IMAGE, faces(1, 2))
     assert (
         runner.batches == [2] and found.age.tolist() == [20, 60] and found.female.tolist() == pytest.approx([0.8] * 2)
     )
     assert attributes.update(IMAGE, faces(2)).age.tolist() == [60]
-    assert attributes.update(IMAGE, faces(1, 2)).age.tolist() == [33, 60]  # 1 was gone: it is looked at anew
+    assert attributes.update(IMAGE, faces(1, 2)).age.tolist() == [20, 60]
+
+
+def test_a_face_without_landmarks_is_not_estimated() -> None:
+    runner = Runner([20.0])
+    attributes = TrackedAttributes(runner)  # type: ignore[arg-type]
+    some = faces(1, 2)
+    some.landmarks[1] = np.nan
+    found = attributes.update(IMAGE, some)
+    assert runner.batches == [1] and found.age[0] == 20 and np.isnan(found.age[1]) and np.isnan(found.female[1])
+
+
+def test_estimates_of_faces_long_gone_are_forgotten() -> None:
+    runner = Runner([20.0] * (REMEMBERED + 3))
+    attributes = TrackedAttributes(runner)  # type: ignore[arg-type]
+    for i in range(REMEMBERED + 2):
+        attributes.update(IMAGE, faces(i))
+    attributes.update(IMAGE, faces(0))
+    assert len(runner.batches) == REMEMBERED + 3

@@ -52,15 +52,17 @@ class Runner:
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         points = np.random.default_rng(0).uniform(0.2, 0.8, (len(batch), 68, 3))
+        points[:, :2] = 0.5 + np.array([[-0.5], [0.5]]) / self.spec.crop_scale  # as large as it was expected
         return {"landmarks": points, "presence": np.ones(len(batch))}
 
     def close(self) -> None: ...
 
 
 class Detector:
-    usual_score = 0.5
+    usual_score = min_score = 0.5
+    max_side = 64
 
-    def __call__(self, image: Image) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
         return np.array([[10.0, 10, 40, 40]]), np.array([0.9])
 
     def close(self) -> None: ...
@@ -99,7 +101,7 @@ def test_every_frame_reaches_every_sink_and_the_numbers_add_up() -> None:
     assert row["reconnects"] == 1 and row["faces"] == 1 and row["provider"] == "fake"
     stages = row["stages"]
     assert stages["process"]["n"] == stages["draw"]["n"] == stages["end_to_end"]["n"] == 6
-    assert stages["detect"]["n"] == 1 and stages["landmarks"]["n"] == 6
+    assert 1 <= stages["detect"]["n"] <= 3 and stages["landmarks"]["n"] == 6  # the last may be under way
     assert stages["frame_age"] == {"p50_ms": 5.0, "p95_ms": 5.0, "p99_ms": 5.0, "n": 6}
     assert sinks[0].pictures[-1].any() and sinks[0].pictures[-1].shape == (48, 64, 3)
 

@@ -1,0 +1,149 @@
+"""Decide when video frames are searched for faces, and search them in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..values import FloatArray, Image, size_of
+from .detector import Detector, reduced
+from .stage_timer import StageTimer
+
+NEW_SCORE, LOW_SCORE = 0.8, 0.6
+"""Shares of the detector's lowest score down to which a box may be a new face, which a second search must confirm, and
+may be a face that is followed already (Zhang et al., "ByteTrack", ECCV 2022)."""
+
+
+RESTS = 5
+"""While nobody is in sight, this many frames of each `every` are searched."""
+
+
+class Need(Enum):
+    """How urgently a frame must be searched."""
+
+    NOW = "now"
+    """Nobody is followed, or all changed: results of this very frame."""
+    SOON = "soon"
+    """Faces are followed by their boxes, or were lost."""
+    ROUTINE = "routine"
+    """All faces are followed by their landmarks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Outcome of one search.
+
+    Attributes:
+        boxes: (n, 4) xyxy px of the frame, best first.
+        scores: (n,).
+        likely: (n,) if it may be a new face; others may only be faces that are followed.
+        picture: The reduced frame that was searched.
+        factor: Size of `picture` over that of the frame.
+        full: If small faces could be seen.
+        boxes_then: Boxes of the faces followed in that frame, by any key.
+    """
+
+    boxes: FloatArray
+    scores: FloatArray
+    likely: npt.NDArray[np.bool_]
+    picture: Image
+    factor: float
+    full: bool
+    boxes_then: Mapping[Any, FloatArray]
+
+
+class DetectionSchedule:
+    """Searches frames in a thread of its own while faces are followed.
+
+    A result is handed out a fixed number of frames after its frame, and waited for if need be, so that it does not
+    depend on the speed of the machine. Routine alternates between full size and half, which takes a third of the time.
+
+    Args:
+        detector: Finds the faces.
+        every: Frames between two routine searches at full size; below 4, frames are searched at once.
+        timer: Records the stage "detect".
+        calls: Entered for each search in the background, so that the detector is not closed during it.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        every: int,
+        timer: StageTimer,
+        calls: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._detector = detector
+        self._calls = calls if calls is not None else nullcontext()
+        self._every = every
+        self._timer = timer
+        self._worker: ThreadPoolExecutor | None = None
+        self._pending: Future[Detections] | None = None
+        self._frame = 0
+        self._due = 0  # frame of the pending result, or of the next search
+        self._rests_until = 0
+        self._begins = False
+        self._full = False
+
+    def next_frame(self) -> Detections | None:
+        """Advance by one frame; return the result that is due in it, if any."""
+        self._frame += 1
+        if self._pending is None or self._frame < self._due:
+            return None
+        result, self._pending = self._pending.result(), None
+        return result
+
+    def search(self, pixels: Image, need: Need, boxes_then: Mapping[Any, FloatArray]) -> Detections | None:
+        """Search the frame now and return the result, or begin to search it, or do nothing if none is due."""
+        quarter = self._every // 4
+        if need is Need.NOW:
+            if self._frame < self._rests_until:
+                return None
+            self._pending = None
+            self._rests_until = self._frame + max(1, self._every // RESTS)
+            self._due, self._full, self._begins = self._frame + 1, True, True
+            return self._job(pixels, True, boxes_then)()
+        self._rests_until = 0
+        begins, self._begins = self._begins, False
+        if self._pending is not None or self._frame < self._due:
+            return None
+        if begins and need is Need.SOON:  # what the first search found is confirmed without delay
+            return self._job(pixels, True, boxes_then)()
+        if not quarter:
+            self._due = self._frame + self._every
+            return self._job(pixels, True, boxes_then)()
+        self._full = need is Need.SOON or not self._full
+        self._due = self._frame + (self._every - quarter if self._full and need is Need.ROUTINE else quarter)
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="detect")
+        job = self._job(pixels, self._full, boxes_then)
+        self._calls.__enter__()
+        self._pending = self._worker.submit(job)
+        self._pending.add_done_callback(lambda _: self._calls.__exit__(None, None, None))
+        return None
+
+    def close(self) -> None:
+        """End the thread after the search that is under way."""
+        if self._worker is not None:
+            self._worker.shutdown(wait=False)
+
+    def _job(self, pixels: Image, full: bool, boxes_then: Mapping[Any, FloatArray]) -> Callable[[], Detections]:
+        side = min(self._detector.max_side, max(size_of(pixels)))
+        picture, factor = reduced(pixels, side if full else side // 2)
+        if picture is pixels:
+            picture = pixels.copy()  # the caller may draw on the frame meanwhile
+
+        def run() -> Detections:
+            with self._timer.stage("detect"):
+                boxes, scores = self._detector(picture, min_score=LOW_SCORE * self._detector.min_score)
+            likely = scores >= NEW_SCORE * self._detector.min_score
+            return Detections(boxes / factor, scores, likely, picture, factor, full, boxes_then)
+
+        return run

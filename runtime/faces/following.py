@@ -1,0 +1,139 @@
+"""Find tracked faces again in the next frame: by their landmarks, or by their patches where those do not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..values import Faces, FloatArray, Frame
+from ..vision.boxes import enclosed
+from ..vision.geometry import (
+    SAME_FACE_IOU,
+    bounds_from_box,
+    box_from_bounds,
+    intersection_over_union,
+    landmark_bounds,
+    longer_side,
+    roll_of,
+)
+from .patch import cut_patch, find_patch, likeness
+from .track import Sight, Track
+
+MIN_PRESENCE = 0.5
+"""Presence below which landmarks do not hold."""
+MIN_FACE_PX = 24
+"""Longer side of a box below which landmarks are not located."""
+CONTINUES = 0.72
+"""Likeness of successive patches below which another face has taken the place of the first."""
+SUDDEN_S = 0.25
+"""Time between two frames from which on a face may also have changed by itself."""
+RECALLED = 0.3
+"""Likeness below which a face has changed too much even then."""
+FOUND = 0.6
+"""Correlation from which on a face is followed by its patch."""
+MEETING = 0.15
+"""Share of a face in another's box from which on the two may be taken for each other."""
+ONE_FACE_IOU = 0.6
+"""Overlap from which on two tracks have run into one face."""
+
+Locate = Callable[[npt.NDArray[np.uint8], Faces, FloatArray, FloatArray], Faces]
+"""Fills in landmarks and presence, as `landmarks.locate` does over a runner."""
+
+
+def follow(frame: Frame, tracks: Sequence[Track], locate: Locate) -> list[Sight]:
+    """Find the faces of tracks in the next frame, near the places where their motion should have brought them."""
+    if not tracks:
+        return []
+    places = np.stack([t.predicted(frame.timestamp_ns) for t in tracks])
+    sights = [Sight(meets=bool(m)) for m in meetings(places)]
+    _by_landmarks(frame, tracks, places, sights, locate)
+    for track, place, sight in zip(tracks, places, sights, strict=True):
+        if sight.box is None and not sight.replaced:
+            box, correlation = find_patch(frame.pixels, track.patch, place)
+            if correlation >= FOUND:
+                sight.box, sight.patch = box, track.patch
+    _part(tracks, sights)
+    return sights
+
+
+def locate_faces(frame: Frame, boxes: FloatArray, locate: Locate) -> list[Sight]:
+    """Locate the landmarks of new faces in their boxes (n, 4), where they are large enough."""
+    sights = [Sight(box=box) for box in boxes]
+    large = np.flatnonzero(longer_side(boxes) >= MIN_FACE_PX)
+    if len(large):
+        faces = Faces.from_boxes(boxes[large], np.zeros(len(large)))
+        faces = locate(frame.pixels, faces, bounds_from_box(faces.boxes), np.zeros(len(large)))
+        for i, points, presence in zip(large.tolist(), faces.landmarks, faces.presence, strict=True):
+            sights[i].presence = float(presence)
+            if presence >= MIN_PRESENCE:
+                sights[i].landmarks, sights[i].box = points, box_from_bounds(landmark_bounds(points))
+    for sight in sights:
+        assert sight.box is not None
+        sight.patch = cut_patch(frame.pixels, sight.box)
+    return sights
+
+
+def meetings(boxes: FloatArray, others: FloatArray | None = None) -> npt.NDArray[np.bool_]:
+    """Tell for each box (n, 4) if another one, or one of the `others` (m, 4), covers a good part of it."""
+    if others is None and len(boxes) == 1:
+        return np.zeros(1, dtype=bool)
+    share = enclosed(boxes, boxes if others is None else others)
+    if others is None:
+        np.fill_diagonal(share, 0)
+    covered: npt.NDArray[np.bool_] = share.max(axis=0, initial=0) >= MEETING
+    return covered
+
+
+def _by_landmarks(
+    frame: Frame, tracks: Sequence[Track], places: FloatArray, sights: Sequence[Sight], locate: Locate
+) -> None:
+    large = np.flatnonzero(longer_side(places) >= MIN_FACE_PX)
+    if not len(large):
+        return
+    bounds, roll = bounds_from_box(places[large]), np.zeros(len(large))
+    for row, i in enumerate(large.tolist()):
+        points = tracks[i].landmarks
+        if points is not None:
+            bounds[row] = landmark_bounds(points) + np.tile(tracks[i].shift(frame.timestamp_ns), 2)
+            roll[row] = roll_of(points[None])[0]
+    faces = locate(frame.pixels, Faces.from_boxes(bounds, np.zeros(len(large))), bounds, roll)
+    for i, points, presence in zip(large.tolist(), faces.landmarks, faces.presence, strict=True):
+        sights[i].presence = float(presence)
+        if presence >= MIN_PRESENCE:
+            _compare(frame, tracks[i], places[i], points, sights[i])
+
+
+def _compare(frame: Frame, track: Track, place: FloatArray, points: FloatArray, sight: Sight) -> None:
+    """Accept landmarks if they are still those of the track's own face."""
+    box = box_from_bounds(landmark_bounds(points))
+    patch = cut_patch(frame.pixels, box)
+    if track.landmarks is None:  # its patch is of another kind of box
+        holds = bool(intersection_over_union(box[None], place[None])[0, 0] >= SAME_FACE_IOU)
+        holds = holds and (not sight.meets or likeness(patch, track.usual) >= FOUND)
+    elif sight.meets:  # the face in front may have caught the landmarks
+        holds = min(likeness(patch, track.patch), likeness(patch, track.usual)) >= CONTINUES
+    else:
+        sudden = frame.timestamp_ns - track.seen_ns < SUDDEN_S * 1e9
+        holds = likeness(patch, track.patch) >= (CONTINUES if sudden else RECALLED)
+        sight.replaced = not holds
+    if holds:
+        sight.box, sight.patch, sight.landmarks = box, patch, points
+
+
+def _part(tracks: Sequence[Track], sights: Sequence[Sight]) -> None:
+    """Of tracks that have run into one face, leave it to the one that usually looks like it."""
+    seen = [i for i, s in enumerate(sights) if s.box is not None]
+    if len(seen) < 2:
+        return
+    boxes = np.stack([box for s in sights if (box := s.box) is not None])
+    overlap = np.triu(intersection_over_union(boxes, boxes), k=1)
+    for a, b in np.argwhere(overlap > ONE_FACE_IOU).tolist():
+        first, second = seen[a], seen[b]
+        mine, other = sights[first].patch, sights[second].patch
+        if mine is None or other is None:  # one of them has gone already
+            continue
+        stays = likeness(mine, tracks[first].usual) >= likeness(other, tracks[second].usual)
+        loser = sights[second if stays else first]
+        loser.box = loser.patch = loser.landmarks = None

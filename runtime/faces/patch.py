@@ -1,0 +1,77 @@
+"""Small patches of faces: compare two, and find one again in a later frame.
+
+They tell faces apart from one moment to the next, and recognize nobody: a patch is a thumbnail of 16 px, changes with
+pose and light, and is kept only while its face is tracked.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from ..values import FloatArray, Image, size_of
+
+SIDE = 16
+"""Side of a patch, px."""
+SAMPLES = 3
+"""Pixels that are averaged in each direction, at least; the others of a large face are skipped."""
+REACH = 0.75
+"""How far a face is searched around the place where it is expected, in its own sizes."""
+
+
+def cut_patch(image: Image, box: FloatArray) -> FloatArray:
+    """Return the patch (SIDE, SIDE, 3), mean 0 and norm 1, of the part of a box (4,) inside an image; 0 if flat."""
+    x0, y0, x1, y1 = (round(v) for v in box.tolist())
+    inside = image[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
+    if not inside.size:
+        return np.zeros((SIDE, SIDE, 3), np.float32)
+    patch = _average(inside, (SIDE, SIDE))
+    patch -= patch.mean()
+    norm = float(np.linalg.norm(patch))
+    return patch / norm if norm > SIDE else patch * 0
+
+
+def likeness(a: FloatArray, b: FloatArray) -> float:
+    """Return the normalized correlation of two patches, at most 1; two flat ones are alike.
+
+    Faces of different people reach 0.68 in 5 % of pairs; one face in successive frames stays above 0.85.
+    """
+    return 1 - 0.5 * float(np.square(a - b).sum())
+
+
+def find_patch(image: Image, patch: FloatArray, box: FloatArray) -> tuple[FloatArray, float]:
+    """Find a patch around the box (4,) where it is expected.
+
+    Returns:
+        The box at the best place, of the same size, and the correlation there; 0 for a flat patch, or outside.
+    """
+    sides = box[2:] - box[:2]
+    low, high = np.floor(box[:2] - REACH * sides), np.ceil(box[2:] + REACH * sides)
+    first, last = np.maximum(low, 0).astype(int), np.minimum(high, size_of(image)).astype(int)
+    if not patch.any() or (last <= first).any():
+        return box, 0.0
+    scale = SIDE / sides
+    width, height = (max(1, round(v)) for v in ((last - first) * scale).tolist())
+    window = _average(image[first[1] : last[1], first[0] : last[0]], (width, height))
+    (left, top), (right, bottom) = (np.rint(v * scale).astype(int).tolist() for v in (first - low, high - last))
+    window = np.asarray(cv2.copyMakeBorder(window, top, bottom, left, right, cv2.BORDER_REPLICATE), np.float32)
+    match = np.asarray(cv2.matchTemplate(window, patch.astype(np.float32), cv2.TM_CCOEFF_NORMED), dtype=np.float64)
+    row, column = np.unravel_index(match.argmax(), match.shape)
+    place = np.array([column + _peak(match[row], int(column)), row + _peak(match[:, column], int(row))])
+    return box + np.tile(low + place / scale - box[:2], 2), float(match[row, column])
+
+
+def _average(image: Image, size: tuple[int, int]) -> FloatArray:
+    """Reduce an image to (width, height), by the mean of some pixels."""
+    step = max(1, min(image.shape[0] // size[1], image.shape[1] // size[0]) // SAMPLES)
+    sampled = image[step // 2 :: step, step // 2 :: step]
+    return np.asarray(cv2.resize(sampled, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def _peak(values: FloatArray, at: int) -> float:
+    """Return how far the top of a parabola through a maximum and its neighbours is from it."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    before, top, after = (float(v) for v in values[at - 1 : at + 2])
+    bend = before - 2 * top + after
+    return 0.5 * (before - after) / bend if bend < 0 else 0.0

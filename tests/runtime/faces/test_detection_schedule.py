@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from mien.runtime.faces.detection_schedule import DetectionSchedule, Need
+from mien.runtime.faces.stage_timer import StageTimer
+from mien.runtime.values import FloatArray, Image
+
+PICTURE = np.full((240, 320, 3), 7, np.uint8)
+
+
+class Detector:
+    """Finds one box over the whole picture; notes what it was given, and by which thread."""
+
+    max_side = 320
+    min_score = usual_score = 0.5
+
+    def __init__(self, *, waits_for: threading.Event | None = None) -> None:
+        self.waits_for = waits_for
+        self.sizes: list[tuple[int, int]] = []
+        self.threads: list[str] = []
+
+    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
+        if self.waits_for is not None:
+            assert self.waits_for.wait(10)
+        if not (image == 7).all():
+            raise ValueError("the picture has changed")
+        self.sizes.append((image.shape[1], image.shape[0]))
+        self.threads.append(threading.current_thread().name)
+        return np.array([[0.0, 0, image.shape[1], image.shape[0]]] * 3), np.array([0.9, 0.42, 0.35])
+
+    def close(self) -> None: ...
+
+
+def steps(schedule: DetectionSchedule, need: Need, frames: int) -> list[int]:
+    """Numbers of the frames in which a result came."""
+    came = []
+    for i in range(frames):
+        results = [schedule.next_frame(), schedule.search(PICTURE.copy(), need, {})]
+        came += [i for r in results if r is not None]
+    return came
+
+
+def test_routine_alternates_between_full_and_half_size_and_is_joined_after_a_fixed_number_of_frames() -> None:
+    detector = Detector()
+    schedule = DetectionSchedule(detector, every=16, timer=StageTimer())
+    assert steps(schedule, Need.ROUTINE, 40) == [12, 16, 28, 32]
+    assert detector.sizes[:4] == [(320, 240), (160, 120), (320, 240), (160, 120)]
+    assert all(name.startswith("detect") for name in detector.threads)
+
+
+def test_boxes_are_those_of_the_frame_and_scores_are_graded() -> None:
+    schedule = DetectionSchedule(Detector(), every=16, timer=StageTimer())
+    results = []
+    for _ in range(20):
+        results.append(schedule.next_frame())
+        schedule.search(PICTURE, Need.ROUTINE, {"a": np.zeros(4)})
+    full, half = (r for r in results if r is not None)
+    for found, factor in ((full, 1.0), (half, 0.5)):
+        assert np.allclose(found.boxes, [0, 0, 320, 240]) and found.factor == factor
+        assert found.likely.tolist() == [True, True, False] and "a" in found.boxes_then
+    assert full.full and not half.full
+
+
+def test_a_slow_detector_is_waited_for() -> None:
+    let_go = threading.Event()
+    schedule = DetectionSchedule(Detector(waits_for=let_go), every=16, timer=StageTimer())
+    assert steps(schedule, Need.ROUTINE, 12) == []  # nothing waits before the result is due
+    threading.Timer(0.05, let_go.set).start()
+    assert schedule.next_frame() is not None
+
+
+def test_nobody_in_sight_is_searched_for_at_once_and_then_in_every_third_frame() -> None:
+    detector = Detector()
+    schedule = DetectionSchedule(detector, every=15, timer=StageTimer())
+    assert steps(schedule, Need.NOW, 10) == [0, 3, 6, 9]
+    assert detector.threads == [threading.main_thread().name] * 4
+    assert steps(schedule, Need.ROUTINE, 1) == [] and steps(schedule, Need.NOW, 1) == [0]  # at once again
+
+
+def test_a_first_result_that_is_not_sure_is_looked_at_again_in_the_next_frame() -> None:
+    schedule = DetectionSchedule(Detector(), every=16, timer=StageTimer())
+    assert steps(schedule, Need.NOW, 1) == [0]
+    assert steps(schedule, Need.SOON, 12) == [0, 5, 9]
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_short_intervals_need_no_thread(every: int) -> None:
+    detector = Detector()
+    schedule = DetectionSchedule(detector, every=every, timer=StageTimer())
+    assert steps(schedule, Need.ROUTINE, 7) == list(range(0, 7, every))
+    assert set(detector.threads) == {threading.main_thread().name}
+
+
+def test_a_caller_may_draw_on_the_frame_meanwhile() -> None:
+    let_go = threading.Event()
+    schedule = DetectionSchedule(Detector(waits_for=let_go), every=4, timer=StageTimer())
+    picture = PICTURE.copy()
+    schedule.next_frame()
+    schedule.search(picture, Need.ROUTINE, {})
+    picture[:] = 0
+    let_go.set()
+    assert [schedule.next_frame() is None for _ in range(3)] == [True, True, False]
+
+
+def test_an_error_of_the_detector_is_raised_when_its_result_is_due() -> None:
+    schedule = DetectionSchedule(Detector(), every=4, timer=StageTimer())
+    schedule.next_frame()
+    schedule.search(np.zeros((240, 320, 3), np.uint8), Need.ROUTINE, {})
+    schedule.next_frame()
+    schedule.next_frame()
+    with pytest.raises(ValueError, match="has changed"):
+        schedule.next_frame()
