@@ -99,8 +99,8 @@ def options(
     ctx.obj = TorchBridge()
     if not verbose:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        if (levels := getattr(cv2.utils, "logging", None)) is not None:  # missing in OpenCV 4.8
-            levels.setLogLevel(levels.LOG_LEVEL_ERROR)
+        logs = getattr(cv2.utils, "logging", cv2)  # the module is missing in OpenCV 4.8
+        logs.setLogLevel(0)
     handler = RichHandler(console=stderr, show_path=False, show_time=False, markup=False)
     logger = logging.getLogger("mien")
     logger.handlers = [handler]

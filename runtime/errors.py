@@ -1,4 +1,4 @@
-"""Exceptions; their messages say what was expected, what was found and what to do next.
+"""Exceptions and warnings; their messages say what was expected, what was found and what to do next.
 
 MienError
 ├── InputError     an image, video, label file or option that cannot be used
@@ -8,6 +8,9 @@ MienError
 ├── ProcessFailed  a process that crashed, hung or ran out of memory
 └── CheckFailed    a parity gate or another check that failed (exit code 1; all others 2)
 """
+
+import functools
+import logging
 
 
 class MienError(Exception):
@@ -36,6 +39,12 @@ class ProcessFailed(MienError):
 
 class CheckFailed(MienError):
     """A parity gate or another check that failed."""
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Log a warning, unless the same was logged before; labels and folders may be read more than once in a run."""
+    logging.getLogger("mien").warning("%s", message)
 
 
 def next_step(error: Exception) -> tuple[str, str]:

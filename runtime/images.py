@@ -1,27 +1,37 @@
-"""Find, read and write image files, with errors that name the file."""
+"""Read and write image files, with errors that name the file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import numpy as np
 
+from .decode_picture import PictureFrame, decode_frames
 from .errors import InputError, OutputError
+from .file_kinds import check_file
 from .outputs import write_atomic
 from .values import Image
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-
 
 def read_image(path: Path) -> Image:
-    """Read a picture as (h, w, 3) uint8 BGR.
+    """Read a picture, or the first frame of an animation, as (h, w, 3) uint8 BGR, upright.
+
+    The content decides about the format, not the suffix; any file name will do. Transparent pixels become grey.
 
     Raises:
-        InputError: The file is missing, empty, damaged or not a picture.
+        InputError: The file is missing, empty, damaged, not a picture, or in a format that cannot be decoded here.
     """
     return decode_image(read_file(path), name=str(path))
+
+
+def read_frames(path: Path) -> Iterator[PictureFrame]:
+    """Read all frames of an animation, all pages of a TIFF file, or the one picture of any other file.
+
+    Raises:
+        InputError: As for `read_image`; the frames before a damaged one are yielded first.
+    """
+    return decode_frames(read_file(path), name=str(path))
 
 
 def read_file(path: Path) -> bytes:
@@ -30,31 +40,24 @@ def read_file(path: Path) -> bytes:
     Raises:
         InputError: The file is missing or cannot be read.
     """
-    if not path.is_file():
-        raise InputError(f"no image {path}")
+    check_file(path)
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def decode_image(data: bytes, *, name: str) -> Image:
-    """Decode an image file as (h, w, 3) uint8 BGR.
+    """Decode an image file, or the first frame of an animation, as (h, w, 3) uint8 BGR, upright.
 
     Args:
         data: Content of the file.
         name: Name of the picture in errors.
 
     Raises:
-        InputError: The data is empty, damaged or not a picture.
+        InputError: The data is empty, damaged, not a picture, or in a format that cannot be decoded here.
     """
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error as error:
-        raise InputError(f"{name} cannot be read (OpenCV: {error.err})") from error
-    if pixels is None:
-        raise InputError(f"{name} is not an image that OpenCV can read")
-    return np.asarray(pixels, dtype=np.uint8)
+    return next(decode_frames(data, name=name)).pixels
 
 
 def write_image(path: Path, pixels: Image) -> None:
@@ -99,37 +102,3 @@ def write_file(path: Path, data: bytes) -> None:
         write_atomic(path, data)
     except OSError as error:
         raise OutputError(f"cannot write {path} ({error.strerror})") from error
-
-
-def find_images(folder: Path) -> list[Path]:
-    """List the files with an image suffix below a folder, sorted; broken links are included, and fail when read."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir())
-
-
-def expand(inputs: Sequence[Path], failures: list[str]) -> Iterator[Path]:
-    """Replace each folder by the pictures below it.
-
-    Args:
-        inputs: Files and folders.
-        failures: Receives a message for each folder without pictures.
-    """
-    for path in inputs:
-        if path.is_dir():
-            files = find_images(path)
-            if not files:
-                failures.append(f"{path} holds no pictures")
-            yield from files
-        else:
-            yield path
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """List the pictures below a folder.
-
-    Raises:
-        InputError: There are none.
-    """
-    found = find_images(folder)
-    if not found:
-        raise InputError(f"{folder} holds no pictures")
-    return found

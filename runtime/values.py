@@ -16,6 +16,8 @@ Progress = Callable[[int, int], None]
 
 POINTS = 68
 """Number of landmarks in the ``ibug68`` scheme."""
+GREY = (127, 127, 127)
+"""Colour around a picture, and behind a transparent one."""
 
 
 def size_of(pixels: Image) -> tuple[int, int]:

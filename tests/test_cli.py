@@ -162,7 +162,7 @@ def test_info_of_shipped_models() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["predict", "nothing.jpg"], "no image nothing.jpg"),
+        (["predict", "nothing.jpg"], "no file nothing.jpg"),
         (["webcam", "--source", "nothing.mp4", "--no-show"], "nothing.mp4"),
         (["webcam", "--source", "demo", "--no-show", "--output", "no/where.mp4"], "no folder no"),
         (["webcam", "--source", "demo", "--no-show", "--output", "out.xyz"], "expected one of .mp4"),

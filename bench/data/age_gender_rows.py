@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...runtime.errors import InputError
-from ...runtime.images import find_images
-from .label_files import numbers, picture_path, read_rows, warn_once
+from ...runtime.errors import InputError, warn_once
+from ...runtime.folders import pictures_in
+from .label_files import numbers, picture_path, read_rows
 
 LABELS = "labels.csv"
 FAIRFACE = {"fairface_label_train.csv": False, "fairface_label_val.csv": True}
@@ -93,7 +93,7 @@ def _age(folder: Path, where: str, row: dict[str, str]) -> float:
 
 
 def _named_files(folder: Path) -> list[LabelledFace]:
-    files = find_images(folder) if folder.is_dir() else []
+    files = pictures_in(folder, required=False) if folder.is_dir() else []
     faces = [face for face in map(_named_file, files) if face is not None]
     if not faces:
         raise InputError(

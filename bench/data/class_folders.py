@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import InputError
-from ...runtime.images import find_images, read_file
+from ...runtime.file_kinds import is_folder
+from ...runtime.folders import is_system_name, pictures_in
+from ...runtime.images import read_file
 from .splits import HELD_OUT_PICTURES, held_out
 
 log = logging.getLogger("mien")
@@ -69,7 +71,8 @@ def read_classes(folder: Path) -> ClassTable:
     """
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = [p for p in folder.iterdir() if is_folder(p) and not p.name.startswith(".")]
+    names = sorted(p.name for p in folders if not is_system_name(p.name))
     if len(names) < 2:
         raise InputError(f"{folder}: wanted two or more subfolders, one per class; found {names or 'none'}")
     files: list[Path] = []
@@ -79,7 +82,7 @@ def read_classes(folder: Path) -> ClassTable:
     duplicates = 0
     for label, name in enumerate(names):
         before = len(files)
-        for file in find_images(folder / name):
+        for file in pictures_in(folder / name, required=False):
             digest = hashlib.sha256(read_file(file)).hexdigest()
             first, other = first_seen.setdefault(digest, (file, label))
             if other != label:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import InputError
-from ...runtime.images import find_images
+from ...runtime.folders import pictures_in
 from ...runtime.values import FloatArray
 from ...runtime.vision.geometry import box_from_bounds, intersection_over_union, landmark_bounds
 from .label_files import check_files, numbers, picture_path, read_rows
@@ -74,7 +74,7 @@ def read_faces(folder: Path) -> FaceTable:
         return _read_boxed(folder)
     if (folder / LABELS).is_file() or (folder / SEED_LABELS).is_file():
         return _read_landmarked(folder)
-    files = find_images(folder)
+    files = pictures_in(folder, required=False)
     if not files:
         raise InputError(f"{folder} contains no {BOXES}, no {LABELS} and no pictures")
     return _table(files, [f.name for f in files], [np.empty((0, 4)) for _ in files])
@@ -95,7 +95,7 @@ def _read_boxed(folder: Path) -> FaceTable:
         _check_inside(file, of_file, folder / BOXES)
     # A picture without a row is labelled as well: it contains no face.
     labelled = set(files)
-    rest = [p for p in find_images(folder / "images") if p not in labelled]
+    rest = [p for p in pictures_in(folder / "images", required=False) if p not in labelled]
     empty = [np.empty((0, 4)) for _ in rest]
     return _table(files + rest, [f.name for f in files + rest], [*boxes.values(), *empty])
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import codecs
 import csv
-import functools
 import io
-import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...runtime.errors import InputError
-
-log = logging.getLogger("mien")
 
 SEPARATORS = (",", ";", "\t")
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -96,12 +92,6 @@ def picture_path(folder: Path, name: str) -> Path:
     if _is_file(folder / name):
         return folder / name
     return next((path for path in (below / name for below in sorted(folder.iterdir())) if _is_file(path)), usual)
-
-
-@functools.cache
-def warn_once(message: str) -> None:
-    """Log a warning, unless the same was logged before; labels are read more than once in a training."""
-    log.warning(message)
 
 
 def check_files(files: Sequence[Path]) -> None:

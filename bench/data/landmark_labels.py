@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...runtime.errors import InputError
+from ...runtime.errors import InputError, warn_once
 from ...runtime.values import POINTS, FloatArray
-from .label_files import check_files, numbers, picture_path, read_rows, warn_once
+from .label_files import check_files, numbers, picture_path, read_rows
 from .picture_size import read_size
 from .splits import held_out
 

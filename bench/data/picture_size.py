@@ -9,12 +9,12 @@ import numpy as np
 
 from ...runtime.errors import InputError
 from ...runtime.images import read_image
+from ...runtime.picture_structure import exif_orientation
 from ...runtime.values import FloatArray
 
 HEADER_BYTES = 1 << 18
 """Bytes of a file to look for the size in: a thumbnail and colour profiles may stand before it."""
 STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +82,6 @@ def _jpeg_size(data: bytes) -> PictureSize | None:
             height, width = (int.from_bytes(data[position + at : position + at + 2], "big") for at in (5, 7))
             return PictureSize((width, height), orientation)
         if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-            orientation = _orientation(data[position + 10 : position + 2 + length])
+            orientation = exif_orientation(data[position + 10 : position + 2 + length])
         position += 2 + length if marker != 0xFF else 1  # 0xFF before a marker is padding
     return None
-
-
-def _orientation(tiff: bytes) -> int:
-    """Find the orientation in EXIF data, which has the form of a TIFF file (CIPA DC-008, 4.6)."""
-    order = "little" if tiff[:2] == b"II" else "big"
-
-    def number(start: int, size: int) -> int:
-        return int.from_bytes(tiff[start : start + size], order)  # type: ignore[arg-type]
-
-    first = number(4, 4)
-    for entry in range(first + 2, first + 2 + 12 * number(first, 2), 12):
-        if number(entry, 2) == ORIENTATION:
-            value = number(entry + 8, 2)
-            return value if 1 <= value <= 8 else 1
-    return 1

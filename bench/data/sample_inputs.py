@@ -13,7 +13,8 @@ from ...runtime.capture.demo_camera import DemoCamera, find_photo
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import open_detector
 from ...runtime.faces.pipeline import Pipeline
-from ...runtime.images import pictures_in, read_image
+from ...runtime.folders import pictures_in
+from ...runtime.images import read_image
 from ...runtime.models.runner import Provider
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import ModelSpec, Task

@@ -26,9 +26,11 @@ import numpy as np
 from ...runtime.backends.ort.onnx_session import open_session
 from ...runtime.batch.parallel import usable_cores
 from ...runtime.batch.predict import Predictor
+from ...runtime.errors import InputError
 from ...runtime.faces.detector import Detector, OwnDetector
 from ...runtime.faces.pipeline import Pipeline
-from ...runtime.images import find_images, read_image
+from ...runtime.folders import pictures_in
+from ...runtime.images import read_image
 from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.shipped import shipped_model
@@ -293,9 +295,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--rounds", type=int, default=9, help="passes of each, taking turns; at least 5")
     options = parser.parse_args(arguments)
-    paths = find_images(options.folder)
-    if not paths:
-        parser.error(f"{options.folder} holds no pictures")
+    try:
+        paths = pictures_in(options.folder)
+    except InputError as error:
+        parser.error(str(error))
     spread = np.unique(np.linspace(0, len(paths) - 1, min(options.pictures, len(paths))).astype(int))
     print(json.dumps(measure([paths[i] for i in spread], threads=options.threads, rounds=options.rounds), indent=2))
 

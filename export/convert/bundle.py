@@ -21,7 +21,8 @@ from ...runtime.capture.demo_camera import find_photo
 from ...runtime.errors import CheckFailed, InputError, ModelError, OutputError
 from ...runtime.faces.detector import DEFAULT_MAX_SIDE, reduced
 from ...runtime.faces.pipeline import Pipeline
-from ...runtime.images import pictures_in, read_image
+from ...runtime.folders import pictures_in
+from ...runtime.images import read_image
 from ...runtime.models.bundle import (
     BENCH,
     FACES,

@@ -15,7 +15,7 @@ from ...bench.data.face_boxes import read_faces
 from ...bench.data.landmark_labels import DEPTHS, read_landmarks
 from ...bench.data.splits import training_split
 from ...runtime.errors import InputError
-from ...runtime.images import pictures_in
+from ...runtime.folders import pictures_in
 from ...runtime.models.spec import ModelSpec, Task
 from ..networks.build_network import load_initial_weights
 from ..networks.landmark_net import OUTPUTS, LandmarkNet

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import ModelError
 from ..faces.classifier import class_probabilities
-from ..images import expand, read_image
+from ..folders import list_pictures
+from ..images import read_frames
 from ..models.runner import Runner
 from ..models.spec import Task
-from ..output.rows import RowFile
-from ..values import FloatArray, Progress
+from ..output.rows import RowFile, picture_head
+from ..values import Progress
 from .parallel import counter, map_pictures
 
 
 def classify_pictures(
     runner: Runner, inputs: Sequence[Path], *, json_target: str, workers: int = 1, progress: Progress | None = None
 ) -> list[str]:
-    """Write one row ``{"image", "class", "classes": {name: probability}}`` per picture.
+    """Write one row ``{"image", "class", "classes": {name: probability}}`` per picture, or per frame of an animation.
 
     Args:
         runner: A classifier.
@@ -37,14 +39,17 @@ def classify_pictures(
     if runner.spec.task is not Task.CLASSIFY:
         raise ModelError(f"expected a classifier, found a model for {runner.spec.task.value}")
     failures: list[str] = []
-    paths = list(expand(inputs, failures))
+    paths = list_pictures(inputs, failures)
 
-    def classify(path: Path) -> FloatArray:
-        return class_probabilities(runner, read_image(path))
+    def classify(path: Path) -> Iterator[dict[str, Any]]:
+        for frame in read_frames(path):
+            probabilities = class_probabilities(runner, frame.pixels).tolist()
+            classes = {name: round(p, 5) for name, p in zip(runner.spec.classes, probabilities, strict=True)}
+            best = max(classes, key=lambda name: classes[name])
+            yield picture_head(str(path), frame.index) | {"class": best, "classes": classes}
 
-    def write(path: Path, probabilities: FloatArray) -> bool:
-        classes = {name: round(p, 5) for name, p in zip(runner.spec.classes, probabilities.tolist(), strict=True)}
-        return rows.write({"image": str(path), "class": max(classes, key=lambda n: classes[n]), "classes": classes})
+    def write(_: Path, row: dict[str, Any]) -> bool:
+        return rows.write(row)
 
     with RowFile(json_target) as rows:
         tick = counter(len(paths), progress)

@@ -88,7 +88,7 @@ def ordered_map(
 
 def map_pictures(
     items: Sequence[Item],
-    work: Callable[[Item], Result],
+    work: Callable[[Item], Iterable[Result]],
     write: Callable[[Item, Result], bool],
     *,
     workers: int,
@@ -99,30 +99,39 @@ def map_pictures(
 
     Args:
         items: Pictures, or their paths.
-        work: Processes one item in a worker thread.
+        work: Yields the results of one item, one per frame: the first in a worker thread, the others, to save memory,
+            in the calling thread while they are written.
         write: Writes one result; returns False to stop.
         workers: Number of threads.
-        failed: Called with the message of each InputError that `work` raises; the item is skipped.
+        failed: Called with the message of each InputError that `work` raises; the rest of the item is skipped.
         tick: Called after each item.
 
     Returns:
         False if `write` stopped the run.
     """
 
-    def attempt(item: Item) -> Result | InputError:
+    def begin(item: Item) -> Iterable[Result] | InputError:
         try:
-            return work(item)
+            results = iter(work(item))
+            return itertools.chain([next(results)], results)
         except InputError as error:
             return error
+
+    def write_all(item: Item, results: Iterable[Result] | InputError) -> bool:
+        try:
+            if isinstance(results, InputError):
+                raise results
+            return all(write(item, result) for result in results)
+        except InputError as error:
+            failed(str(error))
+            return True
 
     with contextlib.ExitStack() as held:
         if workers > 1:  # OpenCV would start threads of its own in every worker
             held.enter_context(opencv_threads(1))
-        results = held.enter_context(contextlib.closing(ordered_map(attempt, items, workers=workers)))
-        for item, result in zip(items, results, strict=True):
-            if isinstance(result, InputError):
-                failed(str(result))
-            elif not write(item, result):
+        begun = held.enter_context(contextlib.closing(ordered_map(begin, items, workers=workers)))
+        for item, results in zip(items, begun, strict=True):
+            if not write_all(item, results):
                 return False
             tick()
     return True

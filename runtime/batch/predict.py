@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,20 +11,26 @@ from types import TracebackType
 from typing import Any
 
 from ..capture.capture import open_capture
+from ..decode_picture import PictureFrame
 from ..errors import InputError, OutputError
 from ..faces.pipeline import Pipeline
-from ..images import IMAGE_SUFFIXES, encode_image, expand, read_image, write_file
+from ..file_kinds import is_folder
+from ..folders import is_picture, list_pictures
+from ..images import encode_image, read_frames, write_file
 from ..output.overlay import draw_faces
-from ..output.rows import RowFile, face_rows
+from ..output.rows import RowFile, face_rows, picture_head
 from ..output.video_file import VideoSink
 from ..outputs import free_path
-from ..values import Faces, Image, Progress, size_of
+from ..values import Faces, Progress, size_of
 from .parallel import counter, map_pictures
+
+MAX_STEM_BYTES = 200
+"""Longest part of a picture's name in that of its drawing; file systems take 255 bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PictureResult:
-    """Faces found in a picture.
+    """Faces found in a picture, or in one frame of an animation.
 
     Attributes:
         faces: The faces.
@@ -36,21 +43,19 @@ class PictureResult:
     drawn: bytes | None = None
 
 
-def predict_picture(pipeline: Pipeline, pixels: Image, *, name: str, draw: bool = False) -> PictureResult:
-    """Find the faces in a picture.
+def predict_picture(pipeline: Pipeline, frame: PictureFrame, *, name: str, draw: bool = False) -> PictureResult:
+    """Find the faces in a picture, or in one frame of an animation.
 
     Args:
         pipeline: Finds the faces.
-        pixels: Picture (h, w, 3), uint8 BGR.
-        name: Name of the picture in the row.
+        frame: The picture; its index, if it has one, goes into the row.
+        name: Name of the file in the row.
         draw: Draw the faces too.
-
-    Raises:
-        InputError: `pixels` is not such a picture.
     """
-    faces = pipeline(pixels)
-    drawn = encode_image(draw_faces(pixels, faces), suffix=".png") if draw else None
-    return PictureResult(faces, {"image": name, "faces": face_rows(faces, size_of(pixels))}, drawn)
+    faces = pipeline(frame.pixels)
+    drawn = encode_image(draw_faces(frame.pixels, faces), suffix=".png") if draw else None
+    head = picture_head(name, frame.index)
+    return PictureResult(faces, head | {"faces": face_rows(faces, size_of(frame.pixels))}, drawn)
 
 
 class Predictor:
@@ -107,7 +112,7 @@ class Predictor:
         Raises:
             OutputError: A result cannot be written.
         """
-        paths = list(expand(inputs, self.failures))
+        paths = list_pictures(inputs, self.failures)
         tick = counter(len(paths), progress)
         for are_pictures, group in groupby(paths, key=is_picture):
             process = self._pictures if are_pictures else self._videos
@@ -115,8 +120,9 @@ class Predictor:
                 return
 
     def _pictures(self, paths: Sequence[Path], tick: Callable[[], None]) -> bool:
-        def work(path: Path) -> PictureResult:
-            return predict_picture(self._pipeline, read_image(path), name=str(path), draw=self._draw is not None)
+        def work(path: Path) -> Iterator[PictureResult]:
+            draw = self._draw is not None
+            return (predict_picture(self._pipeline, f, name=str(path), draw=draw) for f in read_frames(path))
 
         return map_pictures(paths, work, self._write, workers=self._workers, failed=self.failures.append, tick=tick)
 
@@ -131,10 +137,11 @@ class Predictor:
         return True
 
     def _write(self, path: Path, result: PictureResult) -> bool:
+        number = f"-{result.row['frame']}" if "frame" in result.row else ""
         if self._found is not None:
-            self._found(path.name, result.faces)
+            self._found(path.name + number, result.faces)
         if self._draw is not None and result.drawn is not None:
-            write_file(self._free_name(self._draw, path, ".png"), result.drawn)
+            write_file(self._free_name(self._draw, path, f"{number}.png"), result.drawn)
         return self._rows.write(result.row)
 
     def _video(self, path: Path) -> bool:
@@ -159,7 +166,8 @@ class Predictor:
 
     def _free_name(self, folder: Path, source: Path, suffix: str) -> Path:
         """Name a drawn file after its source; no existing file is replaced, as the user did not name this one."""
-        path = free_path(folder.resolve() / f"{source.stem}{suffix}", self._taken)
+        stem = os.fsencode(source.stem)[:MAX_STEM_BYTES].decode(errors="ignore")
+        path = free_path(folder.resolve() / f"{stem}{suffix}", self._taken)
         self._taken.add(path)
         return path
 
@@ -175,18 +183,13 @@ class Predictor:
 def check_draw_folder(folder: Path, inputs: Sequence[Path]) -> None:
     """Raise InputError if `folder` is inside an input folder, where the next run would read the drawn pictures."""
     for place in inputs:
-        if place.is_dir() and folder.resolve().is_relative_to(place.resolve()):
+        if is_folder(place) and folder.resolve().is_relative_to(place.resolve()):
             raise InputError(
                 f"--draw {folder} is inside the input {place}, where the next run would read the drawn pictures; "
                 "give a folder outside it"
             )
 
 
-def is_picture(path: Path) -> bool:
-    """Check whether a path counts as a picture; a missing file does, so that its error says that it is missing."""
-    return path.suffix.lower() in IMAGE_SUFFIXES or not path.is_file()
-
-
 def several_pictures(inputs: Sequence[Path]) -> bool:
     """Check whether the inputs hold, or may hold, more than one picture."""
-    return any(path.is_dir() for path in inputs) or sum(map(is_picture, inputs)) > 1
+    return any(is_folder(path) for path in inputs) or sum(map(is_picture, inputs)) > 1

@@ -14,9 +14,9 @@ from functools import cached_property
 
 import cv2
 
+from ..decode_picture import decode_frames
 from ..errors import InputError, MienError, OutputError
 from ..faces.pipeline import Pipeline
-from ..images import decode_image
 from ..output.rows import row_line
 from .packed_pipeline import PackedPipeline, open_packed_pipeline
 from .parallel import ordered_map
@@ -135,8 +135,8 @@ class ShardWorker:
                     if isinstance(content, InputError):
                         raise content
                     read += 1
-                    pixels = decode_image(content, name=picture.name)
-                    rows.append(row_line(predict_picture(self._pipeline, pixels, name=picture.name).row))
+                    for frame in decode_frames(content, name=picture.name):
+                        rows.append(row_line(predict_picture(self._pipeline, frame, name=picture.name).row))
                 except InputError as error:
                     failures.append(str(error))
         if not read:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import stat
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +14,8 @@ from pyarrow import ArrowException
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
 from ..errors import InputError, MienError, OutputError
-from ..images import IMAGE_SUFFIXES, expand
+from ..file_kinds import HEAD_BYTES, PICTURES, check_file, kind_of
+from ..folders import claims_picture, is_picture, is_system_name, list_pictures, warn_of_others
 from ..outputs import TEMP_PREFIX, write_atomic
 
 OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
@@ -78,57 +79,72 @@ def find_pictures(inputs: Sequence[str], failures: list[str]) -> list[Picture]:
     found: list[Picture] = []
     for place in inputs:
         found += _in_storage(place, failures) if is_uri(place) else _on_this_machine(place, failures)
-    if (other := next((p for p in found if _suffix(p.path) not in IMAGE_SUFFIXES), None)) is not None:
-        raise InputError(f"{other.name} is not a picture; for a video, run mien predict without --ray")
     return found
 
 
 def _on_this_machine(place: str, failures: list[str]) -> Iterator[Picture]:
-    for path in expand([Path(place)], failures):
+    for path in list_pictures([Path(place)], failures):
         try:
+            check_file(path)
             status = path.stat()
-        except OSError:
-            status = None
-        if status is None or not stat.S_ISREG(status.st_mode):
-            failures.append(f"no image {path}")
-        else:
-            yield Picture(str(path), "", str(path.absolute()), f"{status.st_size} {status.st_mtime_ns}")
+        except (InputError, OSError) as error:
+            failures.append(str(error))
+            continue
+        if not is_picture(path):
+            raise _no_picture(str(path))
+        yield Picture(str(path), "", str(path.absolute()), f"{status.st_size} {status.st_mtime_ns}")
 
 
 def _in_storage(place: str, failures: list[str]) -> Iterator[Picture]:
     system, path = file_system(place)
     scheme = place.partition("://")[0]
     try:
-        infos = _listed(system, path)
+        info = system.get_file_info(path)
+        infos = _pictures_below(system, path, scheme) if info.type == FileType.Directory else [info]
+        # Not named after the input: its URI may hold keys, and rows may be passed on.
+        if info.type == FileType.File and not _is_picture(system, info):
+            raise _no_picture(f"{scheme}://{path}")
     except FAILED as error:
         raise InputError(f"{place} cannot be listed ({error})") from error
-    if infos is None:
-        failures.append(f"no image {scheme}://{path}")
-    elif not infos:
+    if not infos:
         failures.append(f"{scheme}://{path} holds no pictures")
-    for info in infos or ():
-        # Not named after the input: its URI may hold keys, and rows may be passed on.
+    for info in infos:
         name = f"{scheme}://{info.path}"
         if info.type == FileType.File:
             yield Picture(name, place, info.path, f"{info.size} {info.mtime_ns}")
         else:
-            failures.append(f"no image {name}")
+            failures.append(f"no file {name}")
 
 
-def _listed(system: FileSystem, path: str) -> list[FileInfo] | None:
-    """List a file itself, or the pictures below a folder; None if nothing exists there."""
-    info = system.get_file_info(path)
-    if info.type == FileType.NotFound:
-        return None
-    if info.type == FileType.File:
-        return [info]
+def _pictures_below(system: FileSystem, path: str, scheme: str) -> list[FileInfo]:
+    """List the pictures below a folder, sorted; the rest is counted in one warning."""
     infos = system.get_file_info(FileSelector(path, recursive=True))
-    pictures = [i for i in infos if i.type != FileType.Directory and _suffix(i.path) in IMAGE_SUFFIXES]
-    return sorted(pictures, key=lambda i: PurePosixPath(i.path))
+    found: list[FileInfo] = []
+    others: Counter[str] = Counter()
+    for info in infos:
+        parts = PurePosixPath(info.path).relative_to(PurePosixPath(path)).parts
+        if info.type == FileType.Directory:
+            continue
+        if any(map(is_system_name, parts)):
+            others["system file"] += 1
+        elif _is_picture(system, info):
+            found.append(info)
+        else:
+            others["other"] += 1
+    warn_of_others(f"{scheme}://{path}", others)
+    return sorted(found, key=lambda i: PurePosixPath(i.path))
 
 
-def _suffix(path: str) -> str:
-    return PurePosixPath(path).suffix.lower()
+def _is_picture(system: FileSystem, info: FileInfo) -> bool:
+    """Check the suffix, and read the beginning of a file only where that does not tell: each request takes time."""
+    if claims_picture(info.path) or info.type != FileType.File:
+        return True
+    with system.open_input_file(info.path) as file:
+        return kind_of(file.read(HEAD_BYTES)) in PICTURES
+
+
+def _no_picture(name: str) -> InputError:
+    return InputError(f"{name} is not a picture; for a video, run mien predict without --ray")
 
 
 def read_picture(picture: Picture) -> bytes:
@@ -143,7 +159,7 @@ def read_picture(picture: Picture) -> bytes:
         with file_system(picture.place)[0].open_input_file(picture.path) as file:
             return file.read()
     except FileNotFoundError as error:
-        raise InputError(f"no image {picture.name}") from error
+        raise InputError(f"no file {picture.name}") from error
     except FAILED as error:
         raise InputError(f"{picture.name} cannot be read ({error})") from error
 

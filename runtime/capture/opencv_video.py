@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError  # a separate class before Python 3.11
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -159,6 +161,21 @@ def as_bgr(pixels: cv2.typing.MatLike, name: str) -> Image:
     return np.asarray(pixels, dtype=np.uint8)
 
 
+@contextmanager
+def plain_name(path: Path) -> Iterator[str]:
+    """Yield a name by which OpenCV can open a file: it takes one with a colon for a URL, and needs UTF-8."""
+    name = os.path.abspath(path)  # noqa: PTH100 - not through links
+    try:
+        os.fsencode(name).decode("utf-8")
+    except UnicodeDecodeError:
+        with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+            link = Path(folder) / f"video{path.suffix if path.suffix.isascii() else ''}"
+            link.symlink_to(name)
+            yield str(link)
+    else:
+        yield os.fsencode(name).decode("utf-8")
+
+
 def open_file(path: Path) -> OpenedSource:
     """Open a video file.
 
@@ -168,14 +185,8 @@ def open_file(path: Path) -> OpenedSource:
     Raises:
         InputError: OpenCV cannot read the file.
     """
-    try:
-        name = os.fsencode(path).decode("utf-8")
-    except UnicodeDecodeError:
-        # OpenCV would end the process.
-        raise InputError(
-            f"OpenCV cannot open {path!a}, a name that is not UTF-8; rename it, or pip install av"
-        ) from None
-    video = cv2.VideoCapture(name, _ffmpeg(), _ONE_DECODER)
+    with plain_name(path) as name:
+        video = cv2.VideoCapture(name, _ffmpeg(), _ONE_DECODER)
     if not video.isOpened():
         raise InputError(
             f"{path} is not a video that OpenCV can read, or its end is missing; try: ffmpeg -i IN -c:v libx264 OUT.mp4"

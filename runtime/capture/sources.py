@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import InputError
-from ..images import IMAGE_SUFFIXES, read_image
+from ..file_kinds import check_file, is_folder
+from ..folders import claims_picture, is_picture, natural_order, pictures_in
+from ..images import read_frames, read_image
 from ..values import Image
 
 log = logging.getLogger("mien")
@@ -143,39 +146,43 @@ def source_kind(source: str) -> SourceKind:
         if re.fullmatch(pattern, source, re.ASCII | re.DOTALL):
             return kind
     path = Path(source)
-    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
-        return SourceKind.IMAGES
-    return SourceKind.VIDEO
+    picture = is_picture(path) if os.path.lexists(path) else claims_picture(path.name)
+    return SourceKind.IMAGES if picture or is_folder(path) else SourceKind.VIDEO
 
 
 class ImageSource:
-    """Source that reads picture files, one frame each, 1/`fps` seconds apart."""
+    """Source that reads picture files, 1/`fps` seconds apart; the frames of an animation come at their own times."""
 
     def __init__(self, paths: Sequence[Path], *, fps: float = NOMINAL_FPS) -> None:
         self._paths = paths
         self._interval_ns = 1e9 / fps
-        self._next = 0
-        self._skipped = 0
+        self._frames = self._read_all()
 
     def read(self) -> RawFrame | None:
         """See `Source`."""
-        while self._next < len(self._paths):
-            index = self._next
-            self._next += 1
-            try:
-                return read_image(self._paths[index]), round(index * self._interval_ns)
-            except InputError as error:
-                if len(self._paths) == 1:
-                    raise
-                log.warning("skipped: %s", error)
-                self._skipped += 1
-        if self._skipped:
-            raise SourceLost(f"{self._skipped} of the {len(self._paths)} pictures cannot be read")
-        return None
+        return next(self._frames, None)
 
     def close(self) -> None:
         """End the source."""
-        self._next = len(self._paths)
+        self._paths = ()
+
+    def _read_all(self) -> Iterator[RawFrame]:
+        shown_ns = 0.0
+        skipped, paths = 0, self._paths
+        for path in paths:
+            try:
+                for frame in read_frames(path):
+                    if not self._paths:
+                        return  # closed
+                    yield frame.pixels, round(shown_ns)
+                    shown_ns += frame.duration_ms * 1e6 if frame.duration_ms else self._interval_ns
+            except InputError as error:
+                if len(paths) == 1:
+                    raise
+                log.warning("skipped: %s", error)
+                skipped += 1
+        if skipped:
+            raise SourceLost(f"{skipped} of the {len(paths)} pictures cannot be read")
 
 
 def open_images(source: str, options: SourceOptions) -> OpenedSource:
@@ -185,15 +192,11 @@ def open_images(source: str, options: SourceOptions) -> OpenedSource:
         InputError: The path does not exist, or the folder has no picture.
     """
     path = Path(source)
-    if path.is_dir():
-        found = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()]
-        paths = sorted(found, key=_natural_order)
-        if not paths:
-            raise InputError(f"no picture in folder {path} (expected {', '.join(sorted(IMAGE_SUFFIXES))})")
-    elif path.is_file():
-        paths = [path]
+    if is_folder(path):
+        paths = sorted(pictures_in(path), key=natural_order)
     else:
-        raise InputError(f"no image {path}")
+        check_file(path)
+        paths = [path]
     first = _first_readable(paths)
     info = SourceInfo(
         str(path),
@@ -210,10 +213,6 @@ def _first_readable(paths: Sequence[Path]) -> Image:
         with contextlib.suppress(InputError):
             return read_image(path)
     return read_image(paths[-1])
-
-
-def _natural_order(path: Path) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name) if part]
 
 
 class PacedSource:

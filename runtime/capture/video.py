@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import InputError
+from ..file_kinds import check_video
 from .sources import OpenedSource, SourceOptions
 
 
@@ -15,11 +17,12 @@ def open_video(source: str, options: SourceOptions) -> OpenedSource:
         InputError: The file is missing, or is no video that can be read.
     """
     path = Path(source)
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
         raise InputError(
             f"no video {path}; a source is a camera number, a file, a folder of pictures, a URL, csi://0, "
             "gst:PIPELINE, demo, or - for standard input"
         )
+    check_video(path)
     try:
         from .av_video import open_file
     except ImportError:

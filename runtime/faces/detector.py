@@ -13,8 +13,8 @@ from ..errors import ModelError, ProviderError
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import DEFAULT_THREADS, Provider, Runner
 from ..models.spec import Task
-from ..values import FloatArray, Image, size_of
-from ..vision.boxes import GREY, fit_inside, pad_to_multiple, select_boxes
+from ..values import GREY, FloatArray, Image, size_of
+from ..vision.boxes import fit_inside, pad_to_multiple, select_boxes
 from ..vision.crop import shrink
 from ..vision.geometry import longer_side
 

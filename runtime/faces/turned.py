@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 
-from ..values import Faces, FloatArray, Image, size_of
-from ..vision.boxes import GREY
+from ..values import GREY, Faces, FloatArray, Image, size_of
 from ..vision.geometry import (
     SAME_FACE_IOU,
     box_from_bounds,

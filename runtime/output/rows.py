@@ -32,6 +32,11 @@ def frame_row(frame: Frame, faces: Faces) -> dict[str, Any]:
     return {"frame": frame.index, "timestamp_ns": frame.timestamp_ns, "faces": rows}
 
 
+def picture_head(name: str, frame: int | None) -> dict[str, Any]:
+    """Build the beginning of a picture's row: its name, and the number of the frame if the file has several."""
+    return {"image": name} if frame is None else {"image": name, "frame": frame}
+
+
 def face_rows(faces: Faces, size_px: tuple[int, int]) -> list[dict[str, Any]]:
     """Build one row per face, in the order of `faces`, of a picture of `size_px` (width, height)."""
     return [_face_row(faces, i, size_px) for i in range(len(faces))]

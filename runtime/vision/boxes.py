@@ -9,8 +9,6 @@ import numpy.typing as npt
 from ..values import FloatArray
 from .geometry import overlap_area
 
-GREY = (127, 127, 127)
-"""Colour of the canvas around a picture."""
 NMS_IOU = 0.45
 ENCLOSED = 0.8
 """Share of a box inside a better one from which on it is a part of that face, such as an eye or a mouth."""

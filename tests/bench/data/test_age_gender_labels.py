@@ -47,7 +47,7 @@ def test_a_bad_row_is_named(age_gender_folder: Path, changes: dict[str, str], me
 
 def test_an_unreadable_picture_is_named_before_training(age_gender_folder: Path) -> None:
     (age_gender_folder / "images" / "07.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"07\.png is not an image"):
+    with pytest.raises(InputError, match=r"07\.png is not a picture"):
         check_pictures(read_age_gender(age_gender_folder))
 
 
@@ -109,7 +109,7 @@ def test_bad_class_folders_are_told(class_folder: Path, tmp_path: Path, caplog: 
     with pytest.raises(InputError, match="the same picture in two classes"):
         read_classes(class_folder)
     (class_folder / "disc" / "000.png").symlink_to("nowhere")
-    with pytest.raises(InputError, match=r"no image .*000\.png"):
+    with pytest.raises(InputError, match=r"no file .*000\.png"):
         read_classes(class_folder)
 
 

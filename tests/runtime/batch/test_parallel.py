@@ -94,11 +94,14 @@ def test_a_bad_item_is_told_and_the_rest_goes_on(workers: int) -> None:
     written: list[tuple[int, int]] = []
     ticks: list[tuple[int, int]] = []
 
-    def look(n: int) -> int:
+    def look(n: int) -> Iterator[int]:
         if n == 2:
             raise InputError("no picture 2")
         assert workers == 1 or cv2.getNumThreads() == 1
-        return -n
+        yield -n
+        if n == 1:
+            yield -10
+            raise InputError("no frame 2")
 
     usual = cv2.getNumThreads()
     done = map_pictures(
@@ -109,7 +112,8 @@ def test_a_bad_item_is_told_and_the_rest_goes_on(workers: int) -> None:
         failed=failures.append,
         tick=counter(5, lambda done, total: ticks.append((done, total))),
     )
-    assert done is False and failures == ["no picture 2"] and written == [(0, 0), (1, -1), (3, -3)]
+    assert done is False and failures == ["no frame 2", "no picture 2"]
+    assert written == [(0, 0), (1, -1), (1, -10), (3, -3)]
     assert ticks == [(1, 5), (2, 5), (3, 5)] and cv2.getNumThreads() == usual and not ours()
 
 

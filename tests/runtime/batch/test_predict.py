@@ -66,7 +66,7 @@ def test_rows_are_those_of_one_thread_to_the_byte(folder: Path, tmp_path: Path) 
     ]
     counts = [len(row["faces"]) for row in parsed]
     assert counts[:3] == [1, 2, 0] and counts[2::3] == [0] * 4 and min(counts[::3] + counts[1::3]) > 0
-    assert "2b.jpg is not an image" in messages[0] and "0.png is not an image" in messages[0]
+    assert "2b.jpg is not a picture" in messages[0] and "0.png is not a picture" in messages[0]
 
 
 def test_rows_are_those_of_threads_within_the_models(folder: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_an_input_is_not_drawn_over(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_broken_link_in_a_folder_is_told(folder: Path) -> None:
     (folder / "first" / "9.jpg").symlink_to("nowhere")
-    assert f"no image {folder}/first/9.jpg" in mien("predict", folder / "first", code=2).stderr.replace("\n", "")
+    assert f"no file {folder}/first/9.jpg" in mien("predict", folder / "first", code=2).stderr.replace("\n", "")
 
 
 def test_a_picture_beyond_what_opencv_reads_is_told_in_one_line(tmp_path: Path) -> None:

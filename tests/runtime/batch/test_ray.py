@@ -90,7 +90,7 @@ def test_a_cluster_writes_the_rows_of_the_local_run_and_goes_on_with_them(
     out = tmp_path / "out"
     arguments = (photos, "--ray", cluster[0], "--shard-size", 12, "--json", out)
     rows, said = local
-    assert "30b.jpg is not an image" in said and rows.count(b"\n") == 80
+    assert "30b.jpg is not a picture" in said and rows.count(b"\n") == 80
     assert mien(*arguments, code=2) == said and rows_in(out) == rows
     (out / "00000004.jsonl").unlink()
     before = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}

@@ -754,13 +754,13 @@ def test_source_kinds(source: str, kind: SourceKind) -> None:
 def test_misuse_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no video missing\.mp4; a source is a camera number"):
         open_capture("missing.mp4")
-    with pytest.raises(InputError, match=r"no image missing\.png"):
+    with pytest.raises(InputError, match=r"no file missing\.png"):
         open_capture("missing.png")
-    with pytest.raises(InputError, match="no picture in folder"):
+    with pytest.raises(InputError, match="holds no pictures"):
         open_capture(str(tmp_path))
     junk = tmp_path / "junk.mp4"
     junk.write_text("not a video")
-    with pytest.raises(InputError, match="is not a video that can be read"):
+    with pytest.raises(InputError, match="is not a video, nor a picture: it holds text"):
         open_capture(str(junk))
     with pytest.raises(InputError, match="empty"):
         open_capture("")

@@ -211,8 +211,8 @@ def test_without_pyav_opencv_reads_and_a_short_file_is_a_warning(
     assert "of the 25 frames in its header" in caplog.text
     square, _ = read(write(tmp_path / "b.mp4", size=(48, 54), aspect=Fraction(2)))
     assert square[0].pixels.shape == (54, 96, 3)
-    with pytest.raises(InputError, match="not UTF-8"):
-        read(write(tmp_path / os.fsdecode(b"caf\xe9.mp4")))
+    for name in (b"caf\xe9.mp4", b"12:30.mp4"):
+        assert len(read(write(tmp_path / os.fsdecode(name)))[0]) == 25
 
 
 def test_decoded_pictures_do_not_wait_for_the_garbage_collector(tmp_path: Path) -> None:

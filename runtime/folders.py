@@ -1,0 +1,153 @@
+"""List the pictures of folders; what is no picture is counted, and what cannot be read is named."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+
+from .errors import InputError, warn_once
+from .file_kinds import PICTURES, FileKind, is_folder, kind_of_file
+
+_SUFFIXES = r"\.(jpe?g|jpe|jfif|a?png|bmp|dib|webp|tiff?|avif|hei[cf]|gif|jp2|p[bgp]m)"
+_SYSTEM = re.compile(
+    r"\._.*|\.DS_Store|Thumbs\.db|ehthumbs\.db|desktop\.ini|\.mien-.*"
+    r"|@eaDir|#recycle|@Recycle|\.@__thumb|\.thumbnails|__MACOSX|\.Spotlight-V100|\.Trashes|\.fseventsd"
+    r"|\$RECYCLE\.BIN|System Volume Information",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def is_system_name(name: str) -> bool:
+    """Check for a file or folder that an operating system or a NAS made, such as ``.DS_Store`` or ``@eaDir``."""
+    return _SYSTEM.fullmatch(name) is not None
+
+
+def claims_picture(name: str) -> bool:
+    """Check for the suffix of a picture: if such a file holds none, that is an error, and no file to pass over."""
+    return re.search(_SUFFIXES + "$", name, re.IGNORECASE) is not None
+
+
+def is_picture(path: Path) -> bool:
+    """Check whether a file is to be read as a picture rather than a video, by its content.
+
+    So are those that cannot be read, or hold something else under the name of a picture, for their error to say so.
+    """
+    try:
+        kind = kind_of_file(path)
+    except InputError:
+        return True
+    if kind is FileKind.GIF:  # FFmpeg reads them where OpenCV's own reader, which came later, is missing
+        return cv2.haveImageWriter(".gif")
+    return kind in PICTURES or (kind is not FileKind.VIDEO and claims_picture(path.name))
+
+
+def list_pictures(inputs: Sequence[Path], failures: list[str]) -> list[Path]:
+    """Replace each folder among the inputs by the pictures below it; files are kept, whatever they hold.
+
+    Args:
+        inputs: Files and folders.
+        failures: Receives a message for each folder without pictures, and as in `pictures_below`.
+    """
+    found: list[Path] = []
+    for path in inputs:
+        if not is_folder(path):
+            found.append(path)
+            continue
+        earlier = len(failures)
+        below = pictures_below(path, failures)
+        found += below
+        if not below and len(failures) == earlier:
+            failures.append(f"{path} holds no pictures")
+    return found
+
+
+def pictures_in(folder: Path, *, required: bool = True) -> list[Path]:
+    """List the pictures below a folder, as `pictures_below` does.
+
+    Args:
+        folder: The folder.
+        required: There must be one.
+
+    Raises:
+        InputError: There are none, or a part of the folder cannot be read.
+    """
+    failures: list[str] = []
+    found = pictures_below(folder, failures)
+    if failures or (required and not found):
+        raise InputError(failures[0] if failures else f"{folder} holds no pictures")
+    return found
+
+
+def pictures_below(folder: Path, failures: list[str]) -> list[Path]:
+    """List the pictures of a folder and its subfolders, sorted.
+
+    Pictures are known by their content, or by a suffix that says so: a file such as ``a.jpg`` that holds none is
+    listed, and fails when it is read. Links are followed, but no folder is listed twice, so that loops end. Files that
+    are no pictures, and those of the operating system, are counted in one warning.
+
+    Args:
+        folder: The folder.
+        failures: Receives a message for each folder or file that cannot be read.
+    """
+    found: list[Path] = []
+    others: Counter[str] = Counter()
+    for path in _walk(folder, failures, others):
+        if claims_picture(path.name):
+            found.append(path)
+            continue
+        try:
+            kind = kind_of_file(path)
+        except InputError as error:
+            failures.append(str(error))
+            continue
+        if kind in PICTURES:
+            found.append(path)
+        else:
+            others[kind.name.lower().replace("_", " ")] += 1
+    warn_of_others(str(folder), others)
+    return sorted(found)
+
+
+def warn_of_others(folder: str, others: Counter[str]) -> None:
+    """Say how many files of a folder are no pictures, by kind, if there are any."""
+    if others:
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(others.items()))
+        warn_once(f"{folder}: {others.total()} file(s) are no pictures and were left out ({kinds})")
+
+
+def natural_order(path: Path) -> list[list[tuple[int, str]]]:
+    """Sort key by which ``2.png`` comes before ``10.png``."""
+    return [
+        [(int(digits), "") if digits.isdecimal() else (-1, digits) for digits in re.split(r"(\d+)", part) if digits]
+        for part in path.parts
+    ]
+
+
+def _walk(root: Path, failures: list[str], others: Counter[str]) -> Iterator[Path]:
+    """Yield the files below a folder, in any order."""
+    home = root.resolve()
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(folder)  # noqa: PTH116
+            names = os.listdir(folder)  # noqa: PTH208
+        except OSError as error:
+            failures.append(f"{folder} cannot be read ({error.strerror})")
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for path in (folder / name for name in sorted(names)):
+            if is_system_name(path.name):
+                others["system file or folder"] += 1
+            elif not is_folder(path):
+                yield path
+            elif not (path.is_symlink() and path.resolve().is_relative_to(home)):  # else it is listed by its own name
+                waiting.append(path)
