@@ -11,6 +11,7 @@ MienError
 
 import functools
 import logging
+import re
 
 
 class MienError(Exception):
@@ -41,10 +42,15 @@ class CheckFailed(MienError):
     """A parity gate or another check that failed."""
 
 
+def one_line(text: str) -> str:
+    """Escape control characters, which the name of a file may hold, as in ``a\\nb.jpg``."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
+
+
 @functools.cache
 def warn_once(message: str) -> None:
     """Log a warning, unless the same was logged before; labels and folders may be read more than once in a run."""
-    logging.getLogger("mien").warning("%s", message)
+    logging.getLogger("mien").warning("%s", one_line(message))
 
 
 def next_step(error: Exception) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import InputError, OutputError
+from .file_kinds import PICTURES, FileKind, kind_of_file
 
 TEMP_PREFIX = ".mien-"
 """Beginning of the name of every unfinished file; a process that was killed may leave one."""
@@ -260,13 +261,11 @@ def _identity(path: Path) -> tuple[object, ...]:
 
 def _is_input_of(path: Path, folder: Path) -> bool:
     """Return True for an existing file below a folder of inputs that holds a picture, a video or labels."""
-    import cv2
-
     if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
         return False
-    if path.suffix.lower() in (".csv", ".txt", ".mp4", ".avi", ".mkv", ".webm", ".mov"):
+    if path.suffix.lower() in (".csv", ".txt"):
         return True
     try:
-        return bool(cv2.haveImageReader(str(path.resolve())))
-    except (cv2.error, UnicodeError):
+        return kind_of_file(path) in PICTURES | {FileKind.VIDEO}
+    except InputError:
         return False

@@ -17,6 +17,8 @@ from .sources import NOMINAL_FPS, OpenedSource, SourceInfo, SourceOptions
 log = logging.getLogger("mien")
 
 CSI_SIZE = (1280, 720)
+MAX_NUMBER = 2**31 - 1
+"""Largest number that OpenCV takes."""
 
 
 def open_camera(device: str, options: SourceOptions) -> OpenedSource:
@@ -30,6 +32,8 @@ def open_camera(device: str, options: SourceOptions) -> OpenedSource:
         InputError: There is no such camera, or it delivers no picture.
     """
     name = f"camera {device}"
+    if device.isdecimal() and int(device) > MAX_NUMBER:
+        raise InputError(_camera_advice(name, device))
     on_linux = platform.system() == "Linux"
     # By default, an OpenCV with GStreamer wraps the camera in a pipeline that does not support requesting MJPG.
     backend = cv2.CAP_V4L2 if on_linux else cv2.CAP_ANY

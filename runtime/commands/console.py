@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import rich.progress
 from rich.console import Console
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 
 if TYPE_CHECKING:
     from ..values import Progress
@@ -21,8 +21,8 @@ stderr = Console(stderr=True)
 
 
 def say(text: str, *, style: str = "") -> None:
-    """Print a message on standard error; square brackets are text, not markup."""
-    stderr.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Print a message of one line on standard error; square brackets are text, not markup."""
+    stderr.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -52,6 +52,8 @@ def predict(
     from ..batch.parallel import plan_threads
     from ..batch.predict import several_pictures
 
+    if "" in inputs:
+        raise InputError("expected files and folders; found an empty name")
     if ray is not None:
         if draw is not None or view3d is not None:
             raise InputError("--draw and --view3d cannot be combined with --ray, which writes rows only")

@@ -24,7 +24,7 @@ class VideoSink:
     """Write a video file, under a temporary name until it is closed.
 
     Frames of odd width or height are padded by repeating the last column or row, because the colors of most formats
-    have half the resolution. Frames that differ in size from the first are resized to it.
+    have half the resolution. Frames that differ in size from the first are fitted into it, with black beside them.
 
     Args:
         path: File to write; the suffix selects the format.
@@ -57,7 +57,7 @@ class VideoSink:
             self._start_ns = frame.timestamp_ns
             self._encoder = self._open()
         if size_of(picture) != self._size:
-            picture = np.asarray(cv2.resize(picture, self._size), dtype=np.uint8)
+            picture = _letterboxed(picture, self._size)
         with self._errors_named():
             self._encoder.append(picture, frame.timestamp_ns - self._start_ns)
         if self._taken % max(1, round(self._fps)) == 0:  # about once per second
@@ -103,6 +103,17 @@ class VideoSink:
             except OutputError:
                 self._partial.unlink(missing_ok=True)
                 raise
+
+
+def _letterboxed(picture: Image, size: tuple[int, int]) -> Image:
+    """Scale a picture to fit into `size` (width, height) in px, and centre it on black."""
+    width, height = size_of(picture)
+    scale = min(size[0] / width, size[1] / height)
+    fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
+    left, top = (size[0] - fitted[0]) // 2, (size[1] - fitted[1]) // 2
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    canvas[top : top + fitted[1], left : left + fitted[0]] = cv2.resize(picture, fitted)
+    return canvas
 
 
 def _even(picture: Image) -> Image:

@@ -254,3 +254,39 @@ def test_drawings_replace_nothing(folder: Path, tmp_path: Path) -> None:
     made = {path.name for path in drawn.iterdir()} - {"x.png", "y.png", "z.png", "r.png"}
     assert made == {"x-2.png", "x-3.png", "y-2.png", "z-2.png", "r-2.png"}
     assert all(cv2.imread(str(drawn / name)) is not None for name in made)
+
+
+def test_every_frame_of_an_animation_is_a_row(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    photo = read_image(find_photo()[0])
+    frames = [image.fromarray(np.ascontiguousarray(p[..., ::-1])) for p in (np.full_like(photo, 80), photo)]
+    frames[0].save(tmp_path / "pages", "TIFF", save_all=True, append_images=frames[1:])
+    text = mien("predict", tmp_path / "pages", "--draw", tmp_path / "drawn").stdout
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [(row["frame"], len(row["faces"])) for row in rows] == [(0, 0), (1, 1)]
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["pages-0.png", "pages-1.png"]
+
+
+def test_odd_names_are_only_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo = cv2.imencode(".png", read_image(find_photo()[0]))[1].tobytes()
+    names = ["12:30.mp4", "a\nb", "\udcff.jpg", "n" * 250, "-"]
+    for name in names:
+        Path(name).write_bytes(photo)
+    rows = [json.loads(line) for line in mien("predict", *names, "--draw", "drawn").stdout.splitlines()]
+    assert [row["image"] for row in rows] == names and all(len(row["faces"]) == 1 for row in rows)
+    assert len(list(Path("drawn").iterdir())) == 5
+    for name, told in (("", "empty name"), ("x\ny", r"no file x\ny"), ("n" * 300, "File name too long")):
+        stderr = mien("predict", name, code=2).stderr
+        assert told in stderr and stderr.count("\n") == 1
+
+
+def test_a_text_is_refused_and_a_video_is_one_under_any_name(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("words\n" * 100)
+    assert "holds text" in mien("predict", tmp_path / "notes.txt", code=2).stderr
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
+    for _ in range(3):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    (tmp_path / "a.avi").rename(tmp_path / "a.jpg")
+    assert mien("predict", tmp_path / "a.jpg").stdout.count("timestamp_ns") == 3

@@ -784,3 +784,18 @@ def test_sources_by_path_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_where_no_camera_is_the_demo_is_offered() -> None:
     with pytest.raises(InputError, match="camera 0 cannot be opened: no camera found; use --source demo"):
         open_capture("0")
+
+
+def test_a_camera_number_beyond_all_is_told() -> None:
+    with pytest.raises(InputError, match="camera 4294967296 cannot be opened"):
+        open_capture("4294967296")
+
+
+def test_the_frames_of_an_animation_come_at_their_own_times(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    shades = [image.new("RGB", (32, 24), (60 * n, 0, 0)) for n in range(3)]
+    shades[0].save(tmp_path / "a", "PNG", save_all=True, append_images=shades[1:], duration=[40, 300, 40])
+    with open_capture(tmp_path / "a") as capture:
+        frames = list(capture)
+    assert [frame.timestamp_ns for frame in frames] == [0, 40_000_000, 340_000_000]
+    assert [int(frame.pixels[0, 0, 2]) for frame in frames] == [0, 60, 120]

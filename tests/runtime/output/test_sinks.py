@@ -297,3 +297,17 @@ for name, limit in (("rows.jsonl", 2000), ("faces.csv", 3000)):
     table = list(csv.DictReader(files["faces.csv"].splitlines()))
     assert [row["frame"] for row in table] == [str(n) for n in range(len(table))] and len(table) > 5
     assert sorted(files) == ["faces.csv", "rows.jsonl"]
+
+
+def test_a_picture_of_another_size_is_not_stretched(tmp_path: Path) -> None:
+    path = tmp_path / "a.avi"
+    sink = VideoSink(path, fps=10)
+    for index, size in enumerate(((60, 80), (80, 40))):
+        pixels = np.full((*size, 3), 255, np.uint8)
+        sink.write(Frame(pixels, index * 100_000_000, index), Faces.empty(), pixels)
+    sink.close()
+    video = cv2.VideoCapture(str(path))
+    first, second = (video.read()[1] for _ in range(2))
+    assert first.shape == second.shape == (60, 80, 3) and first.min() > 200
+    columns = np.flatnonzero(second[30, :, 0] > 128)
+    assert columns.min() == 25 and columns.max() == 54 and (second[:, 40, 0] > 128).all()  # 30 × 60 in the middle
