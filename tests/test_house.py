@@ -202,7 +202,7 @@ def test_wheel_holds_the_tree(packages: Path) -> None:
     tree = {f"mien/{p.relative_to(ROOT).as_posix()}" for room in ROOMS for p in sources(room)}
     tree = {name for name in tree if "/studies/" not in name}  # run by hand, from a checkout
     tree |= {f"mien/{name}" for name in ("__init__.py", "__main__.py", "cli.py", "py.typed", "docs/models.md")}
-    tree |= {"mien/runtime/live/page.html"}
+    tree |= {"mien/runtime/live/page.html", "mien/runtime/output/view3d.html"}
     tree |= {f"mien/runtime/weights/{p.name}" for p in (ROOT / "runtime/weights").glob("*.onnx")}
     tree |= {f"mien/export/weights/{p.name}" for p in (ROOT / "export/weights").glob("*.pt")}
     assert built == tree

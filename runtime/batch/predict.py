@@ -20,6 +20,7 @@ from ..images import encode_image, read_frames, write_file
 from ..output.overlay import draw_faces
 from ..output.rows import RowFile, face_rows, picture_head
 from ..output.video_file import VideoSink
+from ..output.view3d import FaceView, face_views
 from ..outputs import free_path
 from ..values import Faces, Progress, size_of
 from .parallel import counter, map_pictures
@@ -36,14 +37,18 @@ class PictureResult:
         faces: The faces.
         row: The same as a JSON object.
         drawn: PNG file with the faces drawn into the picture, if requested.
+        views: The faces for the 3D page, if requested.
     """
 
     faces: Faces
     row: dict[str, Any]
     drawn: bytes | None = None
+    views: tuple[FaceView, ...] = ()
 
 
-def predict_picture(pipeline: Pipeline, frame: PictureFrame, *, name: str, draw: bool = False) -> PictureResult:
+def predict_picture(
+    pipeline: Pipeline, frame: PictureFrame, *, name: str, draw: bool = False, view: bool = False
+) -> PictureResult:
     """Find the faces in a picture, or in one frame of an animation.
 
     Args:
@@ -51,11 +56,16 @@ def predict_picture(pipeline: Pipeline, frame: PictureFrame, *, name: str, draw:
         frame: The picture; its index, if it has one, goes into the row.
         name: Name of the file in the row.
         draw: Draw the faces too.
+        view: Prepare the faces for the 3D page too.
     """
     faces = pipeline(frame.pixels)
     drawn = encode_image(draw_faces(frame.pixels, faces), suffix=".png") if draw else None
     head = picture_head(name, frame.index)
-    return PictureResult(faces, head | {"faces": face_rows(faces, size_of(frame.pixels))}, drawn)
+    row = head | {"faces": face_rows(faces, size_of(frame.pixels))}
+    if not view:
+        return PictureResult(faces, row, drawn)
+    title = Path(name).name if frame.index is None else f"{Path(name).name}, frame {frame.index}"
+    return PictureResult(faces, row, drawn, tuple(face_views(title, frame.pixels, faces)))
 
 
 class Predictor:
@@ -66,7 +76,7 @@ class Predictor:
         json_target: File of JSON lines, or ``-`` for standard output.
         draw_folder: Folder for pictures and videos with the faces drawn; created if missing.
         workers: Pictures processed at once, one thread each; videos are processed one at a time.
-        found: Called with the file name and the faces of each picture, but not of videos.
+        views: List that collects the faces of pictures, but not of videos, for the 3D page.
         reserved: Other files that the command will write.
 
     Attributes:
@@ -83,10 +93,10 @@ class Predictor:
         json_target: str,
         draw_folder: Path | None,
         workers: int = 1,
-        found: Callable[[str, Faces], None] | None = None,
+        views: list[FaceView] | None = None,
         reserved: Sequence[Path] = (),
     ) -> None:
-        self._found = found
+        self._views = views
         self.failures: list[str] = []
         self._pipeline = pipeline
         self._workers = workers
@@ -121,8 +131,8 @@ class Predictor:
 
     def _pictures(self, paths: Sequence[Path], tick: Callable[[], None]) -> bool:
         def work(path: Path) -> Iterator[PictureResult]:
-            draw = self._draw is not None
-            return (predict_picture(self._pipeline, f, name=str(path), draw=draw) for f in read_frames(path))
+            draw, view = self._draw is not None, self._views is not None
+            return (predict_picture(self._pipeline, f, name=str(path), draw=draw, view=view) for f in read_frames(path))
 
         return map_pictures(paths, work, self._write, workers=self._workers, failed=self.failures.append, tick=tick)
 
@@ -138,8 +148,8 @@ class Predictor:
 
     def _write(self, path: Path, result: PictureResult) -> bool:
         number = f"-{result.row['frame']}" if "frame" in result.row else ""
-        if self._found is not None:
-            self._found(path.name + number, result.faces)
+        if self._views is not None:
+            self._views += result.views
         if self._draw is not None and result.drawn is not None:
             write_file(self._free_name(self._draw, path, f"{number}.png"), result.drawn)
         return self._rows.write(result.row)

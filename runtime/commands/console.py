@@ -15,7 +15,7 @@ from ..errors import InputError, one_line
 if TYPE_CHECKING:
     from ..values import Progress
 
-TRAIN_LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "matplotlib", "plotly", "lightning_fabric")
+TRAIN_LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "matplotlib", "lightning_fabric")
 REDRAW_S = 0.1
 stderr = Console(stderr=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,13 @@ from ..models.model_file import ModelFile
 from ..models.runner import Provider
 from ..models.spec import Task
 from ..outputs import check_outputs
-from .console import progress_bar, require_train_extra, say
+from .console import progress_bar, say
 from .option_groups import with_options
 from .options import MAX_SIDE, pipeline_options
 
 if TYPE_CHECKING:
     from ..batch.parallel import ThreadPlan
-    from ..values import Faces
+    from ..output.view3d import FaceView
 
 
 @with_options(pipeline_options, "options")
@@ -96,12 +96,11 @@ def predict_faces(
 ) -> Sequence[str]:
     """Find the faces of local pictures and videos; return what was skipped."""
     from ..batch.predict import Predictor, check_draw_folder
+    from ..output.view3d import write_view
 
     if draw is not None:
         check_draw_folder(draw, paths)
-    write_view = None if view3d is None else view_writer()  # fails before the work rather than after it
-    found: list[tuple[str, Faces]] = []
-    collect = None if view3d is None else lambda name, faces: found.append((name, faces))
+    views: list[FaceView] | None = None if view3d is None else []
     with (
         options.load(threads=plan.threads, max_side=max_side) as pipeline,
         Predictor(
@@ -109,25 +108,19 @@ def predict_faces(
             json_target=rows,
             draw_folder=draw,
             workers=plan.workers,
-            found=collect,
+            views=views,
             reserved=[] if view3d is None else [view3d],
         ) as predictor,
         progress_bar("predict", hidden=shares_terminal(rows)) as progress,
     ):
         predictor.run(paths, progress=progress)
-    if view3d is None or write_view is None:
+    if view3d is None or views is None:
         return predictor.failures
-    if not any(len(faces) for _, faces in found):
+    if not views:
         return [*predictor.failures, f"{view3d}: no picture has a face (videos are not shown in 3D)"]
-    say(f"wrote {view3d}: {write_view(found, view3d)} face(s)")
+    write_view(views, view3d)
+    say(f"wrote {view3d}: {len(views)} face(s)")
     return predictor.failures
-
-
-def view_writer() -> Callable[..., int]:
-    """Return `write_view`, which needs the train extra."""
-    with require_train_extra():
-        from ..output.view3d import write_view
-    return write_view
 
 
 def predict_classes(

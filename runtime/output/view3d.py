@@ -1,94 +1,115 @@
-"""Show landmarks in 3D on an interactive HTML page."""
+"""Show faces in 3D on an interactive HTML page: the surface of the landmarks, with the photograph on it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import plotly.graph_objects as go  # type: ignore[import-untyped]
+import cv2
+import numpy as np
 
 from ..errors import InputError
+from ..images import encode_image
 from ..outputs import write_report
-from ..values import Faces, FloatArray
+from ..values import Faces, FloatArray, Image
+from ..vision.mean_face import CANONICAL
 from .overlay import CONTOURS
 
-BETWEEN: tuple[tuple[int, ...], ...] = (
-    (0, 36, 17),  # temples to eyes and brows
-    (16, 45, 26),
-    (21, 27, 22),  # brows to the bridge
-    (39, 27, 42),
-    (30, 33),  # tip of the nose to the nostrils
-    (31, 48, 4),  # nostrils to mouth and jaw
-    (35, 54, 12),
-    (33, 51),
-    (57, 8),
-)
-"""Lines in addition to the contours, so a rotated face reads as a surface."""
+PAGE = Path(__file__).with_name("view3d.html")
+TEXTURE_SIDE = 512
+"""Longest side of a face's texture, in px: more than a screen shows of it, and some 50 kB."""
+MARGIN = 0.1
+"""Of the landmarks' extent, added on each side of the texture."""
 
 
-def write_view(found: Sequence[tuple[str, Faces]], path: Path) -> int:
-    """Write a self-contained page with a menu of the faces.
+@dataclass(frozen=True, slots=True)
+class FaceView:
+    """One face of the page.
+
+    Attributes:
+        name: Title of the face.
+        points: Landmarks (68, 3), centred, in half the greater extent: x right, y down, z away from the camera.
+        texture: JPEG of the face.
+        places: Landmarks (68, 2) in the texture, from 0 to 1.
+    """
+
+    name: str
+    points: FloatArray
+    texture: bytes
+    places: FloatArray
+
+
+def face_views(name: str, picture: Image, faces: Faces) -> Iterator[FaceView]:
+    """Cut the faces out of a picture for the page; faces without landmarks are left out.
 
     Args:
-        found: Name and faces of each picture.
-        path: File to write.
+        name: Name of the picture.
+        picture: (h, w, 3) uint8 BGR.
+        faces: Its faces, in px.
+    """
+    for number, points in enumerate(faces.landmarks, start=1):
+        if np.isfinite(points[:, :2]).all():
+            yield _face_view(f"{name}, face {number}", picture, np.nan_to_num(points))
+
+
+def _face_view(name: str, picture: Image, points: FloatArray) -> FaceView:
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    extent = float(max(high - low).clip(1e-3))
+    start = low - MARGIN * extent
+    scale = min(1.0, TEXTURE_SIDE / ((1 + 2 * MARGIN) * extent))
+    size = np.ceil((high - low + 2 * MARGIN * extent) * scale).astype(int).clip(1)
+    to_texture = np.array([[scale, 0, -scale * start[0]], [0, scale, -scale * start[1]]])
+    border = cv2.BORDER_REPLICATE
+    cut = np.asarray(cv2.warpAffine(picture, to_texture, size.tolist(), borderMode=border), np.uint8)
+    middle = np.array([*(low + high) / 2, points[:, 2].mean()])
+    return FaceView(
+        name, (points - middle) / (extent / 2), encode_image(cut, suffix=".jpg"), (points[:, :2] - start) * scale / size
+    )
+
+
+def surface() -> list[list[int]]:
+    """Triangulate the landmarks of the mean face seen from the front (Delaunay).
 
     Returns:
-        Number of faces.
+        Triangles, each as the indices of three landmarks.
+    """
+    points = np.round(CANONICAL[:, :2] * 1000 + 2000).astype(np.float32)
+    plane = cv2.Subdiv2D((0, 0, 4000, 4000))
+    plane.insert([tuple(point) for point in points.tolist()])
+    index = {tuple(point): i for i, point in enumerate(points.tolist())}
+    corners = np.asarray(plane.getTriangleList()).reshape(-1, 3, 2).tolist()
+    return [[index[tuple(c)] for c in triangle] for triangle in corners if all(tuple(c) in index for c in triangle)]
+
+
+def write_view(views: Sequence[FaceView], path: Path) -> None:
+    """Write a self-contained page with a menu of the faces; it needs no network.
+
+    Args:
+        views: Faces to show.
+        path: File to write.
 
     Raises:
         InputError: There is no face to show.
         OutputError: `path` cannot be written.
     """
-    named = [(f"{name}, face {i + 1}", faces.landmarks[i]) for name, faces in found for i in range(len(faces))]
-    if not named:
+    if not views:
         raise InputError("no face was found, so there is nothing to show in 3D")
-    figure = go.Figure()
-    face_of_trace: list[int] = []
-    for number, (_, points) in enumerate(named):
-        for trace in _traces(points):
-            figure.add_trace(trace.update(visible=number == 0))
-            face_of_trace.append(number)
-    buttons = [
-        {"label": label, "method": "update", "args": [{"visible": [face == n for face in face_of_trace]}]}
-        for n, (label, _) in enumerate(named)
-    ]
-    hidden = {"visible": False}
-    figure.update_layout(
-        scene={
-            "aspectmode": "data",
-            "xaxis": hidden,
-            "yaxis": hidden,
-            "zaxis": hidden,
-            "camera": {"eye": {"x": 0.4, "y": -1.7, "z": 0.2}},
-        },
-        margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        showlegend=False,
-        updatemenus=[{"buttons": buttons, "x": 0.02, "y": 0.98, "xanchor": "left"}] if len(named) > 1 else [],
-    )
-    write_report(path, figure.to_html(include_plotlyjs=True, full_html=True))
-    return len(named)
-
-
-def _traces(points: FloatArray) -> list[go.Scatter3d]:
-    """Plot landmarks (68, 3); the plot's y axis points into the picture and its z axis up."""
-    x, y, z = points[:, 0], points[:, 2], -points[:, 1]
-    lines = [[*range(a, b + 1), *([a] if closed else [])] for a, b, closed in CONTOURS]
-    order: list[int | None] = []
-    for line in [*lines, *BETWEEN]:
-        order += [*line, None]  # a gap
-    joined = [[None if i is None else float(axis[i]) for i in order] for axis in (x, y, z)]
-    return [
-        go.Scatter3d(
-            x=joined[0], y=joined[1], z=joined[2], mode="lines", line={"width": 4, "color": "#5a9"}, hoverinfo="skip"
-        ),
-        go.Scatter3d(
-            x=x,
-            y=y,
-            z=z,
-            mode="markers",
-            marker={"size": 3.5, "color": points[:, 2], "colorscale": "Viridis"},
-            text=[f"{i}: {p[0]:.1f}, {p[1]:.1f}, {p[2]:.1f} px" for i, p in enumerate(points)],
-            hoverinfo="text",
-        ),
-    ]
+    content = {
+        "triangles": surface(),
+        "lines": [[*range(a, b + 1), *([a] if closed else [])] for a, b, closed in CONTOURS],
+        "faces": [
+            {
+                "name": view.name,
+                "points": view.points.round(4).tolist(),
+                "places": view.places.round(4).tolist(),
+                "texture": "data:image/jpeg;base64," + base64.b64encode(view.texture).decode(),
+            }
+            for view in views
+        ],
+    }
+    # "<" ends no script element that way, whatever a file's name holds.
+    data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    write_report(path, PAGE.read_text(encoding="utf-8").replace("/*content*/", data))
