@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,11 @@ DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG", "libpng error")
 """Beginnings of libjpeg's and libpng's messages about pixels that are not those of the camera."""
 WRITERS = {FileKind.AVIF: ".avif", FileKind.HEIC: ".heic", FileKind.GIF: ".gif", FileKind.JPEG_2000: ".jp2"}
 """Formats that not every OpenCV reads, by a suffix; one that reads them also writes them."""
+PILLOW_ERRORS = (
+    *(OSError, ValueError, SyntaxError, EOFError, RuntimeError),
+    *(ArithmeticError, LookupError, TypeError, AttributeError, struct.error),
+)
+"""Raised by Pillow's decoders for damaged files."""
 TURNS: dict[int, tuple[int | None, int | None]] = {
     2: (1, None),
     3: (None, cv2.ROTATE_180),
@@ -164,14 +171,18 @@ def _pillow_frames(data: bytes, kind: FileKind, name: str) -> Iterator[PictureFr
             f"{name} holds {kind.value}, which OpenCV {cv2.__version__} cannot read; run: pip install pillow-heif"
         ) from None
     try:
-        with PIL.Image.open(io.BytesIO(data)) as file:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # a camera has more pixels than that
+            opened = PIL.Image.open(io.BytesIO(data))
+        with opened as file:
             for index in range(getattr(file, "n_frames", 1)):
                 file.seek(index)
                 upright = PIL.ImageOps.exif_transpose(file)
                 rgba = np.asarray(upright.convert("RGBA"))
                 yield PictureFrame(to_bgr(rgba[..., [2, 1, 0, 3]]), duration_ms=file.info.get("duration"))
-    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError, PIL.Image.DecompressionBombError) as error:
-        reason = "Pillow cannot decode it" if isinstance(error, PIL.UnidentifiedImageError) else error
+    except (*PILLOW_ERRORS, PIL.Image.DecompressionBombError) as error:
+        unknown = isinstance(error, PIL.UnidentifiedImageError)
+        reason = "Pillow cannot decode it" if unknown else " ".join(str(error).split())
         raise InputError(f"{name} is damaged: {reason}") from error
 
 
@@ -191,7 +202,7 @@ def to_bgr(pixels: npt.NDArray[Any], *, premultiplied: bool = False) -> Image:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     if pixels.shape[2] == 4:
         alpha = pixels[..., 3:].astype(np.uint16)
-        colour = pixels[..., :3] * (np.uint16(255) if premultiplied else alpha)
+        colour = pixels[..., :3] * (np.full_like(alpha, 255) if premultiplied else alpha)
         mixed = colour + np.array(GREY, np.uint16) * (255 - alpha)
         pixels = ((mixed + 127) // 255).astype(np.uint8)
     return np.ascontiguousarray(pixels, dtype=np.uint8)

