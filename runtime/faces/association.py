@@ -37,7 +37,7 @@ def match(
         tracks: Predicted boxes (m, 4) of the tracks.
         track_patches: Their patches.
         unseen_s: Time since each track was seen (m,); None for all in sight.
-        alike: Lowest likeness (n, m) of each pair; None for any.
+        alike: Lowest likeness (m,) of each track; None for any.
 
     Returns:
         (box, track) pairs.

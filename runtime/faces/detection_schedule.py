@@ -30,6 +30,8 @@ class Need(Enum):
 
     NOW = "now"
     """Nobody is followed, or all changed: results of this very frame."""
+    NEXT = "next"
+    """A hidden face is expected back: results for the next frame."""
     SOON = "soon"
     """Faces are followed by their boxes, or were lost."""
     ROUTINE = "routine"
@@ -114,13 +116,14 @@ class DetectionSchedule:
         begins, self._begins = self._begins, False
         if self._pending is not None or self._frame < self._due:
             return None
-        if begins and need is Need.SOON:  # what the first search found is confirmed without delay
+        if begins and need is not Need.ROUTINE:  # what the first search found is confirmed without delay
             return self._job(pixels, True, boxes_then)()
         if not quarter:
             self._due = self._frame + self._every
             return self._job(pixels, True, boxes_then)()
-        self._full = need is Need.SOON or not self._full
-        self._due = self._frame + (self._every - quarter if self._full and need is Need.ROUTINE else quarter)
+        lasts = {Need.NEXT: 1, Need.SOON: quarter, Need.ROUTINE: quarter if self._full else self._every - quarter}
+        self._full = need is not Need.ROUTINE or not self._full
+        self._due = self._frame + lasts[need]
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, thread_name_prefix="detect")
         job = self._job(pixels, self._full, boxes_then)

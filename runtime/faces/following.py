@@ -19,14 +19,12 @@ from ..vision.geometry import (
     roll_of,
 )
 from .patch import cut_patch, find_patch, likeness
-from .track import Sight, Track
+from .track import LIKE_ITSELF, Sight, Track
 
 MIN_PRESENCE = 0.5
 """Presence below which landmarks do not hold."""
 MIN_FACE_PX = 24
 """Longer side of a box below which landmarks are not located."""
-CONTINUES = 0.72
-"""Likeness of successive patches below which another face has taken the place of the first."""
 SUDDEN_S = 0.25
 """Time between two frames from which on a face may also have changed by itself."""
 RECALLED = 0.3
@@ -113,10 +111,10 @@ def _compare(frame: Frame, track: Track, place: FloatArray, points: FloatArray, 
         holds = bool(intersection_over_union(box[None], place[None])[0, 0] >= SAME_FACE_IOU)
         holds = holds and (not sight.meets or likeness(patch, track.usual) >= FOUND)
     elif sight.meets:  # the face in front may have caught the landmarks
-        holds = min(likeness(patch, track.patch), likeness(patch, track.usual)) >= CONTINUES
+        holds = min(likeness(patch, track.patch), likeness(patch, track.usual)) >= LIKE_ITSELF
     else:
         sudden = frame.timestamp_ns - track.seen_ns < SUDDEN_S * 1e9
-        holds = likeness(patch, track.patch) >= (CONTINUES if sudden else RECALLED)
+        holds = likeness(patch, track.patch) >= (track.continues if sudden else RECALLED)
         sight.replaced = not holds
     if holds:
         sight.box, sight.patch, sight.landmarks = box, patch, points

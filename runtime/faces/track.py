@@ -8,11 +8,16 @@ from enum import Enum
 import numpy as np
 
 from ..values import FloatArray
+from .patch import likeness
 
 GAIN = 0.4
 """Weight of the newest speed in the mean."""
-FADES_S = 0.5
+FADES_S = 1.0
 """Time constant in which the speed of an unseen face fades."""
+LIKE_ITSELF, LIKE_ITSELF_AT_REST = 0.72, 0.82
+"""Likeness to an earlier patch from which on a face is the same, for a lively face and for one at rest."""
+UNREST = 10.0
+"""Unlikeness over its mean that is usual, between these two."""
 LEARNING = 0.1
 """Weight of the newest patch in the mean."""
 
@@ -63,6 +68,9 @@ class Track:
         velocity: Of its centre, (2,) px/s.
         misses: Searches since that have not found it.
         replaced: True if it ended in another face at its place; then it must look alike to come back.
+        hidden: True if it went out of sight where another face was.
+        unrest: Mean unlikeness of its successive patches.
+        clear: Its box where no other face was near, and the time.
     """
 
     box: FloatArray
@@ -75,16 +83,24 @@ class Track:
     id: int = -1
     misses: int = 0
     replaced: bool = False
+    hidden: bool = False
+    unrest: float = 0.02
     usual: FloatArray = field(init=False)
     velocity: FloatArray = field(default_factory=lambda: np.zeros(2))
+    clear: tuple[FloatArray, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.usual = self.patch
+        self.usual, self.clear = self.patch, (self.box, self.seen_ns)
 
     @property
     def size(self) -> float:
         """Mean side of its box, px."""
         return float((self.box[2:] - self.box[:2]).mean())
+
+    @property
+    def continues(self) -> float:
+        """Likeness of successive patches below which another face has taken its place."""
+        return min(max(LIKE_ITSELF, 1 - UNREST * self.unrest), LIKE_ITSELF_AT_REST)
 
     def shift(self, time_ns: int) -> FloatArray:
         """Return how far (2,) its centre has moved by `time_ns`, at a constant velocity that fades."""
@@ -96,7 +112,7 @@ class Track:
         return self.box + np.tile(self.shift(time_ns), 2)
 
     def see(self, sight: Sight, time_ns: int) -> None:
-        """Note where and how the face is in a frame; speed and usual looks are not learned where others are near."""
+        """Note where and how the face is in a frame; nothing is learned from it where others are near."""
         assert sight.box is not None and sight.patch is not None
         steady = (self.landmarks is None) == (sight.landmarks is None)  # the two kinds of boxes differ
         elapsed_s = (time_ns - self.seen_ns) / 1e9
@@ -104,10 +120,19 @@ class Track:
             moved = (sight.box[:2] + sight.box[2:] - self.box[:2] - self.box[2:]) / 2
             self.velocity = self.velocity + GAIN * (moved / elapsed_s - self.velocity)
         if sight.landmarks is not None and not sight.meets:
+            if steady:
+                self.unrest += LEARNING * (1 - likeness(sight.patch, self.patch) - self.unrest)
             self.usual = self.usual + LEARNING * (sight.patch - self.usual) if steady else sight.patch
+        if not sight.meets:
+            self.clear = sight.box, time_ns
         self.box, self.patch, self.seen_ns = sight.box, sight.patch, time_ns
         self.landmarks, self.presence = sight.landmarks, sight.presence
 
-    def lose(self, *, replaced: bool = False) -> None:
-        """Put the face out of sight."""
-        self.state, self.replaced, self.landmarks = State.LOST, replaced, None
+    def lose(self, sight: Sight | None = None) -> None:
+        """Put the face out of sight; where another face was near, go back to the last place that is certain."""
+        self.state, self.landmarks = State.LOST, None
+        if sight is not None:
+            self.replaced, self.hidden = sight.replaced, sight.meets
+        if self.hidden:
+            time_ns, (self.box, self.seen_ns) = self.seen_ns, self.clear
+            self.box, self.seen_ns = self.predicted(time_ns), time_ns

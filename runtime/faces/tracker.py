@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
+from ..vision.boxes import enclosed
 from ..vision.geometry import SAME_FACE_IOU, intersection_over_union
 from .association import match
 from .detection_schedule import Detections, DetectionSchedule, Need
-from .following import CONTINUES, FOUND, RECALLED, Locate, follow, locate_faces, meetings
+from .following import FOUND, RECALLED, Locate, follow, locate_faces, meetings
 from .patch import cut_patch, find_patch, likeness
 from .stage_timer import StageTimer
 from .track import Sight, State, Track
@@ -23,6 +24,8 @@ MOST_LOST = 50
 """Lost faces that are remembered at a time."""
 MISSES = 3
 """Searches in a row that end a face without landmarks if none of them finds it."""
+UNCOVERED = 0.5
+"""Covered share of a hidden face below which it should come into sight again."""
 SAME_SCENE = 0.5
 """Likeness of successive pictures, as thumbnails, below which the scene may have been cut."""
 SAMPLE_STEP = 16
@@ -53,7 +56,7 @@ class Tracker:
         due = self._schedule.next_frame()
         if due is not None:
             self._take(frame, due, earlier=True)
-        need = Need.NOW if replaced or not self._in_sight() else Need.ROUTINE if self._settled() else Need.SOON
+        need = self._need(frame.timestamp_ns, replaced=replaced)
         found = self._schedule.search(frame.pixels, need, {t: t.box for t in self._in_sight()})
         if found is not None:
             self._take(frame, found, earlier=False)
@@ -63,8 +66,15 @@ class Tracker:
     def _in_sight(self) -> list[Track]:
         return [t for t in self._tracks if t.state is not State.LOST]
 
-    def _settled(self) -> bool:
-        return all(t.state is State.CONFIRMED and t.landmarks is not None for t in self._tracks)
+    def _need(self, time_ns: int, *, replaced: bool) -> Need:
+        seen = self._in_sight()
+        if replaced or not seen:
+            return Need.NOW
+        hidden = np.array([t.predicted(time_ns) for t in self._tracks if t.hidden]).reshape(-1, 4)
+        if (enclosed(hidden, np.array([t.box for t in seen])).max(axis=0, initial=0) < UNCOVERED).any():
+            return Need.NEXT
+        settled = all(t.state is State.CONFIRMED and t.landmarks is not None for t in self._tracks)
+        return Need.ROUTINE if settled else Need.SOON
 
     def _locate(self, image: Image, faces: Faces, bounds: FloatArray, roll: FloatArray) -> Faces:
         with self._timer.stage("landmarks"):
@@ -76,7 +86,7 @@ class Tracker:
         sights = follow(frame, tracks, self._locate)
         for track, sight in zip(tracks, sights, strict=True):
             if sight.box is None:
-                track.lose(replaced=sight.replaced)
+                track.lose(sight)
             else:
                 track.see(sight, frame.timestamp_ns)
         return any(s.replaced for s in sights)
@@ -144,28 +154,25 @@ class Tracker:
                 track = Track(sight.box, sight.patch, frame.timestamp_ns, score)
                 self._tracks.append(track)
             track.see(sight, frame.timestamp_ns)
-            if track.id >= 0 or sight.landmarks is not None or score >= CERTAIN:
+            if track.id >= 0 or (not sight.meets and (sight.landmarks is not None or score >= CERTAIN)):
                 self._confirm(track, score)
 
     def _match_lost(self, time_ns: int, places: FloatArray, sights: Sequence[Sight]) -> dict[int, Track]:
         lost = [t for t in self._tracks if t.state is State.LOST]
-        covered = np.array([[s.meets] for s in sights], dtype=bool).reshape(-1, 1)
-        alike = np.array([CONTINUES if t.replaced else RECALLED for t in lost])
-        forgiven = covered & ~np.array([t.replaced for t in lost], dtype=bool)
         pairs = match(
             places,
             [s.patch for s in sights if s.patch is not None],
             np.array([t.predicted(time_ns) for t in lost]).reshape(-1, 4),
             [t.usual for t in lost],
             unseen_s=np.array([(time_ns - t.seen_ns) / 1e9 for t in lost]),
-            alike=np.where(forgiven, -1.0, alike),
+            alike=np.array([t.continues if t.replaced else RECALLED for t in lost]),
         )
         return {i: lost[j] for i, j in pairs}
 
     def _confirm(self, track: Track, score: float) -> None:
         """Note a detection of a track; show it from now on."""
         track.score, track.misses = score, 0
-        track.state, track.replaced = State.CONFIRMED, False
+        track.state, track.replaced, track.hidden = State.CONFIRMED, False, False
         if track.id < 0:
             track.id = self._next_id
             self._next_id += 1

@@ -87,6 +87,11 @@ def test_a_first_result_that_is_not_sure_is_looked_at_again_in_the_next_frame() 
     assert steps(schedule, Need.SOON, 12) == [0, 5, 9]
 
 
+def test_a_hidden_face_that_is_expected_back_is_looked_for_in_every_frame() -> None:
+    schedule = DetectionSchedule(Detector(), every=16, timer=StageTimer())
+    assert steps(schedule, Need.NEXT, 5) == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("every", [1, 3])
 def test_short_intervals_need_no_thread(every: int) -> None:
     detector = Detector()
