@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ class DetectionSchedule:
         self._calls = calls if calls is not None else nullcontext()
         self._every = every
         self._timer = timer
-        self._worker: ThreadPoolExecutor | None = None
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="detect")
         self._pending: Future[Detections] | None = None
         self._frame = 0
         self._due = 0  # frame of the pending result, or of the next search
@@ -103,41 +103,37 @@ class DetectionSchedule:
         return result
 
     def search(self, pixels: Image, need: Need, boxes_then: Mapping[Any, FloatArray]) -> Detections | None:
-        """Search the frame now and return the result, or begin to search it, or do nothing if none is due."""
-        quarter = self._every // 4
+        """Search the frame and return the result, or begin to search it, or do nothing if none is due."""
         if need is Need.NOW:
             if self._frame < self._rests_until:
                 return None
-            self._pending = None
             self._rests_until = self._frame + max(1, self._every // RESTS)
             self._due, self._full, self._begins = self._frame + 1, True, True
-            return self._job(pixels, True, boxes_then)()
+            self._pending = None
+            return self._start(pixels, boxes_then).result()
         self._rests_until = 0
         begins, self._begins = self._begins, False
         if self._pending is not None or self._frame < self._due:
             return None
         if begins and need is not Need.ROUTINE:  # what the first search found is confirmed without delay
-            return self._job(pixels, True, boxes_then)()
+            return self._start(pixels, boxes_then).result()
+        quarter = self._every // 4
         if not quarter:
-            self._due = self._frame + self._every
-            return self._job(pixels, True, boxes_then)()
+            self._due, self._full = self._frame + self._every, True
+            return self._start(pixels, boxes_then).result()
         lasts = {Need.NEXT: 1, Need.SOON: quarter, Need.ROUTINE: quarter if self._full else self._every - quarter}
         self._full = need is not Need.ROUTINE or not self._full
         self._due = self._frame + lasts[need]
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="detect")
-        job = self._job(pixels, self._full, boxes_then)
-        self._calls.__enter__()
-        self._pending = self._worker.submit(job)
-        self._pending.add_done_callback(lambda _: self._calls.__exit__(None, None, None))
+        self._pending = self._start(pixels, boxes_then)
         return None
 
     def close(self) -> None:
         """End the thread after the search that is under way."""
-        if self._worker is not None:
-            self._worker.shutdown(wait=False)
+        self._worker.shutdown(wait=False)
 
-    def _job(self, pixels: Image, full: bool, boxes_then: Mapping[Any, FloatArray]) -> Callable[[], Detections]:
+    def _start(self, pixels: Image, boxes_then: Mapping[Any, FloatArray]) -> Future[Detections]:
+        """Begin a search, at full size if it is a full one's turn."""
+        full = self._full
         side = min(self._detector.max_side, max(size_of(pixels)))
         picture, factor = reduced(pixels, side if full else side // 2)
         if picture is pixels:
@@ -149,4 +145,7 @@ class DetectionSchedule:
             likely = scores >= NEW_SCORE * self._detector.min_score
             return Detections(boxes / factor, scores, likely, picture, factor, full, boxes_then)
 
-        return run
+        self._calls.__enter__()
+        search = self._worker.submit(run)  # all of them, or each thread would keep buffers for the detector
+        search.add_done_callback(lambda _: self._calls.__exit__(None, None, None))
+        return search
