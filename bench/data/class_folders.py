@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import InputError
-from ...runtime.file_kinds import is_folder
-from ...runtime.folders import is_system_name, pictures_in
+from ...runtime.folders import pictures_in
 from ...runtime.images import read_file
+from .class_layout import find_class_folders
 from .splits import HELD_OUT_PICTURES, held_out
 
 log = logging.getLogger("mien")
@@ -29,12 +29,14 @@ class ClassTable:
         files: Paths (n,).
         labels: Indices (n,) into `classes`.
         digests: SHA-256 (n,) of each picture's file.
+        given_split: Marks (n,) of the rows that the data set itself holds out; None if it gives no split.
     """
 
     classes: tuple[str, ...]
     files: tuple[Path, ...]
     labels: npt.NDArray[np.int64]
     digests: tuple[str, ...]
+    given_split: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -47,10 +49,13 @@ class ClassTable:
             files=tuple(self.files[i] for i in rows),
             labels=self.labels[rows],
             digests=tuple(self.digests[i] for i in rows),
+            given_split=None if self.given_split is None else self.given_split[rows],
         )
 
     def validation(self) -> npt.NDArray[np.bool_]:
-        """Mark the rows (n,) of the validation split: a fifth of each class."""
+        """Mark the rows (n,) of the validation split: the given one, or a fifth of each class."""
+        if self.given_split is not None:
+            return self.given_split
         names = [f"{file.parent.name}/{file.name}" for file in self.files]
         marks = np.zeros(len(self), dtype=bool)
         for label in range(len(self.classes)):
@@ -60,41 +65,47 @@ class ClassTable:
 
 
 def read_classes(folder: Path) -> ClassTable:
-    """Read ``folder/CLASS/picture``. Of byte-identical pictures only the first is kept, with a warning.
+    """Read ``folder/CLASS/picture``, or ``folder/PART/CLASS/picture`` with a training and a validation part.
+
+    Of byte-identical pictures only the first is kept, with a warning; of those in both parts, that of the validation.
+    Hidden files, and pictures outside the class folders, are left out.
 
     Args:
-        folder: Folder with one subfolder per class.
+        folder: Folder with one subfolder per class, or with parts that have.
 
     Raises:
-        InputError: No such folder, fewer than two classes, a class with fewer than two pictures, or the same picture
-            in two classes.
+        InputError: No class folders (see `find_class_folders`), a class without enough pictures, or the same picture in
+            two classes.
     """
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}")
-    folders = [p for p in folder.iterdir() if is_folder(p) and not p.name.startswith(".")]
-    names = sorted(p.name for p in folders if not is_system_name(p.name))
-    if len(names) < 2:
-        raise InputError(f"{folder}: wanted two or more subfolders, one per class; found {names or 'none'}")
-    files: list[Path] = []
-    labels: list[int] = []
-    digests: list[str] = []
-    first_seen: dict[str, tuple[Path, int]] = {}
-    duplicates = 0
-    for label, name in enumerate(names):
-        before = len(files)
-        for file in pictures_in(folder / name, required=False):
-            digest = hashlib.sha256(read_file(file)).hexdigest()
-            first, other = first_seen.setdefault(digest, (file, label))
-            if other != label:
-                raise InputError(f"{file} and {first} are the same picture in two classes")
-            if first != file:
-                duplicates += 1
+    parts = find_class_folders(folder)
+    rows: dict[str, tuple[Path, int, bool | None]] = {}
+    copies = loose = 0
+    for part in sorted(parts, key=lambda part: not part.held_out):
+        counts = dict.fromkeys(part.classes, 0)
+        for file in pictures_in(part.folder, required=False):
+            name, *inner = file.relative_to(part.folder).parts
+            if name not in counts or not inner or any(word.startswith(".") for word in inner):
+                loose += 1
                 continue
-            files.append(file)
-            labels.append(label)
-            digests.append(digest)
-        if len(files) - before < 2:
-            raise InputError(f"{folder / name} contains {len(files) - before} picture(s); a class needs at least two")
-    if duplicates:
-        log.warning("%s: %d pictures are copies of others and were left out", folder, duplicates)
-    return ClassTable(tuple(names), tuple(files), np.array(labels, dtype=np.int64), tuple(digests))
+            row = (file, part.classes.index(name), part.held_out)
+            first, label, _ = rows.setdefault(hashlib.sha256(read_file(file)).hexdigest(), row)
+            if label != row[1]:
+                raise InputError(f"{file} and {first} are the same picture in two classes; remove one of them")
+            copies += first != file
+            counts[name] += first == file
+        least, words = (2, "two") if part.held_out is None else (1, "one")
+        for name, count in counts.items():
+            if count < least:
+                raise InputError(f"{part.folder / name} contains {count} picture(s); a class needs at least {words}")
+    if copies:
+        log.warning("%s: %d pictures are copies of others and were left out", folder, copies)
+    if loose:
+        log.warning("%s: %d pictures are hidden or outside the class folders and were left out", folder, loose)
+    held = [of_part for _, _, of_part in rows.values()]
+    return ClassTable(
+        classes=parts[0].classes,
+        files=tuple(file for file, _, _ in rows.values()),
+        labels=np.array([label for _, label, _ in rows.values()], dtype=np.int64),
+        digests=tuple(rows),
+        given_split=None if None in held else np.array(held, dtype=bool),
+    )

@@ -1,0 +1,112 @@
+"""Class folders of a data set: one level of them, or one in each of the parts that it comes in."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...runtime.errors import InputError, warn_once
+from ...runtime.file_kinds import is_folder
+from ...runtime.folders import is_system_name
+
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
+ROLES = {
+    **dict.fromkeys(("train", "training", "trn"), TRAINING),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation", "holdout", "heldout"), VALIDATION),
+    **dict.fromkeys(("test", "testing", "tst"), TEST),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFolders:
+    """Folder whose subfolders are classes.
+
+    Attributes:
+        folder: The folder.
+        classes: Names of its subfolders, sorted.
+        held_out: Side of the split that it is; None where the data set gives no split.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    held_out: bool | None = None
+
+
+def find_class_folders(root: Path) -> list[ClassFolders]:
+    """Find the class folders of a data set.
+
+    Where the set comes in parts, such as ``training_set/`` and ``test_set/``, or ``train/``, ``val/`` and ``test/``,
+    the training part is trained on and the validation part is held out; the test part is, if there is no other.
+
+    Returns:
+        The folder of the classes, or the training and the validation part.
+
+    Raises:
+        InputError: No such folder, fewer than two classes, names that a model file cannot hold, or parts that do not
+            make a training and a validation set of the same classes.
+    """
+    if not is_folder(root):
+        raise InputError(f"no folder {root}")
+    folder = _without_wrapping(root)
+    roles = {path: _role(path.name) for path in _subfolders(folder)}
+    parts = {
+        role: [path for path, of_path in roles.items() if of_path == role] for role in (TRAINING, VALIDATION, TEST)
+    }
+    held_out = parts[VALIDATION] or parts[TEST]
+    if None in roles.values() and not (parts[TRAINING] and held_out):
+        return [_classes_of(folder)]
+    if not roles:
+        return [_classes_of(folder)]
+    named = ", ".join(sorted(path.name for path in roles))
+    if len(parts[TRAINING]) != 1 or len(held_out) != 1 or None in roles.values():
+        first = next(path for path, role in roles.items() if role is not None)
+        raise InputError(f"{folder}: {named} look like parts of a data set, not classes; pass one, as --data {first}")
+    training, validation = (_classes_of(_without_wrapping(part[0])) for part in (parts[TRAINING], held_out))
+    if training.classes != validation.classes:
+        raise InputError(
+            f"{folder}: wanted the same classes in {training.folder.name} and {validation.folder.name}, found "
+            f"{', '.join(training.classes)} and {', '.join(validation.classes)}"
+        )
+    unused = f"; {parts[TEST][0].name} is not used" if parts[VALIDATION] and parts[TEST] else ""
+    warn_once(f"{folder}: {training.folder.name} is trained on, {validation.folder.name} is held out{unused}")
+    return [
+        ClassFolders(training.folder, training.classes, held_out=False),
+        ClassFolders(validation.folder, validation.classes, held_out=True),
+    ]
+
+
+def _classes_of(folder: Path) -> ClassFolders:
+    below = _subfolders(folder)
+    names = tuple(sorted(path.name for path in below))
+    if len(names) < 2:
+        hint = f"; if its subfolders are the classes, pass --data {below[0]}" if below and _subfolders(below[0]) else ""
+        raise InputError(f"{folder}: wanted two or more subfolders, one per class; found {list(names) or 'none'}{hint}")
+    odd = next((name for name in names if not name.isprintable()), None)
+    if odd is not None:
+        raise InputError(f"{folder}: the class folder {odd!a} has a name that is no plain UTF-8 text; rename it")
+    return ClassFolders(folder, names)
+
+
+def _without_wrapping(folder: Path) -> Path:
+    """Skip a folder that holds only one of its own name, or only one part, as some archives have it."""
+    below = _subfolders(folder)
+    wraps = len(below) == 1 and (_role(below[0].name) is not None or below[0].name == folder.name)
+    return below[0] if wraps and _subfolders(below[0]) else folder
+
+
+def _role(name: str) -> str | None:
+    """Return the part of a data set that a folder's name means, such as ``test_set`` or ``Training Data``."""
+    letters = re.sub(r"[^a-z]", "", name.lower())
+    return ROLES.get(re.sub(r"^(dataset|data|images)|(dataset|set|data|split|images)$", "", letters))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """List the folders in a folder, without hidden ones and those of the operating system."""
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read ({error.strerror})") from error
+    shown = [folder / name for name in names if not name.startswith(".") and not is_system_name(name)]
+    return [path for path in shown if is_folder(path)]
