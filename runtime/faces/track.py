@@ -14,6 +14,8 @@ GAIN = 0.4
 """Weight of the newest speed in the mean."""
 FADES_S = 1.0
 """Time constant in which the speed of an unseen face fades."""
+STEADY = 0.1
+"""Movement, in face sizes, up to which a face is expected where it was, so that its crop does not tremble."""
 LIKE_ITSELF, LIKE_ITSELF_AT_REST = 0.72, 0.82
 """Likeness to an earlier patch from which on a face is the same, for a lively face and for one at rest."""
 UNREST = 10.0
@@ -103,9 +105,10 @@ class Track:
         return min(max(LIKE_ITSELF, 1 - UNREST * self.unrest), LIKE_ITSELF_AT_REST)
 
     def shift(self, time_ns: int) -> FloatArray:
-        """Return how far (2,) its centre has moved by `time_ns`, at a constant velocity that fades."""
+        """Return how far (2,) its centre has moved by `time_ns`, at a constant velocity that fades; 0 if hardly."""
         elapsed_s = max(time_ns - self.seen_ns, 0) / 1e9
-        return self.velocity * FADES_S * (1 - np.exp(-elapsed_s / FADES_S))
+        moved: FloatArray = self.velocity * FADES_S * (1 - np.exp(-elapsed_s / FADES_S))
+        return moved if np.hypot(*moved.tolist()) > STEADY * self.size else np.zeros(2)
 
     def predicted(self, time_ns: int) -> FloatArray:
         """Return the box (4,) where the face should be at `time_ns`."""
