@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,13 @@ from ..runtime.values import FloatArray, Image, Progress
 from .accuracy.metrics import normalized_mean_error
 from .parity.parity import ParityGate, Unit, parity_of
 from .parity.tolerances import compare_outputs
-from .report.serde import encode
-from .timing.environment import Environment, describe_environment
+from .timing.environment import describe_environment
 from .timing.interleave import LocalCandidate, measure_interleaved
 from .timing.measurement import Measurement
+from .verdict import PIPELINE, Check, Verdict
 
 PROVIDERS = tuple(provider for provider in Provider if provider is not Provider.AUTO)
 """Providers that a bundle is checked on: all that mien knows."""
-PIPELINE = "pipeline"
 PIPELINE_NME = {Precision.FP32: 0.5, Precision.FP16: 1.0, Precision.INT8: 2.0}
 """Tolerance of a face in the golden picture, NME in percent: versions of OpenCV cut crops slightly differently (0.05 %
 between 4.8 and 5.0)."""
@@ -51,97 +50,6 @@ class VerifyOptions:
     threads: int = 1
     rounds: int = 10
     calls_per_round: int = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Check of one model file, or of the whole pipeline, on one provider; true if the golden outputs were reproduced.
-
-    Attributes:
-        model: Name of the model, or `PIPELINE`.
-        precision: Precision of the model file.
-        provider: The provider.
-        parity: Parity with the golden outputs; None if the model could not be run.
-        failure: Reason why there is no parity, else empty.
-        measurement: Latency of one image, if measured.
-    """
-
-    model: str
-    precision: Precision
-    provider: Provider
-    parity: ParityGate | None = None
-    failure: str = ""
-    measurement: Measurement | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self.parity)
-
-    @property
-    def name(self) -> str:
-        """Unique within a verdict."""
-        return f"{self.model}/{self.precision.value}/{self.provider.value}"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Result of a verification; true if the file is intact, something ran, and every check holds.
-
-    Attributes:
-        sha256: Digest of the bundle.
-        made_by: Version of mien that made it.
-        checks: The checks.
-        absent: Unavailable providers, with the reasons.
-        refused: Reason why the file was not opened at all, else empty.
-        environment: This machine.
-        bundled: Measurements that came with the bundle, as made by `measurement_row`.
-    """
-
-    sha256: str = ""
-    made_by: str = ""
-    checks: tuple[Check, ...] = ()
-    absent: Mapping[Provider, str] = field(default_factory=dict)
-    refused: str = ""
-    environment: Environment | None = None
-    bundled: tuple[Mapping[str, Any], ...] = ()
-
-    def __bool__(self) -> bool:
-        return not self.refused and bool(self.checks) and all(self.checks)
-
-    def __str__(self) -> str:
-        if self.refused:
-            return f"refused: {self.refused}"
-        held = sum(bool(check) for check in self.checks)
-        where = ", ".join(dict.fromkeys(check.provider.value for check in self.checks)) or "no provider"
-        return f"{'holds' if self else 'does not hold'}: {held} of {len(self.checks)} checks on {where}"
-
-    def bundled_p50_ms(self, check: Check) -> float | None:
-        """Median latency of the same check on the machine that made the bundle; None if unknown."""
-        rows = (row for row in self.bundled if row.get("name") == check.name)
-        return next((float(row["p50_ms"]) for row in rows), None)
-
-    def to_row(self) -> dict[str, Any]:
-        """Convert to the JSON of ``mien verify --json``."""
-        return {
-            "holds": bool(self),
-            "verdict": str(self),
-            "sha256": self.sha256,
-            "made_by": self.made_by,
-            "checks": [
-                {
-                    "model": check.model,
-                    "precision": check.precision.value,
-                    "provider": check.provider.value,
-                    "holds": bool(check),
-                    "parity": [] if check.parity is None else encode(check.parity.parts),
-                    "failure": check.failure,
-                    "latency": measurement_row(check.measurement) if check.measurement is not None else None,
-                    "bundled_p50_ms": self.bundled_p50_ms(check),
-                }
-                for check in self.checks
-            ],
-            "absent": {provider.value: reason for provider, reason in self.absent.items()},
-            "environment": encode(self.environment),
-        }
 
 
 def verify_file(
@@ -305,16 +213,6 @@ def _opened(bundle: Bundle, model: BundledModel, provider: Provider, threads: in
         if runner.spec != model.spec or runner.precision is not model.precision:
             raise ModelError(f"the spec inside {model.file} differs from {model.spec_file}")
         yield runner
-
-
-def measurement_row(measurement: Measurement) -> dict[str, Any]:
-    """Convert a measurement to JSON: its description, percentiles in ms, and every raw latency in ns."""
-    return {
-        **encode(measurement.description),
-        **{f"p{p}_ms": round(measurement.percentile_ms(p), 4) for p in (50, 90, 99)},
-        "n": len(measurement.calls_ns),
-        "processes": encode(measurement.processes),
-    }
 
 
 def _bundled(bundle: Bundle) -> tuple[Mapping[str, Any], ...]:

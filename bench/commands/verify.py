@@ -12,7 +12,8 @@ from ...runtime.commands.console import progress_bar, say
 from ...runtime.errors import InputError
 from ...runtime.models.runner import Provider
 from ..timing.environment import environment_warnings
-from ..verify import Check, Verdict, VerifyOptions, verify_file
+from ..verdict import Check, Verdict
+from ..verify import VerifyOptions, verify_file
 
 ROUNDS = typer.Option(10, "--rounds", min=0, help="Rounds of ten calls for the latency; 0: do not measure.")
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ...runtime.errors import InputError
 from ..accuracy.accuracy import Accuracy
 from ..parity.parity import ParityGate
-from ..timing.environment import Environment, environment_warnings
+from ..timing.environment import Environment
 from ..timing.measurement import Description, Measurement
 from ..timing.sensors import Reading, sensor_warnings
-from ..timing.speedup import MIN_ROUNDS, ONE_PROCESS, Ratio, measurement_warnings, paired_ratio
+from ..timing.speedup import ONE_PROCESS, Ratio
 from ..worker.process import SYSTEM_ALLOCATOR, FailureKind
 from .serde import decode, encode
 
@@ -256,56 +256,3 @@ class BenchReport:
             raise InputError(f"{origin}: its report has no {error}; measure again") from error
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{origin}: its report cannot be read ({error}); measure again") from error
-
-
-def build_report(
-    rows: Sequence[Row],
-    environment: Environment,
-    *,
-    baseline_of: Mapping[str, str],
-    failed: Sequence[FailedCandidate] = (),
-    conditions: RunConditions | None = None,
-) -> BenchReport:
-    """Compare each row named in `baseline_of` with its baseline, where its parity allows it.
-
-    Args:
-        rows: The measured candidates with their parity, not yet compared with a baseline.
-        environment: The machine, described before the run so that its load average excludes the benchmark itself.
-        baseline_of: Baseline of each candidate, both by name. If a baseline is among the `failed`, there is no ratio
-            and a warning says so.
-        failed: Candidates that could not be measured.
-        conditions: How the run went.
-
-    Raises:
-        InputError: A name that was not measured or was measured twice, or a baseline from another run or batch size.
-    """
-    by_name = {row.name: row for row in rows}
-    gone = {one.description.name for one in failed}
-    unknown = {*baseline_of, *baseline_of.values()} - set(by_name) - gone
-    if unknown or len(by_name) < len(rows):
-        raise InputError(
-            f"not measured: {', '.join(sorted(unknown)) or 'none'}; measured: {', '.join(row.name for row in rows)}"
-        )
-    compared = []
-    for row in rows:
-        baseline = baseline_of.get(row.name)
-        warnings = [*measurement_warnings(row.measurement), *row.metadata.warnings()]
-        if baseline in gone:
-            warnings.append(f"no ratio: its baseline {baseline} failed")
-            baseline = None
-        withheld = None if baseline is None else _obstacle(row.measurement, row.parity)
-        ratio = None
-        if baseline is not None and withheld is None:
-            ratio = paired_ratio(by_name[baseline].measurement, row.measurement)
-        compared.append(replace(row, baseline=baseline, ratio=ratio, withheld=withheld, warnings=tuple(warnings)))
-    warnings_of_all = [*environment_warnings(environment), *([] if conditions is None else conditions.warnings())]
-    return BenchReport(environment, tuple(compared), tuple(warnings_of_all), tuple(failed), conditions)
-
-
-def _obstacle(measurement: Measurement, parity: ParityGate | None) -> str | None:
-    if parity is None:
-        return "its parity was not checked"
-    if not parity:
-        return f"its parity does not hold ({parity})"
-    rounds = len(measurement.rounds_ns)
-    return None if rounds >= MIN_ROUNDS else f"an interval needs {MIN_ROUNDS} rounds, found {rounds}"

@@ -64,3 +64,9 @@ class BenchOptions:
     clip: Path | None = None
     feed: Path | None = None
     timeout_s: float = 300.0
+
+    @property
+    def rounds_by_process(self) -> list[int]:
+        """The rounds, divided among the processes as evenly as possible; none goes without a round."""
+        count = min(self.rounds, self.processes)
+        return [self.rounds // count + (i < self.rounds % count) for i in range(count)]

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from ...runtime.batch.parallel import counter
 from ...runtime.errors import ProcessFailed
 from ...runtime.models.spec import Task
 from ...runtime.values import Image, Progress
 from ..bridge import PyTorchBridge
-from ..report.report import BenchReport, CandidateMetadata, FailedCandidate, RunConditions, build_report
+from ..report.build_report import build_report
+from ..report.report import BenchReport, CandidateMetadata, FailedCandidate, RunConditions
 from ..timing.background_load import BackgroundLoad
 from ..timing.environment import Environment
 from ..timing.interleave import check_counts, interleave, warm_up
@@ -162,7 +162,7 @@ class BenchmarkSession:
         background = BackgroundLoad(lambda: read_sensors(gpu=self._gpu))
         checks = PostRunChecks(self._records, data=options.data, held_out=options.held_out, gpu=self._gpu)
         tick = counter(options.rounds, progress)
-        shares = divide_rounds(options.rounds, options.processes)
+        shares = options.rounds_by_process
         interrupted = False
         done = 0
         try:
@@ -291,16 +291,8 @@ class BenchmarkSession:
     def __enter__(self) -> BenchmarkSession:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def divide_rounds(rounds: int, processes: int) -> list[int]:
-    """Divide rounds among processes as evenly as possible; none goes without a round."""
-    count = min(rounds, processes)
-    return [rounds // count + (i < rounds % count) for i in range(count)]
 
 
 def _size_of(candidate: Candidate) -> int | None:

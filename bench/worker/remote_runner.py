@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from ...runtime.values import FloatArray, Image
 from .process import CandidateProcess
 
@@ -29,7 +27,5 @@ class RemoteRunner:
     def __enter__(self) -> RemoteRunner:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

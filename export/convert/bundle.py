@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...bench.data.sample_inputs import sample_batch
-from ...bench.verify import Verdict, VerifyOptions, measurement_row, verify
+from ...bench.verdict import Verdict, measurement_row
+from ...bench.verify import VerifyOptions, verify
 from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.capture.demo_camera import find_photo
 from ...runtime.errors import CheckFailed, InputError, ModelError, OutputError

@@ -7,8 +7,9 @@ import pytest
 
 from mien.bench.accuracy.accuracy import Accuracy, Metric, mean_accuracy
 from mien.bench.parity.parity import ParityGate, Unit, parity_of
+from mien.bench.report.build_report import build_report
 from mien.bench.report.regression import Rule, compare_reports, missing_results, parse_rule
-from mien.bench.report.report import BenchReport, CandidateMetadata, FailedCandidate, Row, RunConditions, build_report
+from mien.bench.report.report import BenchReport, CandidateMetadata, FailedCandidate, Row, RunConditions
 from mien.bench.timing.environment import Environment
 from mien.bench.timing.measurement import Description, Measurement, ProcessRun
 from mien.bench.worker.process import FailureKind

@@ -14,6 +14,7 @@ import pytest
 
 from mien.bench.accuracy.accuracy import Metric, mean_accuracy
 from mien.bench.parity.parity import Parity, ParityGate, Unit, parity_of
+from mien.bench.report.build_report import build_report
 from mien.bench.report.html_charts import round_values
 from mien.bench.report.html_report import to_html
 from mien.bench.report.report import (
@@ -23,7 +24,6 @@ from mien.bench.report.report import (
     FailedCandidate,
     Row,
     RunConditions,
-    build_report,
 )
 from mien.bench.report.tables import aligned, parity_cell, to_csv, to_markdown
 from mien.bench.timing.environment import Environment

@@ -24,7 +24,7 @@ from mien.bench.suite.benchmark import run_bench
 from mien.bench.suite.candidates import CandidateRecord
 from mien.bench.suite.options import Baseline, BenchOptions
 from mien.bench.suite.post_checks import PostRunChecks
-from mien.bench.suite.session import BenchmarkSession, divide_rounds
+from mien.bench.suite.session import BenchmarkSession
 from mien.bench.timing import sensors
 from mien.bench.timing.environment import describe_environment
 from mien.bench.timing.measurement import Level
@@ -111,7 +111,8 @@ def test_each_launch_is_a_process_of_its_own(pair: BenchmarkSession) -> None:
     assert pids.isdisjoint(record.process.pid for record in pair._records.values())
     assert all(len(record.cold_starts_ms) == 2 for record in pair._records.values())
     assert report.conditions is not None and report.conditions.processes == 2 and len(report.conditions.readings) == 7
-    assert divide_rounds(20, 3) == [7, 7, 6] and divide_rounds(2, 5) == [1, 1]
+    assert BenchOptions(rounds=20, processes=3).rounds_by_process == [7, 7, 6]
+    assert BenchOptions(rounds=2, processes=5).rounds_by_process == [1, 1]
 
 
 def test_ctrl_c_between_launches_keeps_the_launches_before(

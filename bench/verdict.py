@@ -1,0 +1,118 @@
+"""`Verdict`: the result of verifying a bundle, check by check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..runtime.models.runner import Provider
+from ..runtime.models.spec import Precision
+from .parity.parity import ParityGate
+from .report.serde import encode
+from .timing.environment import Environment
+from .timing.measurement import Measurement
+
+PIPELINE = "pipeline"
+"""Name of the check of the whole pipeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Check of one model file, or of the whole pipeline, on one provider; true if the golden outputs were reproduced.
+
+    Attributes:
+        model: Name of the model, or `PIPELINE`.
+        precision: Precision of the model file.
+        provider: The provider.
+        parity: Parity with the golden outputs; None if the model could not be run.
+        failure: Reason why there is no parity, else empty.
+        measurement: Latency of one image, if measured.
+    """
+
+    model: str
+    precision: Precision
+    provider: Provider
+    parity: ParityGate | None = None
+    failure: str = ""
+    measurement: Measurement | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.parity)
+
+    @property
+    def name(self) -> str:
+        """Unique within a verdict."""
+        return f"{self.model}/{self.precision.value}/{self.provider.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Result of a verification; true if the file is intact, something ran, and every check holds.
+
+    Attributes:
+        sha256: Digest of the bundle.
+        made_by: Version of mien that made it.
+        checks: The checks.
+        absent: Unavailable providers, with the reasons.
+        refused: Reason why the file was not opened at all, else empty.
+        environment: This machine.
+        bundled: Measurements that came with the bundle, as made by `measurement_row`.
+    """
+
+    sha256: str = ""
+    made_by: str = ""
+    checks: tuple[Check, ...] = ()
+    absent: Mapping[Provider, str] = field(default_factory=dict)
+    refused: str = ""
+    environment: Environment | None = None
+    bundled: tuple[Mapping[str, Any], ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.refused and bool(self.checks) and all(self.checks)
+
+    def __str__(self) -> str:
+        if self.refused:
+            return f"refused: {self.refused}"
+        held = sum(bool(check) for check in self.checks)
+        where = ", ".join(dict.fromkeys(check.provider.value for check in self.checks)) or "no provider"
+        return f"{'holds' if self else 'does not hold'}: {held} of {len(self.checks)} checks on {where}"
+
+    def bundled_p50_ms(self, check: Check) -> float | None:
+        """Median latency of the same check on the machine that made the bundle; None if unknown."""
+        rows = (row for row in self.bundled if row.get("name") == check.name)
+        return next((float(row["p50_ms"]) for row in rows), None)
+
+    def to_row(self) -> dict[str, Any]:
+        """Convert to the JSON of ``mien verify --json``."""
+        return {
+            "holds": bool(self),
+            "verdict": str(self),
+            "sha256": self.sha256,
+            "made_by": self.made_by,
+            "checks": [
+                {
+                    "model": check.model,
+                    "precision": check.precision.value,
+                    "provider": check.provider.value,
+                    "holds": bool(check),
+                    "parity": [] if check.parity is None else encode(check.parity.parts),
+                    "failure": check.failure,
+                    "latency": measurement_row(check.measurement) if check.measurement is not None else None,
+                    "bundled_p50_ms": self.bundled_p50_ms(check),
+                }
+                for check in self.checks
+            ],
+            "absent": {provider.value: reason for provider, reason in self.absent.items()},
+            "environment": encode(self.environment),
+        }
+
+
+def measurement_row(measurement: Measurement) -> dict[str, Any]:
+    """Convert a measurement to JSON: its description, percentiles in ms, and every raw latency in ns."""
+    return {
+        **encode(measurement.description),
+        **{f"p{p}_ms": round(measurement.percentile_ms(p), 4) for p in (50, 90, 99)},
+        "n": len(measurement.calls_ns),
+        "processes": encode(measurement.processes),
+    }
