@@ -32,7 +32,9 @@ RECALLED = 0.3
 FOUND = 0.6
 """Correlation from which on a face is followed by its patch."""
 MEETING = 0.15
-"""Share of a face in another's box from which on the two may be taken for each other."""
+"""Share of a head behind another from which on their faces may be taken for each other."""
+HEAD = 0.15
+"""How far the head reaches beyond the box of its face on each side, in box sides."""
 ONE_FACE_IOU = 0.6
 """Overlap from which on two tracks have run into one face."""
 
@@ -77,11 +79,17 @@ def meetings(boxes: FloatArray, others: FloatArray | None = None) -> npt.NDArray
     """Tell for each box (n, 4) if another one, or one of the `others` (m, 4), covers a good part of it."""
     if others is None and len(boxes) == 1:
         return np.zeros(1, dtype=bool)
-    share = enclosed(boxes, boxes if others is None else others)
+    heads = _heads(boxes)
+    share = enclosed(heads, heads if others is None else _heads(others))
     if others is None:
         np.fill_diagonal(share, 0)
     covered: npt.NDArray[np.bool_] = share.max(axis=0, initial=0) >= MEETING
     return covered
+
+
+def _heads(boxes: FloatArray) -> FloatArray:
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return np.concatenate([boxes[:, :2] - HEAD * sides, boxes[:, 2:] + HEAD * sides], axis=1)
 
 
 def _by_landmarks(

@@ -18,6 +18,8 @@ STEADY = 0.1
 """Movement, in face sizes, up to which a face is expected where it was, so that its crop does not tremble."""
 LIKE_ITSELF, LIKE_ITSELF_AT_REST = 0.72, 0.82
 """Likeness to an earlier patch from which on a face is the same, for a lively face and for one at rest."""
+CERTAINLY_ITSELF = 0.88
+"""Likeness from which on its looks are learned where others are near."""
 UNREST = 10.0
 """Unlikeness over its mean that is usual, between these two."""
 LEARNING = 0.1
@@ -115,14 +117,14 @@ class Track:
         return self.box + np.tile(self.shift(time_ns), 2)
 
     def see(self, sight: Sight, time_ns: int) -> None:
-        """Note where and how the face is in a frame; nothing is learned from it where others are near."""
+        """Note where and how the face is in a frame; little is learned from it where others are near."""
         assert sight.box is not None and sight.patch is not None
         steady = (self.landmarks is None) == (sight.landmarks is None)  # the two kinds of boxes differ
         elapsed_s = (time_ns - self.seen_ns) / 1e9
         if steady and not sight.meets and elapsed_s > 0:
             moved = (sight.box[:2] + sight.box[2:] - self.box[:2] - self.box[2:]) / 2
             self.velocity = self.velocity + GAIN * (moved / elapsed_s - self.velocity)
-        if sight.landmarks is not None and not sight.meets:
+        if sight.landmarks is not None and (not sight.meets or likeness(sight.patch, self.usual) > CERTAINLY_ITSELF):
             if steady:
                 self.unrest += LEARNING * (1 - likeness(sight.patch, self.patch) - self.unrest)
             self.usual = self.usual + LEARNING * (sight.patch - self.usual) if steady else sight.patch
