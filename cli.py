@@ -10,8 +10,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from mien.runtime.interrupts import exit_code, interruptible, leave_at_once
+
+if __name__ == "__main__" or Path(sys.argv[0]).stem == "mien":  # not where it is imported
+    leave_at_once()  # the libraries are slow to import, and some take an interrupt for a failed import
 import typer
 from rich.logging import RichHandler
 from typer.core import TyperGroup
@@ -20,6 +25,7 @@ from mien import __version__
 from mien.runtime.commands.console import say, stderr
 from mien.runtime.commands.doctor import doctor
 from mien.runtime.errors import CheckFailed, MienError
+from mien.runtime.streams import output_failure, steady_streams
 
 try:
     import numpy  # noqa: F401  first: without it, OpenCV prints advice to standard output
@@ -53,7 +59,8 @@ class OneLineErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the selected command."""
         try:
-            return super().invoke(ctx)
+            with interruptible():
+                return super().invoke(ctx)
         except MienError as error:
             say(f"error: {error}", style="red")
             raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from error
@@ -62,12 +69,13 @@ class OneLineErrors(TyperGroup):
             raise typer.Exit(2) from error
         except KeyboardInterrupt:
             say("interrupted")
-            raise typer.Exit(130) from None
+            raise typer.Exit(exit_code()) from None
 
 
 app = typer.Typer(
     name="mien",
     cls=OneLineErrors,
+    pretty_exceptions_show_locals=False,
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Face landmarks at the edge: train in PyTorch, export to ONNX, run and benchmark on ONNX Runtime or TensorRT.",
@@ -123,5 +131,20 @@ for command, example in COMMANDS.items():
     app.command(epilog=example)(command)
 
 
+def main() -> None:
+    """Run the command line in a process of its own."""
+    steady_streams()
+    code: Any = 0
+    try:
+        app(prog_name="mien")
+    except SystemExit as end:
+        code = end.code
+    failure = output_failure()
+    if failure is not None and not isinstance(failure, BrokenPipeError) and not code:  # a reader may leave early
+        say(f"error: cannot write to standard output ({failure.strerror})", style="red")
+        code = 2
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    app(prog_name="mien")
+    main()

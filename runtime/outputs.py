@@ -13,6 +13,7 @@ from typing import IO
 
 from .errors import InputError, OutputError
 from .file_kinds import PICTURES, FileKind, kind_of_file
+from .interrupts import postponed
 
 TEMP_PREFIX = ".mien-"
 """Beginning of the name of every unfinished file; a process that was killed may leave one."""
@@ -149,13 +150,14 @@ class AtomicFile:
     def commit(self) -> None:
         """Close the file and give it its name."""
         try:
-            self.handle.close()
-            if self._target is not None:
-                if self._target.exists():
-                    os.chmod(self.temporary, self._target.stat().st_mode & 0o7777)  # noqa: PTH101
-                os.replace(self.temporary, self._target)
-                _unfinished.discard(self.temporary)
-        except BaseException:
+            with postponed():
+                self.handle.close()
+                if self._target is not None:
+                    if self._target.exists():
+                        os.chmod(self.temporary, self._target.stat().st_mode & 0o7777)  # noqa: PTH101
+                    os.replace(self.temporary, self._target)
+                    _unfinished.discard(self.temporary)
+        except OSError:
             self.discard()
             raise
 

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from ...runtime.commands.console import progress_bar, require_train_extra, say
 from ...runtime.commands.option_groups import with_options
 from ...runtime.errors import CheckFailed, InputError, OutputError
+from ...runtime.interrupts import exit_code
 from ...runtime.outputs import check_outputs, write_report
 from ..report.report import BenchReport
 from ..suite.options import BenchOptions
@@ -25,8 +26,6 @@ from .bench_options import bench_options
 if TYPE_CHECKING:
     from ..report.recommend import Recommendation
     from ..report.regression import Change
-
-INTERRUPTED = 130
 
 
 class DefaultsToRun(TyperGroup):
@@ -138,7 +137,7 @@ def end_with(report: BenchReport, without_fit: Sequence[str] = ()) -> None:
         CheckFailed: A candidate failed, its parity does not hold, or nothing fits the budget.
     """
     if interrupted(report):
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(exit_code())
     if any(row.parity is not None and not row.parity for row in report.rows):
         raise CheckFailed("the outputs of a candidate differ from its reference's; see the table")
     failures = [f"{one.description.name} {one.failure.value} ({one.reason})" for one in report.failed]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...runtime.batch.parallel import counter
 from ...runtime.errors import ProcessFailed
+from ...runtime.interrupts import postponed
 from ...runtime.models.spec import Task
 from ...runtime.values import Image, Progress
 from ..bridge import PyTorchBridge
@@ -98,8 +99,9 @@ class BenchmarkSession:
 
     def _started(self, candidate: Candidate) -> CandidateProcess:
         self._check_interrupt()
-        process = CandidateProcess(candidate, timeout_s=self._options.timeout_s)
-        self._stack.callback(process.close)
+        with postponed():  # a process that is not known would not be ended
+            process = CandidateProcess(candidate, timeout_s=self._options.timeout_s)
+            self._stack.callback(process.close)
         return process
 
     def _inputs_of(self, candidate: Candidate, process: CandidateProcess) -> tuple[Path | None, Image | None]:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from ...runtime.commands.console import require_train_extra, say
 from ...runtime.errors import InputError
+from ...runtime.interrupts import exit_code
 from ...runtime.models.spec import ModelSpec, Task
 from ..training.config import ProgressCallback, TrainConfig, no_progress
 from .resume import ResumableCommand, options_to_save
@@ -258,7 +259,7 @@ def run_training(task: Any, config: TrainConfig, ctx: typer.Context, shared: Tra
     except KeyboardInterrupt:
         go_on = f"to continue: mien train {ctx.info_name} --resume {out}"
         say(f"interrupted; {go_on if (out / LAST).is_file() else 'no epoch was finished'}")
-        raise typer.Exit(130) from None
+        raise typer.Exit(exit_code()) from None
     if not is_first_process():
         return
     say(f"best: {out / BEST}; next: mien export {out / BEST} -o model.onnx")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ...runtime.errors import InputError
+from ...runtime.interrupts import postponed
 from ..networks.checkpoint import Checkpoint, load_checkpoint
 from .batches import load_batches
 from .config import ProcessRank, ProgressCallback, TrainConfig, no_progress
@@ -144,7 +145,9 @@ def _train_epoch(
     batches = load_batches(task.dataset, state.epoch, train, _rank(fabric))
     steps, title = len(batches), f"epoch {state.epoch + 1}/{train.epochs}"
     progress(title, 0, steps)
-    for step, batch in enumerate(batches):
+    with postponed():  # a signal that strikes while the workers are forked would be lost
+        loaded = iter(batches)
+    for step, batch in enumerate(loaded):
         position = state.epoch + step / steps
         terms = _step(fabric, task, train, state, batch, position / train.epochs)
         loss = sum(terms.values())

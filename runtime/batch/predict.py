@@ -17,6 +17,7 @@ from ..faces.pipeline import Pipeline
 from ..file_kinds import is_folder
 from ..folders import is_picture, list_pictures
 from ..images import encode_image, read_frames, write_file
+from ..interrupts import postponed
 from ..output.overlay import draw_faces
 from ..output.rows import RowFile, face_rows, picture_head
 from ..output.video_file import VideoSink
@@ -169,7 +170,8 @@ class Predictor:
                         return False
             finally:
                 if sink is not None:
-                    sink.close()
+                    with postponed():
+                        sink.close()
             if capture.damage is not None:
                 self.failures.append(f"{capture.damage}; the rows hold the frames that could be read")
         return True

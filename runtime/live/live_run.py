@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from ..capture.capture import Capture
 from ..faces.pipeline import Pipeline
 from ..faces.smoothing import OneEuro
 from ..faces.stage_timer import StageTimer
+from ..interrupts import deferred
 from ..output.overlay import draw_faces
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.window import View
@@ -81,7 +80,7 @@ class LiveRun:
         notifier: Notifies the service manager.
 
     Attributes:
-        ended_by: Signal that ended the run (SIGINT or SIGTERM), if any.
+        ended_by: Signal that ended the run, such as SIGINT, if any.
     """
 
     def __init__(
@@ -110,42 +109,29 @@ class LiveRun:
 
     def run(self, *, max_frames: int | None = None) -> LiveSummary:
         """Process frames until the source or a sink ends, a signal arrives, or `max_frames` are done."""
-        try:
-            with self._signals_end_the_run():
-                self._loop(max_frames)
-        except KeyboardInterrupt:  # a second Ctrl-C
-            self.ended_by = signal.SIGINT
-        finally:
-            self._notifier.close()
-            close_all(self._sinks)
+        with deferred(self._stop_waiting):  # nothing interrupts the sinks while they are closed
+            try:
+                with deferred(self._end):
+                    self._loop(max_frames)
+            except KeyboardInterrupt:  # a second signal
+                self.ended_by = self.ended_by or signal.SIGINT
+            finally:
+                self._notifier.close()
+                close_all(self._sinks)
         return self.summary()
 
-    @contextmanager
-    def _signals_end_the_run(self) -> Iterator[None]:
-        """End the run after the current frame on the first Ctrl-C or SIGTERM; only a second one interrupts it.
+    def _end(self, number: signal.Signals) -> None:
+        """End the run after the current frame; only a second signal interrupts it."""
+        if self.ended_by is not None:
+            raise KeyboardInterrupt
+        self._stop_waiting(number)
 
-        An asynchronous exception could strike inside a queue or a lock and leave the other side waiting forever.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread can handle signals
-            return
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def end(number: int, _: object) -> None:
-            self.ended_by = signal.Signals(number)
-            self._view.ended = True
-            for sink in self._sinks:
-                if isinstance(sink, BackgroundSink):
-                    sink.stop_waiting()
-            signal.signal(number, previous[self.ended_by])
-
-        for number in previous:
-            signal.signal(number, end)
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def _stop_waiting(self, number: signal.Signals) -> None:
+        self.ended_by = number
+        self._view.ended = True
+        for sink in self._sinks:
+            if isinstance(sink, BackgroundSink):
+                sink.stop_waiting()
 
     def summary(self) -> LiveSummary:
         """Summarize the run so far."""

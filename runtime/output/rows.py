@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from ..errors import OutputError
 from ..outputs import LineFile
+from ..streams import write_output
 from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
 from ..vision.head_pose import head_pose
 
@@ -71,8 +71,7 @@ class RowFile:
         """
         try:
             if self._file is None:
-                sys.stdout.write(row_line(row))
-                sys.stdout.flush()
+                write_output(row_line(row))
             else:
                 self._file.write(row_line(row))
         except BrokenPipeError:

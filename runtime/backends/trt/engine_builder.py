@@ -6,16 +6,14 @@ The network is strongly typed: the model determines the data type of each layer,
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InputError, ModelError, ProviderError
+from ...interrupts import deferred
 from ...models.input_shapes import INPUT, Profile
 from ...models.model_file import ModelFile, ModelSource
 from .layer_precision import network_types
@@ -89,7 +87,7 @@ def build_engine(
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
     monitor = _monitor(trt, progress)
     config.progress_monitor = monitor
-    with _deferred_interrupts(monitor):
+    with deferred(monitor.cancel):  # at its next step: no exception may pass through TensorRT's callbacks
         plan = builder.build_serialized_network(network, config)
     if monitor.cancelled:
         raise KeyboardInterrupt
@@ -197,6 +195,9 @@ def _monitor(trt: Any, progress: Progress | None) -> Any:
             self._done: dict[str, int] = {}
             self._fraction = 0.0
 
+        def cancel(self, _: object) -> None:
+            self.cancelled = True
+
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
             self._phases[phase] = (parent, max(1, steps))
             self._done[phase] = 0
@@ -221,20 +222,3 @@ def _monitor(trt: Any, progress: Progress | None) -> Any:
             return fraction
 
     return Monitor()
-
-
-@contextlib.contextmanager
-def _deferred_interrupts(monitor: Any) -> Iterator[None]:
-    """Make Ctrl-C cancel the build at its next step: no exception may pass through TensorRT's callbacks."""
-
-    def cancel(*_: object) -> None:
-        monitor.cancelled = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, cancel)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,90 @@
+"""Standard streams that outlive a closed descriptor, a reader that has left, a full disk and a narrow encoding."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+from typing import Any
+
+PLAIN = dict(
+    zip("✓✗·→×≤≥±…–−µ°", ("+", "x", "-", "->", "x", "<=", ">=", "+/-", "...", "-", "-", "u", " deg"), strict=True)
+)
+"""Spelling of characters that an encoding lacks; others are escaped, as in ``\\u2603``."""
+ERRORS = "mien-plain"
+
+
+class LastingFile(io.FileIO):
+    """File that drops what cannot be written, and remembers why.
+
+    Attributes:
+        failure: Error of the first write that failed.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """Write, or drop the data after a failure."""
+        if self.failure is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.failure = error
+        return len(data)
+
+
+_output: LastingFile | None = None
+
+
+def steady_streams() -> None:
+    """Replace standard output and error by streams whose failures end no command; call it before opening a file.
+
+    What could not be written is told by `output_failure`. A closed descriptor is connected to nothing, or the next file
+    to be opened would take its number and receive what libraries print.
+    """
+    global _output
+    codecs.register_error(ERRORS, _plain)
+    _connect_closed()
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if sys.platform == "win32" and stream is not None:  # a console there is no file
+            stream.reconfigure(errors=ERRORS)
+            continue
+        file = LastingFile(number, "wb", closefd=False) if stream is not None else LastingFile(os.devnull, "wb")
+        encoding = "utf-8" if stream is None else stream.encoding
+        buffered = name == "stderr" or file.isatty()
+        setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(file), encoding, ERRORS, line_buffering=buffered))
+        _output = file if name == "stdout" else _output
+
+
+def output_failure() -> OSError | None:
+    """Write what standard output still holds, and return the error of the first write that failed, if any."""
+    sys.stdout.flush()
+    return None if _output is None else _output.failure
+
+
+def write_output(text: str) -> None:
+    """Write to standard output at once.
+
+    Raises:
+        OSError: It cannot be written; BrokenPipeError: the reader has left.
+    """
+    sys.stdout.write(text)
+    if (failure := output_failure()) is not None:
+        raise failure
+
+
+def _connect_closed() -> None:
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    escaped, _ = codecs.lookup_error("backslashreplace")(
+        UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
+    )
+    return PLAIN.get(error.object[error.start], str(escaped)), error.start + 1
