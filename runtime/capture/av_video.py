@@ -119,7 +119,7 @@ class AvSource:
                 broken = 0
             except av.FFmpegError as error:
                 frames, broken = [], broken + 1
-                self._note_damage(error.strerror)
+                self._note_damage(_reason(error))
                 if broken > MAX_BROKEN_PACKETS:
                     break
             if packet is not None and packet.is_corrupt:
@@ -141,7 +141,7 @@ class AvSource:
                 try:
                     packet = next(packets)
                 except av.FFmpegError as error:
-                    failure = error.strerror or str(error)
+                    failure = _reason(error)
             if failure is not None or packet.size == 0:
                 break
             yield packet
@@ -152,10 +152,10 @@ class AvSource:
             self._damage = failure
         yield None
 
-    def _note_damage(self, reason: str | None) -> None:
+    def _note_damage(self, reason: str) -> None:
         # A recording may begin between two key frames, and a network loses packets: neither is damage.
         if self._begun and self._clock is None:
-            self._damage = self._damage or reason or "unknown reason"
+            self._damage = self._damage or reason
 
     def _time_ns(self, frame: VideoFrame) -> int | None:
         # AVI stores no times of presentation; where pictures are reordered, PyAV's are then wrong.
@@ -183,7 +183,7 @@ def open_file(path: Path) -> OpenedSource:
         container = av.open(f"file:{path.absolute()}")  # with the protocol named, a name is only a name
     except (av.FFmpegError, OSError) as error:
         raise InputError(
-            f"{path} is not a video that can be read, or its end is missing ({error.strerror}); "
+            f"{path} is not a video that can be read, or its end is missing ({_reason(error)}); "
             "try: ffmpeg -i IN -c:v libx264 OUT.mp4"
         ) from error
     source = AvSource(container, str(path), clock=None)
@@ -205,10 +205,10 @@ def open_stream(url: str, options: SourceOptions) -> OpenedSource:
         )
     except (av.FFmpegError, OSError) as error:
         raise InputError(
-            f"{name} delivered no video ({error.strerror}; waited up to {options.open_timeout_s:g} s); does ffplay "
+            f"{name} delivered no video ({_reason(error)}; waited up to {options.open_timeout_s:g} s); does ffplay "
             "show it? Check address, network and password"
         ) from error
-    recorded = container.duration is not None or container.size > 0
+    recorded = (container.duration or 0) > 0 or container.size > 0
     source = AvSource(container, name, clock=None if recorded else options.clock)
     return OpenedSource(source, source.info())
 
@@ -233,6 +233,11 @@ def _video_stream(container: av.container.InputContainer, name: str) -> VideoStr
     # Multithreaded decoding delays a stream by one frame per thread, and takes cores from inference.
     stream.codec_context.thread_count = 1
     return stream
+
+
+def _reason(error: OSError | av.FFmpegError) -> str:
+    """Say what FFmpeg reports, without the URL."""
+    return "timed out" if isinstance(error, av.ExitError) else error.strerror or type(error).__name__
 
 
 @contextmanager

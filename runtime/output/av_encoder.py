@@ -48,6 +48,7 @@ class AvEncoder:
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
+        stream.time_base = Fraction(1, TICKS_PER_S)
         stream.codec_context.time_base = Fraction(1, TICKS_PER_S)
         # That of the conversion from BGR; players guess BT.709 for HD otherwise.
         stream.codec_context.colorspace = Colorspace.ITU601

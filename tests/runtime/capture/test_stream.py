@@ -1,19 +1,22 @@
-"""A real stream on loopback: MJPEG over HTTP, whose server dies and comes back with another picture size."""
+"""Real streams on loopback: MJPEG and WebM over HTTP, which end, break off, and come back with another size."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from mien.runtime.capture.capture import open_capture
+from mien.runtime.capture.frame_queue import FramePolicy
 
 BOUNDARY = "frame"
 
@@ -85,3 +88,81 @@ def test_a_stream_that_dies_comes_back_in_another_size() -> None:
                 assert shape == (240, 320, 3)
                 assert capture.counts.reconnects == 1
                 assert capture.clock() - next(frames).timestamp_ns < 1_000_000_000
+
+
+def live_webm(frames: int = 40) -> bytes:
+    """Encode a WebM of unknown length, as a broadcaster sends it."""
+    with io.BytesIO() as file:
+        with av.open(file, "w", format="webm", options={"live": "1", "cluster_time_limit": "200"}) as container:
+            stream = container.add_stream("libvpx", rate=25, options={"deadline": "realtime"})
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for level in range(frames):
+                pixels = np.full((48, 64, 3), 5 * level, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")))
+            container.mux(stream.encode())
+        return file.getvalue()
+
+
+class Broadcast(ThreadingHTTPServer):
+    """Serves `body` to every client, with its length or without."""
+
+    daemon_threads = True
+
+    def __init__(self, body: bytes, *, length: int | None) -> None:
+        self.body, self.length, self.requests = body, length, 0
+        super().__init__(("127.0.0.1", 0), BroadcastHandler)
+
+
+class BroadcastHandler(BaseHTTPRequestHandler):
+    server: Broadcast
+
+    def do_GET(self) -> None:
+        self.server.requests += 1
+        self.send_response(200)
+        if self.server.length is not None:
+            self.send_header("Content-Length", str(self.server.length))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Be quiet."""
+
+
+@contextlib.contextmanager
+def broadcast(body: bytes, *, length: int | None = None) -> Iterator[tuple[Broadcast, str]]:
+    server = Broadcast(body, length=length)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server, f"http://user:secret@127.0.0.1:{server.server_port}/live.webm"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize("with_length", [True, False])
+def test_a_remote_recording_ends_and_is_not_replayed(with_length: bool) -> None:
+    body = live_webm()
+    with broadcast(body, length=len(body) if with_length else None) as (server, url):
+        with open_capture(url, policy=FramePolicy.EVERY) as capture:
+            frames = list(capture)
+        assert (len(frames), capture.counts.reconnects, capture.damage) == (40, 0, None)
+        assert capture.live is not with_length
+        assert server.requests == 1
+
+
+def test_a_remote_recording_that_breaks_off_is_damaged() -> None:
+    body = live_webm()
+    with broadcast(body[: len(body) // 2], length=len(body)) as (_, url), open_capture(url) as capture:
+        frames = list(capture)
+    assert 10 < len(frames) < 40
+    assert capture.damage is not None and "secret" not in capture.damage
+
+
+def test_a_live_stream_that_breaks_off_is_reopened() -> None:
+    body = live_webm()
+    with broadcast(body[: len(body) // 2]) as (server, url), open_capture(url, policy=FramePolicy.EVERY) as capture:
+        first = [next(capture) for _ in range(25)]
+        assert first[-1].timestamp_ns > first[0].timestamp_ns
+        assert server.requests == 2 and capture.counts.reconnects == 1
