@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
+from ..faces.face_filter import FaceFilter
 from ..faces.pipeline import Pipeline
 from ..faces.pipeline_options import PipelineOptions
 from ..models.bundle import read_bundle
@@ -21,11 +22,13 @@ class PackedPipeline:
         models: Contents of the model files ``landmarks``, ``detector`` and optionally ``age_gender``.
         provider: Runs the models.
         max_side: Longer side, in px, to which pictures are reduced before detection.
+        reported: Which of the found faces are reported.
     """
 
     models: Mapping[str, bytes]
     provider: Provider
     max_side: int
+    reported: FaceFilter
 
 
 def pack_pipeline(options: PipelineOptions, *, max_side: int) -> PackedPipeline:
@@ -49,7 +52,7 @@ def pack_pipeline(options: PipelineOptions, *, max_side: int) -> PackedPipeline:
         name: file.read_bytes() for name, file in models.items() if name != "age_gender" or options.with_attributes
     }
     provider = Provider.CPU if options.provider is Provider.AUTO else options.provider
-    return PackedPipeline(content, provider, max_side)
+    return PackedPipeline(content, provider, max_side, options.reported)
 
 
 def open_packed_pipeline(packed: PackedPipeline) -> Pipeline:
@@ -67,4 +70,5 @@ def open_packed_pipeline(packed: PackedPipeline) -> Pipeline:
         provider=packed.provider,
         threads=1,
         max_side=packed.max_side,
+        **asdict(packed.reported),
     )

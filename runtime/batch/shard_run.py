@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -109,6 +109,7 @@ def make_plan(pictures: Sequence[Picture], packed: PackedPipeline, shard_size: i
         "shard_size": shard_size,
         "provider": packed.provider.value,
         "max_side": packed.max_side,
+        **asdict(packed.reported),
         **{f"{name}_sha256": hashlib.sha256(model).hexdigest() for name, model in sorted(packed.models.items())},
     }
 

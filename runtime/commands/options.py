@@ -10,6 +10,7 @@ import typer
 
 from ..errors import InputError
 from ..faces.detector import DEFAULT_MAX_SIDE
+from ..faces.face_filter import FaceFilter, Region
 from ..faces.pipeline_options import PipelineOptions
 from ..models.runner import DEFAULT_THREADS, Provider
 from ..models.spec import Precision
@@ -37,9 +38,38 @@ def pipeline_options(
     ),
     attributes: bool = typer.Option(True, "--attributes/--no-attributes", help="Estimate age and gender."),
     provider: Provider = PROVIDER,
+    min_score: float | None = typer.Option(
+        None, "--min-score", help="Report faces from this detection score on, above 0 to 1; default: the detector's."
+    ),
+    max_faces: int | None = typer.Option(None, "--max-faces", min=1, help="Report only the N largest faces."),
+    min_face: float | None = typer.Option(
+        None, "--min-face", metavar="PX", help="Report faces whose box has a longer side of PX or more."
+    ),
+    region: str | None = typer.Option(
+        None,
+        "--region",
+        metavar="LEFT,TOP,RIGHT,BOTTOM",
+        help="Report faces whose centre is in this part of the picture, in shares of it; 0.5,0,1,1: the right half.",
+    ),
 ) -> PipelineOptions:
-    """Collect the options that choose the models of a pipeline, for `with_options`."""
-    return PipelineOptions(model, detector, age_gender, bundle, precision, attributes, provider)
+    """Collect the options that choose the models of a pipeline and its faces, for `with_options`."""
+    reported = FaceFilter(min_score, max_faces, min_face, None if region is None else parse_region(region))
+    return PipelineOptions(model, detector, age_gender, bundle, precision, attributes, provider, reported)
+
+
+def parse_region(text: str) -> Region:
+    """Parse ``LEFT,TOP,RIGHT,BOTTOM`` in shares of the picture.
+
+    Raises:
+        InputError: Not four such numbers.
+    """
+    try:
+        left, top, right, bottom = map(float, text.split(","))
+    except ValueError:
+        raise InputError(
+            f"--region expects LEFT,TOP,RIGHT,BOTTOM in shares of the picture, such as 0.5,0,1,1; found {text!r}"
+        ) from None
+    return left, top, right, bottom
 
 
 def positive_ints(text: str, option: str) -> list[int]:

@@ -18,11 +18,12 @@ from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import DEFAULT_THREADS, Provider, Runner, as_choice
 from ..models.shipped import shipped_model
 from ..models.spec import Precision, Task
-from ..values import Faces, Frame, Image
+from ..values import Faces, Frame, Image, size_of
 from ..vision.boxes import lies_within
 from .attributes import TrackedAttributes, estimate
 from .detection_schedule import DetectionSchedule
 from .detector import DEFAULT_MAX_SIDE, Detector, open_detector
+from .face_filter import FaceFilter, Region
 from .in_flight import InFlightCalls
 from .landmarks import SURE, locate, locate_in_boxes
 from .smoothing import OneEuro, Smoother
@@ -41,12 +42,20 @@ class Pipeline:
         detector: Finds the boxes.
         landmarks: Runner of a landmark model.
         age_gender: Runner of an age and gender model; None leaves both NaN.
+        reported: Which of the found faces are reported; all by default.
 
     Raises:
         ModelError: A runner holds a model for another task.
     """
 
-    def __init__(self, detector: Detector, landmarks: Runner, age_gender: Runner | None = None) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        landmarks: Runner,
+        age_gender: Runner | None = None,
+        *,
+        reported: FaceFilter | None = None,
+    ) -> None:
         if landmarks.spec.task is not Task.LANDMARKS:
             raise ModelError(f"wanted a landmark model, found a model for {landmarks.spec.task.value}")
         if age_gender is not None and age_gender.spec.task is not Task.AGE_GENDER:
@@ -54,6 +63,7 @@ class Pipeline:
         self.detector = detector
         self.landmarks = landmarks
         self.age_gender = age_gender
+        self._reported = reported if reported is not None else FaceFilter()
         self._calls = InFlightCalls(self._release, name="pipeline")
 
     @classmethod
@@ -70,6 +80,9 @@ class Pipeline:
         threads: int = DEFAULT_THREADS,
         max_side: int = DEFAULT_MAX_SIDE,
         min_score: float | None = None,
+        max_faces: int | None = None,
+        min_face_px: float | None = None,
+        region: Region | None = None,
         open_runner: Callable[..., Runner] = open_model,
     ) -> Pipeline:
         """Open the shipped models, or others in their place.
@@ -85,16 +98,22 @@ class Pipeline:
             provider: Runs the models.
             threads: Threads of one operator on the CPU; 0 for all cores.
             max_side: Longer side, in px, to which pictures are reduced before detection.
-            min_score: Lowest score of a detection; None for the detector's own default.
+            min_score: Lowest score of a face's last detection; None for the detector's own default, below which a face
+                of a video may still be followed.
+            max_faces: Number of faces in a picture; the largest are kept. None for all.
+            min_face_px: Shortest longer side of a box, px of the picture. None for any.
+            region: Where the centre of a box must be: left, top, right, bottom in shares of the picture's width and
+                height, such as (0.5, 0, 1, 1) for its right half. None for anywhere.
             open_runner: Opens every model but the detector, as `open_model` does.
 
         Raises:
             ModelError: A file is not a model of the right kind, or the bundle is damaged.
             InputError: A bundle was given together with other models, or holds no model of that precision; no such
-                provider or precision.
+                provider or precision; a condition that no face can meet.
             ProviderError: `provider` is not what would really run.
         """
         provider, precision = as_choice(Provider, provider), as_choice(Precision, precision)
+        reported = FaceFilter(min_score, max_faces, min_face_px, region)
         if bundle is None and precision is not Precision.FP32:
             raise InputError(f"{precision.value} is chosen within a bundle; other model files have their own precision")
         if bundle is not None:
@@ -124,7 +143,7 @@ class Pipeline:
             if attributes:
                 known = open_runner(source_of(age_gender, "age_gender"), provider=provider, threads=threads)
                 opened.callback(known.close)
-            pipeline = cls(found, points, known)
+            pipeline = cls(found, points, known, reported=reported)
             opened.pop_all()
             return pipeline
 
@@ -147,6 +166,7 @@ class Pipeline:
         faces = self._find_upright(image)
         if not (faces.presence >= SURE).any():
             faces = find_turned(image, self._find_upright, faces)
+        faces = self._reported(faces, size_of(image))
         if self.age_gender is None or not len(faces):
             return faces
         age, female = estimate(self.age_gender, image, faces.landmarks)
@@ -194,7 +214,7 @@ class Pipeline:
         with closing(schedule):
             for frame in frames:
                 with self._calls, clock.stage("process"):
-                    faces = tracker.update(frame)
+                    faces = self._reported(tracker.update(frame), size_of(frame.pixels))
                     if attributes is not None and len(faces):
                         with clock.stage("attributes"):
                             faces = attributes.update(frame.pixels, faces)

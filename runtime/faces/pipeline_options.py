@@ -1,13 +1,14 @@
-"""Choice of the models of a pipeline and of what runs them, handed from a command to all that open the pipeline."""
+"""Choice of the models of a pipeline, of what runs them, and of the faces that it reports."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import Provider
 from ..models.spec import Precision
+from .face_filter import FaceFilter
 from .pipeline import Pipeline
 
 
@@ -23,6 +24,7 @@ class PipelineOptions:
         precision: Which models of the bundle to take.
         attributes: Include the age and gender model even if `age_gender` is not given.
         provider: Runs the models.
+        reported: Which of the found faces are reported.
     """
 
     model: ModelSource | None = None
@@ -32,6 +34,7 @@ class PipelineOptions:
     precision: Precision = Precision.FP32
     attributes: bool = True
     provider: Provider = Provider.AUTO
+    reported: FaceFilter = field(default_factory=FaceFilter)
 
     @property
     def with_attributes(self) -> bool:
@@ -66,4 +69,5 @@ class PipelineOptions:
             provider=self.provider,
             threads=threads,
             max_side=max_side,
+            **asdict(self.reported),
         )
