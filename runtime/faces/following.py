@@ -51,9 +51,12 @@ def follow(frame: Frame, tracks: Sequence[Track], locate: Locate) -> list[Sight]
     _by_landmarks(frame, tracks, places, sights, locate)
     for track, place, sight in zip(tracks, places, sights, strict=True):
         if sight.box is None and not sight.replaced:
-            box, correlation = find_patch(frame.pixels, track.patch, place)
+            patch = track.patch
+            if sight.meets and track.landmarks is not None and likeness(patch, track.usual) >= LIKE_ITSELF:
+                patch = track.usual  # the last one may already show a part of the face in front, and would follow that
+            box, correlation = find_patch(frame.pixels, patch, place)
             if correlation >= FOUND:
-                sight.box, sight.patch = box, track.patch
+                sight.box, sight.patch = box, patch
     _part(tracks, sights)
     return sights
 
