@@ -24,6 +24,7 @@ from typer.core import TyperGroup
 from mien import __version__
 from mien.runtime.commands.console import say, stderr
 from mien.runtime.commands.doctor import doctor
+from mien.runtime.credentials import mask_text
 from mien.runtime.errors import CheckFailed, MienError
 from mien.runtime.streams import output_failure, steady_streams
 
@@ -86,6 +87,12 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(evaluate_app, name="evaluate")
 
 
+def mask_record(record: logging.LogRecord) -> bool:
+    """Mask the secrets of a log record's message."""
+    record.msg, record.args = mask_text(record.getMessage()), ()
+    return True
+
+
 def print_version(wanted: bool) -> None:
     """Print the version and end, if `--version` was given."""
     if wanted:
@@ -110,6 +117,7 @@ def options(
         logs = getattr(cv2.utils, "logging", cv2)  # the module is missing in OpenCV 4.8
         logs.setLogLevel(0)
     handler = RichHandler(console=stderr, show_path=False, show_time=False, markup=False)
+    handler.addFilter(mask_record)
     logger = logging.getLogger("mien")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO if verbose else logging.WARNING)

@@ -13,9 +13,14 @@ import functools
 import logging
 import re
 
+from .credentials import mask_text
+
 
 class MienError(Exception):
-    """Base class of the errors that a user can fix."""
+    """Base class of the errors that a user can fix; passwords in the message are masked, however it quotes them."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(mask_text(message))
 
 
 class InputError(MienError):

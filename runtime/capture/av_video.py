@@ -17,9 +17,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from ..credentials import mask_secrets
 from ..errors import InputError
 from ..values import Image
-from .credentials import mask_secrets
 from .frame_shape import square_width, upright
 from .frame_times import FrameTimes
 from .sources import NOMINAL_FPS, Clock, OpenedSource, RawFrame, SourceInfo, SourceLost, SourceOptions

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
+from ..credentials import mask_secrets
 from ..errors import InputError
 from ..values import Frame
 from .cameras import open_camera, open_csi
-from .credentials import mask_secrets
 from .demo_camera import open_demo
 from .frame_queue import FramePolicy, FrameQueue
 from .opencv_video import open_gstreamer

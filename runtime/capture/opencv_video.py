@@ -17,9 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..credentials import mask_secrets
 from ..errors import InputError
 from ..values import Image
-from .credentials import mask_secrets
 from .frame_shape import square_width
 from .frame_times import FrameTimes
 from .sources import NOMINAL_FPS, Clock, OpenedSource, RawFrame, SourceInfo, SourceOptions

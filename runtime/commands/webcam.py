@@ -54,7 +54,7 @@ def webcam(
 ) -> None:
     """Track faces in live or recorded video."""
     from ..capture.capture import open_capture
-    from ..capture.credentials import mask_secrets
+    from ..credentials import mask_secrets
     from ..faces.smoothing import OneEuro
     from ..faces.stage_timer import StageTimer
     from ..live.listen_socket import open_listen_socket

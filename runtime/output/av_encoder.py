@@ -44,7 +44,7 @@ class AvEncoder:
             self._container = av.open(f"file:{path.absolute()}", "w", options=muxer)
             stream = self._container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         except (av.FFmpegError, OSError) as error:
-            raise OutputError(error.strerror) from error
+            raise OutputError(error.strerror or str(error)) from error
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
@@ -75,7 +75,7 @@ class AvEncoder:
                 self._held = None
             self._container.close()
         except (av.FFmpegError, OSError) as error:
-            raise OutputError(error.strerror) from error
+            raise OutputError(error.strerror or str(error)) from error
 
     def _write(self, frame: VideoFrame | None) -> None:
         """Encode a frame, or what the encoder has kept back, and write all but the last packet with its duration."""
@@ -86,4 +86,4 @@ class AvEncoder:
                     self._container.mux(self._held)
                 self._held = packet
         except (av.FFmpegError, OSError) as error:
-            raise OutputError(error.strerror) from error
+            raise OutputError(error.strerror or str(error)) from error

@@ -1,4 +1,4 @@
-"""Mask the secrets of a source before it is shown: in messages, logs, rows and pages."""
+"""Mask the secrets of sources before they are shown: in messages, logs, rows and pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 
 MASK = "***"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/+")
+_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]+:/+\S*[^\s.,;:)'\"]")
 _PIPELINE_TOKEN = re.compile(r"""((?:[^\s"']|"(?:\\.|[^"\\])*"?|'[^']*'?)+)""")
 _SECRET_WORDS = ("user", "login", "pw", "pass", "token", "secret", "key", "auth", "credential", "cookie", "header")
 
@@ -22,6 +23,16 @@ def mask_secrets(source: str) -> str:
     if source.startswith("gst:"):
         return "gst:" + _PIPELINE_TOKEN.sub(lambda token: _mask_property(token.group(1)), source[4:])
     return _mask_url(source)
+
+
+def mask_text(text: str) -> str:
+    """Mask the secrets of all URLs in a text, and of a GStreamer pipeline to the end of it.
+
+    Args:
+        text: A message, which may quote what the user gave.
+    """
+    before, mark, pipeline = text.partition("gst:")
+    return _URL.sub(lambda url: _mask_url(url.group()), before) + (mask_secrets(mark + pipeline) if mark else "")
 
 
 def _mask_url(text: str) -> str:
