@@ -57,6 +57,7 @@ class Faces:
         landmarks: (n, 68, 3) px; z increases away from the camera.
         presence: (n,) probability that the crop contains a face.
         age: (n,) years.
+        age_std: (n,) standard deviation of the age in years.
         female: (n,) probability.
         track_id: (n,) int, -1 if not tracked.
     """
@@ -66,6 +67,7 @@ class Faces:
     landmarks: FloatArray
     presence: FloatArray
     age: FloatArray
+    age_std: FloatArray
     female: FloatArray
     track_id: npt.NDArray[np.int64]
 
@@ -109,6 +111,7 @@ class Faces:
             landmarks=np.full((n, POINTS, 3), np.nan),
             presence=unknown,
             age=unknown,
+            age_std=unknown,
             female=unknown,
             track_id=np.full(n, -1, dtype=np.int64),
         )

@@ -50,16 +50,18 @@ def predict_ages(
     """Run an age and gender model on labelled aligned crops.
 
     Returns:
-        Ages in years and probabilities of female (n, 2), their n rows of the label table, and the errors of unreadable
-        pictures.
+        Ages in years, probabilities of female and standard deviations of the ages (n, 3), their n rows of the label
+        table, and the errors of unreadable pictures.
     """
     table = read_labelled_ages(data, held_out)
     size = runner.spec.input_size[0]
-    predicted = np.full((len(table), 2), np.nan)
+    predicted = np.full((len(table), 3), np.nan)
     pictures = PictureReader(table.files, progress)
     for batch in in_batches((i, resized(image, size)) for i, image in pictures):
         outputs = runner(np.stack(list(batch.values())))
-        predicted[list(batch)] = np.stack([outputs["age"], outputs["female"]], axis=1)
+        unknown = np.full(len(batch), np.nan)
+        columns = [outputs["age"], outputs["female"], outputs.get("age_std", unknown)]
+        predicted[list(batch)] = np.stack(columns, axis=1)
     keep = pictures.readable()
     return predicted[keep], table.mask(keep), pictures.messages
 
@@ -69,17 +71,17 @@ def evaluate_age_gender_pipeline(
 ) -> dict[str, Any]:
     """Compute the measures of `evaluate_age_gender` for the whole pipeline, on the largest face of each picture.
 
-    Pictures in which no face is found count under ``not_detected`` and nowhere else. Arguments and errors are those of
-    `evaluate_age_gender`.
+    Pictures in which no face is found, or none clear enough for an age, count under ``not_detected`` and nowhere else.
+    Arguments and errors are those of `evaluate_age_gender`.
     """
     table = read_labelled_ages(data, held_out)
-    predicted = np.full((len(table), 2), np.nan)
+    predicted = np.full((len(table), 3), np.nan)
     pictures = PictureReader(table.files, progress)
     for i, image in pictures:
         faces = pipeline(image)
         if len(faces):
             largest = int(longer_side(faces.boxes).argmax())
-            predicted[i] = faces.age[largest], faces.female[largest]
+            predicted[i] = faces.age[largest], faces.female[largest], faces.age_std[largest]
     keep: npt.NDArray[np.bool_] = np.isfinite(predicted[:, 0])
     if not keep.any():
         raise InputError(f"no face was found in any picture of {data}")
@@ -89,10 +91,13 @@ def evaluate_age_gender_pipeline(
 
 
 def age_gender_summary(predicted: FloatArray, table: AgeGenderTable) -> dict[str, Any]:
-    """Summarize ages in years and probabilities of female (n, 2) against their labels."""
+    """Summarize ages in years, probabilities of female and deviations of the ages (n, 3) against their labels."""
 
     def measures(rows: Any) -> dict[str, float]:
-        values = age_gender_measures(predicted[rows, 0], predicted[rows, 1], table.age[rows], table.female[rows])
+        age, female, std = predicted[rows].T
+        values = age_gender_measures(age, female, table.age[rows], table.female[rows])
+        if np.isfinite(std).all():
+            values["within_std"] = float(100 * (np.abs(age - table.age[rows]) <= std).mean())
         return {"count": int(np.sum(rows)), **{name: round(value, 3) for name, value in values.items()}}
 
     decades = (table.age // 10 * 10).astype(int)

@@ -155,21 +155,20 @@ def compare_age_gender(
     """Compare ages and probabilities of female.
 
     Args:
-        reference: Outputs ``age`` (b,) in years and ``female`` (b,).
+        reference: Outputs ``age`` (b,) in years, ``female`` (b,) and, where the model has it, ``age_std`` (b,).
         candidate: Outputs of the same shapes.
-        tolerance_years: Maximum difference of an age.
+        tolerance_years: Maximum difference of an age and of its standard deviation.
         tolerance_score: Maximum difference of a probability.
 
     Raises:
         CheckFailed: An output is missing or has another shape.
     """
-    age, female = _pair(reference, candidate, "age"), _pair(reference, candidate, "female")
-    return ParityGate(
-        (
-            parity_of(_difference(*age), unit=Unit.YEARS, tolerance=tolerance_years),
-            parity_of(_difference(*female), unit=Unit.SCORE, tolerance=tolerance_score),
-        )
-    )
+
+    def parity(output: str, unit: Unit, tolerance: float) -> Parity:
+        return parity_of(_difference(*_pair(reference, candidate, output)), unit=unit, tolerance=tolerance)
+
+    years = [parity(name, Unit.YEARS, tolerance_years) for name in ("age", "age_std") if name in reference]
+    return ParityGate((*years, parity("female", Unit.SCORE, tolerance_score)))
 
 
 def compare_classes(

@@ -24,6 +24,8 @@ from .resume import ResumableCommand, options_to_save
 from .train_options import (
     BACKBONE,
     INIT_FROM,
+    TEACHER,
+    UNLABELLED,
     FaceOptions,
     TrainOptions,
     with_face_options,
@@ -166,6 +168,8 @@ def train_detector(
     input_size: int = typer.Option(320, "--input-size", min=128, help="Side of a training scene, in px."),
     init_from: Path | None = INIT_FROM,
     scenes: int = typer.Option(2400, "--scenes", min=1, help="Number of scenes composed for each epoch."),
+    teacher: list[Path] = TEACHER,
+    unlabelled: list[Path] = UNLABELLED,
 ) -> None:
     """Train the face detector."""
     if shared.summary:
@@ -174,7 +178,14 @@ def train_detector(
     with require_train_extra():
         from ..training.detector import DetectorTraining
     check_start(data[0] if data else None, ctx, shared)
-    task = DetectorTraining(data, shared.network(backbone, init_from), input_size=input_size, scenes=scenes)
+    task = DetectorTraining(
+        data,
+        shared.network(backbone, init_from),
+        input_size=input_size,
+        scenes=scenes,
+        teachers=teacher,
+        unlabelled=unlabelled,
+    )
     run_training(task, shared.config(60, 12, 1e-3), ctx, shared)
 
 

@@ -26,6 +26,12 @@ class Recipe(str, Enum):
 
 BACKBONE = "Name of a torchvision network."
 INIT_FROM = typer.Option(None, "--init-from", help="Start from the weights of this checkpoint.")
+TEACHER = typer.Option(
+    [], "--teacher", help="Also learn from this trained checkpoint; can be repeated.", show_default=False
+)
+UNLABELLED = typer.Option(
+    [], "--unlabelled", help="Folder of pictures that only the teachers label; can be repeated.", show_default=False
+)
 CROP_SIDE = 112
 
 

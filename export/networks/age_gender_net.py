@@ -13,7 +13,9 @@ from .backbones import Stages
 from .normalization import Normalization
 from .preprocessing import Preprocessing
 
-OUTPUTS = ("age", "female")
+OUTPUTS = ("age", "female", "age_std")
+STD_SCALE = "age_std_scale"
+"""Validation metric that a checkpoint's `AgeGenderNet.std_scale` is read from."""
 BINS = 101
 """One bin per year, 0 to 100."""
 SIGMA_YEARS = 2.5
@@ -26,7 +28,13 @@ class AgeGenderNet(nn.Module):
     """Predict age and gender from an aligned face.
 
     `forward` returns the model file's outputs, `logits` what the losses take.
+
+    Attributes:
+        std_scale: Factor of the distribution's standard deviation, so that 68 % of the ages lie within one of them;
+            None for a network without this output.
     """
+
+    std_scale: float | None = 1.0
 
     def __init__(
         self,
@@ -50,21 +58,22 @@ class AgeGenderNet(nn.Module):
         self.age = nn.Linear(width, BINS)
         self.female = nn.Linear(width, 1)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Average the predictions for the face and its mirror image.
 
         Args:
             image: (b, h, w, 3) uint8 BGR.
 
         Returns:
-            Age (b,) in years and probability of female (b,).
+            Age (b,) in years, probability of female (b,), and the age's standard deviation (b,) in years.
         """
         x = self.prologue(image)
         bins, female = self._heads(torch.cat([x, x.flip(3)]))
         bins, female = bins.reshape(2, -1, BINS).mean(dim=0), female.reshape(2, -1).mean(dim=0)
         # Label smoothing keeps the sigmoid short of 0 and 1; undo it.
         probability = (torch.sigmoid(female) - SMOOTHING) / (1 - 2 * SMOOTHING)
-        return expected_age(bins), probability.clamp(0, 1)
+        outputs = (expected_age(bins), probability.clamp(0, 1))
+        return outputs if self.std_scale is None else (*outputs, self.std_scale * age_deviation(bins))
 
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Compute what `age_gender_losses` takes.
@@ -85,6 +94,12 @@ class AgeGenderNet(nn.Module):
 def expected_age(bins: Tensor) -> Tensor:
     """Return the expected age (b,) in years under the softmax of logits (b, 101)."""
     return bins.softmax(dim=1) @ bin_ages(bins.device)
+
+
+def age_deviation(bins: Tensor) -> Tensor:
+    """Return the standard deviation (b,) in years under the softmax of logits (b, 101)."""
+    distance = bin_ages(bins.device) - expected_age(bins).unsqueeze(1)
+    return (bins.softmax(dim=1) * distance.square()).sum(1).sqrt()
 
 
 def bin_ages(device: torch.device) -> Tensor:

@@ -10,6 +10,7 @@ from urllib.error import URLError
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
 
 from ...runtime.errors import InputError, ModelError
 
@@ -25,11 +26,28 @@ class Architecture:
         ends: For each of `STRIDES`, one past the index of the last layer at that stride.
         dropped: Indices of residual blocks to leave out. Each block changes its input little, so a network fine-tuned
             without it loses little (Veit et al., "Residual networks behave like ensembles", 2016).
+        adapt: Replaces some of the layers by new ones, after the pretrained weights are loaded. `ends` and `dropped`
+            count the layers after that.
     """
 
     build: Callable[..., nn.Module]
     ends: tuple[int, ...]
     dropped: frozenset[int] = frozenset()
+    adapt: Callable[[nn.Sequential], nn.Sequential] | None = None
+
+
+def downsample_early(layers: nn.Sequential) -> nn.Sequential:
+    """Replace MobileNetV2's layers up to stride 8, half of its time, by plain convolutions, which use a core better.
+
+    The last two are a fused inverted residual without its shortcut (EfficientNetV2, Tan and Le, ICML 2021).
+    """
+    first = Conv2dNormActivation(3, 16, stride=2, activation_layer=nn.ReLU6)
+    second = Conv2dNormActivation(16, 32, stride=2, activation_layer=nn.ReLU6)
+    fused = nn.Sequential(
+        Conv2dNormActivation(32, 48, stride=2, activation_layer=nn.ReLU6),
+        Conv2dNormActivation(48, 32, 1, activation_layer=None),
+    )
+    return nn.Sequential(first, second, fused, *layers[5:])
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -38,6 +56,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mobilenet_v2_lean": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 17), frozenset({3, 16})),
     # For the detector: ends at stride 16 with 64 channels.
     "mobilenet_v2_short": Architecture(torchvision.models.mobilenet_v2, (4, 7, 11), frozenset({3, 6})),
+    # For the detector: half of the time of the one above.
+    "mobilenet_v2_early": Architecture(
+        torchvision.models.mobilenet_v2, (2, 5, 9), frozenset({4}), adapt=downsample_early
+    ),
     "mobilenet_v3_small": Architecture(torchvision.models.mobilenet_v3_small, (2, 4, 9, 12)),
     "mobilenet_v3_large": Architecture(torchvision.models.mobilenet_v3_large, (4, 7, 13, 16)),
     "resnet18": Architecture(torchvision.models.resnet18, (5, 6, 7, 8)),
@@ -156,7 +178,7 @@ class Stages(nn.Module):
 
     Attributes:
         stages: Layers of each stride.
-        pretrained: Keep batch normalization in evaluation mode.
+        pretrained: Keep batch normalization in evaluation mode: all layers have trained weights.
         channels: Number of channels of each feature map.
     """
 
@@ -167,13 +189,15 @@ class Stages(nn.Module):
             reverse_input_channels(model)
         layers = layers_of(model)
         cut = architecture(name)
+        if cut.adapt is not None:
+            layers = cut.adapt(layers)
         ends = cut.ends[:depth]
         starts = (0, *ends[:-1])
         self.stages = nn.ModuleList(
             nn.Sequential(*(layers[i] for i in range(a, b) if i not in cut.dropped))
             for a, b in zip(starts, ends, strict=True)
         )
-        self.pretrained = weights != "none"
+        self.pretrained = weights != "none" and cut.adapt is None
         self.channels = tuple(m.shape[1] for m in self._maps_of_blank(64))
 
     def train(self, mode: bool = True) -> Stages:

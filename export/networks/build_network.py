@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from ...runtime.errors import InputError, ModelError
 from ...runtime.models.spec import Task
-from .age_gender_net import AgeGenderNet
+from .age_gender_net import STD_SCALE, AgeGenderNet
 from .checkpoint import Checkpoint, load_checkpoint
 from .detector_net import DetectorNet
 from .frozen_backbone_nets import (
@@ -17,6 +19,7 @@ from .frozen_backbone_nets import (
     FrozenBackboneClassifier,
     FrozenBackboneLandmarkNet,
 )
+from .half_precision import fold_batch_norms
 from .landmark_net import LandmarkNet
 from .normalization import Normalization
 from .residual_net import ResLayerNet
@@ -47,6 +50,8 @@ def build_network(checkpoint: Checkpoint) -> nn.Module:
         net.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
         raise ModelError("the checkpoint's weights do not fit its network") from error
+    if isinstance(net, AgeGenderNet):
+        net.std_scale = checkpoint.metrics.get(STD_SCALE)
     return net.eval()
 
 
@@ -127,3 +132,32 @@ def load_initial_weights(net: LandmarkNet | DetectorNet | AgeGenderNet, path: Pa
         raise ModelError(f"{path} holds another network than the one to train; give its --backbone") from error
     net.backbone.pretrained = True  # its batch statistics are as good as ImageNet's
     return {"started_from": checkpoint.spec.weights_sha256}
+
+
+def load_teachers(paths: Sequence[Path], task: Task) -> list[nn.Module]:
+    """Rebuild the networks that a student learns from, with frozen weights.
+
+    Args:
+        paths: Their checkpoints.
+        task: Task of the student.
+
+    Raises:
+        ModelError: Not a checkpoint.
+        InputError: A checkpoint of another task.
+    """
+    teachers = []
+    for path in paths:
+        checkpoint = load_checkpoint(path)
+        if checkpoint.spec.task is not task:
+            raise InputError(f"--teacher {path} is a model for {checkpoint.spec.task.value}, wanted {task.value}")
+        net = build_network(checkpoint).requires_grad_(False)
+        fold_batch_norms(net)  # twice as fast
+        teachers.append(net.to(memory_format=torch.channels_last))
+    return teachers
+
+
+def take_over_layers(net: nn.Module, teacher: Path) -> None:
+    """Copy the weights of those layers of a teacher's checkpoint that a student has too, by name and shape."""
+    own = net.state_dict()
+    shared = {k: v for k, v in load_checkpoint(teacher).weights.items() if k in own and own[k].shape == v.shape}
+    net.load_state_dict(shared, strict=False)

@@ -76,10 +76,23 @@ class DetectorNet(nn.Module):
         Returns:
             Score logits (b, n) and boxes (b, n, 4), xyxy in px of the input; the finest level comes first.
         """
+        return self.predict(self.pyramid(image))
+
+    def raw_and_pyramid(self, image: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Compute what `distillation_losses` takes: the results of `raw` and of `pyramid`."""
+        levels = self.pyramid(image)
+        return *self.predict(levels), levels
+
+    def pyramid(self, image: Tensor) -> list[Tensor]:
+        """Compute the features (b, width, h / stride, w / stride) of each level."""
         _, fine, middle = self.backbone(self.prologue(image))
         levels = [lateral(x) for lateral, x in zip(self.lateral, (fine, middle, self.coarse(middle)), strict=True)]
         levels[1] = levels[1] + F.interpolate(levels[2], scale_factor=2.0, mode="nearest")
         levels[0] = levels[0] + F.interpolate(levels[1], scale_factor=2.0, mode="nearest")
+        return levels
+
+    def predict(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Compute what `raw` returns from the features of each level."""
         logits, boxes = [], []
         for merge, level, stride in zip(self.merge, levels, LEVELS, strict=True):
             rows = self.head(merge(level)).float()

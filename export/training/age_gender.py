@@ -13,8 +13,9 @@ from ...bench.accuracy.metrics import age_gender_measures
 from ...bench.data.age_gender_labels import AgeGenderTable, check_pictures, check_split, join_copies, read_age_gender
 from ...runtime.images import read_image
 from ...runtime.models.spec import ModelSpec, Task
+from ...runtime.values import FloatArray
 from ...runtime.vision.crop import CROP_SCALE, resized
-from ..networks.age_gender_net import OUTPUTS, AgeGenderNet
+from ..networks.age_gender_net import OUTPUTS, STD_SCALE, AgeGenderNet
 from ..networks.build_network import load_initial_weights
 from .augmentation import colour, degrade, jitter_aligned, occlude
 from .batches import AugmentedDataset, predict_batches
@@ -125,6 +126,12 @@ class AgeGenderTraining:
         return age_gender_losses(*outputs, age, female, age_weight=self.age_weight, gender_weight=self.gender_weight)
 
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """Compute mean absolute error, CS@5 and gender accuracy."""
-        age, female = (output.numpy() for output in predict_batches(net, self.images))
-        return age_gender_measures(age, female, self.held.age, self.held.female)
+        """Compute mean absolute error, CS@5, gender accuracy, and the scale of the age's standard deviation."""
+        age, female, std = (output.numpy() for output in predict_batches(net, self.images))
+        measures = age_gender_measures(age, female, self.held.age, self.held.female)
+        return measures | {STD_SCALE: deviation_scale(age, std, self.held.age)}
+
+
+def deviation_scale(age: FloatArray, std: FloatArray, labelled: FloatArray) -> float:
+    """Return the factor of standard deviations (n,) that puts 68 % of the labelled ages within one of them."""
+    return float(np.percentile(np.abs(age - labelled) / np.maximum(std, 1e-6), 68))

@@ -13,34 +13,51 @@ from ...bench.accuracy.metrics import Detections, detection_curve
 from ...bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, read_faces
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import reduced
+from ...runtime.folders import pictures_in
 from ...runtime.images import read_image
 from ...runtime.models.spec import ModelSpec, Task
 from ...runtime.values import FloatArray, Image
 from ...runtime.vision.boxes import pad_to_multiple, select_boxes
-from ..networks.build_network import load_initial_weights
+from ..networks.build_network import load_initial_weights, load_teachers, take_over_layers
+from ..networks.checkpoint import load_checkpoint
 from ..networks.detector_net import LEVELS, OUTPUTS, DetectorNet
 from .batches import predict_batches
 from .config import NetworkConfig, ProgressCallback, no_progress
 from .detector_scenes import DetectorScenes
-from .losses import detector_losses
+from .losses import detector_losses, distillation_losses
 
 
 class DetectorTraining:
     """Train the detector; pretrained layers up to stride 4, the most expensive to train, are frozen.
 
+    With teachers, it also learns from their scores, boxes and features, and starts from the first one's layers as far
+    as it has them.
+
     See `Training` for the attributes.
     """
 
     score = "missed"
-    trained_by = "raw"
+    trained_by = "raw_and_pyramid"
 
     def __init__(
-        self, data: Sequence[Path], network: NetworkConfig, *, input_size: int = 320, scenes: int = 2400
+        self,
+        data: Sequence[Path],
+        network: NetworkConfig,
+        *,
+        input_size: int = 320,
+        scenes: int = 2400,
+        teachers: Sequence[Path] = (),
+        unlabelled: Sequence[Path] = (),
     ) -> None:
         if input_size % LEVELS[-1]:
             raise InputError(f"wanted an input size that is a multiple of {LEVELS[-1]}, found {input_size}")
         self.net = DetectorNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
         training, validation = zip(*(split(folder) for folder in data), strict=True)
+        self.teachers: list[Any] = load_teachers(teachers, Task.DETECTOR)
+        if unlabelled and not teachers:
+            raise InputError("--unlabelled pictures are learnt from a --teacher; name one")
+        if teachers and network.init_from is None:
+            take_over_layers(self.net, teachers[0])
         started = load_initial_weights(self.net, network.init_from)
         if self.net.backbone.pretrained:
             self.net.backbone.stages[0].requires_grad_(False)
@@ -49,6 +66,8 @@ class DetectorTraining:
             **started,
             "input_size": input_size,
             "scenes": scenes,
+            "teachers": [load_checkpoint(t).spec.weights_sha256 for t in teachers],
+            "unlabelled": [u.name for u in unlabelled],
         }
         self.spec = ModelSpec(
             task=Task.DETECTOR,
@@ -57,7 +76,13 @@ class DetectorTraining:
             classes=("face",),
             provenance=network.provenance(*data) | started,
         )
-        self.dataset = DetectorScenes(training, size=input_size, length=scenes, seed=network.seed)
+        self.dataset = DetectorScenes(
+            training,
+            size=input_size,
+            length=scenes,
+            seed=network.seed,
+            unlabelled=[file for folder in unlabelled for file in pictures_in(folder)],
+        )
         held = [v for folder, v in zip(data, validation, strict=True) if (folder / BOXES).is_file()]
         if not held or not len(held[0]):
             raise InputError(f"no --data folder has a {BOXES}; one is needed to validate the detector")
@@ -68,9 +93,16 @@ class DetectorTraining:
         self.dataset.read_images()
         self.images = [read_image(f) for f in self.held.files]
 
-    def losses(self, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def losses(self, outputs: tuple[Tensor, Tensor, list[Tensor]], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the losses of a batch."""
-        return detector_losses(*outputs, *targets)
+        logits, boxes, levels = outputs
+        labelled_boxes, labels, images = targets
+        parts = detector_losses(logits, boxes, labelled_boxes, labels)
+        if not self.teachers:
+            return parts
+        with torch.no_grad():
+            taught = [t.to(images.device).raw_and_pyramid(images) for t in self.teachers]
+        return parts | distillation_losses(logits, boxes, levels, taught)
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """Compute AP50 by least size of the faces, and recall at 90 % precision for faces of 40 px and more."""

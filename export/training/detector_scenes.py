@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ SIZE_RANGES = ((0.0, 44.0), (28.0, 112.0), (80.0, np.inf))
 """Sides in px of the faces that each level detects. The ranges overlap: near a border both levels learn."""
 MASKED_SHARE = 0.35
 """Fraction of the faces with landmarks that get a drawn mask, because few of them wear one."""
+UNLABELLED_WEIGHT = 0.5
+"""Weight of the unlabelled pictures; a folder of labelled ones has 1."""
 RADIUS = 1.1
 """Largest distance, in strides, between a face's centre and the centres of the cells that detect it."""
 
@@ -47,16 +50,20 @@ class Scene:
 class DetectorScenes(AugmentedDataset):
     """Scenes with a target for each of the detector's n cells.
 
-    Samples are (image, boxes, labels): image (size, size, 3) uint8 BGR, boxes (n, 4) xyxy in px, and labels (n,) that
-    are 1 for a face, 0 for background and -1 for cells that do not count.
+    Samples are (image, boxes, labels, image): image (size, size, 3) uint8 BGR, boxes (n, 4) xyxy in px, labels (n,)
+    that are 1 for a face, 0 for background and -1 for cells that do not count, and the image once more for teachers.
     """
 
-    def __init__(self, tables: Sequence[FaceTable], *, size: int, length: int, seed: int) -> None:
+    def __init__(
+        self, tables: Sequence[FaceTable], *, size: int, length: int, seed: int, unlabelled: Sequence[Path] = ()
+    ) -> None:
         super().__init__(seed)
         self.size = size
         self.length = length
         self.table = FaceTable.concat(list(tables))
+        self.unlabelled = unlabelled
         self.weights = np.concatenate([_weights(t) for t in tables])
+        self.unlabelled_share = UNLABELLED_WEIGHT / (UNLABELLED_WEIGHT + self.weights.sum()) if unlabelled else 0.0
         self.weights /= self.weights.sum()
 
     def read_images(self) -> None:
@@ -66,10 +73,11 @@ class DetectorScenes(AugmentedDataset):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         scene = self.scene(self.rng(index))
         boxes, labels = assign(scene, self.size)
-        return torch.from_numpy(scene.pixels), torch.from_numpy(boxes), torch.from_numpy(labels)
+        image = torch.from_numpy(scene.pixels)
+        return image, torch.from_numpy(boxes), torch.from_numpy(labels), image
 
     def scene(self, rng: np.random.Generator) -> Scene:
         """Compose a scene from one image, or from 2×2 or 3×3 of them."""
@@ -88,16 +96,16 @@ class DetectorScenes(AugmentedDataset):
         return Scene(pixels, np.concatenate(boxes), np.concatenate(ignored))
 
     def _tile(self, width: int, height: int, rng: np.random.Generator) -> Scene:
+        if self.unlabelled and rng.random() < self.unlabelled_share:
+            image = read_image(self.unlabelled[int(rng.integers(len(self.unlabelled)))])
+            pixels = _placed(image, _placement(image, np.empty((0, 4)), width, height, rng), width, height, rng)
+            return Scene(pixels, np.empty((0, 4)), ignored=np.array([[0.0, 0.0, width, height]]))
         index = int(rng.choice(len(self.images), p=self.weights))
         image, boxes = self.images[index], self.table.boxes[index]
         if len(self.table.lower_faces[index]) and rng.random() < MASKED_SHARE:
             image = wear_mask(image, self.table.lower_faces[index], rng)
         matrix = _placement(image, boxes, width, height, rng)
-        zoom = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-        if zoom < 0.5:  # blur first, to avoid aliasing
-            image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / zoom), dtype=np.uint8)
-        fill = tuple(int(v) for v in rng.integers(0, 256, 3))
-        pixels = np.asarray(cv2.warpAffine(image, matrix, (width, height), borderValue=fill), dtype=np.uint8)
+        pixels = _placed(image, matrix, width, height, rng)
         return _visible(pixels, _moved(boxes, matrix), width, height)
 
 
@@ -141,6 +149,14 @@ def _placement(image: Image, boxes: FloatArray, width: int, height: int, rng: np
     flip = -1.0 if rng.random() < 0.5 else 1.0
     linear = zoom * np.array([[flip * np.cos(angle), -np.sin(angle)], [flip * np.sin(angle), np.cos(angle)]])
     return np.concatenate([linear, (target - linear @ anchor)[:, None]], axis=1)
+
+
+def _placed(image: Image, matrix: FloatArray, width: int, height: int, rng: np.random.Generator) -> Image:
+    zoom = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if zoom < 0.5:  # blur first, to avoid aliasing
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / zoom), dtype=np.uint8)
+    fill = tuple(int(v) for v in rng.integers(0, 256, 3))
+    return np.asarray(cv2.warpAffine(image, matrix, (width, height), borderValue=fill), dtype=np.uint8)
 
 
 def _moved(boxes: FloatArray, matrix: FloatArray) -> FloatArray:

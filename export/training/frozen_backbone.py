@@ -20,7 +20,6 @@ from ...runtime.models.spec import ModelSpec, Task
 from ...runtime.values import FloatArray
 from ...runtime.vision.crop import CROP_SCALE
 from ...runtime.vision.geometry import landmark_bounds, longer_side
-from ..networks.age_gender_net import OUTPUTS as AGE_GENDER_OUTPUTS
 from ..networks.frozen_backbone_nets import (
     OLDEST,
     RECIPE,
@@ -115,7 +114,7 @@ class FrozenBackboneAgeGenderTraining:
         self.spec = ModelSpec(
             task=Task.AGE_GENDER,
             input_size=(SIZE, SIZE),
-            outputs=AGE_GENDER_OUTPUTS,
+            outputs=("age", "female"),
             crop_scale=CROP_SCALE,
             points="ibug68",
             provenance=network.provenance(data) | {"recipe": RECIPE},

@@ -103,6 +103,40 @@ def detector_losses(logits: Tensor, boxes: Tensor, targets: Tensor, labels: Tens
     return parts
 
 
+def distillation_losses(
+    logits: Tensor, boxes: Tensor, levels: list[Tensor], teachers: list[tuple[Tensor, Tensor, list[Tensor]]]
+) -> dict[str, Tensor]:
+    """Compute how far a detector is from its teachers' mean scores and boxes, and from the first one's features.
+
+    Scores: quality focal loss as in `detector_losses`, with the teachers' score as the target. Features: FitNets
+    (Romero et al., ICLR 2015), relative to their variance.
+
+    Args:
+        logits: (b, n) score logits.
+        boxes: (b, n, 4) predicted boxes, xyxy in px.
+        levels: Features of each level of the pyramid.
+        teachers: The same three of each teacher.
+
+    Returns:
+        Losses of score, box and features, by name.
+    """
+    wanted = torch.stack([t[0].sigmoid() for t in teachers])
+    wanted_boxes = (wanted.unsqueeze(-1) * torch.stack([t[1] for t in teachers])).sum(0)
+    wanted_boxes = wanted_boxes / wanted.sum(0).clamp(min=1e-9).unsqueeze(-1)
+    wanted = wanted.mean(0)
+    weight = (wanted - logits.sigmoid()).square()
+    score = weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    seen = wanted > 0.3
+    distance = complete_box_iou_loss(boxes[seen], wanted_boxes[seen], reduction="none") * wanted[seen]
+    pairs = zip(levels, teachers[0][2], strict=True)
+    features = [F.mse_loss(own.float(), other.float()) / other.float().var() for own, other in pairs]
+    return {
+        "teacher_score": 2.0 * score.sum() / wanted[seen].sum().clamp(min=1),
+        "teacher_box": 2.0 * distance.sum() / wanted[seen].sum().clamp(min=1),
+        "teacher_features": 0.5 * torch.stack(features).mean(),
+    }
+
+
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
     """Compute the IoU (n,) of boxes a (n, 4) and b (n, 4), pair by pair."""
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from ..models.runner import Runner
 from ..values import Faces, FloatArray, Image
 from ..vision.crop import alignment_matrix, cut_crop
+from ..vision.geometry import zoom_of
 
+ESTIMATES = ("age", "age_std", "female")
+"""Fields of `Faces` that are filled in."""
+UNKNOWN = np.full(len(ESTIMATES), np.nan)
 EVERY = 10
 """Frames between two estimates of one tracked face."""
 AVERAGED = 20
 """Estimates in a track's mean: a plain mean up to this many, an exponential one from then on."""
-
 REMEMBERED = 100
 """Tracks whose estimates are kept while they are out of sight."""
+MIN_SIDE_PX = 24.0
+"""Least side of an aligned crop in px of the picture: at 24 px the age's mean error is 7 years, at 16 px it is 9.5."""
+MIN_SHARPNESS = 0.6
+"""Least `sharpness`. It passes every sharp face of 24 px and more, and half of those blurred by 3 px in a crop of 112,
+whose error is 8 years; of those blurred by 4 px (9 years) it passes 1 %."""
 
 
-def estimate(runner: Runner, image: Image, landmarks: FloatArray) -> tuple[FloatArray, FloatArray]:
+def estimate(runner: Runner, image: Image, landmarks: FloatArray) -> dict[str, FloatArray]:
     """Estimate age and gender of faces in one picture.
 
     Args:
@@ -28,22 +37,44 @@ def estimate(runner: Runner, image: Image, landmarks: FloatArray) -> tuple[Float
         landmarks: Landmarks (n, 68, ≥ 2) in px of `image`.
 
     Returns:
-        Age in years (n,) and the probability of female (n,).
+        Fields of `Faces`: age and its standard deviation in years, and the probability of female, each (n,). All are
+        NaN for a face that is too small or too blurred, the standard deviation also for a model without one.
     """
     spec = runner.spec
     size = spec.input_size[0]
-    crops = [
-        cut_crop(image, alignment_matrix(points, scale=spec.crop_scale, size=size), size).pixels for points in landmarks
-    ]
-    outputs = runner(np.stack(crops))
-    return outputs["age"].astype(np.float64), outputs["female"].astype(np.float64)
+    crops = [cut_crop(image, alignment_matrix(points, scale=spec.crop_scale, size=size), size) for points in landmarks]
+    outputs = runner(np.stack([crop.pixels for crop in crops]))
+    clear = [size / zoom_of(c.matrix) >= MIN_SIDE_PX and sharpness(c.pixels) >= MIN_SHARPNESS for c in crops]
+    unknown = np.full(len(crops), np.nan)
+    return {name: np.where(clear, outputs.get(name, unknown), np.nan).astype(np.float64) for name in ESTIMATES}
+
+
+def sharpness(crop: Image) -> float:
+    """Return how fine the details of a face are: curvature over slope of its brightness, at 40 px.
+
+    Both grow with contrast, so that their ratio does not; a Gaussian blur by σ px reduces it as 1 / σ².
+
+    Args:
+        crop: Aligned crop (size, size, 3), uint8 BGR.
+
+    Returns:
+        Variance of the Laplacian over the mean squared gradient, infinite for a crop without contrast.
+    """
+    grey = cv2.cvtColor(cv2.resize(crop, (40, 40), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    curvature, *slopes = (
+        cv2.Laplacian(grey, cv2.CV_32F),
+        cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8),
+        cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8),
+    )
+    face = np.s_[5:-5, 5:-5]
+    slope = sum(float(np.square(s[face]).mean()) for s in slopes)
+    return float(curvature[face].var()) / slope if slope > 0.5 else np.inf
 
 
 @dataclass(slots=True)
 class _Track:
     estimates: int
-    age: float
-    female: float
+    mean: FloatArray
     next_frame: int
 
 
@@ -64,20 +95,22 @@ class TrackedAttributes:
         located = np.isfinite(faces.landmarks[:, 0, 0])
         due = [n for n, i in enumerate(ids) if located[n] and self._next_frame(i) <= self._frame]
         if due:
-            for n, age, female in zip(due, *estimate(self._runner, image, faces.landmarks[due]), strict=True):
-                self._add(ids[n], float(age), float(female))
+            found = estimate(self._runner, image, faces.landmarks[due])
+            for n, values in zip(due, np.stack([found[name] for name in ESTIMATES], axis=1), strict=True):
+                self._add(ids[n], values)
         self._frame += 1
-        return faces.with_fields(
-            age=np.array([self._tracks[i].age if i in self._tracks else np.nan for i in ids]),
-            female=np.array([self._tracks[i].female if i in self._tracks else np.nan for i in ids]),
-        )
+        means = np.array([self._tracks[i].mean if i in self._tracks else UNKNOWN for i in ids])
+        return faces.with_fields(**dict(zip(ESTIMATES, means.reshape(-1, len(ESTIMATES)).T, strict=True)))
 
     def _next_frame(self, track_id: int) -> int:
         return self._tracks[track_id].next_frame if track_id in self._tracks else 0
 
-    def _add(self, track_id: int, age: float, female: float) -> None:
-        track = self._tracks.setdefault(track_id, _Track(0, 0.0, 0.0, 0))
-        track.estimates = min(track.estimates + 1, AVERAGED)
-        track.age += (age - track.age) / track.estimates
-        track.female += (female - track.female) / track.estimates
+    def _add(self, track_id: int, values: FloatArray) -> None:
+        track = self._tracks.setdefault(track_id, _Track(0, UNKNOWN, 0))
         track.next_frame = self._frame + EVERY
+        if np.isnan(values[0]):  # no clear look at the face
+            return
+        track.estimates = min(track.estimates + 1, AVERAGED)
+        # The looks at one face err alike, so that their mean is no more certain than each of them.
+        before = values if track.estimates == 1 else track.mean
+        track.mean = before + (values - before) / track.estimates

@@ -169,8 +169,7 @@ class Pipeline:
         faces = self._reported(faces, size_of(image))
         if self.age_gender is None or not len(faces):
             return faces
-        age, female = estimate(self.age_gender, image, faces.landmarks)
-        return faces.with_fields(age=age, female=female)
+        return faces.with_fields(**estimate(self.age_gender, image, faces.landmarks))
 
     def _find_upright(self, image: Image) -> Faces:
         faces = locate_in_boxes(self.landmarks, image, Faces.from_boxes(*self.detector(image)))

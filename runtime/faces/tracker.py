@@ -193,14 +193,9 @@ def _carried(frame: Frame, box: FloatArray, patch: FloatArray) -> FloatArray | N
 def _faces(tracks: Sequence[Track]) -> Faces:
     if not tracks:
         return Faces.empty()
-    unknown = np.full(len(tracks), np.nan)
     no_points = np.full((POINTS, 3), np.nan)
-    return Faces(
-        boxes=np.array([t.box for t in tracks]),
-        scores=np.array([t.score for t in tracks]),
+    return Faces.from_boxes(np.array([t.box for t in tracks]), np.array([t.score for t in tracks])).with_fields(
         landmarks=np.array([no_points if t.landmarks is None else t.landmarks for t in tracks]),
         presence=np.array([t.presence for t in tracks]),
-        age=unknown,
-        female=unknown,
         track_id=np.array([t.id for t in tracks], dtype=np.int64),
     )

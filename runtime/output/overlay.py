@@ -30,6 +30,8 @@ AXIS_COLOURS = ((80, 80, 255), (80, 220, 80), (255, 140, 60))
 """Axes to the person's left, down, and out of the face, in red, green and blue."""
 TEXT_SCALE = 0.5
 TEXT_COLOUR = (255, 255, 255)
+PLUS_MINUS = "±" if int(cv2.__version__.split(".")[0]) >= 5 else "+-"
+"""OpenCV 4 draws letters outside ASCII as question marks."""
 _SUBPIXEL_BITS = 4
 
 
@@ -94,7 +96,8 @@ def _label(faces: Faces, i: int) -> str:
     if faces.track_id[i] >= 0:
         parts.append(f"#{faces.track_id[i]}")
     if np.isfinite(faces.age[i]):
-        parts.append(f"{faces.age[i]:.0f} y")
+        spread = f" {PLUS_MINUS} {faces.age_std[i]:.0f}" if np.isfinite(faces.age_std[i]) else ""
+        parts.append(f"{faces.age[i]:.0f}{spread} y")
     if np.isfinite(faces.female[i]):
         parts.append("female" if faces.female[i] >= 0.5 else "male")
     return " ".join(parts)

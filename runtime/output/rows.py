@@ -20,7 +20,7 @@ from ..vision.head_pose import head_pose
 CSV_HEADER = (
     *("frame", "timestamp_ns", "track_id"),
     *("box_x1", "box_y1", "box_x2", "box_y2", "score"),
-    *("presence", "age", "female"),
+    *("presence", "age", "age_std", "female"),
     *("yaw", "pitch", "roll"),
     *(f"{axis}{i}" for i in range(POINTS) for axis in "xyz"),
 )
@@ -140,7 +140,7 @@ class CsvSink:
         for face in face_rows(faces, size_of(frame.pixels)):
             identity = (frame.index, frame.timestamp_ns, face.get("track_id"))
             pose = face["pose"] or dict.fromkeys(("yaw", "pitch", "roll"))
-            estimates = (face[name] for name in ("score", "presence", "age", "female"))
+            estimates = (face[name] for name in ("score", "presence", "age", "age_std", "female"))
             points = (value for point in face["landmarks"] or () for value in point)
             self._csv.writerow([*identity, *face["box"], *estimates, pose["yaw"], pose["pitch"], pose["roll"], *points])
         try:
@@ -173,6 +173,7 @@ def _face_row(faces: Faces, i: int, size_px: tuple[int, int]) -> dict[str, Any]:
         "landmarks": _rounded(faces.landmarks[i], 2) if np.isfinite(faces.landmarks[i]).all() else None,
         "presence": _number(faces.presence[i], 4),
         "age": _number(faces.age[i], 1),
+        "age_std": _number(faces.age_std[i], 1),
         "female": _number(faces.female[i], 4),
         "pose": {name: round(value, 1) for name, value in asdict(pose).items()} if pose is not None else None,
     }

@@ -6,13 +6,22 @@ import numpy as np
 import pytest
 import torch
 
+from mien.export.networks.age_gender_net import BINS, AgeGenderNet, age_deviation
 from mien.export.networks.backbones import ARCHITECTURES, Stages, build_backbone, read_state_dict
 from mien.export.networks.detector_net import LEVELS, TYPICAL_SIZE, DetectorNet, decode
 from mien.export.networks.landmark_net import LandmarkNet, cell_centres, expectation
 from mien.export.networks.normalization import Normalization
 from mien.export.networks.preprocessing import Preprocessing
+from mien.export.training.age_gender import deviation_scale
 from mien.export.training.detector_scenes import Scene, assign, cells
-from mien.export.training.losses import detector_losses, heat_map_divergence, landmark_losses, paired_iou, wing
+from mien.export.training.losses import (
+    detector_losses,
+    distillation_losses,
+    heat_map_divergence,
+    landmark_losses,
+    paired_iou,
+    wing,
+)
 from mien.runtime.errors import InputError
 
 
@@ -181,3 +190,50 @@ def test_perfect_boxes_cost_nothing() -> None:
 def test_paired_iou() -> None:
     a, b = torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 3, 2]])
     assert math.isclose(paired_iou(a, b).item(), 1 / 3, rel_tol=1e-5)
+
+
+def test_age_deviation_of_two_ages() -> None:
+    bins = torch.full((2, BINS), -50.0)
+    bins[0, [20, 30]] = bins[1, 64] = 50.0
+    assert torch.allclose(age_deviation(bins), torch.tensor([5.0, 0.0]), atol=1e-4)
+
+
+def test_scaled_deviation_covers_two_thirds_of_the_ages() -> None:
+    rng = np.random.default_rng(0)
+    std = rng.uniform(2, 9, 4000)
+    age = rng.uniform(0, 90, 4000)
+    scale = deviation_scale(age, std, age + 1.7 * std * rng.normal(0, 1, 4000))
+    assert scale == pytest.approx(1.7, rel=0.05)
+
+
+def test_age_deviation_is_scaled_in_the_graph_and_left_out_without_a_scale() -> None:
+    torch.manual_seed(0)
+    net = AgeGenderNet("small").eval()
+    image = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        _, _, std = net(image)
+        net.std_scale = 0.5
+        assert torch.allclose(net(image)[2], 0.5 * std) and (std > 1).all()
+        net.std_scale = None
+        assert len(net(image)) == 2
+
+
+def detector_outputs(*scores: float) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+    torch.manual_seed(0)
+    boxes = torch.tensor([[[0.0, 0, 20, 20], [40, 40, 60, 60], [10, 10, 30, 30]]])
+    return torch.tensor([scores]).logit(), boxes, [torch.randn(1, 4, 8, 8) for _ in LEVELS]
+
+
+def test_a_student_that_equals_its_teacher_has_nothing_to_learn() -> None:
+    own = detector_outputs(0.9, 0.5, 0.01)
+    assert all(v == pytest.approx(0, abs=1e-5) for v in distillation_losses(*own, [own]).values())
+    logits, boxes, levels = own
+    wrong = logits.flip(1), boxes + 5, [level + 1 for level in levels]
+    assert all(v > 0.01 for v in distillation_losses(*wrong, [own]).values())
+
+
+def test_teachers_are_averaged_by_their_scores() -> None:
+    sure, unsure = detector_outputs(0.9, 0.9, 0.01), detector_outputs(0.3, 0.3, 0.01)
+    moved = (unsure[0], unsure[1] + 8, unsure[2])
+    mean = (torch.tensor([[0.6, 0.6, 0.01]]).logit(), sure[1] + 2, sure[2])  # 0.9 : 0.3 of the way
+    assert all(v == pytest.approx(0, abs=1e-5) for v in distillation_losses(*mean, [sure, moved]).values())

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from mien.runtime.faces.attributes import EVERY, REMEMBERED, TrackedAttributes
+from mien.runtime.faces.attributes import EVERY, MIN_SHARPNESS, REMEMBERED, TrackedAttributes, estimate, sharpness
 from mien.runtime.models.spec import ModelSpec, Task
 from mien.runtime.values import Faces, FloatArray, Image
 from mien.runtime.vision.crop import CROP_SCALE, EYE_HEIGHT, alignment_matrix
@@ -79,3 +80,47 @@ def test_estimates_of_faces_long_gone_are_forgotten() -> None:
         attributes.update(IMAGE, faces(i))
     attributes.update(IMAGE, faces(0))
     assert len(runner.batches) == REMEMBERED + 3
+
+
+def blocks(blur: float = 0.0) -> Image:
+    """Squares of 10 px in random greys, blurred."""
+    greys = np.random.default_rng(2).integers(0, 256, (20, 20, 1)).astype(np.uint8).repeat(3, axis=2)
+    pixels = greys.repeat(10, axis=0).repeat(10, axis=1)
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), blur), np.uint8) if blur else pixels
+
+
+class UncertainRunner(Runner):
+    def __call__(self, batch: Image) -> dict[str, FloatArray]:
+        return super().__call__(batch) | {"age_std": np.full(len(batch), 6.0, np.float32)}
+
+
+def test_the_standard_deviation_goes_with_the_age_and_is_unknown_without_one() -> None:
+    points = faces(1).landmarks
+    found = estimate(UncertainRunner([30.0]), blocks(), points)  # type: ignore[arg-type]
+    assert {k: v.tolist() for k, v in found.items()} == {"age": [30], "age_std": [6], "female": [pytest.approx(0.8)]}
+    found = estimate(Runner([30.0]), blocks(), points)  # type: ignore[arg-type]
+    assert found["age"].tolist() == [30] and np.isnan(found["age_std"]).all()
+
+
+@pytest.mark.parametrize(("blur", "zoom", "known"), [(0.0, 1.0, True), (0.0, 0.25, False), (8.0, 1.0, False)])
+def test_a_small_or_blurred_face_has_no_age(blur: float, zoom: float, known: bool) -> None:
+    points = (faces(1).landmarks - 100) * zoom + 100
+    found = estimate(UncertainRunner([30.0]), blocks(blur), points)  # type: ignore[arg-type]
+    assert all(np.isfinite(values).all() == known for values in found.values())
+
+
+def test_sharpness_falls_with_blur_and_not_with_contrast() -> None:
+    values = [sharpness(blocks(blur)[:112, :112]) for blur in (0.0, 2.0, 4.0, 8.0)]
+    assert values == sorted(values, reverse=True) and values[0] > 2 * MIN_SHARPNESS > 2 * values[3]
+    assert sharpness((blocks()[:112, :112] // 3).astype(np.uint8)) == pytest.approx(values[0], rel=0.05)
+
+
+def test_a_flat_crop_cannot_be_judged_by_its_sharpness() -> None:
+    assert sharpness(IMAGE[:112, :112]) == np.inf
+
+
+def test_looks_without_an_age_leave_the_mean_of_a_track_alone() -> None:
+    attributes = TrackedAttributes(Runner([30.0, 99.0, 40.0]))  # type: ignore[arg-type]
+    sharp, blurred = blocks(), blocks(8.0)
+    ages = [attributes.update(blurred if n == EVERY else sharp, faces(7)).age[0] for n in range(2 * EVERY + 1)]
+    assert ages[0] == ages[EVERY] == 30 and ages[2 * EVERY] == 35

@@ -127,6 +127,7 @@ def test_csv_has_a_line_a_face(tmp_path: Path) -> None:
     faces = Faces.from_boxes(np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]]), np.array([0.9, 0.8]))
     points = np.random.default_rng(0).uniform(0, 40, (2, 68, 3))
     known = faces.with_fields(landmarks=points, track_id=np.array([0, 4]), age=np.array([31.24, np.nan]))
+    known = known.with_fields(age_std=np.array([5.96, np.nan]))
     sink.write(frame(3), known, frame(3).pixels)
     sink.write(frame(4), Faces.empty(), frame(4).pixels)
     sink.write(frame(5), faces.mask(np.array([0])), frame(5).pixels)  # without landmarks
@@ -136,6 +137,7 @@ def test_csv_has_a_line_a_face(tmp_path: Path) -> None:
     assert [(r["frame"], r["track_id"]) for r in rows] == [("3", "0"), ("3", "4"), ("5", "")]
     assert float(rows[1]["z67"]) == pytest.approx(points[1, 67, 2], abs=0.01) and rows[0]["box_x2"] == "3.0"
     assert (rows[0]["age"], rows[1]["age"], rows[0]["female"]) == ("31.2", "", "")
+    assert (rows[0]["age_std"], rows[1]["age_std"]) == ("6.0", "")
 
 
 def test_background_writes_all_before_it_closes() -> None:

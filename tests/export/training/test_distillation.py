@@ -1,0 +1,95 @@
+"""A student detector learns from a trained one, also on pictures without labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mien.export.training.config import NetworkConfig, TrainConfig
+from mien.export.training.detector import DetectorTraining
+from mien.export.training.loop import fit
+from mien.runtime.errors import InputError, ModelError
+
+SMALL = NetworkConfig("small", "none")
+FAST = TrainConfig(epochs=1, batch_size=4, learning_rate=1e-3, workers=0)
+
+
+@pytest.fixture
+def boxed_folder(tmp_path: Path) -> Path:
+    """A folder in the detector's format: 12 pictures, a disc in each."""
+    folder = tmp_path / "boxed"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for i in range(12):
+        picture = np.full((96, 96, 3), 15 * i, np.uint8)
+        x, y, side = 8 + 3 * i, 40 - 2 * i, 20 + 2 * i
+        cv2.circle(picture, (x + side // 2, y + side // 2), side // 2, (120, 160, 220), -1)
+        cv2.imwrite(str(folder / "images" / f"{i:02d}.png"), picture)
+        rows.append(f"{i:02d}.png,{x},{y},{side},{side}")
+    (folder / "boxes.csv").write_text("\n".join(["file,x,y,w,h", *rows]) + "\n")
+    return folder
+
+
+@pytest.fixture
+def teacher(boxed_folder: Path, tmp_path: Path) -> Path:
+    torch.manual_seed(1)
+    task = DetectorTraining([boxed_folder], SMALL, input_size=128, scenes=8)
+    save_checkpoint(tmp_path / "teacher.pt", Checkpoint(task.spec, task.config, {}, task.net.state_dict()))
+    return tmp_path / "teacher.pt"
+
+
+def student(teacher: Path, boxed_folder: Path, class_folder: Path, network: NetworkConfig = SMALL) -> DetectorTraining:
+    torch.manual_seed(0)
+    return DetectorTraining(
+        [boxed_folder], network, input_size=128, scenes=16, teachers=[teacher], unlabelled=[class_folder]
+    )
+
+
+def test_a_student_starts_from_the_layers_that_it_shares(teacher: Path, boxed_folder: Path, class_folder: Path) -> None:
+    weights = load_checkpoint(teacher).weights
+    own = student(teacher, boxed_folder, class_folder, NetworkConfig("mobilenet_v3_small", "none")).net.state_dict()
+    head = "head.0.2.weight"  # of the same shape in every detector
+    assert torch.equal(own[head], weights[head])
+    assert own["lateral.0.weight"].shape != weights["lateral.0.weight"].shape
+
+
+def test_unlabelled_pictures_count_for_the_teacher_alone(teacher: Path, boxed_folder: Path, class_folder: Path) -> None:
+    task = student(teacher, boxed_folder, class_folder)
+    task.dataset.unlabelled_share = 1.0
+    image, boxes, labels, again = task.dataset[0]
+    assert (labels == -1).any() and not (labels == 1).any() and not boxes.any() and torch.equal(image, again)
+    parts = task.losses(
+        task.net.raw_and_pyramid(image[None]), (boxes[None], torch.full_like(labels, -1)[None], again[None])
+    )
+    assert parts["score"] == parts["box"] == 0 and parts["teacher_score"] + parts["teacher_features"] > 0
+
+
+def test_a_student_is_trained_and_knows_its_teacher(
+    teacher: Path, boxed_folder: Path, class_folder: Path, tmp_path: Path
+) -> None:
+    before = {k: v.clone() for k, v in load_checkpoint(teacher).weights.items()}
+    task = student(teacher, boxed_folder, class_folder)
+    best = fit(task, FAST, tmp_path / "run")
+    assert best.config["teachers"] == [load_checkpoint(teacher).spec.weights_sha256]
+    assert best.config["unlabelled"] == [class_folder.name]
+    assert all(torch.equal(v, before[k]) for k, v in load_checkpoint(teacher).weights.items())
+    assert not any(p.requires_grad for t in task.teachers for p in t.parameters())
+    assert any(not np.allclose(v, before[k]) for k, v in best.weights.items())
+
+
+def test_unusable_teachers_are_refused(teacher: Path, boxed_folder: Path, class_folder: Path) -> None:
+    with pytest.raises(InputError, match="--teacher"):
+        DetectorTraining([boxed_folder], SMALL, input_size=128, unlabelled=[class_folder])
+    with pytest.raises(ModelError, match="no checkpoint"):
+        DetectorTraining([boxed_folder], SMALL, input_size=128, teachers=[boxed_folder / "none.pt"])
+    checkpoint = load_checkpoint(teacher)
+    other = replace(checkpoint, spec=replace(checkpoint.spec, task=type(checkpoint.spec.task).LANDMARKS))
+    save_checkpoint(teacher, other)
+    with pytest.raises(InputError, match="wanted detector"):
+        DetectorTraining([boxed_folder], SMALL, input_size=128, teachers=[teacher])
