@@ -8,7 +8,7 @@ TENSORRT := .tensorrt
 # Each file of tests runs in one process, so that it makes its models once.
 PYTEST = PYTHONPATH=$(CURDIR)/$(TENSORRT)/site LD_LIBRARY_PATH=$(CURDIR)/$(TENSORRT)/lib $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test check results clean
+.PHONY: demo test check results pictures clean
 .DEFAULT_GOAL := demo
 
 # The CPU profile and the main job: follow the face of the demo camera, write a video, measure.
@@ -62,3 +62,8 @@ results: $(VENV)/.test
 	$(BIN)/mien bench --reference-model --rounds 40 --data $(DATA)/landmarks68 --data $(DATA)/faces --data $(DATA)/age_gender --held-out \
 		--json docs/results/bench.json > docs/results/bench.md
 	$(BIN)/python -m mien.bench.studies.readme_table
+
+# The README's pictures: the demo as a film, the live page and a bench report as Chromium shows them.
+pictures: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet playwright
+	$(BIN)/python -m mien.bench.studies.readme_pictures
