@@ -44,8 +44,8 @@ HOUSE = {
     "bench": "runtime/models runtime/backends runtime/faces bench/timing bench/accuracy bench/parity bench/report",
     "bench/suite": "runtime/models runtime/batch runtime/faces bench/timing bench/data bench/worker bench/accuracy "
     "bench/parity bench/report bench",
-    "bench/studies": "runtime/models runtime/vision runtime/backends/ort runtime/capture runtime/faces runtime/batch "
-    "runtime/live bench/timing bench/data bench/report",
+    "bench/studies": "runtime/models runtime/vision runtime/backends/ort runtime/capture runtime/output runtime/faces "
+    "runtime/batch runtime/live bench/timing bench/data bench/report",
     "bench/commands": "runtime/models runtime/backends runtime/faces runtime/commands bench/timing bench/accuracy "
     "bench/report bench bench/suite",
     "export/networks": "runtime/models",
