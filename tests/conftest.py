@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +23,8 @@ from mien.tests.processes import MARKER, started_by_tests
 signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup ignores it, and every child would inherit that
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in several processes, and start more, on few cores
 os.environ[MARKER] = str(os.getpid())
+os.environ["MIEN_CACHE"] = tempfile.mkdtemp(prefix="mien-tests-")  # removed when the tests end
+atexit.register(shutil.rmtree, os.environ["MIEN_CACHE"], ignore_errors=True)
 LINGER_S = 15.0
 """Time for processes to end after the last test of a file; a cluster of Ray needs several seconds."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ...runtime.batch.parallel import counter
 from ...runtime.errors import ProcessFailed
 from ...runtime.interrupts import postponed
+from ...runtime.models.model_file import ModelFile
 from ...runtime.models.spec import Task
 from ...runtime.values import Image, Progress
 from ..bridge import PyTorchBridge
@@ -300,4 +301,7 @@ class BenchmarkSession:
 def _size_of(candidate: Candidate) -> int | None:
     """Size of the model's file; a pipeline's file is a clip."""
     is_model = candidate.level is not Level.PIPELINE and candidate.path.is_file()
-    return candidate.path.stat().st_size if is_model else None
+    if not is_model:
+        return None
+    checkpoint = candidate.path.suffix.lower() == ".pt"
+    return candidate.path.stat().st_size if checkpoint else ModelFile.of(candidate.path).size_bytes

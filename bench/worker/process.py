@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...runtime.errors import ProcessFailed
+from ...runtime.isolated import end_of, error_line, ran_out_of_memory, was_killed
 from ...runtime.models.spec import ModelSpec, Precision
 from ...runtime.values import FloatArray, Image
 from ..timing.interleave import TimedCalls
@@ -257,31 +258,13 @@ class CandidateProcess:
         return failure_of(code, error_line(self._errors.decode("utf-8", "replace")))
 
 
-def error_line(text: str) -> str:
-    """Find the line of a standard error that names the error: after the last traceback, else the last line."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    _, found, rest = "\n".join(lines).rpartition("Traceback (most recent call last):\n")
-    named = [line for line in rest.splitlines() if found and not line.startswith(" ")]
-    return (named or lines[-1:] or [""])[0].strip()
-
-
 def failure_of(code: int, line: str) -> CandidateFailed:
     """Classify the end of a process by its exit code and the line that names its error."""
-    if code < 0 and hasattr(signal, "SIGKILL") and -code == signal.SIGKILL:
+    if was_killed(code):
         return CandidateFailed(FailureKind.OUT_OF_MEMORY, "killed (SIGKILL), as the kernel does when memory runs out")
     if ran_out_of_memory(line):
-        return CandidateFailed(FailureKind.OUT_OF_MEMORY, line[:300])
-    line = line[:300]
-    if code < 0:
-        return CandidateFailed(
-            FailureKind.CRASHED, f"ended by {signal.Signals(-code).name}" + (f" ({line})" if line else "")
-        )
-    return CandidateFailed(FailureKind.CRASHED, line or f"exit code {code}")
-
-
-def ran_out_of_memory(line: str) -> bool:
-    """Recognize an error of Python, C++, PyTorch or ONNX Runtime that memory ran out."""
-    return any(sign in line for sign in ("MemoryError", "bad_alloc", "out of memory", "Failed to allocate memory"))
+        return CandidateFailed(FailureKind.OUT_OF_MEMORY, line)
+    return CandidateFailed(FailureKind.CRASHED, end_of(code, line))
 
 
 def _environment(threads: int) -> Mapping[str, str]:

@@ -6,12 +6,10 @@ was standard output; arrays travel in files. Everything else that is printed goe
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +22,7 @@ import cv2
 import numpy as np
 
 from ...runtime.errors import MienError
+from ...runtime.isolated import enter_isolation
 from .candidate import Candidate, save_arrays
 from .targets import Target
 
@@ -34,10 +33,6 @@ except ModuleNotFoundError:  # on Windows
     resource = None
 
 
-PR_SET_PDEATHSIG = 1
-"""Of prctl(2)."""
-
-
 def main(begun_ns: int, answers_fd: int) -> None:
     """Serve requests until standard input ends.
 
@@ -46,8 +41,7 @@ def main(begun_ns: int, answers_fd: int) -> None:
         answers_fd: descriptor for the answers.
     """
     answers = os.fdopen(answers_fd, "w", encoding="utf-8")
-    prefer_to_be_killed()
-    die_with_parent()
+    enter_isolation()
 
     def answer(row: dict[str, Any]) -> None:
         answers.write(json.dumps(row) + "\n")
@@ -157,19 +151,6 @@ def peak_mib(*, root: Path = Path("/")) -> float | None:
     if resource is None:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
-
-def prefer_to_be_killed() -> None:
-    """Ask the kernel to kill this process first, not the one that writes the report, when memory runs out."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-
-
-def die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent dies, even in the middle of a call."""
-    if sys.platform == "linux":
-        set_option = ctypes.CDLL(None).prctl
-        set_option(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
 def _preemptions() -> int:

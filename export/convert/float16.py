@@ -1,150 +1,220 @@
-"""Half precision for a model file without its checkpoint, using ONNX Runtime's converter."""
+"""Half precision for a model file without its checkpoint, decided by the types that ONNX's own schemas allow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
+import numpy as np
 import onnx
 import onnx.inliner
-import onnxruntime as ort
 
-from ...runtime.backends.ort.onnx_session import NAMES
-from ...runtime.models.runner import Provider
-from .onnx_graph import (
-    casts_to,
-    named_nodes,
-    rename_inputs,
-    sort_nodes,
-    subgraphs,
-    values_used,
-    weights_as_initializers,
-)
+from .onnx_graph import FreshNames, sort_nodes, subgraphs, values_used, weights_as_initializers
 
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators worth converting; only the nodes from the first to the last of them become half precision."""
+_FLOAT, _FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+_MAX = float(np.finfo(np.float16).max)
+_TYPED_BY_ATTRIBUTE = frozenset({"dtype", "output_dtype", "output_datatype", "to"})
+_OF_SHAPES = frozenset({"Shape", "Size"})
+"""Operators that read the shape of a value, not its numbers."""
+_NO_LONGER_COUNTING = HEAVY | {
+    *("Softmax", "LogSoftmax", "Sigmoid", "Tanh", "Exp", "Erf", "Sin", "Cos", "LSTM", "GRU", "RNN"),
+    *("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "LpNormalization"),
+}
+"""Operators whose results are no longer integers, lengths or positions, whatever they are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Slots:
+    """Positions of the inputs and outputs of a node that change from float32 to float16."""
+
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
 
 
 def float16_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Convert a float32 model to float16 between its first and last heavy layers.
+    """Convert a float32 model to float16 between its first and last heavy layers; `model` itself may be changed.
 
     Normalization, decoding, inputs and outputs stay float32: float16 box coordinates beyond 512 px move in steps of
-    half a pixel, and TensorRT rejects a float16 Range. Nodes inside If, Loop and Scan also stay float32.
+    half a pixel, and TensorRT rejects a float16 Range. So do nodes inside If, Loop and Scan, whatever computes with
+    integers or shapes (float16 has no odd numbers beyond 2048), and nodes with a constant that float16 cannot hold.
 
     Raises:
-        ValueError: An output is a weight, or the graph has a cycle.
+        ValueError: The graph has a cycle.
     """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    if model.functions:  # the converter does not look inside them
+    if model.functions:  # no schema describes them
         model = onnx.inliner.inline_local_functions(model)
     weights_as_initializers(model)
-    outputs = {value.name for value in model.graph.output}
-    if (weight := next((t.name for t in model.graph.initializer if t.name in outputs), None)) is not None:
-        raise ValueError(f"its output {weight} is a weight that no layer computes; remove that output")
-    named_nodes(model)
-    converted: onnx.ModelProto = convert_float_to_float16(
-        model, keep_io_types=True, node_block_list=sorted(_outside_heavy_layers(model.graph))
+    sort_nodes(model.graph)
+    types = _value_types(model)
+    slots = [_slots(node, types, _opset(model)) for node in model.graph.node]
+    chosen = _chosen(model.graph, slots, types)
+    _rewrite(model.graph, [one if i in chosen else _Slots() for i, one in enumerate(slots)])
+    return model
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=1)
+
+
+def _schema(node: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema | None:
+    known = node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type, max_inclusive_version=opset, domain="")
+    return onnx.defs.get_schema(node.op_type, opset, "") if known else None
+
+
+def _value_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element types by value; those that inference does not know follow from the other values of their operator."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    types = {t.name: t.data_type for t in graph.initializer}
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        if value.type.tensor_type.elem_type:
+            types.setdefault(value.name, value.type.tensor_type.elem_type)
+    for node in model.graph.node:
+        if (schema := _schema(node, _opset(model))) is None:
+            continue
+        named = [*_formals(schema.inputs, node.input), *_formals(schema.outputs, node.output)]
+        bound = {kind: types[name] for _, name, kind in named if name in types}
+        for _, name, kind in named:
+            if kind in bound and not kind.startswith(("tensor(", "seq(", "optional(")):
+                types.setdefault(name, bound[kind])
+    return types
+
+
+def _formals(
+    formals: Collection[onnx.defs.OpSchema.FormalParameter], names: Iterable[str]
+) -> list[tuple[int, str, str]]:
+    """Position, value and type (or type parameter) of each input or output that is present; the last may repeat."""
+    kinds = [formal.type_str for formal in formals]
+    return [(i, name, kinds[min(i, len(kinds) - 1)]) for i, name in enumerate(names) if name and kinds]
+
+
+def _slots(node: onnx.NodeProto, types: dict[str, int], opset: int) -> _Slots:
+    """Find what of a node could be float16: nothing unless all its float32 outputs follow its inputs' type."""
+    schema = _schema(node, opset)
+    fixed = subgraphs(node) or not _TYPED_BY_ATTRIBUTE.isdisjoint(one.name for one in node.attribute)
+    if schema is None or fixed or node.op_type == "CastLike":
+        return _Slots()
+    allowed = {one.type_param_str for one in schema.type_constraints if "tensor(float16)" in one.allowed_type_strs}
+    inputs, outputs = (
+        [(i, kind) for i, name, kind in _formals(formals, names) if types.get(name) == _FLOAT]
+        for formals, names in ((schema.inputs, node.input), (schema.outputs, node.output))
     )
-    _widen_for_subgraphs(converted.graph)
-    _drop_round_trips(converted.graph)
-    sort_nodes(converted.graph)  # the converter appends its casts at the end
-    return converted
+    followed = {kind for _, kind in inputs} & allowed
+    if not outputs or not followed.issuperset(kind for _, kind in outputs):
+        return _Slots()
+    return _Slots(tuple(i for i, kind in inputs if kind in allowed), tuple(i for i, _ in outputs))
 
 
-def _outside_heavy_layers(graph: onnx.GraphProto) -> set[str]:
-    """Names of the nodes before all heavy layers or after all of them, and of those with subgraphs."""
-    after = _reached(graph.node, values_used, lambda node: node.output)
-    before = _reached(reversed(graph.node), lambda node: node.output, values_used)
-    return {node.name for node in graph.node if subgraphs(node) or node.name not in after & before}
+def _chosen(graph: onnx.GraphProto, slots: list[_Slots], types: dict[str, int]) -> set[int]:
+    """Indices of the nodes to convert: between the heavy ones, and exact enough in float16."""
+    heavy = {i for i, node in enumerate(graph.node) if node.op_type in HEAVY and slots[i].outputs}
+    numbered = list(enumerate(graph.node))
+    after = _reached(numbered, heavy, values_used, lambda node: () if node.op_type in _OF_SHAPES else node.output)
+    before = _reached(reversed(numbered), heavy, lambda node: node.output, values_used)
+    counting = _counting_values(graph, types)
+    constants = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == _FLOAT}
+    chosen = set()
+    for i in after & before:
+        node = graph.node[i]
+        given = [node.input[k] for k in slots[i].inputs]
+        exact = i in heavy or counting.isdisjoint(given)
+        if slots[i].outputs and exact and all(_fits(constants[n], i in heavy) for n in given if n in constants):
+            chosen.add(i)
+    return chosen
 
 
 def _reached(
-    nodes: Iterable[onnx.NodeProto],
+    nodes: Iterable[tuple[int, onnx.NodeProto]],
+    heavy: set[int],
     source: Callable[[onnx.NodeProto], Iterable[str]],
     target: Callable[[onnx.NodeProto], Iterable[str]],
-) -> set[str]:
-    """Names of the heavy nodes and of all nodes connected to one, walking in the order of `nodes`."""
+) -> set[int]:
+    """Indices of the heavy nodes and of all nodes connected to one, walking in the order of `nodes`."""
     values: set[str] = set()
     found = set()
-    for node in nodes:
-        if node.op_type in HEAVY or values.intersection(source(node)):
+    for i, node in nodes:
+        if i in heavy or values.intersection(source(node)):
             values.update(target(node))
-            found.add(node.name)
+            found.add(i)
     return found
 
 
-def _widen_for_subgraphs(graph: onnx.GraphProto) -> None:
-    """Give subgraphs float32 copies of the outer values that the converter made float16."""
-    inputs = {value.name for value in graph.input}
-    types = {v.name: v.type.tensor_type.elem_type for v in graph.value_info} | {
-        t.name: t.data_type for t in graph.initializer
-    }
-    captured = {name for node in graph.node for name in set(values_used(node)) - set(node.input)} - inputs
-    wide = {name: f"{name}_for_subgraphs" for name in captured if types.get(name) == onnx.TensorProto.FLOAT16}
+def _counting_values(graph: onnx.GraphProto, types: dict[str, int]) -> set[str]:
+    """Names of the float32 values that are made from integers or shapes, such as class ids and lengths."""
+    found: set[str] = set()
     for node in graph.node:
-        for subgraph in subgraphs(node):
-            for inner in subgraph.node:
-                rename_inputs(inner, wide)
-    graph.node.extend(
-        onnx.helper.make_node("Cast", [name], [copy], name=copy, to=onnx.TensorProto.FLOAT)
-        for name, copy in sorted(wide.items())
-    )
+        cast = node.op_type in ("Cast", "CastLike") and types.get(node.input[0], _FLOAT) not in (_FLOAT, _FLOAT16)
+        if cast or (node.op_type not in _NO_LONGER_COUNTING and found.intersection(values_used(node))):
+            found.update(name for name in node.output if types.get(name, _FLOAT) == _FLOAT)
+    return found
 
 
-def _drop_round_trips(graph: onnx.GraphProto) -> None:
-    """Drop casts to float16 and straight back, which the converter puts around every node that it leaves alone."""
-    halved = {node.output[0]: node.input[0] for node in graph.node if casts_to(node, onnx.TensorProto.FLOAT16)}
-    restored = {
-        node.output[0]: halved[node.input[0]]
-        for node in graph.node
-        if casts_to(node, onnx.TensorProto.FLOAT) and node.input[0] in halved
-    }
-    outputs = {value.name for value in graph.output}
-    for node in graph.node:
-        if node.output[0] in outputs and node.output[0] in restored:
-            node.op_type = "Identity"  # an output keeps its name
-            node.input[0] = restored[node.output[0]]
-            del node.attribute[:]
-        rename_inputs(node, restored)
-    while unused := _unused_casts(graph, outputs):
-        for node in unused:
-            graph.node.remove(node)
+def _fits(constant: onnx.TensorProto, is_weight: bool) -> bool:
+    """Return whether float16 holds a constant; small weights may vanish, but no divisor and no large integer."""
+    values = onnx.numpy_helper.to_array(constant)
+    if np.any(np.isfinite(values) & (np.abs(values) > _MAX)):
+        return False
+    half = values.astype(np.float16)
+    vanished = np.any((half == 0) & (values != 0))
+    uncounted = np.any(half != values) and np.array_equal(values, np.round(values))
+    return is_weight or not (vanished or uncounted)
 
 
-def _unused_casts(graph: onnx.GraphProto, outputs: set[str]) -> list[onnx.NodeProto]:
-    used = {name for node in graph.node for name in values_used(node)} | outputs
-    return [node for node in graph.node if node.op_type == "Cast" and node.output[0] not in used]
+def _rewrite(graph: onnx.GraphProto, slots: list[_Slots]) -> None:
+    """Convert nodes in place, with casts where float32 and float16 meet; a float32 value keeps its name."""
+    fresh = FreshNames(graph)
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    halves: dict[str, str] = {}  # float16 copies by the name of the float32 value
+    widened: set[str] = set()  # values computed in float16 that exist in float32 too
+    in_float: set[str] = set()  # names of float32 values that something uses
 
+    def cast(source: str, target: str, kind: int) -> None:
+        nodes.append(onnx.helper.make_node("Cast", [source], [target], name=fresh(f"{target}_cast"), to=kind))
 
-def session_storing_halves(path: Path) -> Any:
-    """Open a float16 file in a CPU session that rounds every half-precision value, as a GPU does."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    model = stored_in_half(onnx.load(path))
-    return ort.InferenceSession(model.SerializeToString(), options, providers=[NAMES[Provider.CPU]])
+    def in_half(name: str) -> str:
+        if name not in halves:
+            halves[name] = fresh(f"{name}_half")
+            if name in constants:
+                values = onnx.numpy_helper.to_array(constants[name]).astype(np.float16)
+                graph.initializer.append(onnx.numpy_helper.from_array(values, halves[name]))
+            else:
+                in_float.add(name)
+                cast(name, halves[name], _FLOAT16)
+        return halves[name]
 
+    def use_in_float(names: Iterable[str]) -> None:
+        for name in names:
+            in_float.add(name)
+            if name in computed_in_half and name not in widened:
+                widened.add(name)
+                cast(halves[name], name, _FLOAT)
 
-def stored_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy a float16 model so that an unoptimized session stores every intermediate value in float16.
-
-    On most CPUs ONNX Runtime computes float16 layers in float32 and passes values on without rounding or overflow. Two
-    Identity nodes between layers prevent that; a single one would be widened as well.
-    """
-    copy = onnx.shape_inference.infer_shapes(model)
-    values = [*copy.graph.value_info, *copy.graph.output]
-    halves = {v.name for v in values if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
-    nodes = []
-    for node in copy.graph.node:
-        nodes.append(node)
-        for i, name in enumerate(node.output):
-            if name in halves:
-                node.output[i], between = f"{name}_unrounded", f"{name}_rounded"
-                nodes.append(onnx.helper.make_node("Identity", [node.output[i]], [between]))
-                nodes.append(onnx.helper.make_node("Identity", [between], [name]))
-    del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
-    return copy
+    computed_in_half: set[str] = set()
+    for node, change in zip(graph.node, slots, strict=True):
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        for i in change.inputs:
+            copy.input[i] = in_half(node.input[i])
+        if node.op_type in _OF_SHAPES:
+            copy.input[0] = halves[node.input[0]] if node.input[0] in computed_in_half else node.input[0]
+            in_float.add(copy.input[0])
+        else:
+            kept = {node.input[i] for i in change.inputs}
+            use_in_float(name for name in values_used(node) if name not in kept)
+        for i in change.outputs:
+            copy.output[i] = halves[node.output[i]] = fresh(f"{node.output[i]}_half")
+            computed_in_half.add(node.output[i])
+        nodes.append(copy)
+    use_in_float(value.name for value in graph.output)
+    kept_weights = [tensor for tensor in graph.initializer if tensor.name not in constants or tensor.name in in_float]
+    gone = computed_in_half - widened
+    for field, values in (
+        (graph.node, nodes),
+        (graph.initializer, kept_weights),
+        (graph.value_info, [value for value in graph.value_info if value.name not in gone]),
+    ):
+        kept_values = list(values)
+        del field[:]
+        field.extend(kept_values)

@@ -8,23 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, NotImplemented
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
 from ...bench.parity.any_model import ForeignParity, compare_values
 from ...bench.suite.inputs import foreign_arrays
-from ...bench.worker.foreign import GIVEN, Feed, answers, feeds_for
+from ...bench.worker.foreign import GIVEN, MADE, answers, feeds_for, wanted_by
+from ...bench.worker.foreign_inputs import Feed, is_open
 from ...bench.worker.targets import InputArrays
-from ...runtime.backends.ort.onnx_session import open_session
+from ...runtime.backends.ort.onnx_session import open_session, reason_of
 from ...runtime.errors import CheckFailed, InputError, ModelError
+from ...runtime.isolated import call_isolated
 from ...runtime.models.model_file import ModelFile
 from ...runtime.models.runner import Provider
 from ...runtime.models.spec import Precision
 from ...runtime.outputs import atomic_path
-from .float16 import HEAVY, float16_model, session_storing_halves
+from .float16 import HEAVY, float16_model
 from .gates import GATE_BATCHES, check_output
-from .onnx_graph import casts_to
+from .half_storage import session_storing_halves
+from .onnx_graph import casts_to, load_external_data
 
 MIN_OPSET = 7
 """Oldest opset that ONNX Runtime guarantees to support."""
@@ -87,14 +89,21 @@ def convert_foreign(
     """
     _check_precision(source, precision)
     check_output(source, output)
+    hint = "use another model, or another version of onnxruntime; nothing was written"
+    with atomic_path(output) as partial:
+        source_bytes, parity, compared_on = call_isolated(
+            _write_half, source, partial, data, inputs, doing=f"converting {source.name}", hint=hint
+        )
+    return ConvertedForeign(output, output.stat().st_size, source_bytes, parity, compared_on)
+
+
+def _write_half(source: Path, output: Path, data: Path | None, inputs: Path | None) -> tuple[int, ForeignParity, str]:
+    """Convert and compare, in a process that ONNX Runtime may crash."""
     arrays = foreign_arrays(GATE_PICTURES, feed=inputs, data=data)
     float32 = open_session(source, provider=Provider.CPU, threads=1).session
     model, source_bytes = _load(source)
-    half = _convert(model, source)
-    with atomic_path(output) as partial:
-        onnx.save(half, str(partial))
-        parity, compared_on = _check_parity(float32, source, partial, arrays)
-    return ConvertedForeign(output, output.stat().st_size, source_bytes, parity, compared_on)
+    onnx.save(_convert(model, source), str(output))
+    return source_bytes, *_check_parity(float32, source, output, arrays)
 
 
 def _check_precision(source: Path, precision: Precision) -> None:
@@ -112,15 +121,14 @@ def _check_precision(source: Path, precision: Precision) -> None:
 
 def _load(source: Path) -> tuple[onnx.ModelProto, int]:
     """Load a model with its weights; also return the total size of its files."""
-    model = onnx.load(str(source), load_external_data=False)
-    outside = {ExternalDataInfo(t).location for t in model.graph.initializer if uses_external_data(t)}
-    size = sum(path.stat().st_size for path in [source, *(source.parent / name for name in outside)])
+    size = ModelFile.of(source).size_bytes
     if size > MAX_BYTES:
         raise ModelError(
             f"{source} has {size / 2**30:.1f} GiB with its weights, wanted less than 2, the most that one file can "
             "hold; convert it in parts"
         )
-    onnx.load_external_data_for_model(model, str(source.parent))
+    model = onnx.load(str(source), load_external_data=False)
+    load_external_data(model, source.parent)
     return model, size
 
 
@@ -156,9 +164,9 @@ def _has_halves(graph: onnx.GraphProto) -> bool:
 
 def _check_parity(float32: Any, source: Path, half: Path, arrays: InputArrays) -> tuple[ForeignParity, str]:
     """Check the fp16 file as the CPU computes it and as a GPU would; also describe the inputs."""
-    feeds, compared_on = _gate_feeds(float32, arrays)
-    wanted = [answers(float32, feed, origin=source) for feed in feeds]
     names = [output.name for output in float32.get_outputs()]
+    feeds, wanted, compared_on = _answered(float32, arrays, origin=source)
+    _check_repeats(float32, feeds[0], wanted[0], source)
     hint = f"Compared on {compared_on}; if the model expects other inputs, pass them with --inputs FILE.npz"
     parities = [compare_values(names, wanted, found) for found in _half_answers(source, half, feeds)]
     for parity in parities:
@@ -169,26 +177,56 @@ def _check_parity(float32: Any, source: Path, half: Path, arrays: InputArrays) -
     return parities[-1], compared_on
 
 
+def _check_repeats(session: Any, feed: Feed, first: list[Any], source: Path) -> None:
+    """Raise CheckFailed unless a session answers the same when it is asked again."""
+    names = [output.name for output in session.get_outputs()]
+    try:
+        again = compare_values(names, [first], [answers(session, feed, origin=source)])
+        random = str(again) if again.failed else ""
+    except CheckFailed as error:
+        random = str(error)
+    if random:
+        raise CheckFailed(
+            f"{source}: its outputs are random, so fp16 cannot be judged: two calls on the same inputs differ "
+            f"({random}); the file was not written"
+        )
+
+
 def _half_answers(source: Path, half: Path, feeds: Sequence[Feed]) -> Iterator[list[list[Any]]]:
     """Run the fp16 file, first as it is, then with every value stored in half precision."""
     try:
         for session in (open_session(half, provider=Provider.CPU, threads=1).session, session_storing_halves(half)):
             yield [answers(session, feed, origin=half) for feed in feeds]
     except (ModelError, InputError, onnx.shape_inference.InferenceError, *_ORT_ERRORS) as error:
-        raise CheckFailed(f"{source} does not run in fp16 ({_first_line(error)}); nothing was written") from error
+        raise CheckFailed(f"{source} does not run in fp16 ({reason_of(error)}); nothing was written") from error
 
 
-def _gate_feeds(session: Any, arrays: InputArrays) -> tuple[list[Feed], str]:
-    """Use the inputs that were given, else make some at each batch size of the gate if the batch axis is dynamic."""
+def _answered(session: Any, arrays: InputArrays, *, origin: Path) -> tuple[list[Feed], list[list[Any]], str]:
+    """Make inputs of several sizes where the file leaves a dimension open; return them, the answers and a note.
+
+    What the float32 file itself does not take, such as an odd size of a picture, is left out.
+    """
     given = any(name.startswith(GIVEN) for name in arrays)
-    free = any(i.shape and not isinstance(i.shape[0], int) for i in session.get_inputs())
-    if given or not free:
-        feeds, note = feeds_for(session, arrays, batch=1)
-        return feeds, f"{len(feeds)} calls, {note}"
-    made = [feeds_for(session, arrays, batch=size) for size in GATE_BATCHES]
-    feeds = [feed for some, _ in made for feed in some]
-    return feeds, f"{len(feeds)} calls at batch {', '.join(map(str, GATE_BATCHES))}, {made[-1][1]}"
+    several = not given and is_open(wanted_by(session))
+    feeds, wanted, notes = [], [], []
+    for variant, batch in enumerate(GATE_BATCHES if several else (1,)):
+        for attempt in dict.fromkeys((variant, 0)):
+            some, note = feeds_for(session, arrays, batch=batch, variant=attempt)
+            try:
+                wanted += [answers(session, feed, origin=origin) for feed in some]
+            except InputError:
+                if not variant:
+                    raise
+                continue
+            feeds += some
+            notes.append(note)
+            break
+    return (
+        feeds,
+        wanted,
+        f"{len(feeds)} calls, {'; '.join([notes[0], *(note.removeprefix(MADE) for note in notes[1:])])}",
+    )
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]
+    return str(error).strip().splitlines()[0][:300]

@@ -18,7 +18,7 @@ from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import ModelSpec, Precision, Task
 from ...runtime.outputs import check_writable
-from .float16 import session_storing_halves
+from .half_storage import session_storing_halves
 
 log = logging.getLogger("mien")
 

@@ -212,7 +212,7 @@ def layers_by_sensitivity(source: Path, quantized: Path, images: Image) -> list[
         images: (n, h, w, 3) uint8 BGR pictures, of which the first few are used.
 
     Returns:
-        Names of the layers.
+        Names of all layers; those whose noise was not measured come last.
     """
     float32 = named_nodes(onnx.load(source))
     with tempfile.TemporaryDirectory() as folder:
@@ -225,10 +225,19 @@ def layers_by_sensitivity(source: Path, quantized: Path, images: Image) -> list[
                 reader = _CalibrationReader(images[:SENSITIVITY_IMAGES])
                 activations.append(collect_activations(str(augmented), reader))
             errors = compute_activation_error(create_activation_matching(activations[1], activations[0]))
-    layers = [node for node in float32.graph.node if node.op_type in ("Conv", "Gemm")]
-    producer = {output: node.name for node in layers for output in node.output}
-    decibels = {producer[t]: float(np.mean(e["qdq_err"])) for t, e in errors.items() if t in producer}
+    noise = {tensor: float(np.mean(error["qdq_err"])) for tensor, error in errors.items()}
+    measured_at = _measured_at(float32.graph)
+    decibels = {name: min((noise[t] for t in tensors if t in noise), default=np.inf) for name, tensors in measured_at}
     return sorted(decibels, key=lambda name: decibels[name])
+
+
+def _measured_at(graph: onnx.GraphProto) -> list[tuple[str, list[str]]]:
+    """List each layer with the tensors that may show its noise: its output, or that of the Relu or Clip it becomes."""
+    activations = {node.input[0]: node.output[0] for node in graph.node if node.op_type in ("Relu", "Clip")}
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    return [
+        (n.name, [n.output[0], *([activations[n.output[0]]] if n.output[0] in activations else [])]) for n in layers
+    ]
 
 
 @contextlib.contextmanager

@@ -2,15 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path, PurePath
 
+import numpy as np
 import onnx
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from ...runtime.errors import ModelError
+
+
+class FreshNames:
+    """Makes names that no value and no node of a graph has, nested graphs included."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._taken: set[str] = set()
+        self._next: defaultdict[str, int] = defaultdict(int)
+        self._take(graph)
+
+    def _take(self, graph: onnx.GraphProto) -> None:
+        self._taken.update(value.name for value in [*graph.input, *graph.output, *graph.initializer])
+        self._taken.update(tensor.values.name for tensor in graph.sparse_initializer)
+        for node in graph.node:
+            self._taken.update([node.name, *node.input, *node.output])
+            for inner in subgraphs(node):
+                self._take(inner)
+
+    def __call__(self, wanted: str) -> str:
+        """Return `wanted`, with a number if it is taken."""
+        name = wanted
+        while name in self._taken:
+            self._next[wanted] += 1
+            name = f"{wanted}_{self._next[wanted]}"
+        self._taken.add(name)
+        return name
+
+
+def all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield every constant tensor of a graph: weights and those in attributes, nested graphs included."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+        for inner in subgraphs(node):
+            yield from all_tensors(inner)
+
+
+def load_external_data(model: onnx.ModelProto, folder: Path) -> None:
+    """Read the weights that lie in files beside a model, in place; links are followed, as in the cache of a model hub.
+
+    Raises:
+        ModelError: A file is missing or too short, or would lie outside the folder.
+    """
+    for tensor in all_tensors(model.graph):
+        if not uses_external_data(tensor):
+            continue
+        where = ExternalDataInfo(tensor)
+        location = PurePath(where.location)
+        if location.is_absolute() or ".." in location.parts:
+            raise ModelError(f"the weight {tensor.name} lies in {location}, wanted a file beside the model")
+        length = -1 if where.length is None else int(where.length)
+        try:
+            with (folder / location).open("rb") as file:
+                file.seek(where.offset or 0)
+                tensor.raw_data = file.read(length)
+        except OSError as error:
+            raise ModelError(f"the weights in {folder / location} cannot be read ({error.strerror})") from error
+        if len(tensor.raw_data) < length:
+            raise ModelError(f"{folder / location} ends before the weight {tensor.name}; copy it again")
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
 
 
 def named_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Name every unnamed node, in place; the converters identify nodes by name."""
+    """Name every unnamed node, in place; the quantizer identifies nodes by name."""
+    fresh = FreshNames(model.graph)
     for number, node in enumerate(model.graph.node):
-        node.name = node.name or f"{node.op_type}_{number}"
+        node.name = node.name or fresh(f"{node.op_type}_{number}")
     return model
 
 
@@ -18,37 +90,69 @@ def weights_as_initializers(model: onnx.ModelProto) -> None:
     """Turn constant nodes and inputs with a default value into plain initializers, in place."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
-    constants = [n for n in graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"]
-    for node in [n for n in constants if n.output[0] not in outputs]:
-        graph.initializer.add().CopyFrom(node.attribute[0].t)
-        graph.initializer[-1].name = node.output[0]
-        graph.node.remove(node)
+    nodes = []
+    for node in graph.node:
+        movable = node.op_type == "Constant" and node.output[0] not in outputs
+        tensor = _constant(node) if movable else None
+        if tensor is None:
+            nodes.append(node)
+        else:
+            graph.initializer.append(tensor)
+    if len(nodes) < len(graph.node):
+        kept = list(nodes)
+        del graph.node[:]
+        graph.node.extend(kept)
     weights = {tensor.name for tensor in graph.initializer}
-    for values in (graph.input, graph.value_info):  # the fp16 converter trusts value_info over the weight itself
+    for values in (graph.input, graph.value_info):  # a value_info may contradict the weight itself
         for value in [v for v in values if v.name in weights]:
             values.remove(value)
     model.ir_version = max(model.ir_version, 4)  # the first version in which an initializer need not be an input
 
 
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """Value of a constant node as a tensor of its output's name; None if it is sparse or a text."""
+    (attribute,) = node.attribute
+    if attribute.name == "value":
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(attribute.t)
+        tensor.name = node.output[0]
+        return tensor
+    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if attribute.name not in kinds:
+        return None
+    value = np.array(onnx.helper.get_attribute_value(attribute), kinds[attribute.name])
+    return onnx.numpy_helper.from_array(value, node.output[0])
+
+
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Sort nodes topologically, in place and stably.
+    """Sort nodes topologically, in place, keeping their order where it is free (Kahn's algorithm).
 
     Raises:
         ValueError: The graph has a cycle.
     """
-    available = {value.name for value in [*graph.input, *graph.initializer]} | {""}
-    waiting = list(graph.node)
+    nodes = list(graph.node)
+    producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
+    needed = [{producer[name] for name in values_used(node) if name in producer} for node in nodes]
+    users: defaultdict[int, list[int]] = defaultdict(list)
+    for i, wanted in enumerate(needed):
+        for one in wanted:
+            users[one].append(i)
+    waiting = [len(wanted) for wanted in needed]
+    ready = [i for i, count in enumerate(waiting) if not count]
     ordered = []
-    while waiting:
-        ready = [node for node in waiting if available.issuperset(values_used(node))]
-        if not ready:
-            raise ValueError(f"the graph has a cycle at {waiting[0].name}")
-        for node in ready:
-            available.update(node.output)
-        ordered += ready
-        waiting = [node for node in waiting if not available.issuperset(node.output)]
-    del graph.node[:]
-    graph.node.extend(ordered)
+    while ready:
+        i = heapq.heappop(ready)
+        ordered.append(i)
+        for user in users[i]:
+            waiting[user] -= 1
+            if not waiting[user]:
+                heapq.heappush(ready, user)
+    if len(ordered) < len(nodes):
+        first = next(node for node, count in zip(nodes, waiting, strict=True) if count)
+        raise ValueError(f"the graph has a cycle at {first.name or first.output[0]}")
+    if ordered != sorted(ordered):
+        del graph.node[:]
+        graph.node.extend(nodes[i] for i in ordered)
 
 
 def casts_to(node: onnx.NodeProto, *types: int) -> bool:
@@ -72,18 +176,6 @@ def values_used(node: onnx.NodeProto) -> list[str]:
     for graph in subgraphs(node):
         own = {value.name for value in [*graph.input, *graph.initializer]}
         own |= {name for inner in graph.node for name in inner.output}
-        names += [name for inner in graph.node for name in values_used(inner) if name and name not in own]
+        used = [name for inner in graph.node for name in values_used(inner)] + [value.name for value in graph.output]
+        names += [name for name in used if name and name not in own]
     return names
-
-
-def rename_inputs(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
-    """Rename the inputs of a node and its subgraphs, in place, following chains of renames.
-
-    ONNX forbids shadowing, so a name means the same value inside a subgraph as outside it.
-    """
-    for i, name in enumerate(node.input):
-        while name in names:
-            name = node.input[i] = names[name]
-    for graph in subgraphs(node):
-        for inner in graph.node:
-            rename_inputs(inner, names)

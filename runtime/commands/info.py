@@ -28,7 +28,7 @@ def info(
             "precision": runner.precision.value,
             "nodes": nodes_of(file, runner),
         }
-    row["size_bytes"] = model.stat().st_size
+    row["size_bytes"] = file.size_bytes
     if as_json:
         print(json.dumps(row))
         return

@@ -22,6 +22,16 @@ GRAPH, METADATA_PROPS = 7, 14  # of ModelProto
 OUTPUT = 12  # of GraphProto
 NAME = 1  # of ValueInfoProto
 KEY, VALUE = 1, 2  # of StringStringEntryProto
+MODEL, ENTRY = "model", "entry"
+PARTS = {
+    MODEL: {GRAPH: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+    "tensor": {13: ENTRY},
+}
+"""Fields of ONNX's messages that may lead to a weight in another file."""
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 
 
@@ -107,6 +117,29 @@ class ModelFile:
         """Digest of the model's bytes, in hexadecimal; computed anew at each access."""
         return hashlib.sha256(self.content).hexdigest() if isinstance(self.content, bytes) else sha256_of(self.content)
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of the model, with the weights that lie in files beside it.
+
+        Raises:
+            ModelError: A file is missing, or the model is not an ONNX file.
+        """
+        if isinstance(self.content, bytes):
+            return len(self.content)
+        with _readable(self.content), self.content.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            try:
+                beside = set(_external_files(file, end, MODEL))
+            except ValueError as error:
+                raise _not_onnx(self.origin, error) from error
+        size = self.content.stat().st_size
+        for name in beside:
+            path = self.content.parent / name
+            with _readable(path):
+                size += path.stat().st_size
+        return size
+
     def read_bytes(self) -> bytes:
         """Return the whole model."""
         return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
@@ -155,12 +188,28 @@ def _read_header(file: BinaryIO, *, origin: str) -> tuple[ModelSpec | None, tupl
         if outputs is None:
             raise ValueError("it has no graph")
     except ValueError as error:
-        raise ModelError(
-            f"{origin} is not a model that ONNX Runtime can load (not an ONNX file: {error}); "
-            "make model files with mien export"
-        ) from error
+        raise _not_onnx(origin, error) from error
     text = metadata.get(METADATA_KEY)
     return None if text is None else ModelSpec.from_json(text, origin=origin), tuple(outputs)
+
+
+def _not_onnx(origin: str, error: ValueError) -> ModelError:
+    return ModelError(
+        f"{origin} is not a model that ONNX Runtime can load (not an ONNX file: {error}); "
+        "make model files with mien export"
+    )
+
+
+def _external_files(file: BinaryIO, end: int, message: str) -> Iterator[str]:
+    """Yield the names of the files that hold the weights of a message of ONNX, those of nested graphs included."""
+    for number, stop in _fields(file, end):
+        part = PARTS[message].get(number)
+        if part == ENTRY:
+            key, value = _texts(file, stop, KEY, VALUE)
+            if key == "location":
+                yield value
+        elif part is not None:
+            yield from _external_files(file, stop, part)
 
 
 def _texts(file: BinaryIO, end: int, *numbers: int) -> list[str]:

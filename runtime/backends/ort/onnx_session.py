@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import EngineError, EPFail, Fail
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
 from ...errors import ModelError, ProviderError
 from ...files import cache_folder
-from ...models.input_shapes import profile_for
+from ...models.first_try import try_first
+from ...models.input_shapes import INPUT, profile_for
 from ...models.model_file import ModelFile, ModelSource
 from ...models.runner import Provider
 from ...models.spec import Precision, precision_of
@@ -42,6 +45,16 @@ CUDA_OPTIONS = {
 
 _GPU_FAILURES = (EPFail, EngineError, Fail, OrtRuntimeException, RuntimeError)
 """Errors that ONNX Runtime raises when a GPU fails, lacks memory or lacks kernels; they have no common base."""
+
+
+REASON_LENGTH = 200
+_NOISE = (
+    re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : "),
+    re.compile(r"^Load model from .*? failed:\s*"),
+    re.compile(r"^.*(?:\bError:? |Status Message: )(?=.)"),
+    re.compile(r"^/?\S+\.(?:cc|h|cpp|cu):\d+ (?:\w+(?= [A-Z])|.*?\)(?: const)?) "),
+    re.compile(r"(?<=[\s\"'(])(?:[A-Za-z]:)?(?:[/\\][^/\\\"'()]+)+[/\\](?=[^/\\])"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +87,12 @@ def open_session(
     Raises:
         ModelError: The file is missing or not an ONNX file.
         ProviderError: The model would not actually run on `provider`.
+        ProcessFailed: ONNX Runtime crashes on it; see `try_first`.
     """
     model = ModelFile.of(source)
     if provider not in NAMES:
         raise ProviderError(f"{provider.value} is not an ONNX Runtime provider; open the model with open_model")
+    try_first(model, runtime=f"ONNX Runtime {ort.__version__} ({provider.value})", open_it=_open_once, args=(provider,))
     options = _session_options(threads, record_placement=record_placement)
     if provider is Provider.CUDA and cuda_graph:
         try:
@@ -85,6 +100,13 @@ def open_session(
         except ProviderError as error:  # for instance, a node does not run on CUDA
             log.info("%s: no CUDA graph (%s)", model.name, error)
     return OpenSession(_session(model, provider, options, {}), provider)
+
+
+def _open_once(model: ModelFile, provider: Provider) -> None:
+    """Open a session and drop it; a model of mien is also run once."""
+    session = _session(model, provider, _session_options(1), {})
+    if model.metadata is not None:
+        session.run(None, {INPUT: np.zeros((1, *model.metadata.input_size, 3), np.uint8)})
 
 
 def compiled_in(provider: Provider) -> bool:
@@ -109,7 +131,7 @@ def gpu_errors(provider: Provider, *, doing: str) -> Iterator[None]:
         if provider is Provider.CPU:
             raise
         raise ProviderError(
-            f"{provider.value} failed {doing} ({_first_line(error)}); check nvidia-smi, or use --provider cpu"
+            f"{provider.value} failed {doing} ({reason_of(error)}); check nvidia-smi, or use --provider cpu"
         ) from error
 
 
@@ -150,7 +172,7 @@ def _session(model: ModelFile, provider: Provider, options: Any, extra: Mapping[
     except ProviderError:
         raise
     except Exception as error:  # ONNX Runtime has one class per error code, without a common base
-        raise ModelError(f"{model} is not a model that ONNX Runtime can load ({_first_line(error)})") from error
+        raise ModelError(f"{model} is not a model that ONNX Runtime can load ({reason_of(error)})") from error
     if session.get_providers()[0] != name:  # ONNX Runtime falls back silently
         raise ProviderError(
             f"{provider.value} was requested, but ONNX Runtime fell back to {session.get_providers()[0]}: "
@@ -232,5 +254,9 @@ def placement(source: ModelSource, *, provider: Provider) -> dict[str, list[str]
     return found
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+def reason_of(error: Exception) -> str:
+    """Shorten an error of ONNX Runtime to the fact: without its code, its places in C++ and the folders of files."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    for noise in _NOISE:
+        text = noise.sub("", text)
+    return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]}…"

@@ -14,7 +14,7 @@ import pytest
 from mien.bench.timing.interleave import time_calls
 from mien.bench.timing.measurement import Level
 from mien.bench.worker.candidate import Candidate
-from mien.bench.worker.foreign import GIVEN, ForeignTarget, channel_axis, given_feeds, made_feeds
+from mien.bench.worker.foreign import GIVEN, ForeignTarget
 from mien.bench.worker.openers import open_model, open_pipeline
 from mien.bench.worker.pipeline_target import FRAMES_PER_ROUND
 from mien.bench.worker.targets import ModelTarget, overhead_us, picture_call
@@ -144,56 +144,6 @@ def test_the_pipeline_is_timed_by_stage_over_an_endless_clip(tmp_path: Path) -> 
     noise.write_bytes(b"nothing")
     with pytest.raises(InputError, match="not a video"):
         open_pipeline(candidate(noise, level=Level.PIPELINE)).time_calls(0, 1)
-
-
-@pytest.mark.parametrize(
-    ("shape", "axis"),
-    [
-        ([1, 3, 224, 224], 1),
-        (["batch", 3, "height", "width"], 1),
-        ([None, 112, 112, 3], 3),
-        ([1, 1, 28, 28], 1),
-        ([1, 3, 4, 4], None),
-        ([1, 64, 56, 56], None),
-        ([1, 128], None),
-    ],
-)
-def test_an_image_is_known_by_its_shape(shape: list[Any], axis: int | None) -> None:
-    assert channel_axis(shape) == axis
-
-
-def test_inputs_are_made_from_shapes() -> None:
-    pictures = [DemoCamera().frame(i) for i in (0, 20)]
-    wanted = {
-        "image": (["batch", 3, 32, 48], "tensor(float)"),
-        "bytes": ([1, None, None, 1], "tensor(uint8)"),
-        "state": ([2, "hidden"], "tensor(float16)"),
-        "ids": ([1, 5], "tensor(int64)"),
-    }
-    feeds, note = made_feeds(wanted, pictures, batch=4)
-    assert len(feeds) == 2 and feeds[0]["image"].shape == (4, 3, 32, 48) and feeds[0]["image"].dtype == np.float32
-    assert 0.3 < feeds[0]["image"].max() <= 1 and feeds[0]["image"].std() > 0.05
-    assert not np.array_equal(feeds[0]["image"], feeds[1]["image"]), "inputs are rotated"
-    assert feeds[0]["bytes"].shape == (1, 224, 224, 1) and feeds[0]["bytes"].dtype == np.uint8
-    assert feeds[0]["state"].dtype == np.float16 and set(np.unique(feeds[0]["ids"])) <= {0, 1}
-    assert "image 4×3×32×48: pictures" in note and "state 2×1: noise" in note
-    again, _ = made_feeds(wanted, pictures, batch=4)
-    assert np.array_equal(again[1]["state"], feeds[1]["state"]), "noise is seeded"
-    with pytest.raises(InputError, match=r"tensor\(string\), which cannot be made"):
-        made_feeds({"text": ([1], "tensor(string)")}, pictures, batch=1)
-
-
-def test_inputs_can_be_given() -> None:
-    image, state = np.ones((3, 1, 8), np.float32), np.zeros((1, 4), np.float32)
-    feeds = given_feeds({"image": image, "state": state}, {"image": 2, "state": 2})
-    assert len(feeds) == 3 and feeds[2]["image"].shape == (1, 8) and feeds[2]["state"] is not None
-    assert len(given_feeds({"image": image}, {"image": 3})) == 1
-    with pytest.raises(InputError, match="wanted inputs named image, found other"):
-        given_feeds({"other": image}, {"image": 3})
-    with pytest.raises(InputError, match="with 1 dimensions"):
-        given_feeds({"image": image}, {"image": 1})
-    with pytest.raises(InputError, match="same number"):
-        given_feeds({"a": np.ones((2, 1)), "b": np.ones((3, 1))}, {"a": 1, "b": 1})
 
 
 def test_a_foreign_file_runs_bare(tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""Native crashes as errors: a function is called in a process of its own, which may die without harm to this one."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .errors import MienError, ProcessFailed
+
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
+_BEGIN = """\
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from mien.runtime.isolated import serve
+serve()
+"""
+_entered = False
+
+
+def call_isolated(function: Callable[..., Any], *args: Any, doing: str, hint: str) -> Any:
+    """Call a function of a module in a fresh interpreter, and return its result.
+
+    Args:
+        function: Function that can be found by its module and name.
+        args: Its arguments; they and the result must be picklable.
+        doing: Activity for the message, such as ``opening small.onnx``.
+        hint: What to do about a crash.
+
+    Raises:
+        MienError: The function raised it.
+        MemoryError: The process was killed, or found no memory.
+        ProcessFailed: The process ended in any other way, as by SIGSEGV.
+    """
+    request = pickle.dumps((function, args))
+    with tempfile.TemporaryFile() as errors:
+        done = subprocess.run(
+            [sys.executable, "-c", _BEGIN, json.dumps(sys.path)],
+            input=request,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            check=False,
+        )
+        errors.seek(0)
+        line = error_line(errors.read().decode("utf-8", "replace"))
+    if done.returncode == 0 and done.stdout:
+        result, error = pickle.loads(done.stdout)
+        if error is not None:
+            raise error
+        return result
+    if was_killed(done.returncode) or ran_out_of_memory(line):
+        raise MemoryError(f"while {doing}")
+    raise ProcessFailed(f"crashed while {doing} ({end_of(done.returncode, line)}); {hint}")
+
+
+def serve() -> None:
+    """Answer `call_isolated` in the child: the answer goes to the pipe, whatever else is printed to standard error."""
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    enter_isolation()
+    function, args = pickle.load(sys.stdin.buffer)
+    result, raised = None, None
+    try:
+        result = function(*args)
+    except (MienError, MemoryError) as error:
+        raised = error
+    answer.write(pickle.dumps((result, raised)))
+    answer.flush()
+    os._exit(0)  # libraries that crash while they are unloaded have done their work
+
+
+def enter_isolation() -> None:
+    """Make this process expendable: the kernel kills it first, and with its parent; a crash leaves no core file."""
+    global _entered
+    _entered = True
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))  # even in the middle of a call
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def is_isolated() -> bool:
+    """Return whether this process may crash without harm to another."""
+    return _entered
+
+
+def error_line(text: str) -> str:
+    """Find the line of a standard error that names the error: after the last traceback, else the last line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    _, found, rest = "\n".join(lines).rpartition("Traceback (most recent call last):\n")
+    named = [line for line in rest.splitlines() if found and not line.startswith(" ")]
+    return (named or lines[-1:] or [""])[0].strip()[:300]
+
+
+def was_killed(code: int) -> bool:
+    """Return whether an exit code is SIGKILL's, as when the kernel runs out of memory."""
+    return hasattr(signal, "SIGKILL") and code == -signal.SIGKILL
+
+
+def ran_out_of_memory(line: str) -> bool:
+    """Recognize an error of Python, C++, PyTorch or ONNX Runtime that memory ran out."""
+    return any(sign in line for sign in ("MemoryError", "bad_alloc", "out of memory", "Failed to allocate memory"))
+
+
+def end_of(code: int, line: str) -> str:
+    """Describe the end of a process by its exit code and the line that names its error."""
+    if code >= 0:
+        return line or f"exit code {code}"
+    return f"ended by {signal.Signals(-code).name}" + (f" ({line})" if line else "")

@@ -1,0 +1,53 @@
+"""A model is first opened in a process of its own, since a native library may crash on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..errors import MienError, ProcessFailed
+from ..files import cache_folder, read_text_or_none
+from ..isolated import call_isolated, is_isolated
+from .model_file import ModelFile
+from .shipped import WEIGHTS
+
+_here: set[str] = set()
+"""Models that this process has tried."""
+
+
+def try_first(model: ModelFile, *, runtime: str, open_it: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Open a model in a process of its own, once per machine, unless it ships with mien.
+
+    Args:
+        model: The model.
+        runtime: Name and version of the library that opens it, and the provider.
+        open_it: Function of a module that takes `model` and `args`.
+        args: Further arguments.
+
+    Raises:
+        ProcessFailed: The library crashed.
+        MemoryError: There is not enough memory for the model.
+    """
+    if is_isolated() or (isinstance(model.content, Path) and model.content.parent == WEIGHTS):
+        return
+    mark = f"{model.sha256} {runtime}"
+    if mark in _here or mark in (read_text_or_none(_tried()) or "").splitlines():
+        return
+    hint = "use another model, or another version of the library"
+    try:
+        call_isolated(open_it, model, *args, doing=f"{runtime} opened {model.name}", hint=hint)
+    except ProcessFailed:
+        raise
+    except MienError:  # the caller will meet it too
+        return
+    _here.add(mark)
+    with suppress(OSError):  # without a cache it is tried anew by the next process
+        _tried().parent.mkdir(parents=True, exist_ok=True)
+        with _tried().open("a", encoding="utf-8") as file:
+            file.write(f"{mark}\n")
+
+
+def _tried() -> Path:
+    return cache_folder() / "tried_models.txt"
