@@ -19,7 +19,7 @@ from ..vision.geometry import (
     roll_of,
 )
 from .patch import cut_patch, find_patch, likeness
-from .track import LIKE_ITSELF, Sight, Track
+from .track import LIKE_ITSELF, STEADY, Sight, Track
 
 MIN_PRESENCE = 0.5
 """Presence below which landmarks do not hold."""
@@ -49,6 +49,7 @@ def follow(frame: Frame, tracks: Sequence[Track], locate: Locate) -> list[Sight]
     places = np.stack([t.predicted(frame.timestamp_ns) for t in tracks])
     sights = [Sight(meets=bool(m)) for m in meetings(places)]
     _by_landmarks(frame, tracks, places, sights, locate)
+    _look_again(frame, tracks, places, sights, locate)
     for track, place, sight in zip(tracks, places, sights, strict=True):
         if sight.box is None and not sight.replaced:
             patch = track.patch
@@ -105,13 +106,28 @@ def _by_landmarks(
     for row, i in enumerate(large.tolist()):
         points = tracks[i].landmarks
         if points is not None:
-            bounds[row] = landmark_bounds(points) + np.tile(tracks[i].shift(frame.timestamp_ns), 2)
+            bounds[row] = landmark_bounds(points) + np.tile(places[i, :2] - tracks[i].box[:2], 2)
             roll[row] = roll_of(points[None])[0]
     faces = locate(frame.pixels, Faces.from_boxes(bounds, np.zeros(len(large))), bounds, roll)
     for i, points, presence in zip(large.tolist(), faces.landmarks, faces.presence, strict=True):
         sights[i].presence = float(presence)
         if presence >= MIN_PRESENCE:
             _compare(frame, tracks[i], places[i], points, sights[i])
+
+
+def _look_again(
+    frame: Frame, tracks: Sequence[Track], places: FloatArray, sights: Sequence[Sight], locate: Locate
+) -> None:
+    """Before a face counts as replaced by another one, look where its patch is found: it may have jumped."""
+    jumped: list[int] = []
+    boxes: list[FloatArray] = []
+    for i in [i for i, sight in enumerate(sights) if sight.replaced]:
+        box, correlation = find_patch(frame.pixels, tracks[i].patch, places[i])
+        if correlation >= FOUND and np.abs(box - places[i]).max() > STEADY * tracks[i].size:
+            jumped.append(i)
+            boxes.append(box)
+    if jumped:
+        _by_landmarks(frame, [tracks[i] for i in jumped], np.stack(boxes), [sights[i] for i in jumped], locate)
 
 
 def _compare(frame: Frame, track: Track, place: FloatArray, points: FloatArray, sight: Sight) -> None:

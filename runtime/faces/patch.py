@@ -20,13 +20,17 @@ REACH = 0.75
 
 
 def cut_patch(image: Image, box: FloatArray) -> FloatArray:
-    """Return the patch (SIDE, SIDE, 3), mean 0 and norm 1, of the part of a box (4,) inside an image; 0 if flat."""
+    """Return the patch (SIDE, SIDE, 3), mean 0 and norm 1, of a box (4,); 0 outside the image, or all 0 if flat."""
+    patch: FloatArray = np.zeros((SIDE, SIDE, 3), np.float32)
     x0, y0, x1, y1 = (round(v) for v in box.tolist())
-    inside = image[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
-    if not inside.size:
-        return np.zeros((SIDE, SIDE, 3), np.float32)
-    patch = _average(inside, (SIDE, SIDE))
-    patch -= patch.mean()
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, image.shape[1]), min(y1, image.shape[0])
+    if right <= left or bottom <= top:
+        return patch
+    first, last = (round(SIDE * (x - x0) / (x1 - x0)) for x in (left, right))
+    upper, lower = (round(SIDE * (y - y0) / (y1 - y0)) for y in (top, bottom))
+    if first < last and upper < lower:
+        inside = _average(image[top:bottom, left:right], (last - first, lower - upper))
+        patch[upper:lower, first:last] = inside - inside.mean()
     norm = float(np.linalg.norm(patch))
     return patch / norm if norm > SIDE else patch * 0
 
@@ -39,14 +43,14 @@ def likeness(a: FloatArray, b: FloatArray) -> float:
     return 1 - 0.5 * float(np.square(a - b).sum())
 
 
-def find_patch(image: Image, patch: FloatArray, box: FloatArray) -> tuple[FloatArray, float]:
-    """Find a patch around the box (4,) where it is expected.
+def find_patch(image: Image, patch: FloatArray, box: FloatArray, *, reach: float = REACH) -> tuple[FloatArray, float]:
+    """Find a patch around the box (4,) where it is expected, up to `reach` box sides away.
 
     Returns:
         The box at the best place, of the same size, and the correlation there; 0 for a flat patch, or outside.
     """
     sides = box[2:] - box[:2]
-    low, high = np.floor(box[:2] - REACH * sides), np.ceil(box[2:] + REACH * sides)
+    low, high = np.floor(box[:2] - reach * sides), np.ceil(box[2:] + reach * sides)
     first, last = np.maximum(low, 0).astype(int), np.minimum(high, size_of(image)).astype(int)
     if not patch.any() or (last <= first).any():
         return box, 0.0

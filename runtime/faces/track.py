@@ -64,12 +64,12 @@ class Track:
         patch: How it looked then; see `patch`.
         seen_ns: Time of that frame.
         score: Score of its last detection.
-        landmarks: (68, 3) px, as located; None if it is followed by its box.
+        landmarks: (68, 3) px, as located there; None if it was followed by its box.
         presence: Probability that its crop contains a face; NaN if that was not asked.
         state: Where it is in its life.
         id: Number in the results; -1 while tentative.
         usual: Mean of its patches.
-        velocity: Of its centre, (2,) px/s.
+        velocity: Of its centre, (2,) px/s; None as long as that is unknown.
         misses: Searches since that have not found it.
         replaced: True if it ended in another face at its place; then it must look alike to come back.
         hidden: True if it went out of sight where another face was.
@@ -90,7 +90,7 @@ class Track:
     hidden: bool = False
     unrest: float = 0.02
     usual: FloatArray = field(init=False)
-    velocity: FloatArray = field(default_factory=lambda: np.zeros(2))
+    velocity: FloatArray | None = None
     clear: tuple[FloatArray, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -108,6 +108,8 @@ class Track:
 
     def shift(self, time_ns: int) -> FloatArray:
         """Return how far (2,) its centre has moved by `time_ns`, at a constant velocity that fades; 0 if hardly."""
+        if self.velocity is None:
+            return np.zeros(2)
         elapsed_s = max(time_ns - self.seen_ns, 0) / 1e9
         moved: FloatArray = self.velocity * FADES_S * (1 - np.exp(-elapsed_s / FADES_S))
         return moved if np.hypot(*moved.tolist()) > STEADY * self.size else np.zeros(2)
@@ -123,7 +125,8 @@ class Track:
         elapsed_s = (time_ns - self.seen_ns) / 1e9
         if steady and not sight.meets and elapsed_s > 0:
             moved = (sight.box[:2] + sight.box[2:] - self.box[:2] - self.box[2:]) / 2
-            self.velocity = self.velocity + GAIN * (moved / elapsed_s - self.velocity)
+            speed = moved / elapsed_s
+            self.velocity = speed if self.velocity is None else self.velocity + GAIN * (speed - self.velocity)
         if sight.landmarks is not None and (not sight.meets or likeness(sight.patch, self.usual) > CERTAINLY_ITSELF):
             if steady:
                 self.unrest += LEARNING * (1 - likeness(sight.patch, self.patch) - self.unrest)
@@ -135,7 +138,7 @@ class Track:
 
     def lose(self, sight: Sight | None = None) -> None:
         """Put the face out of sight; where another face was near, go back to the last place that is certain."""
-        self.state, self.landmarks = State.LOST, None
+        self.state = State.LOST
         if sight is not None:
             self.replaced, self.hidden = sight.replaced, sight.meets
         if self.hidden:

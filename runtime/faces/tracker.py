@@ -12,7 +12,7 @@ from ..vision.geometry import SAME_FACE_IOU, intersection_over_union
 from .association import match
 from .detection_schedule import Detections, DetectionSchedule, Need
 from .following import FOUND, RECALLED, Locate, follow, locate_faces, meetings
-from .patch import cut_patch, find_patch, likeness
+from .patch import REACH, cut_patch, find_patch, likeness
 from .stage_timer import StageTimer
 from .track import Sight, State, Track
 
@@ -24,6 +24,8 @@ MOST_LOST = 50
 """Lost faces that are remembered at a time."""
 MISSES = 3
 """Searches in a row that end a face without landmarks if none of them finds it."""
+RUNS = 2.0
+"""How far, in face sizes, a new face may have moved since the frame in which it was detected."""
 UNCOVERED = 0.5
 """Covered share of a hidden face below which it should come into sight again."""
 SAME_SCENE = 0.5
@@ -113,7 +115,7 @@ class Tracker:
             self._confirm(track, float(found.scores[row]))
             if track.landmarks is None:
                 moved = track.predicted(frame.timestamp_ns) - found.boxes_then[track]
-                box = _carried(frame, found.boxes[row] + moved, patches[row]) if earlier else found.boxes[row]
+                box = _carried(frame, found.boxes[row] + moved, patches[row], REACH) if earlier else found.boxes[row]
                 if box is not None:
                     track.see(Sight(box=box, patch=patches[row], presence=track.presence), frame.timestamp_ns)
         if found.full:
@@ -122,7 +124,7 @@ class Tracker:
                 if track.landmarks is None and track.misses >= MISSES:
                     track.lose()
         new = [row for row in np.flatnonzero(found.likely).tolist() if row not in known]
-        boxes = [_carried(frame, found.boxes[r], patches[r]) if earlier else found.boxes[r] for r in new]
+        boxes = [_carried(frame, found.boxes[r], patches[r], RUNS) if earlier else found.boxes[r] for r in new]
         scores = [float(found.scores[r]) for r, box in zip(new, boxes, strict=True) if box is not None]
         self._add(frame, np.array([box for box in boxes if box is not None]).reshape(-1, 4), scores)
 
@@ -184,9 +186,9 @@ class Tracker:
         self._tracks = [t for t in self._tracks if t.state is not State.LOST or t in kept]
 
 
-def _carried(frame: Frame, box: FloatArray, patch: FloatArray) -> FloatArray | None:
+def _carried(frame: Frame, box: FloatArray, patch: FloatArray, reach: float) -> FloatArray | None:
     """Return where the face that looked like `patch` in an earlier frame is now, near a box; None if it has gone."""
-    place, correlation = find_patch(frame.pixels, patch, box)
+    place, correlation = find_patch(frame.pixels, patch, box, reach=reach)
     return place if correlation >= FOUND else None
 
 

@@ -44,11 +44,11 @@ def steps(schedule: DetectionSchedule, need: Need, frames: int) -> list[int]:
     return came
 
 
-def test_routine_alternates_between_full_and_half_size_and_is_joined_after_a_fixed_number_of_frames() -> None:
+def test_routine_searches_at_full_size_and_twice_at_half_and_is_joined_after_a_fixed_number_of_frames() -> None:
     detector = Detector()
     schedule = DetectionSchedule(detector, every=16, timer=StageTimer())
-    assert steps(schedule, Need.ROUTINE, 40) == [12, 16, 28, 32]
-    assert detector.sizes[:4] == [(320, 240), (160, 120), (320, 240), (160, 120)]
+    assert steps(schedule, Need.ROUTINE, 40) == [10, 13, 16, 26, 29, 32]
+    assert detector.sizes[:5] == [(320, 240), (160, 120), (160, 120), (320, 240), (160, 120)]
     assert all(name.startswith("detect") for name in detector.threads)
 
 
@@ -58,7 +58,7 @@ def test_boxes_are_those_of_the_frame_and_scores_are_graded() -> None:
     for _ in range(20):
         results.append(schedule.next_frame())
         schedule.search(PICTURE, Need.ROUTINE, {"a": np.zeros(4)})
-    full, half = (r for r in results if r is not None)
+    full, half, _ = (r for r in results if r is not None)
     for found, factor in ((full, 1.0), (half, 0.5)):
         assert np.allclose(found.boxes, [0, 0, 320, 240]) and found.factor == factor
         assert found.likely.tolist() == [True, True, False] and "a" in found.boxes_then
@@ -68,7 +68,7 @@ def test_boxes_are_those_of_the_frame_and_scores_are_graded() -> None:
 def test_a_slow_detector_is_waited_for() -> None:
     let_go = threading.Event()
     schedule = DetectionSchedule(Detector(waits_for=let_go), every=16, timer=StageTimer())
-    assert steps(schedule, Need.ROUTINE, 12) == []  # nothing waits before the result is due
+    assert steps(schedule, Need.ROUTINE, 10) == []  # nothing waits before the result is due
     threading.Timer(0.05, let_go.set).start()
     assert schedule.next_frame() is not None
 
@@ -83,7 +83,7 @@ def test_nobody_in_sight_is_searched_for_at_once_and_then_in_every_third_frame()
 def test_a_first_result_that_is_not_sure_is_looked_at_again_in_the_next_frame() -> None:
     schedule = DetectionSchedule(Detector(), every=16, timer=StageTimer())
     assert steps(schedule, Need.NOW, 1) == [0]
-    assert steps(schedule, Need.SOON, 12) == [0, 5, 9]
+    assert steps(schedule, Need.SOON, 12) == [0, 4, 7, 10]
 
 
 def test_a_hidden_face_that_is_expected_back_is_looked_for_in_every_frame() -> None:
@@ -100,7 +100,7 @@ def test_short_intervals_have_their_results_at_once(every: int) -> None:
 
 def test_a_caller_may_draw_on_the_frame_meanwhile() -> None:
     let_go = threading.Event()
-    schedule = DetectionSchedule(Detector(waits_for=let_go), every=4, timer=StageTimer())
+    schedule = DetectionSchedule(Detector(waits_for=let_go), every=5, timer=StageTimer())
     picture = PICTURE.copy()
     schedule.next_frame()
     schedule.search(picture, Need.ROUTINE, {})
@@ -110,7 +110,7 @@ def test_a_caller_may_draw_on_the_frame_meanwhile() -> None:
 
 
 def test_an_error_of_the_detector_is_raised_when_its_result_is_due() -> None:
-    schedule = DetectionSchedule(Detector(), every=4, timer=StageTimer())
+    schedule = DetectionSchedule(Detector(), every=5, timer=StageTimer())
     schedule.next_frame()
     schedule.search(np.zeros((240, 320, 3), np.uint8), Need.ROUTINE, {})
     schedule.next_frame()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -39,6 +41,12 @@ def test_a_face_that_has_gone_is_not_found() -> None:
 def test_the_same_face_is_found_at_the_border() -> None:
     box = np.array([-12.0, -10, 30, 44])
     assert find_patch(noise(0), cut_patch(noise(0), np.maximum(box, 0)), np.maximum(box, 0))[1] > 0.95
+
+
+def test_a_face_that_leaves_the_picture_looks_like_itself() -> None:
+    leaving = [cut_patch(noise(0)[:, x:], BOX - [x, 0, x, 0]) for x in (100, 108, 116)]
+    assert likeness(cut_patch(noise(0), BOX), leaving[0]) > 0.99
+    assert min(likeness(a, b) for a, b in pairwise(leaving)) > 0.8
 
 
 @pytest.mark.parametrize("box", [[400.0, 400, 420, 420], [-50.0, -50, -10, -10], [10.0, 10, 10, 10]])

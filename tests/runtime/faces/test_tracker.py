@@ -8,7 +8,8 @@ import pytest
 from mien.runtime.faces.detection_schedule import DetectionSchedule
 from mien.runtime.faces.stage_timer import StageTimer
 from mien.runtime.faces.tracker import Tracker
-from mien.runtime.values import Faces
+from mien.runtime.values import Faces, FloatArray, Image
+from mien.runtime.vision.geometry import landmark_bounds
 from mien.tests.fakes.moving_faces import FPS, Drawn, Film
 
 
@@ -36,7 +37,7 @@ def test_detector_rests_while_a_face_is_followed() -> None:
     film = Film(lambda i: [Drawn(1, 60 + 2 * i, 100)])
     results = track(film, 61)
     assert all(who(film, i, faces) == {1: 0} for i, faces in enumerate(results))
-    assert len(film.searched) <= 10  # at full size every 15 frames, and at half
+    assert len(film.searched) <= 13  # at full size every 15 frames, and twice at half
     assert all(np.isfinite(faces.landmarks).all() for faces in results)
 
 
@@ -44,6 +45,21 @@ def test_a_new_face_is_found_within_the_interval() -> None:
     film = Film(lambda i: [Drawn(1, 60, 100)] + [Drawn(2, 200, 120)] * (i >= 12))
     results = track(film, 45)
     assert [len(f) for f in results[:12]] == [1] * 12 and all(who(film, 30, f) == {1: 0, 2: 1} for f in results[30:])
+
+
+def test_a_face_that_walks_fast_is_one_face_though_its_landmarks_lag_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = Film(lambda i: [Drawn(1, 30 + 10 * i, 100)])  # a quarter of its width per frame
+    exact = film.locate
+
+    def lagging(image: Image, faces: Faces, bounds: FloatArray, roll: FloatArray) -> Faces:
+        found = exact(image, faces, bounds, roll)
+        late = 0.4 * (bounds - landmark_bounds(found.landmarks))[:, None, :2]
+        return found.with_fields(landmarks=found.landmarks + np.concatenate([late, 0 * late[..., :1]], axis=2))
+
+    monkeypatch.setattr(film, "locate", lagging)
+    results = track(film, 26)
+    assert all(faces.track_id.tolist() == [0] for faces in results)
+    assert all(who(film, i, faces) == {1: 0} for i, faces in enumerate(results[4:], 4))
 
 
 def test_nobody_in_sight_is_looked_for_again_soon_and_not_in_every_frame() -> None:
