@@ -63,7 +63,8 @@ def made_feeds(wanted: Wanted, pictures: Sequence[Image], *, batch: int, variant
     sizes_of = _Sizes(wanted, batch, variant)
     for name, (shape, kind) in wanted.items():
         if kind not in _TYPES:
-            raise InputError(f"its input {name} is a {kind}, which cannot be made; give it with --inputs FILE.npz")
+            advice = "give it with --inputs FILE.npz" if kind.startswith("tensor(") else "only tensors can be fed"
+            raise InputError(f"its input {name} is a {kind}, which cannot be made; {advice}")
         channels = channel_axis(shape)
         sizes = [sizes_of(size, axis) for axis, size in enumerate(shape)]
         for feed, picture in zip(feeds, pictures, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from ...runtime.errors import InputError, ModelError
+from .pretrained import fitting, read_state_dict
 
 STRIDES = (4, 8, 16, 32)
 
@@ -93,8 +94,8 @@ def build_backbone(name: str, weights: str) -> nn.Module:
 
     Args:
         name: Key of `ARCHITECTURES`.
-        weights: ``default`` (torchvision's ImageNet weights, downloaded once), ``none``, or the path of a state dict
-            (``.safetensors``, ``.pt``, ``.pth``).
+        weights: ``default`` (torchvision's ImageNet weights, downloaded once), ``none``, or a file of weights, as
+            `read_state_dict` takes it; its classifier may have any number of classes.
 
     Raises:
         InputError: The name is unknown, the download failed, or the file does not fit the model.
@@ -111,32 +112,37 @@ def build_backbone(name: str, weights: str) -> nn.Module:
                 "download them on another machine and pass --weights FILE, or train from scratch with --weights none"
             ) from error
     model = build(weights=None)
-    state = read_state_dict(Path(weights))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise InputError(f"{weights} does not hold exactly the weights of {name}") from error
+    _load(model, name, Path(weights))
     return model
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a bare state dict, with floating-point tensors as float32.
+def _load(model: nn.Module, name: str, path: Path) -> None:
+    """Load the convolutional part of a model from a file; the classifier, which nothing here uses, stays as it is.
 
     Raises:
-        InputError: The file is missing, or is neither safetensors nor a state dict.
+        InputError: The file cannot be read, or holds the weights of another network.
     """
-    if not path.is_file():
-        raise InputError(f"no weights file {path}; --weights takes default, none or a .safetensors/.pt file")
+    state = read_state_dict(path)
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+        model.load_state_dict(fitting(state, _convolutional(model)), strict=False)
+    except ValueError as error:
+        others = [other for other in ARCHITECTURES if _fits(state, other)]
+        advice = f"use --backbone {' or '.join(others)}" if others else f"use weights of torchvision's {name}"
+        raise InputError(f"{path} does not hold the weights of {name} ({error}); {advice}") from error
 
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-    except Exception as error:  # two libraries with unrelated exceptions
-        raise InputError(f"{path} is not a state dict ({type(error).__name__})") from error
+
+def _convolutional(model: nn.Module) -> dict[str, Tensor]:
+    heads = tuple(f"{name}." for name, _ in model.named_children() if name in ("classifier", "fc"))
+    return {key: value for key, value in model.state_dict().items() if not key.startswith(heads)}
+
+
+def _fits(state: Mapping[str, Tensor], name: str) -> bool:
+    with torch.device("meta"):
+        model = ARCHITECTURES[name].build(weights=None)
+    try:
+        return bool(fitting(state, _convolutional(model)))
+    except ValueError:
+        return False
 
 
 def reverse_input_channels(model: nn.Module) -> None:

@@ -64,7 +64,7 @@ class ModelFile:
         with _readable(path), path.open("rb") as file:
             if _is_checkpoint(file.read(256)):
                 raise _checkpoint_error(str(path))
-        return cls(str(path), path)
+        return cls(str(path), _beside_its_weights(path) if path.is_symlink() else path)
 
     @property
     def metadata(self) -> ModelSpec | None:
@@ -126,11 +126,9 @@ class ModelFile:
         """
         if isinstance(self.content, bytes):
             return len(self.content)
-        with _readable(self.content), self.content.open("rb") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(0)
+        with _readable(self.content):
             try:
-                beside = set(_external_files(file, end, MODEL))
+                beside = _files_beside(self.content)
             except ValueError as error:
                 raise _not_onnx(self.origin, error) from error
         size = self.content.stat().st_size
@@ -198,6 +196,24 @@ def _not_onnx(origin: str, error: ValueError) -> ModelError:
         f"{origin} is not a model that ONNX Runtime can load (not an ONNX file: {error}); "
         "make model files with mien export"
     )
+
+
+def _beside_its_weights(link: Path) -> Path:
+    """Return a link's target if the model's weights lie beside that and not beside the link, else the link."""
+    target = link.resolve()
+    try:
+        beside = _files_beside(link)
+    except (ValueError, OSError):  # told when the model is read
+        return link
+    moved = any(not (link.parent / name).exists() and (target.parent / name).exists() for name in beside)
+    return target if moved else link
+
+
+def _files_beside(model: Path) -> set[str]:
+    with model.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        return set(_external_files(file, end, MODEL))
 
 
 def _external_files(file: BinaryIO, end: int, message: str) -> Iterator[str]:

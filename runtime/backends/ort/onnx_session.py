@@ -138,7 +138,7 @@ def gpu_errors(provider: Provider, *, doing: str) -> Iterator[None]:
 def _session_options(threads: int, *, record_placement: bool = False) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and need not be printed too
     # Memory patterns are planned and retained per shape: 30 MB for the detector's two sizes, without a speedup.
     options.enable_mem_pattern = False
     # Worker threads spin only within a call: the models of a pipeline and the capture thread share the cores.

@@ -94,6 +94,8 @@ def test_inputs_are_made_from_shapes() -> None:
         made_feeds({}, pictures, batch=1)
     with pytest.raises(InputError, match=r"tensor\(string\), which cannot be made"):
         made_feeds({"text": ([1], "tensor(string)")}, pictures, batch=1)
+    with pytest.raises(InputError, match="cannot be made; only tensors can be fed"):
+        made_feeds({"list": ([1], "seq(tensor(float))")}, pictures, batch=1)
 
 
 def test_inputs_can_be_given() -> None:

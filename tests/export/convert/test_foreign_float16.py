@@ -177,13 +177,28 @@ def test_weights_behind_links(tmp_path: Path) -> None:
         foreign_float16._load(names / "model.onnx")
 
 
-def test_random_outputs_are_said_to_be_random(tmp_path: Path) -> None:
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["m"]),
-        helper.make_node("RandomNormalLike", ["m"], ["r"]),
-        helper.make_node("Add", ["m", "r"], ["y"]),
+def test_weights_beside_the_target_of_a_link(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    whole = onnx.load(str(classifier(tmp_path / "one.onnx")))
+    target, link = tmp_path / "made" / "m.onnx", tmp_path / "link.onnx"
+    onnx.save_model(whole, str(target), save_as_external_data=True, location="m.data", size_threshold=0)
+    link.symlink_to(target)
+    assert convert(link).source_bytes == target.stat().st_size + target.with_name("m.data").stat().st_size
+
+
+@pytest.mark.parametrize("draw", ["noise", "dropout"])
+def test_random_outputs_are_said_to_be_random(draw: str, tmp_path: Path) -> None:
+    nodes = {
+        "noise": [helper.make_node("RandomNormalLike", ["m"], ["r"]), helper.make_node("Add", ["m", "r"], ["y"])],
+        "dropout": [helper.make_node("Dropout", ["m", "ratio", "training"], ["y"])],
+    }[draw]
+    constants = [
+        weight("w", 8, 8),
+        numpy_helper.from_array(np.float32(0.5), "ratio"),
+        numpy_helper.from_array(np.bool_(True), "training"),
     ]
-    source = save(tmp_path / "r.onnx", nodes, [value("x", [2, 8])], [value("y", [2, 8])], [weight("w", 8, 8)])
+    product = helper.make_node("MatMul", ["x", "w"], ["m"])
+    source = save(tmp_path / "r.onnx", [product, *nodes], [value("x", [4, 8])], [value("y", [4, 8])], constants)
     refused(source, CheckFailed, "its outputs are random, so fp16 cannot be judged: two calls")
 
 
@@ -303,3 +318,17 @@ def test_yunet(tmp_path: Path) -> None:
     source.write_bytes(YUNET.read_bytes())
     done = convert(source)
     assert len(done.parity.outputs) == 12 and done.size_bytes < 0.6 * done.source_bytes
+
+
+def test_a_refusal_names_the_source_and_prints_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    halves = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    shape = numpy_helper.from_array(np.array([2, -1]), "shape")
+    partial = save(tmp_path / ".mien-1.onnx", [halves], [value("x", ["n"])], [value("y", None)], [shape])
+    for feed in ({"x": np.zeros(3, np.float32)}, {"x": np.zeros(4, np.int64)}):
+        with pytest.raises(CheckFailed, match=r"a\.onnx does not run in fp16 \(it does not take") as told:
+            list(foreign_float16._half_answers(tmp_path / "a.onnx", partial, [feed]))
+        assert "mien-1" not in str(told.value)
+    partial.write_bytes(partial.read_bytes()[:-9])
+    with pytest.raises(CheckFailed, match=r"a\.onnx does not run in fp16 \(it is not a model that ONNX Runtime"):
+        list(foreign_float16._half_answers(tmp_path / "a.onnx", partial, []))
+    assert capfd.readouterr() == ("", "")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mien.export.networks.age_gender_net import BINS, AgeGenderNet, age_deviation
-from mien.export.networks.backbones import ARCHITECTURES, Stages, build_backbone, read_state_dict
+from mien.export.networks.backbones import ARCHITECTURES, Stages, build_backbone
 from mien.export.networks.detector_net import LEVELS, TYPICAL_SIZE, DetectorNet, decode
 from mien.export.networks.landmark_net import LandmarkNet, cell_centres, expectation
 from mien.export.networks.normalization import Normalization
@@ -92,20 +92,6 @@ def test_landmark_net_takes_any_multiple_of_16(size: int) -> None:
 def test_unknown_backbone_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"unknown backbone 'resnet19'; known: .*resnet18"):
         build_backbone("resnet19", "none")
-
-
-def test_weights_that_do_not_fit(tmp_path: object) -> None:
-    from pathlib import Path
-
-    path = Path(str(tmp_path)) / "w.pt"
-    torch.save({"a": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="exactly the weights of resnet18"):
-        build_backbone("resnet18", str(path))
-    path.write_bytes(b"no pickle")
-    with pytest.raises(InputError, match="is not a state dict"):
-        read_state_dict(path)
-    with pytest.raises(InputError, match="no weights file"):
-        read_state_dict(path.with_name("none.pt"))
 
 
 def test_pretrained_weights_see_bgr(tmp_path: object) -> None:

@@ -1,0 +1,115 @@
+"""Pretrained weights of a backbone, read from the files in which trainers and libraries keep them."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...runtime.errors import InputError
+from .checkpoint import FORMAT
+
+_NESTED = ("state_dict", "model_state_dict", "model", "net", "module")
+"""Keys under which training programs keep the state dict of the network."""
+_HEADER = b"{"
+"""First byte of safetensors' header, after its length in eight bytes."""
+_SAVED = (b"PK", b"\x80")
+"""First bytes of what PyTorch writes: an archive, or a pickle before version 1.6."""
+_COUNTS = "num_batches_tracked"
+"""Buffer of BatchNorm that files of before PyTorch 0.4.1 lack, and that inference does not use."""
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, known by its content, with floating-point tensors as float32.
+
+    Args:
+        path: A safetensors file, a state dict saved by PyTorch, or a training program's checkpoint that contains one.
+
+    Raises:
+        InputError: The file is missing or holds no state dict.
+    """
+    content = _content(path)
+    if isinstance(content, Mapping) and content.get("format") == FORMAT:
+        raise InputError(f"{path} is a checkpoint of mien, not of a backbone; use --init-from {path}")
+    state = _unnested(content)
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise InputError(f"{path} holds no weights; save them with torch.save(model.state_dict(), FILE)")
+    return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def fitting(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Select the tensors of a network from a state dict, whatever prefix a wrapper gave to their names.
+
+    Args:
+        state: Tensors by name; others than those wanted, such as a classifier's, are ignored.
+        wanted: Tensors of the network by name.
+
+    Returns:
+        Tensors under the names in `wanted`.
+
+    Raises:
+        ValueError: A tensor is missing or has another shape; the message says which.
+    """
+    needed = {name: value.shape for name, value in wanted.items() if not name.endswith(_COUNTS)}
+    prefix = _prefix(state, needed)
+    for name, shape in needed.items():
+        found = state.get(prefix + name)
+        if found is None:
+            raise ValueError(f"wanted a tensor {name}, found {', '.join(list(state)[:2])} … ({len(state)} tensors)")
+        if found.shape != shape:
+            raise ValueError(f"wanted {name} of shape {tuple(shape)}, found {tuple(found.shape)}")
+    return {name: state[prefix + name] for name in wanted if prefix + name in state}
+
+
+def _prefix(state: Iterable[str], names: Mapping[str, Any]) -> str:
+    """Return the part before the network's own names, such as ``module.`` of DataParallel; empty if there is none."""
+    first = next(iter(names))
+    return min((name.removesuffix(first) for name in state if name == first or name.endswith(f".{first}")), default="")
+
+
+def _content(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"no weights file {path}; --weights takes default, none or a .safetensors/.pt file")
+    with path.open("rb") as file:
+        begin = file.read(256)
+    _check_kind(path, begin)
+    try:
+        if begin[8:9] == _HEADER:
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with warnings.catch_warnings():  # torch warns about a foreign pickle before it refuses it
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path} contains more than tensors and plain values, which might run code; save the weights alone with "
+            "torch.save(model.state_dict(), FILE)"
+        ) from error
+    except Exception as error:  # two libraries with unrelated exceptions
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"{path} is damaged ({reason}); copy or download it again") from error
+
+
+def _check_kind(path: Path, begin: bytes) -> None:
+    """Raise InputError for another kind of file, such as what is often downloaded in place of a large one."""
+    if begin.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path} is a Git LFS pointer, not the weights; run git lfs pull in its repository")
+    if begin.lstrip(b"\xef\xbb\xbf \r\n\t")[:5].lower() in (b"<!doc", b"<html"):
+        raise InputError(f"{path} is a web page, not the weights; download the file itself")
+    if begin[8:9] != _HEADER and not begin.startswith(_SAVED):
+        raise InputError(f"{path} is no weights file; wanted safetensors or a state dict written by torch.save")
+
+
+def _unnested(content: Any) -> Mapping[str, Any]:
+    """Find the state dict in a checkpoint."""
+    if not isinstance(content, Mapping):
+        return {}
+    nested = next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), None)
+    return content if nested is None else _unnested(nested)
