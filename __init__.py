@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .runtime.faces.pipeline import Pipeline
     from .runtime.models.runner import Provider
     from .runtime.models.spec import ModelSpec
+    from .runtime.output.anonymize import blur_faces
     from .runtime.output.overlay import draw_faces
     from .runtime.values import Faces, Frame
 
@@ -33,6 +34,7 @@ __all__ = [
     "OnnxRunner",
     "Pipeline",
     "Provider",
+    "blur_faces",
     "draw_faces",
     "open_capture",
 ]
@@ -46,6 +48,7 @@ _MODULES = {
     "OnnxRunner": "backends.ort.onnx_runner",
     "Pipeline": "faces.pipeline",
     "Provider": "models.runner",
+    "blur_faces": "output.anonymize",
     "draw_faces": "output.overlay",
     "open_capture": "capture.capture",
 }

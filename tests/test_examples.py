@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 import mien
@@ -87,3 +88,14 @@ def test_edge_service_reports_once_more_when_it_is_ended(tmp_path: Path) -> None
         rest = service.stdout.read().splitlines()
         wait_for(lambda: service.poll() is not None)
     assert service.returncode == 0 and 1 <= len(rest) <= 2
+
+
+def test_blur(clip: Path, tmp_path: Path) -> None:
+    assert example("blur", clip, "out.mp4", folder=tmp_path) == "wrote out.mp4\n"
+    before, after = (cv2.VideoCapture(str(path)) for path in (clip, tmp_path / "out.mp4"))
+    for i in range(12):
+        corners = DemoCamera().face_corners(i)
+        x0, y0, x1, y1 = np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(int).clip(0)
+        details = [cv2.Laplacian(v.read()[1][y0:y1, x0:x1], cv2.CV_64F).std() for v in (before, after)]
+        assert details[1] < 0.3 * details[0]
+    assert not after.read()[0]

@@ -168,6 +168,7 @@ def test_public_names() -> None:
         "OnnxRunner",
         "Pipeline",
         "Provider",
+        "blur_faces",
         "draw_faces",
         "open_capture",
     ]

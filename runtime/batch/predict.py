@@ -18,7 +18,8 @@ from ..file_kinds import is_folder
 from ..folders import is_picture, list_pictures
 from ..images import encode_image, read_frames, write_file
 from ..interrupts import postponed
-from ..output.overlay import draw_faces
+from ..output.anonymize import blur_faces, blurred_frame
+from ..output.overlay import BLURRED, USUAL, draw_faces
 from ..output.rows import RowFile, face_rows, picture_head
 from ..output.video_file import VideoSink
 from ..output.view3d import FaceView, face_views
@@ -48,7 +49,7 @@ class PictureResult:
 
 
 def predict_picture(
-    pipeline: Pipeline, frame: PictureFrame, *, name: str, draw: bool = False, view: bool = False
+    pipeline: Pipeline, frame: PictureFrame, *, name: str, draw: bool = False, blur: bool = False, view: bool = False
 ) -> PictureResult:
     """Find the faces in a picture, or in one frame of an animation.
 
@@ -57,10 +58,14 @@ def predict_picture(
         frame: The picture; its index, if it has one, goes into the row.
         name: Name of the file in the row.
         draw: Draw the faces too.
+        blur: Hide the faces in the drawn picture.
         view: Prepare the faces for the 3D page too.
     """
     faces = pipeline(frame.pixels)
-    drawn = encode_image(draw_faces(frame.pixels, faces), suffix=".png") if draw else None
+    drawn = None
+    if draw:
+        pixels, style = (blur_faces(frame.pixels, faces), BLURRED) if blur else (frame.pixels, USUAL)
+        drawn = encode_image(draw_faces(pixels, faces, style=style), suffix=".png")
     head = picture_head(name, frame.index)
     row = head | {"faces": face_rows(faces, size_of(frame.pixels))}
     if not view:
@@ -76,6 +81,7 @@ class Predictor:
         pipeline: Finds the faces.
         json_target: File of JSON lines, or ``-`` for standard output.
         draw_folder: Folder for pictures and videos with the faces drawn; created if missing.
+        blur: Hide the faces in them.
         workers: Pictures processed at once, one thread each; videos are processed one at a time.
         views: List that collects the faces of pictures, but not of videos, for the 3D page.
         reserved: Other files that the command will write.
@@ -93,6 +99,7 @@ class Predictor:
         *,
         json_target: str,
         draw_folder: Path | None,
+        blur: bool = False,
         workers: int = 1,
         views: list[FaceView] | None = None,
         reserved: Sequence[Path] = (),
@@ -102,6 +109,7 @@ class Predictor:
         self._pipeline = pipeline
         self._workers = workers
         self._draw = draw_folder
+        self._blur = blur
         self._taken = {path.resolve() for path in reserved}
         """Files that are about to be made."""
         if draw_folder is not None:
@@ -133,7 +141,10 @@ class Predictor:
     def _pictures(self, paths: Sequence[Path], tick: Callable[[], None]) -> bool:
         def work(path: Path) -> Iterator[PictureResult]:
             draw, view = self._draw is not None, self._views is not None
-            return (predict_picture(self._pipeline, f, name=str(path), draw=draw, view=view) for f in read_frames(path))
+            return (
+                predict_picture(self._pipeline, f, name=str(path), draw=draw, blur=self._blur, view=view)
+                for f in read_frames(path)
+            )
 
         return map_pictures(paths, work, self._write, workers=self._workers, failed=self.failures.append, tick=tick)
 
@@ -161,11 +172,14 @@ class Predictor:
             if self._draw is not None:
                 sink = VideoSink(self._free_name(self._draw, path, ".mp4"), fps=capture.fps or 30.0)
             try:
-                for frame, faces in self._pipeline.track(capture):
+                for frame, faces in self._pipeline.track(capture, thorough=self._blur):
+                    if self._blur:
+                        frame, faces = blurred_frame(frame, faces)
                     rows = face_rows(faces, size_of(frame.pixels))
                     head = {"image": str(path), "frame": frame.index, "timestamp_ns": frame.timestamp_ns}
                     if sink is not None:
-                        sink.write(frame, faces, draw_faces(frame.pixels, faces))
+                        style = BLURRED if self._blur else USUAL
+                        sink.write(frame, faces, draw_faces(frame.pixels, faces, style=style))
                     if not self._rows.write(head | {"faces": rows}):
                         return False
             finally:

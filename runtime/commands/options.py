@@ -22,6 +22,7 @@ THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads per op
 MAX_SIDE = typer.Option(
     DEFAULT_MAX_SIDE, "--max-side", min=64, help="Downscale the detector's input to this longer side, px."
 )
+BLUR = typer.Option(False, "--blur", help="Hide all faces in everything that is drawn, shown or served.")
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 HELD_OUT = typer.Option(False, "--held-out", help="Use only the validation split that mien train holds out.")
 

@@ -13,14 +13,15 @@ import typer
 
 from ..backends.open_runner import open_model
 from ..errors import InputError
-from ..faces.pipeline_options import PipelineOptions
+from ..faces.detector import DEFAULT_MAX_SIDE
+from ..faces.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from ..models.model_file import ModelFile
 from ..models.runner import Provider
 from ..models.spec import Task
 from ..outputs import check_outputs
 from .console import progress_bar, say
 from .option_groups import with_options
-from .options import MAX_SIDE, pipeline_options
+from .options import BLUR, pipeline_options
 
 if TYPE_CHECKING:
     from ..batch.parallel import ThreadPlan
@@ -35,6 +36,7 @@ def predict(
         None, "--json", help="File for the rows; - (default): standard output. With --ray: folder or URI."
     ),
     draw: Path | None = typer.Option(None, "--draw", help="Folder for pictures with the faces drawn."),
+    blur: bool = BLUR,
     view3d: Path | None = typer.Option(None, "--view3d", help="HTML page that shows the faces of pictures in 3D."),
     threads: int | None = typer.Option(
         None,
@@ -42,7 +44,12 @@ def predict(
         min=0,
         help="Total threads, one per picture; 0: all cores (default; 2 for one picture or video).",
     ),
-    max_side: int = MAX_SIDE,
+    max_side: int | None = typer.Option(
+        None,
+        "--max-side",
+        min=64,
+        help="Downscale the detector's input to this longer side, px; default: 640, --blur 960.",
+    ),
     ray: str | None = typer.Option(
         None, "--ray", help="Run on a Ray cluster: local (start one for this run), auto, or HOST:PORT."
     ),
@@ -54,6 +61,12 @@ def predict(
 
     if "" in inputs:
         raise InputError("expected files and folders; found an empty name")
+    if blur and view3d is not None:
+        raise InputError("--view3d shows the faces that --blur hides; leave out one of them")
+    if blur and draw is None:
+        raise InputError("--blur hides the faces in drawn pictures; add --draw DIR")
+    options = options.for_hiding() if blur else options
+    max_side = max_side or (HIDING_MAX_SIDE if blur else DEFAULT_MAX_SIDE)
     if ray is not None:
         if draw is not None or view3d is not None:
             raise InputError("--draw and --view3d cannot be combined with --ray, which writes rows only")
@@ -77,7 +90,9 @@ def predict(
             failures = predict_classes(paths, file, options.provider, plan, rows=rows)
         else:
             options = replace(options, model=file)
-            failures = predict_faces(paths, options, plan, max_side=max_side, rows=rows, draw=draw, view3d=view3d)
+            failures = predict_faces(
+                paths, options, plan, max_side=max_side, rows=rows, draw=draw, blur=blur, view3d=view3d
+            )
     for message in failures:
         say(f"skipped: {message}", style="red")
     if failures:
@@ -92,6 +107,7 @@ def predict_faces(
     max_side: int,
     rows: str,
     draw: Path | None,
+    blur: bool,
     view3d: Path | None,
 ) -> Sequence[str]:
     """Find the faces of local pictures and videos; return what was skipped."""
@@ -107,6 +123,7 @@ def predict_faces(
             pipeline,
             json_target=rows,
             draw_folder=draw,
+            blur=blur,
             workers=plan.workers,
             views=views,
             reserved=[] if view3d is None else [view3d],

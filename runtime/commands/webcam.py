@@ -12,10 +12,10 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..faces.detector import LIVE_MAX_SIDE
-from ..faces.pipeline_options import PipelineOptions
+from ..faces.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from .console import say, stderr
 from .option_groups import with_options
-from .options import THREADS, parse_size, pipeline_options
+from .options import BLUR, THREADS, parse_size, pipeline_options
 
 if TYPE_CHECKING:
     from ..live.live_run import LiveSummary
@@ -46,10 +46,16 @@ def webcam(
     smooth: float = typer.Option(
         1.0, "--smooth", min=0.0, help="One-Euro cutoff at rest, Hz; lower smooths more; 0: off."
     ),
-    detect_every: int = typer.Option(15, "--detect-every", min=1, help="Detect faces at full size every N frames."),
+    detect_every: int | None = typer.Option(
+        None, "--detect-every", min=1, help="Detect faces at full size every N frames; default: 15, with --blur 1."
+    ),
+    blur: bool = BLUR,
     threads: int = THREADS,
-    max_side: int = typer.Option(
-        LIVE_MAX_SIDE, "--max-side", min=64, help="Downscale the detector's input to this longer side, px."
+    max_side: int | None = typer.Option(
+        None,
+        "--max-side",
+        min=64,
+        help="Downscale the detector's input to this longer side, px; default: 480, --blur 960.",
     ),
 ) -> None:
     """Track faces in live or recorded video."""
@@ -60,10 +66,13 @@ def webcam(
     from ..live.listen_socket import open_listen_socket
     from ..live.live_run import LiveRun
     from ..live.outputs import OutputFiles, open_sinks
+    from ..output.overlay import BLURRED, USUAL
     from ..output.window import View, WindowSink
     from ..outputs import write_report
 
     show = serve is None if show is None else show
+    options = options.for_hiding() if blur else options
+    max_side = max_side or (HIDING_MAX_SIDE if blur else LIVE_MAX_SIDE)
     size_px = None if size is None else parse_size(size, "--size")
     files = OutputFiles(video=output, json=json_out, csv=csv_out, stats=stats)
     files.check([Path(source), *options.files])
@@ -74,6 +83,7 @@ def webcam(
         paced = (show or serve is not None) and not files.per_frame
         capture = stack.enter_context(open_capture(source, size=size_px, fps=fps, paced=paced))
         view, timer = View(), StageTimer()
+        style = BLURRED if blur else USUAL
         openers = files.sink_openers(capture)
         if show:
             openers.insert(0, lambda: WindowSink(view))
@@ -81,7 +91,7 @@ def webcam(
             from ..live.page_server import LivePage
 
             name = pipeline.landmarks.provider
-            openers.insert(0, lambda: LivePage(listen_socket, capture, timer, provider=name))
+            openers.insert(0, lambda: LivePage(listen_socket, capture, timer, provider=name, style=style))
             say(f"live page: {listen_socket.url}{'?token=…' if listen_socket.token is not None else ''}")
         smoothing = OneEuro(min_cutoff_hz=smooth) if smooth > 0 else None
         run = LiveRun(
@@ -89,6 +99,8 @@ def webcam(
             pipeline,
             open_sinks(openers),
             detect_every=detect_every,
+            blur=blur,
+            style=style,
             smoothing=smoothing,
             view=view,
             timer=timer,

@@ -31,6 +31,9 @@ from .stage_timer import StageTimer
 from .tracker import Tracker
 from .turned import find_turned
 
+DETECT_EVERY = 15
+"""Frames of a video between two routine runs of the detector at full size."""
+
 
 class Pipeline:
     """A detector, a landmark model and, optionally, an age and gender model.
@@ -181,7 +184,8 @@ class Pipeline:
         self,
         frames: Iterable[Frame],
         *,
-        detect_every: int = 15,
+        detect_every: int | None = None,
+        thorough: bool = False,
         smoothing: OneEuro | None = None,
         clock: StageTimer | None = None,
     ) -> Iterator[tuple[Frame, Faces]]:
@@ -193,7 +197,9 @@ class Pipeline:
         Args:
             frames: Frames of one video, in order.
             detect_every: Frames between two runs of the detector at full size, while all faces are followed by their
-                landmarks. It runs more often while that is not so.
+                landmarks. It runs more often while that is not so. None for `DETECT_EVERY`, or 1 if `thorough`.
+            thorough: Yield every face that may be there, to hide it: new ones at once, all that the pipeline would not
+                report, and for two seconds those out of sight, with a NaN score where they should be by now.
             smoothing: Parameters of the One-Euro filter; None leaves landmarks as they were located. Tracking itself
                 always continues from the raw ones.
             clock: Records how long each stage takes.
@@ -206,14 +212,18 @@ class Pipeline:
             InputError: The pipeline was closed; raised at the next frame.
         """
         clock = clock if clock is not None else StageTimer()
+        if detect_every is None:
+            detect_every = 1 if thorough else DETECT_EVERY
         schedule = DetectionSchedule(self.detector, every=detect_every, timer=clock, calls=self._calls)
-        tracker = Tracker(schedule, partial(locate, self.landmarks), timer=clock)
+        tracker = Tracker(schedule, partial(locate, self.landmarks), timer=clock, thorough=thorough)
         smoother = Smoother(smoothing) if smoothing is not None else None
         attributes = TrackedAttributes(self.age_gender) if self.age_gender is not None else None
         with closing(schedule):
             for frame in frames:
                 with self._calls, clock.stage("process"):
-                    faces = self._reported(tracker.update(frame), size_of(frame.pixels))
+                    faces = tracker.update(frame)
+                    if not thorough:
+                        faces = self._reported(faces, size_of(frame.pixels))
                     if attributes is not None and len(faces):
                         with clock.stage("attributes"):
                             faces = attributes.update(frame.pixels, faces)

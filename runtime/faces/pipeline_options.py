@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from ..errors import InputError
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import Provider
 from ..models.spec import Precision
 from .face_filter import FaceFilter
 from .pipeline import Pipeline
+
+HIDING_SCORE = 0.3
+"""Lowest score of a face that is to be hidden: a few things that are no faces are hidden too."""
+HIDING_MAX_SIDE = 960
+"""Longer side, in px, to which pictures are reduced before the detection of faces that are to be hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,17 @@ class PipelineOptions:
         """Files that are read."""
         given = (self.model, self.detector, self.age_gender, self.bundle)
         return [Path(source) for source in given if source is not None and not isinstance(source, ModelFile)]
+
+    def for_hiding(self) -> PipelineOptions:
+        """Return the options with which as many faces as possible are found, so that none of them is left visible.
+
+        Raises:
+            InputError: Some of the faces are not to be reported.
+        """
+        min_score = HIDING_SCORE if self.reported.min_score is None else self.reported.min_score
+        if self.reported != FaceFilter(min_score=self.reported.min_score):
+            raise InputError("--blur hides every face; leave out --max-faces, --min-face and --region")
+        return replace(self, reported=FaceFilter(min_score=min_score))
 
     def load(self, *, threads: int, max_side: int) -> Pipeline:
         """Open the models.

@@ -17,6 +17,7 @@ STAGES = (
     "landmarks",
     "attributes",
     "smooth",
+    "blur",
     "draw",
     "write",
     "process",

@@ -41,12 +41,21 @@ class Tracker:
         schedule: Searches frames for faces; not closed by the tracker.
         locate: Locates landmarks, as `landmarks.locate` does over a runner.
         timer: Records how long each stage takes.
+        thorough: Show new faces without a second detection, and lost ones where they should be, with a NaN score.
     """
 
-    def __init__(self, schedule: DetectionSchedule, locate: Locate, *, timer: StageTimer | None = None) -> None:
+    def __init__(
+        self,
+        schedule: DetectionSchedule,
+        locate: Locate,
+        *,
+        timer: StageTimer | None = None,
+        thorough: bool = False,
+    ) -> None:
         self._schedule = schedule
         self._timer = timer if timer is not None else StageTimer()
         self._runner = locate
+        self._thorough = thorough
         self._tracks: list[Track] = []
         self._next_id = 0
         self._sample: Image | None = None
@@ -63,7 +72,11 @@ class Tracker:
         if found is not None:
             self._take(frame, found, earlier=False)
         self._forget(frame.timestamp_ns)
-        return _faces([t for t in self._tracks if t.state is State.CONFIRMED])
+        faces = _faces([t for t in self._tracks if t.state is State.CONFIRMED])
+        if not self._thorough:
+            return faces
+        lost = [t for t in self._tracks if t.state is State.LOST]
+        return Faces.concat([faces, _unseen(lost, frame.timestamp_ns)])
 
     def _in_sight(self) -> list[Track]:
         return [t for t in self._tracks if t.state is not State.LOST]
@@ -156,7 +169,8 @@ class Tracker:
                 track = Track(sight.box, sight.patch, frame.timestamp_ns, score)
                 self._tracks.append(track)
             track.see(sight, frame.timestamp_ns)
-            if track.id >= 0 or (not sight.meets and (sight.landmarks is not None or score >= CERTAIN)):
+            certain = not sight.meets and (sight.landmarks is not None or score >= CERTAIN)
+            if track.id >= 0 or certain or self._thorough:
                 self._confirm(track, score)
 
     def _match_lost(self, time_ns: int, places: FloatArray, sights: Sequence[Sight]) -> dict[int, Track]:
@@ -201,3 +215,11 @@ def _faces(tracks: Sequence[Track]) -> Faces:
         presence=np.array([t.presence for t in tracks]),
         track_id=np.array([t.id for t in tracks], dtype=np.int64),
     )
+
+
+def _unseen(tracks: Sequence[Track], time_ns: int) -> Faces:
+    """Return lost faces in boxes that reach from where they were last seen to where they should be."""
+    faces = _faces(tracks)
+    places = np.array([t.predicted(time_ns) for t in tracks]).reshape(-1, 4)
+    reach = [np.minimum(faces.boxes[:, :2], places[:, :2]), np.maximum(faces.boxes[:, 2:], places[:, 2:])]
+    return faces.with_fields(boxes=np.concatenate(reach, axis=1), scores=np.full(len(tracks), np.nan))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from ..faces.pipeline import Pipeline
 from ..faces.smoothing import OneEuro
 from ..faces.stage_timer import StageTimer
 from ..interrupts import deferred
-from ..output.overlay import draw_faces
+from ..output.anonymize import blurred_frame
+from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.window import View
 from ..values import Faces, Frame, Image
@@ -73,7 +74,9 @@ class LiveRun:
         capture: Source of the frames.
         pipeline: Finds and tracks the faces.
         sinks: Receive each result; any of them can end the run.
-        detect_every: Frames between two runs of the detector.
+        detect_every: Frames between two runs of the detector; None for the default.
+        blur: Hide the faces in all pictures that the sinks receive.
+        style: What is drawn of the faces.
         smoothing: Filter for the landmarks; None for none.
         view: Display options, shared with the window.
         timer: Timer of the stages.
@@ -89,7 +92,9 @@ class LiveRun:
         pipeline: Pipeline,
         sinks: Sequence[Sink],
         *,
-        detect_every: int = 15,
+        detect_every: int | None = None,
+        blur: bool = False,
+        style: OverlayStyle = USUAL,
         smoothing: OneEuro | None = None,
         view: View | None = None,
         timer: StageTimer | None = None,
@@ -101,6 +106,8 @@ class LiveRun:
         self._pipeline = pipeline
         self._sinks = sinks
         self._detect_every = detect_every
+        self._blur = blur
+        self._style = style
         self._smoothing = smoothing
         self._view = view if view is not None else View()
         self._notifier = notifier if notifier is not None else ServiceNotifier()
@@ -152,9 +159,16 @@ class LiveRun:
         timer = self.timer
         started = timer.now()
         results = self._pipeline.track(
-            self._frames(), detect_every=self._detect_every, smoothing=self._smoothing, clock=timer
+            self._frames(),
+            detect_every=self._detect_every,
+            thorough=self._blur,
+            smoothing=self._smoothing,
+            clock=timer,
         )
         for frame, faces in results:
+            if self._blur:
+                with timer.stage("blur"):
+                    frame, faces = blurred_frame(frame, faces)
             self._processed += 1
             self._most_faces = max(self._most_faces, len(faces))
             if self._capture.live:
@@ -188,7 +202,8 @@ class LiveRun:
 
     def _draw(self, frame: Frame, faces: Faces) -> Image:
         hud = self._hud(len(faces)) if self._view.hud else []
-        return draw_faces(frame.pixels, faces, hud=hud, contours=self._view.contours)
+        style = replace(self._style, contours=self._view.contours)
+        return draw_faces(frame.pixels, faces, hud=hud, style=style)
 
     def _hud(self, faces: int) -> list[str]:
         timer = self.timer

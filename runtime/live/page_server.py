@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..capture.capture import Capture
 from ..errors import OutputError
 from ..faces.stage_timer import StageTimer
-from ..output.overlay import draw_faces
+from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..values import Faces, Frame, Image, size_of
 from .broadcast import LatestBroadcast
 from .listen_socket import ListenSocket
@@ -99,6 +99,7 @@ class LivePage:
         capture: Source of the frame counts.
         stages: Timer of the `LiveRun`.
         provider: Provider to display.
+        style: What is drawn of the faces.
         stream_hz: Maximum rate of pictures and rows.
         max_subscribers: Clients of the stream, and separately of the rows; further ones get a 503.
     """
@@ -112,6 +113,7 @@ class LivePage:
         stages: StageTimer,
         *,
         provider: str,
+        style: OverlayStyle = USUAL,
         stream_hz: float = STREAM_HZ,
         max_subscribers: int = MAX_SUBSCRIBERS,
     ) -> None:
@@ -119,6 +121,7 @@ class LivePage:
         self.rows = LatestBroadcast(max_subscribers=max_subscribers)
         self.stats = PageStats(capture, stages, provider=provider, latest=lambda: self._latest)
         self._latest: Result | None = None
+        self._style = style
         self._period_s = 1 / stream_hz
         self._snapshot: tuple[float, bytes] = (-1.0, b"")
         self._listen_socket = listen_socket
@@ -163,7 +166,7 @@ class LivePage:
             made_at, jpeg = self._snapshot
             if not jpeg or time.monotonic() - made_at > self._period_s:
                 made_at = time.monotonic()
-                jpeg = await asyncio.to_thread(drawn_jpeg, latest, None, SNAPSHOT_QUALITY)
+                jpeg = await asyncio.to_thread(drawn_jpeg, latest, None, SNAPSHOT_QUALITY, self._style)
                 self._snapshot = made_at, jpeg
             return jpeg
 
@@ -228,7 +231,7 @@ class LivePage:
             if self.rows.subscribers:
                 self.rows.publish(await asyncio.to_thread(row_event, latest))
             if self.pictures.subscribers:
-                jpeg = await asyncio.to_thread(drawn_jpeg, latest, STREAM_SIDE, STREAM_QUALITY)
+                jpeg = await asyncio.to_thread(drawn_jpeg, latest, STREAM_SIDE, STREAM_QUALITY, self._style)
                 self.pictures.publish(picture_part(jpeg))
         self.rows.end()
         self.pictures.end()
@@ -239,13 +242,14 @@ class LivePage:
             raise failure
 
 
-def drawn_jpeg(result: Result, max_side: int | None, quality: int) -> bytes:
+def drawn_jpeg(result: Result, max_side: int | None, quality: int, style: OverlayStyle = USUAL) -> bytes:
     """Draw the faces and encode the picture as JPEG.
 
     Args:
         result: Picture and faces.
         max_side: Limit of the longer side in px; the picture is reduced by an integer factor.
         quality: 0 to 100.
+        style: What is drawn of the faces.
     """
     pixels, faces = result.frame.pixels, result.faces
     width, height = size_of(pixels)
@@ -256,7 +260,7 @@ def drawn_jpeg(result: Result, max_side: int | None, quality: int) -> bytes:
         whole = pixels[: size[1] * shrink, : size[0] * shrink]
         pixels = np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         faces = faces.with_fields(boxes=faces.boxes / shrink, landmarks=faces.landmarks / shrink)
-    done, data = cv2.imencode(".jpg", draw_faces(pixels, faces), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    done, data = cv2.imencode(".jpg", draw_faces(pixels, faces, style=style), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise OutputError(f"OpenCV cannot encode a picture of {size_of(pixels)} px as JPEG")
     return data.tobytes()

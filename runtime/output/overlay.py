@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -35,14 +36,34 @@ PLUS_MINUS = "±" if int(cv2.__version__.split(".")[0]) >= 5 else "+-"
 _SUBPIXEL_BITS = 4
 
 
-def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), contours: bool = True) -> Image:
+@dataclass(frozen=True, slots=True)
+class OverlayStyle:
+    """Parts of a face that are drawn.
+
+    Attributes:
+        landmarks: The 68 points.
+        contours: Lines that connect them.
+        axes: Axes of the head.
+    """
+
+    landmarks: bool = True
+    contours: bool = True
+    axes: bool = True
+
+
+USUAL = OverlayStyle()
+BLURRED = OverlayStyle(landmarks=False, axes=False)
+"""Style over hidden faces, which shows nothing of how they look."""
+
+
+def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), style: OverlayStyle = USUAL) -> Image:
     """Draw boxes, landmarks, pose axes and labels.
 
     Args:
         picture: (h, w, 3) uint8 BGR.
         faces: Faces to draw.
         hud: Lines of text for the corner.
-        contours: Connect the landmarks by lines.
+        style: What is drawn.
 
     Returns:
         An annotated copy of `picture`.
@@ -51,8 +72,10 @@ def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), contour
     for i in range(len(faces)):
         _draw_box(canvas, faces.boxes[i], _label(faces, i))
         if np.isfinite(faces.landmarks[i, :, :2]).all():
-            _draw_landmarks(canvas, faces.landmarks[i], contours=contours)
-            _draw_axes(canvas, faces.landmarks[i])
+            if style.landmarks:
+                _draw_landmarks(canvas, faces.landmarks[i], contours=style.contours)
+            if style.axes:
+                _draw_axes(canvas, faces.landmarks[i])
     for number, line in enumerate(hud):
         _draw_text(canvas, line, (8, 20 + 18 * number))
     return canvas

@@ -32,6 +32,7 @@ from mien.runtime.live.listen_socket import open_listen_socket
 from mien.runtime.live.page_app import PAGE
 from mien.runtime.live.page_server import LivePage, drawn_jpeg
 from mien.runtime.live.page_stats import Result
+from mien.runtime.output.overlay import OverlayStyle
 from mien.runtime.output.rows import frame_row
 from mien.runtime.values import Faces, Frame, Image
 
@@ -220,9 +221,9 @@ def test_metrics_are_what_prometheus_reads() -> None:
 def test_one_encoding_for_all_and_none_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
 
-    def encode(result: Result, max_side: int | None, quality: int) -> bytes:
+    def encode(result: Result, max_side: int | None, quality: int, style: OverlayStyle) -> bytes:
         made.append(result.number)
-        return drawn_jpeg(result, max_side, quality)
+        return drawn_jpeg(result, max_side, quality, style)
 
     monkeypatch.setattr(live_page, "drawn_jpeg", encode)
     with served(stream_hz=100) as run, contextlib.ExitStack() as stack:
