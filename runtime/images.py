@@ -9,7 +9,7 @@ import cv2
 
 from .decode_picture import PictureFrame, decode_frames
 from .errors import InputError, OutputError
-from .file_kinds import check_file
+from .file_kinds import FileKind, check_file, kind_of_file
 from .outputs import write_atomic
 from .values import Image
 
@@ -73,8 +73,12 @@ def write_image(path: Path, pixels: Image) -> None:
     write_file(path, encode_image(pixels, suffix=path.suffix))
 
 
+QUALITY = 92
+"""Of JPEG and WebP, 0 to 100."""
+
+
 def encode_image(pixels: Image, *, suffix: str) -> bytes:
-    """Encode a picture as the content of an image file.
+    """Encode a picture as the content of an image file; JPEG and WebP with `QUALITY`.
 
     Args:
         pixels: Picture (h, w, 3), uint8 BGR.
@@ -84,12 +88,23 @@ def encode_image(pixels: Image, *, suffix: str) -> bytes:
         OutputError: The suffix is unknown.
     """
     try:
-        done, data = cv2.imencode(suffix, pixels)
+        done, data = cv2.imencode(
+            suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_WEBP_QUALITY, QUALITY]
+        )
     except cv2.error as error:
         raise OutputError(f"OpenCV cannot encode {suffix!r} ({error.err})") from error
     if not done:
         raise OutputError(f"OpenCV cannot encode {suffix!r}")
     return data.tobytes()
+
+
+def derived_suffix(source: Path) -> str:
+    """Return the suffix of a picture made from another: JPEG and WebP stay, HEIC and AVIF become JPEG, others PNG."""
+    kind = kind_of_file(source)
+    if kind is FileKind.JPEG and source.suffix.lower() in (".jpg", ".jpeg"):
+        return source.suffix
+    lossy = {FileKind.JPEG: ".jpg", FileKind.HEIC: ".jpg", FileKind.AVIF: ".jpg", FileKind.WEBP: ".webp"}
+    return lossy.get(kind, ".png")
 
 
 def write_file(path: Path, data: bytes) -> None:

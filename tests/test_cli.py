@@ -122,16 +122,16 @@ def test_predict_reports_bad_files_and_goes_on(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(photo.read_bytes()[:60])
     (tmp_path / "empty.png").touch()
     drawn = tmp_path.with_name(f"{tmp_path.name}-drawn")
-    result = mien("predict", tmp_path, tmp_path / "missing.jpg", "--draw", drawn, code=2)
+    result = mien("predict", tmp_path, tmp_path / "missing.jpg", "--draw", drawn, "--json", "-", code=2)
     (row,) = [json.loads(line) for line in result.stdout.splitlines()]
     assert row["image"].endswith("a.jpg") and len(row["faces"]) == 1
     for name in ("bad.jpg", "empty.png", "missing.jpg"):
         assert name in result.stderr
-    assert cv2.imread(str(drawn / "a.png")) is not None
+    assert cv2.imread(str(drawn / "a.jpg")) is not None
 
 
 def test_predict_reads_videos(clip: Path) -> None:
-    rows = [json.loads(line) for line in mien("predict", clip).stdout.splitlines()]
+    rows = [json.loads(line) for line in mien("predict", clip, "--json", "-").stdout.splitlines()]
     assert len(rows) == 20 and rows[3]["frame"] == 3 and rows[3]["timestamp_ns"] == 100_000_000
 
 
@@ -317,7 +317,7 @@ def test_a_classifier_trains_in_two_processes_and_goes_all_the_way(class_folder:
     mien("export", out / "best.pt", "-o", model, "--data", class_folder)
     measured = json.loads(mien("evaluate", "classify", "--model", model, "--data", class_folder, "--json").stdout)
     assert measured["count"] == 32 and set(measured["by_class"]) == {"disc", "square"}
-    rows = mien("predict", class_folder / "disc", "--model", model).stdout.splitlines()
+    rows = mien("predict", class_folder / "disc", "--model", model, "--json", "-").stdout.splitlines()
     row = json.loads(rows[0])
     assert len(rows) == 16 and sum(row["classes"].values()) == pytest.approx(1, abs=1e-3)
     assert row["class"] == max(row["classes"], key=row["classes"].get)
@@ -331,15 +331,15 @@ def test_evaluate_age_gender_has_the_stable_keys(age_gender_folder: Path) -> Non
 
 def test_predict_tells_ages_and_shows_faces_in_3d(tmp_path: Path) -> None:
     photo, page = find_photo()[0], tmp_path / "faces.html"
-    (face, *_) = json.loads(mien("predict", photo, "--view3d", page).stdout)["faces"]
+    (face, *_) = json.loads(mien("predict", photo, "--view3d", page, "--json", "-").stdout)["faces"]
     assert 5 < face["age"] < 95 and 0 <= face["female"] <= 1
     text = page.read_text(encoding="utf-8")
     assert "webgl2" in text and '"triangles":[[' in text and "<script src=" not in text  # works without a network
-    (face, *_) = json.loads(mien("predict", photo, "--no-attributes").stdout)["faces"]
+    (face, *_) = json.loads(mien("predict", photo, "--no-attributes", "--json", "-").stdout)["faces"]
     assert face["age"] is None and face["female"] is None
     blank = tmp_path / "blank.png"
     cv2.imwrite(str(blank), np.zeros((64, 64, 3), np.uint8))
-    assert "no picture has a face" in one_line(mien("predict", blank, "--view3d", tmp_path / "none.html", code=2))
+    assert "no picture has a face" in mien("predict", blank, "--view3d", tmp_path / "none.html", code=2).stderr
     assert not (tmp_path / "none.html").exists()
 
 

@@ -190,7 +190,7 @@ class Bare:
 
 def predict_once(pipeline: Pipeline, paths: Sequence[Path], rows: Path, *, workers: int) -> None:
     """Do what the command does except opening the models: from files to a file of rows."""
-    with Predictor(pipeline, json_target=str(rows), draw_folder=None, workers=workers) as predictor:
+    with Predictor(pipeline, json_target=str(rows), workers=workers) as predictor:
         predictor.run(paths)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,25 @@ from ..models.spec import Task
 from ..output.rows import RowFile, picture_head
 from ..values import Progress
 from .parallel import counter, map_pictures
+from .predict import RowWriter
 
 
 def classify_pictures(
-    runner: Runner, inputs: Sequence[Path], *, json_target: str, workers: int = 1, progress: Progress | None = None
+    runner: Runner,
+    inputs: Sequence[Path],
+    *,
+    json_target: str | None = None,
+    report: RowWriter | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Write one row ``{"image", "class", "classes": {name: probability}}`` per picture, or per frame of an animation.
 
     Args:
         runner: A classifier.
         inputs: Pictures, and folders of pictures.
-        json_target: File of JSON lines, or ``-`` for standard output.
+        json_target: File of JSON lines, ``-`` for standard output, or None.
+        report: Receives the rows too; closed by the caller.
         workers: Pictures processed at once.
         progress: Called after each picture.
 
@@ -49,9 +58,13 @@ def classify_pictures(
             yield picture_head(str(path), frame.index) | {"class": best, "classes": classes}
 
     def write(_: Path, row: dict[str, Any]) -> bool:
-        return rows.write(row)
+        going = [writer.write(row) for writer in writers]  # each of them gets the row
+        return all(going)
 
-    with RowFile(json_target) as rows:
+    with ExitStack() as opened:
+        writers: list[RowWriter] = [] if report is None else [report]
+        if json_target is not None:
+            writers.append(opened.enter_context(RowFile(json_target)))
         tick = counter(len(paths), progress)
         map_pictures(paths, classify, write, workers=workers, failed=failures.append, tick=tick)
     return failures

@@ -1,14 +1,15 @@
-"""Write rows and annotated pictures for files, folders and videos. An unreadable file is skipped."""
+"""Write rows, annotated pictures and face crops for files, folders and videos. An unreadable file is skipped."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from ..capture.capture import open_capture
 from ..decode_picture import PictureFrame
@@ -16,19 +17,51 @@ from ..errors import InputError, OutputError
 from ..faces.pipeline import Pipeline
 from ..file_kinds import is_folder
 from ..folders import is_picture, list_pictures
-from ..images import encode_image, read_frames, write_file
-from ..interrupts import postponed
+from ..images import derived_suffix, encode_image, read_frames, write_file
 from ..output.anonymize import blur_faces, blurred_frame
+from ..output.face_crops import TrackCrops, face_crop
 from ..output.overlay import BLURRED, USUAL, draw_faces
-from ..output.rows import RowFile, face_rows, picture_head
+from ..output.rows import CsvFile, RowFile, face_rows, picture_head
 from ..output.video_file import VideoSink
 from ..output.view3d import FaceView, face_views
 from ..outputs import free_path
-from ..values import Faces, Progress, size_of
+from ..values import Faces, Image, Progress, size_of
 from .parallel import counter, map_pictures
 
 MAX_STEM_BYTES = 200
 """Longest part of a picture's name in that of its drawing; file systems take 255 bytes."""
+
+
+class RowWriter(Protocol):
+    """Receiver of the rows, in the order of the inputs."""
+
+    def write(self, row: dict[str, Any]) -> bool:
+        """Take one row; return False to end the run."""
+        ...
+
+    def close(self) -> None:
+        """Complete what was written."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What is made of each picture, beside the rows.
+
+    Attributes:
+        draw: Folder for pictures and videos with the faces drawn; created if missing.
+        blur: Hide the faces in them.
+        crops: Folder for the crop of each face, or of each tracked face of a video; created if missing.
+        views: Collects the faces of pictures, but not of videos, for the 3D page.
+    """
+
+    draw: Path | None = None
+    blur: bool = False
+    crops: Path | None = None
+    views: list[FaceView] | None = None
+
+
+NOTHING = Outputs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +71,20 @@ class PictureResult:
     Attributes:
         faces: The faces.
         row: The same as a JSON object.
-        drawn: PNG file with the faces drawn into the picture, if requested.
+        drawn: Image file with the faces drawn into the picture, if requested.
+        crops: Image files of the faces, if requested.
         views: The faces for the 3D page, if requested.
     """
 
     faces: Faces
     row: dict[str, Any]
     drawn: bytes | None = None
+    crops: tuple[bytes, ...] = ()
     views: tuple[FaceView, ...] = ()
 
 
 def predict_picture(
-    pipeline: Pipeline, frame: PictureFrame, *, name: str, draw: bool = False, blur: bool = False, view: bool = False
+    pipeline: Pipeline, frame: PictureFrame, *, name: str, outputs: Outputs = NOTHING, suffix: str = ".png"
 ) -> PictureResult:
     """Find the faces in a picture, or in one frame of an animation.
 
@@ -57,21 +92,25 @@ def predict_picture(
         pipeline: Finds the faces.
         frame: The picture; its index, if it has one, goes into the row.
         name: Name of the file in the row.
-        draw: Draw the faces too.
-        blur: Hide the faces in the drawn picture.
-        view: Prepare the faces for the 3D page too.
+        outputs: What else is made of it.
+        suffix: Format of the pictures that are made.
     """
-    faces = pipeline(frame.pixels)
-    drawn = None
-    if draw:
-        pixels, style = (blur_faces(frame.pixels, faces), BLURRED) if blur else (frame.pixels, USUAL)
-        drawn = encode_image(draw_faces(pixels, faces, style=style), suffix=".png")
-    head = picture_head(name, frame.index)
-    row = head | {"faces": face_rows(faces, size_of(frame.pixels))}
-    if not view:
-        return PictureResult(faces, row, drawn)
+    pixels = frame.pixels
+    faces = pipeline(pixels)
+    row = picture_head(name, frame.index) | {"faces": face_rows(faces, size_of(pixels))}
+    crops = range(len(faces)) if outputs.crops is not None else ()
     title = Path(name).name if frame.index is None else f"{Path(name).name}, frame {frame.index}"
-    return PictureResult(faces, row, drawn, tuple(face_views(title, frame.pixels, faces)))
+    return PictureResult(
+        faces,
+        row,
+        None if outputs.draw is None else encode_image(_drawn(pixels, faces, blur=outputs.blur), suffix=suffix),
+        tuple(encode_image(face_crop(pixels, faces, i), suffix=suffix) for i in crops),
+        () if outputs.views is None else tuple(face_views(title, pixels, faces)),
+    )
+
+
+def _drawn(pixels: Image, faces: Faces, *, blur: bool) -> Image:
+    return draw_faces(blur_faces(pixels, faces), faces, style=BLURRED) if blur else draw_faces(pixels, faces)
 
 
 class Predictor:
@@ -79,47 +118,47 @@ class Predictor:
 
     Args:
         pipeline: Finds the faces.
-        json_target: File of JSON lines, or ``-`` for standard output.
-        draw_folder: Folder for pictures and videos with the faces drawn; created if missing.
-        blur: Hide the faces in them.
+        json_target: File of JSON lines, ``-`` for standard output, or None.
+        csv: File with one line per face, or None.
+        report: Receives the rows too; closed with the files.
+        outputs: What else is made.
         workers: Pictures processed at once, one thread each; videos are processed one at a time.
-        views: List that collects the faces of pictures, but not of videos, for the 3D page.
         reserved: Other files that the command will write.
 
     Attributes:
         failures: One message per input that was skipped.
 
     Raises:
-        OutputError: The folder or the file cannot be written.
+        OutputError: A folder or a file cannot be written.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
         *,
-        json_target: str,
-        draw_folder: Path | None,
-        blur: bool = False,
+        json_target: str | None = None,
+        csv: Path | None = None,
+        report: RowWriter | None = None,
+        outputs: Outputs = NOTHING,
         workers: int = 1,
-        views: list[FaceView] | None = None,
         reserved: Sequence[Path] = (),
     ) -> None:
-        self._views = views
         self.failures: list[str] = []
         self._pipeline = pipeline
         self._workers = workers
-        self._draw = draw_folder
-        self._blur = blur
-        self._taken = {path.resolve() for path in reserved}
+        self._outputs = outputs
+        files = [*reserved, *([csv] if csv is not None else []), *([Path(json_target)] if json_target else [])]
+        self._taken = {path.resolve() for path in files}
         """Files that are about to be made."""
-        if draw_folder is not None:
-            try:
-                draw_folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"cannot create the folder {draw_folder} ({error.strerror})") from error
-        self._rows = RowFile(json_target)
-        if json_target != "-":
-            self._taken.add(Path(json_target).resolve())
+        for folder in (outputs.draw, outputs.crops):
+            if folder is not None:
+                _make_folder(folder)
+        self._files: list[RowFile | CsvFile] = []
+        if json_target is not None:
+            self._files.append(RowFile(json_target))
+        if csv is not None:
+            self._files.append(CsvFile(csv, pictures=True))
+        self._writers: list[RowWriter] = [*self._files, *([report] if report is not None else [])]
 
     def run(self, inputs: Sequence[Path], *, progress: Progress | None = None) -> None:
         """Process all inputs, or stop early when the reader of the rows has closed the pipe.
@@ -140,11 +179,10 @@ class Predictor:
 
     def _pictures(self, paths: Sequence[Path], tick: Callable[[], None]) -> bool:
         def work(path: Path) -> Iterator[PictureResult]:
-            draw, view = self._draw is not None, self._views is not None
-            return (
-                predict_picture(self._pipeline, f, name=str(path), draw=draw, blur=self._blur, view=view)
-                for f in read_frames(path)
-            )
+            for frame in read_frames(path):
+                yield predict_picture(
+                    self._pipeline, frame, name=str(path), outputs=self._outputs, suffix=derived_suffix(path)
+                )
 
         return map_pictures(paths, work, self._write, workers=self._workers, failed=self.failures.append, tick=tick)
 
@@ -160,38 +198,47 @@ class Predictor:
 
     def _write(self, path: Path, result: PictureResult) -> bool:
         number = f"-{result.row['frame']}" if "frame" in result.row else ""
-        if self._views is not None:
-            self._views += result.views
-        if self._draw is not None and result.drawn is not None:
-            write_file(self._free_name(self._draw, path, f"{number}.png"), result.drawn)
-        return self._rows.write(result.row)
+        suffix = derived_suffix(path)
+        if self._outputs.views is not None:
+            self._outputs.views.extend(result.views)
+        if self._outputs.draw is not None and result.drawn is not None:
+            write_file(self._free_name(self._outputs.draw, path, f"{number}{suffix}"), result.drawn)
+        for face, crop in enumerate(result.crops if self._outputs.crops is not None else ()):
+            write_file(self._free_name(self._outputs.crops, path, f"{number}-face{face}{suffix}"), crop)
+        return self._write_row(result.row)
+
+    def _write_row(self, row: dict[str, Any]) -> bool:
+        going = [writer.write(row) for writer in self._writers]  # each of them gets the row
+        return all(going)
 
     def _video(self, path: Path) -> bool:
-        with open_capture(str(path)) as capture:
+        outputs, best, going = self._outputs, TrackCrops(), True
+        with open_capture(str(path)) as capture, ExitStack() as closing:
             sink = None
-            if self._draw is not None:
-                sink = VideoSink(self._free_name(self._draw, path, ".mp4"), fps=capture.fps or 30.0)
-            try:
-                for frame, faces in self._pipeline.track(capture, thorough=self._blur):
-                    if self._blur:
-                        frame, faces = blurred_frame(frame, faces)
-                    rows = face_rows(faces, size_of(frame.pixels))
-                    head = {"image": str(path), "frame": frame.index, "timestamp_ns": frame.timestamp_ns}
-                    if sink is not None:
-                        style = BLURRED if self._blur else USUAL
-                        sink.write(frame, faces, draw_faces(frame.pixels, faces, style=style))
-                    if not self._rows.write(head | {"faces": rows}):
-                        return False
-            finally:
+            if outputs.draw is not None:
+                sink = VideoSink(self._free_name(outputs.draw, path, ".mp4"), fps=capture.fps or 30.0)
+                closing.callback(sink.close)
+            for frame, faces in self._pipeline.track(capture, thorough=outputs.blur):
+                if outputs.blur:
+                    frame, faces = blurred_frame(frame, faces)
+                if outputs.crops is not None:
+                    best.update(frame.pixels, faces)
                 if sink is not None:
-                    with postponed():
-                        sink.close()
-            if capture.damage is not None:
+                    sink.write(frame, faces, draw_faces(frame.pixels, faces, style=BLURRED if outputs.blur else USUAL))
+                head = {"image": str(path), "frame": frame.index, "timestamp_ns": frame.timestamp_ns}
+                going = self._write_row(head | {"faces": face_rows(faces, size_of(frame.pixels))})
+                if not going:
+                    break
+            for track, crop in best.crops().items():
+                name = self._free_name(outputs.crops, path, f"-track{track}.jpg")
+                write_file(name, encode_image(crop, suffix=".jpg"))
+            if going and capture.damage is not None:
                 self.failures.append(f"{capture.damage}; the rows hold the frames that could be read")
-        return True
+        return going
 
-    def _free_name(self, folder: Path, source: Path, suffix: str) -> Path:
-        """Name a drawn file after its source; no existing file is replaced, as the user did not name this one."""
+    def _free_name(self, folder: Path | None, source: Path, suffix: str) -> Path:
+        """Name a file after its source; no existing file is replaced, as the user did not name this one."""
+        assert folder is not None
         stem = os.fsencode(source.stem)[:MAX_STEM_BYTES].decode(errors="ignore")
         path = free_path(folder.resolve() / f"{stem}{suffix}", self._taken)
         self._taken.add(path)
@@ -203,17 +250,29 @@ class Predictor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._rows.__exit__(kind, error, trace)
+        if kind is not None and not issubclass(kind, KeyboardInterrupt):
+            for file in self._files:
+                file.discard()
+        with ExitStack() as closing:  # closes each, even if another fails
+            for writer in reversed(self._writers):
+                closing.callback(writer.close)
 
 
-def check_draw_folder(folder: Path, inputs: Sequence[Path]) -> None:
-    """Raise InputError if `folder` is inside an input folder, where the next run would read the drawn pictures."""
+def check_folder(option: str, folder: Path, inputs: Sequence[Path]) -> None:
+    """Raise InputError if `folder` is inside an input folder, where the next run would read the new pictures."""
     for place in inputs:
         if is_folder(place) and folder.resolve().is_relative_to(place.resolve()):
             raise InputError(
-                f"--draw {folder} is inside the input {place}, where the next run would read the drawn pictures; "
+                f"{option} {folder} is inside the input {place}, where the next run would read the new pictures; "
                 "give a folder outside it"
             )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot create the folder {folder} ({error.strerror})") from error
 
 
 def several_pictures(inputs: Sequence[Path]) -> bool:

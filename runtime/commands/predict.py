@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +22,11 @@ from ..outputs import check_outputs
 from .console import progress_bar, say
 from .option_groups import with_options
 from .options import BLUR, pipeline_options
+from .predict_report import PredictReport
 
 if TYPE_CHECKING:
     from ..batch.parallel import ThreadPlan
-    from ..output.view3d import FaceView
+    from ..batch.predict import Outputs
 
 
 @with_options(pipeline_options, "options")
@@ -33,10 +34,14 @@ def predict(
     options: PipelineOptions,
     inputs: list[str] = typer.Argument(..., help="Images, folders of images, or videos; with --ray also URIs."),
     json_out: str | None = typer.Option(
-        None, "--json", help="File for the rows; - (default): standard output. With --ray: folder or URI."
+        None, "--json", help="Write one JSON row per picture or frame; -: standard output. With --ray: folder or URI."
     ),
-    draw: Path | None = typer.Option(None, "--draw", help="Folder for pictures with the faces drawn."),
+    csv_out: Path | None = typer.Option(None, "--csv", help="Write one CSV line per face."),
+    draw: Path | None = typer.Option(None, "--draw", help="Folder for pictures and videos with the faces drawn."),
     blur: bool = BLUR,
+    crops: Path | None = typer.Option(
+        None, "--save-crops", help="Folder for one picture per face, or per tracked face of a video, eyes upright."
+    ),
     view3d: Path | None = typer.Option(None, "--view3d", help="HTML page that shows the faces of pictures in 3D."),
     threads: int | None = typer.Option(
         None,
@@ -55,21 +60,23 @@ def predict(
     ),
     shard_size: int | None = typer.Option(None, "--shard-size", min=1, help="With --ray: pictures per output file."),
 ) -> None:
-    """Find faces in pictures and videos, and write one JSON row per image or frame."""
+    """Find faces in pictures and videos; print a line for each, or write rows, drawn pictures and crops."""
     from ..batch.parallel import plan_threads
-    from ..batch.predict import several_pictures
+    from ..batch.predict import Outputs, several_pictures
 
     if "" in inputs:
         raise InputError("expected files and folders; found an empty name")
-    if blur and view3d is not None:
-        raise InputError("--view3d shows the faces that --blur hides; leave out one of them")
-    if blur and draw is None:
-        raise InputError("--blur hides the faces in drawn pictures; add --draw DIR")
-    options = options.for_hiding() if blur else options
+    if blur:
+        if view3d is not None or crops is not None:
+            raise InputError("--view3d and --save-crops show the faces that --blur hides; leave out one of them")
+        if draw is None:
+            raise InputError("--blur hides the faces in drawn pictures; add --draw DIR")
+        options = options.for_hiding()
     max_side = max_side or (HIDING_MAX_SIDE if blur else DEFAULT_MAX_SIDE)
+    pictures = (draw, crops, view3d)
     if ray is not None:
-        if draw is not None or view3d is not None:
-            raise InputError("--draw and --view3d cannot be combined with --ray, which writes rows only")
+        if csv_out is not None or any(place is not None for place in pictures):
+            raise InputError("--ray writes JSON rows only; leave out --csv, --draw, --save-crops and --view3d")
         failures = predict_on_ray(
             inputs, options, max_side=max_side, address=ray, out=json_out, actors=threads or 0, shard_size=shard_size
         )
@@ -79,24 +86,43 @@ def predict(
         if (uri := next((i for i in inputs if "://" in i), None)) is not None:
             raise InputError(f"{uri} can only be read with --ray; without it, give local files and folders")
         paths = [Path(i) for i in inputs]
-        rows = json_out or "-"
-        rows_file = None if rows == "-" else Path(rows)
-        check_outputs({"--json": rows_file, "--view3d": view3d}, [*paths, *options.files])
+        rows = Rows(json_out, csv_out, PredictReport(lines=not any((json_out, csv_out, *pictures))))
+        check_outputs({"--json": rows.json_file, "--csv": csv_out, "--view3d": view3d}, [*paths, *options.files])
         plan = plan_threads(threads, several=several_pictures(paths))
         file = None if options.model is None else ModelFile.of(options.model)
         if file is not None and file.spec.task is Task.CLASSIFY:
-            if draw or view3d or len(options.files) > 1:
-                raise InputError("a classifier takes no --draw, --view3d, --detector, --age-gender or --bundle")
+            if csv_out or any(pictures) or len(options.files) > 1:
+                raise InputError("a classifier takes --json, but no other output, no other model and no bundle")
             failures = predict_classes(paths, file, options.provider, plan, rows=rows)
         else:
+            outputs = Outputs(draw, blur, crops, None if view3d is None else [])
             options = replace(options, model=file)
-            failures = predict_faces(
-                paths, options, plan, max_side=max_side, rows=rows, draw=draw, blur=blur, view3d=view3d
-            )
+            failures = predict_faces(paths, options, plan, max_side=max_side, rows=rows, outputs=outputs, view3d=view3d)
+        if (summary := rows.report.summary()) is not None:
+            say(summary)
     for message in failures:
         say(f"skipped: {message}", style="red")
     if failures:
         raise typer.Exit(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Where rows go: a JSON target, a CSV file, and the report."""
+
+    json: str | None
+    csv: Path | None
+    report: PredictReport
+
+    @property
+    def json_file(self) -> Path | None:
+        """The JSON target, if it is a file."""
+        return None if self.json in (None, "-") else Path(str(self.json))
+
+    @property
+    def share_terminal(self) -> bool:
+        """Whether lines go to a terminal, where a progress bar would interrupt them."""
+        return (self.json == "-" or self.report.lines) and sys.stdout.isatty()
 
 
 def predict_faces(
@@ -105,52 +131,53 @@ def predict_faces(
     plan: ThreadPlan,
     *,
     max_side: int,
-    rows: str,
-    draw: Path | None,
-    blur: bool,
+    rows: Rows,
+    outputs: Outputs,
     view3d: Path | None,
 ) -> Sequence[str]:
     """Find the faces of local pictures and videos; return what was skipped."""
-    from ..batch.predict import Predictor, check_draw_folder
+    from ..batch.predict import Predictor, check_folder
     from ..output.view3d import write_view
 
-    if draw is not None:
-        check_draw_folder(draw, paths)
-    views: list[FaceView] | None = None if view3d is None else []
+    for option, folder in (("--draw", outputs.draw), ("--save-crops", outputs.crops)):
+        if folder is not None:
+            check_folder(option, folder, paths)
     with (
         options.load(threads=plan.threads, max_side=max_side) as pipeline,
         Predictor(
             pipeline,
-            json_target=rows,
-            draw_folder=draw,
-            blur=blur,
+            json_target=rows.json,
+            csv=rows.csv,
+            report=rows.report,
+            outputs=outputs,
             workers=plan.workers,
-            views=views,
             reserved=[] if view3d is None else [view3d],
         ) as predictor,
-        progress_bar("predict", hidden=shares_terminal(rows)) as progress,
+        progress_bar("predict", hidden=rows.share_terminal) as progress,
     ):
         predictor.run(paths, progress=progress)
-    if view3d is None or views is None:
+    if view3d is None or outputs.views is None:
         return predictor.failures
-    if not views:
+    if not outputs.views:
         return [*predictor.failures, f"{view3d}: no picture has a face (videos are not shown in 3D)"]
-    write_view(views, view3d)
-    say(f"wrote {view3d}: {len(views)} face(s)")
+    write_view(outputs.views, view3d)
+    say(f"wrote {view3d}: {len(outputs.views)} face(s)")
     return predictor.failures
 
 
 def predict_classes(
-    paths: Sequence[Path], model: ModelFile, provider: Provider, plan: ThreadPlan, *, rows: str
+    paths: Sequence[Path], model: ModelFile, provider: Provider, plan: ThreadPlan, *, rows: Rows
 ) -> Sequence[str]:
     """Classify local pictures; return what was skipped."""
     from ..batch.classify import classify_pictures
 
     with (
         open_model(model, provider=provider, threads=plan.threads) as runner,
-        progress_bar("predict", hidden=shares_terminal(rows)) as progress,
+        progress_bar("predict", hidden=rows.share_terminal) as progress,
     ):
-        return classify_pictures(runner, paths, json_target=rows, workers=plan.workers, progress=progress)
+        return classify_pictures(
+            runner, paths, json_target=rows.json, report=rows.report, workers=plan.workers, progress=progress
+        )
 
 
 def predict_on_ray(
@@ -190,8 +217,3 @@ def predict_on_ray(
     if done.resumed:
         say(f"{done.resumed} of {done.shards} shards were already done")
     return done.failures
-
-
-def shares_terminal(rows: str) -> bool:
-    """Check whether the rows go to a terminal, where a progress bar would interrupt them."""
-    return rows == "-" and sys.stdout.isatty()

@@ -18,7 +18,7 @@ from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
 from ..vision.head_pose import head_pose
 
 CSV_HEADER = (
-    *("frame", "timestamp_ns", "track_id"),
+    *("image", "frame", "timestamp_ns", "track_id"),
     *("box_x1", "box_y1", "box_x2", "box_y2", "score"),
     *("presence", "age", "age_std", "female"),
     *("yaw", "pitch", "roll"),
@@ -93,9 +93,14 @@ class RowFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._file is not None and kind is not None and not issubclass(kind, KeyboardInterrupt):
-            self._file.discard()
+        if kind is not None and not issubclass(kind, KeyboardInterrupt):
+            self.discard()
         self.close()
+
+    def discard(self) -> None:
+        """Leave what was there before."""
+        if self._file is not None:
+            self._file.discard()
 
 
 class JsonLinesSink:
@@ -115,34 +120,35 @@ class JsonLinesSink:
         self._rows.close()
 
 
-class CsvSink:
-    """Write one CSV line per face, with the columns of `CSV_HEADER`; see `LineFile`.
+class CsvFile:
+    """CSV file with one line per face and the columns of `CSV_HEADER`, `image` only for pictures; see `LineFile`.
 
     Args:
         path: File to write.
+        pictures: Name the picture of each face.
         live: Keep the lines before a failed write.
 
     Raises:
         OutputError: The file cannot be written.
     """
 
-    needs_picture = False
-
-    def __init__(self, path: Path, *, live: bool = False) -> None:
+    def __init__(self, path: Path, *, pictures: bool = False, live: bool = False) -> None:
         self._path = path
+        self._columns = slice(0 if pictures else 1, None)
         self._file = LineFile(path, keep=live)
         self._text = io.StringIO()
         self._csv = csv.writer(self._text)
-        self._csv.writerow(CSV_HEADER)
+        self._csv.writerow(CSV_HEADER[self._columns])
 
-    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Append the faces of a frame."""
-        for face in face_rows(faces, size_of(frame.pixels)):
-            identity = (frame.index, frame.timestamp_ns, face.get("track_id"))
+    def write(self, row: dict[str, Any]) -> bool:
+        """Append the faces of a picture or frame; return False if the reader of a pipe is gone."""
+        for face in row["faces"]:
+            identity = (row.get("image"), row.get("frame"), row.get("timestamp_ns"), face.get("track_id"))
             pose = face["pose"] or dict.fromkeys(("yaw", "pitch", "roll"))
             estimates = (face[name] for name in ("score", "presence", "age", "age_std", "female"))
             points = (value for point in face["landmarks"] or () for value in point)
-            self._csv.writerow([*identity, *face["box"], *estimates, pose["yaw"], pose["pitch"], pose["roll"], *points])
+            cells = [*identity, *face["box"], *estimates, pose["yaw"], pose["pitch"], pose["roll"], *points]
+            self._csv.writerow(cells[self._columns])
         try:
             self._file.write(self._text.getvalue())
         except BrokenPipeError:
@@ -156,6 +162,27 @@ class CsvSink:
     def close(self) -> None:
         """Finish the file."""
         _finish(self._file, str(self._path))
+
+    def discard(self) -> None:
+        """Leave what was there before."""
+        self._file.discard()
+
+
+class CsvSink:
+    """Write the faces of each frame to a `CsvFile`."""
+
+    needs_picture = False
+
+    def __init__(self, path: Path, *, live: bool = False) -> None:
+        self._lines = CsvFile(path, live=live)
+
+    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
+        """Append the faces of a frame."""
+        return self._lines.write(frame_row(frame, faces))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._lines.close()
 
 
 def _finish(file: LineFile, name: str) -> None:

@@ -295,7 +295,7 @@ def test_the_commands_from_bundle_to_prediction(tmp_path: Path) -> None:
     told = mien("verify", path, "--sha256", digest, "--rounds", 1, "--provider", "cpu").stdout
     assert "✓ landmarks fp32 on cpu: max 0 px" in told and told.splitlines()[-1] == "holds: 4 of 4 checks on cpu"
     photo, _ = find_photo()
-    rows = [json.loads(mien("predict", photo, *more).stdout) for more in ([], ["--bundle", path])]
+    rows = [json.loads(mien("predict", photo, "--json", "-", *more).stdout) for more in ([], ["--bundle", path])]
     assert rows[0] == rows[1] and rows[0]["faces"][0]["age"] is not None
     for more in (["--model", shipped_model("landmarks")], ["--precision", "fp16"]):
         assert "error:" in mien("predict", photo, "--bundle", path, *more, code=2).stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import signal
 import struct
 import subprocess
@@ -15,13 +17,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mien.cli import app
-from mien.runtime.batch.predict import Predictor
+from mien.runtime.batch.predict import Outputs, Predictor
 from mien.runtime.capture.demo_camera import DemoCamera, find_photo
 from mien.runtime.errors import InputError, OutputError
 from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.file_kinds import FileKind, kind_of_file
 from mien.runtime.images import read_image
 from mien.runtime.models.runner import Runner
+from mien.runtime.output.face_crops import TrackCrops, face_crop
 from mien.runtime.values import Faces, Image
+from mien.runtime.vision.geometry import roll_of
 from mien.tests.processes import MIEN, started, wait_for
 
 run = CliRunner()
@@ -53,20 +58,33 @@ def folder(tmp_path: Path) -> Path:
     return photos
 
 
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Five frames of the demo camera."""
+    path, camera = tmp_path / "clip.mp4", DemoCamera()
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
+    for i in range(5):
+        writer.write(camera.frame(i))
+    writer.release()
+    return path
+
+
 def test_rows_are_those_of_one_thread_to_the_byte(folder: Path, tmp_path: Path) -> None:
     texts, messages = [], []
     for threads in (1, 2, 5):
         rows = tmp_path / f"{threads}.jsonl"
         messages.append(mien("predict", folder, "--threads", threads, "--json", rows, code=2).stderr)
         texts.append(rows.read_bytes())
-    assert texts[0] == texts[1] == texts[2] and messages[0] == messages[1] == messages[2]
+    assert texts[0] == texts[1] == texts[2]
+    messages = [[line for line in text.splitlines() if line.startswith("skipped: ")] for text in messages]
+    assert messages[0] == messages[1] == messages[2] and len(messages[0]) == 2
     parsed = [json.loads(line) for line in texts[0].splitlines()]
     assert [Path(row["image"]).relative_to(folder).as_posix() for row in parsed] == [
         f"{sub}/{n}.jpg" for sub in ("first", "second") for n in range(6)
     ]
     counts = [len(row["faces"]) for row in parsed]
     assert counts[:3] == [1, 2, 0] and counts[2::3] == [0] * 4 and min(counts[::3] + counts[1::3]) > 0
-    assert "2b.jpg is not a picture" in messages[0] and "0.png is not a picture" in messages[0]
+    assert "2b.jpg is not a picture" in messages[0][0] and "0.png is not a picture" in messages[0][1]
 
 
 def test_rows_are_those_of_threads_within_the_models(folder: Path, tmp_path: Path) -> None:
@@ -76,7 +94,7 @@ def test_rows_are_those_of_threads_within_the_models(folder: Path, tmp_path: Pat
         rows = tmp_path / f"{workers}.jsonl"
         with (
             Pipeline.load(threads=threads) as pipeline,
-            Predictor(pipeline, json_target=str(rows), draw_folder=None, workers=workers) as predictor,
+            Predictor(pipeline, json_target=str(rows), workers=workers) as predictor,
         ):
             predictor.run([folder])
         texts.append(rows.read_bytes())
@@ -87,7 +105,7 @@ def test_drawn_pictures_have_the_same_names_and_pixels(folder: Path, tmp_path: P
     for threads in (1, 3):
         mien("predict", folder, "--threads", threads, "--json", "-", "--draw", tmp_path / str(threads), code=2)
     one, three = (sorted((tmp_path / n).iterdir()) for n in "13")
-    assert [p.name for p in one] == [p.name for p in three] and len(one) == 12 and one[1].name == "0.png"
+    assert [p.name for p in one] == [p.name for p in three] and len(one) == 12 and one[1].name == "0.jpg"
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, three, strict=True))
 
 
@@ -134,19 +152,13 @@ def test_a_picture_beyond_what_opencv_reads_is_told_in_one_line(tmp_path: Path) 
     assert "\n" not in str(told.value) and ".cpp" not in str(told.value)
 
 
-def test_videos_stand_between_the_pictures(folder: Path, tmp_path: Path) -> None:
-    clip = tmp_path / "clip.mp4"
-    camera = DemoCamera()
-    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
-    for i in range(5):
-        writer.write(camera.frame(i))
-    writer.release()
+def test_videos_stand_between_the_pictures(folder: Path, tmp_path: Path, clip: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_text("no video")
     inputs = [folder / "first" / "0.jpg", clip, broken, folder / "second" / "1.jpg", folder / "second" / "2.jpg"]
     texts = []
     for threads in (1, 2):
-        result = mien("predict", *inputs, "--threads", threads, code=2)
+        result = mien("predict", *inputs, "--threads", threads, "--json", "-", code=2)
         texts.append(result.stdout)
         assert "broken.mp4" in result.stderr
     rows = [json.loads(line) for line in texts[0].splitlines()]
@@ -158,7 +170,7 @@ def test_progress_counts_every_input_once(folder: Path, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     with (
         Pipeline.load(threads=1) as pipeline,
-        Predictor(pipeline, json_target=str(tmp_path / "r.jsonl"), draw_folder=None, workers=2) as predictor,
+        Predictor(pipeline, json_target=str(tmp_path / "r.jsonl"), workers=2) as predictor,
     ):
         predictor.run([folder], progress=lambda done, total: told.append((done, total)))
     assert told == [(n, 14) for n in range(1, 15)] and len(predictor.failures) == 2
@@ -178,7 +190,7 @@ def test_an_error_of_a_worker_reaches_the_caller(folder: Path, tmp_path: Path, m
         monkeypatch.setattr("mien.runtime.faces.pipeline.locate_in_boxes", fail)
         with (
             pytest.raises(Broken),
-            Predictor(pipeline, json_target=str(rows), draw_folder=None, workers=2) as predictor,
+            Predictor(pipeline, json_target=str(rows), workers=2) as predictor,
         ):
             predictor.run([folder / "first" / "2.jpg", folder / "first" / "0.jpg", folder / "first" / "5.jpg"])
     assert not rows.exists()  # a file is whole or not there
@@ -189,7 +201,7 @@ def test_a_full_disk_ends_the_run(folder: Path) -> None:
         pytest.skip("no /dev/full here")
     with (
         Pipeline.load(threads=1) as pipeline,
-        Predictor(pipeline, json_target="/dev/full", draw_folder=None, workers=2) as predictor,
+        Predictor(pipeline, json_target="/dev/full", workers=2) as predictor,
         pytest.raises(OutputError, match="No space left"),
     ):
         predictor.run([folder])
@@ -220,12 +232,12 @@ def test_ctrl_c_leaves_whole_rows(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_had_enough_ends_the_run(folder: Path, tmp_path: Path) -> None:
-    command = [*MIEN, "predict", many(folder, tmp_path), "--threads", 2]
+    command = [*MIEN, "predict", many(folder, tmp_path), "--threads", 2, "--json", "-"]
     with started(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         assert json.loads(process.stdout.readline())["faces"]
         process.stdout.close()
-        assert process.wait(timeout=60) == 0 and process.stderr.read() == ""
+        assert process.wait(timeout=60) == 0 and process.stderr.read().count("\n") == 1  # the summary
 
 
 def test_drawings_replace_nothing(folder: Path, tmp_path: Path) -> None:
@@ -235,24 +247,24 @@ def test_drawings_replace_nothing(folder: Path, tmp_path: Path) -> None:
     inputs = [
         tmp_path / "a" / "x.jpg",
         tmp_path / "b" / "x.jpg",
-        drawn / "y.png",
+        drawn / "y.jpg",
         tmp_path / "z.jpg",
         tmp_path / "r.jpg",
     ]
     for path in inputs:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(photo)
-    (drawn / "x.png").write_text("mine")
-    (drawn / "z.png").symlink_to(tmp_path / "z.jpg")
+    (drawn / "x.jpg").write_text("mine")
+    (drawn / "z.jpg").symlink_to(tmp_path / "z.jpg")
     with (
         Pipeline.load(threads=1) as pipeline,
-        Predictor(pipeline, json_target=str(drawn / "r.png"), draw_folder=drawn, workers=2) as predictor,
+        Predictor(pipeline, json_target=str(drawn / "r.jpg"), outputs=Outputs(draw=drawn), workers=2) as predictor,
     ):
         predictor.run(inputs)
     assert not predictor.failures and all(path.read_bytes() == photo for path in inputs)
-    assert (drawn / "x.png").read_text() == "mine" and len((drawn / "r.png").read_text().splitlines()) == 5
-    made = {path.name for path in drawn.iterdir()} - {"x.png", "y.png", "z.png", "r.png"}
-    assert made == {"x-2.png", "x-3.png", "y-2.png", "z-2.png", "r-2.png"}
+    assert (drawn / "x.jpg").read_text() == "mine" and len((drawn / "r.jpg").read_text().splitlines()) == 5
+    made = {path.name for path in drawn.iterdir()} - {"x.jpg", "y.jpg", "z.jpg", "r.jpg"}
+    assert made == {"x-2.jpg", "x-3.jpg", "y-2.jpg", "z-2.jpg", "r-2.jpg"}
     assert all(cv2.imread(str(drawn / name)) is not None for name in made)
 
 
@@ -261,7 +273,7 @@ def test_every_frame_of_an_animation_is_a_row(tmp_path: Path) -> None:
     photo = read_image(find_photo()[0])
     frames = [image.fromarray(np.ascontiguousarray(p[..., ::-1])) for p in (np.full_like(photo, 80), photo)]
     frames[0].save(tmp_path / "pages", "TIFF", save_all=True, append_images=frames[1:])
-    text = mien("predict", tmp_path / "pages", "--draw", tmp_path / "drawn").stdout
+    text = mien("predict", tmp_path / "pages", "--draw", tmp_path / "drawn", "--json", "-").stdout
     rows = [json.loads(line) for line in text.splitlines()]
     assert [(row["frame"], len(row["faces"])) for row in rows] == [(0, 0), (1, 1)]
     assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["pages-0.png", "pages-1.png"]
@@ -273,7 +285,7 @@ def test_odd_names_are_only_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     names = ["12:30.mp4", "a\nb", "\udcff.jpg", "n" * 250, "-"]
     for name in names:
         Path(name).write_bytes(photo)
-    rows = [json.loads(line) for line in mien("predict", *names, "--draw", "drawn").stdout.splitlines()]
+    rows = [json.loads(line) for line in mien("predict", *names, "--draw", "drawn", "--json", "-").stdout.splitlines()]
     assert [row["image"] for row in rows] == names and all(len(row["faces"]) == 1 for row in rows)
     assert len(list(Path("drawn").iterdir())) == 5
     for name, told in (("", "empty name"), ("x\ny", r"no file x\ny"), ("n" * 300, "File name too long")):
@@ -289,4 +301,109 @@ def test_a_text_is_refused_and_a_video_is_one_under_any_name(tmp_path: Path) -> 
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
     (tmp_path / "a.avi").rename(tmp_path / "a.jpg")
-    assert mien("predict", tmp_path / "a.jpg").stdout.count("timestamp_ns") == 3
+    assert mien("predict", tmp_path / "a.jpg", "--json", "-").stdout.count("timestamp_ns") == 3
+
+
+def test_without_outputs_a_line_tells_what_was_found(folder: Path, tmp_path: Path, clip: Path) -> None:
+    result = mien("predict", folder / "first" / "1.jpg", folder / "first" / "2.jpg", clip, folder / "second", code=2)
+    lines = result.stdout.splitlines()
+    assert re.fullmatch(r".*first/1\.jpg: 2 faces \(\d+ y (fe)?male; \d+ y (fe)?male\)", lines[0])
+    assert lines[1].endswith("first/2.jpg: 0 faces") and lines[2].endswith(
+        "clip.mp4: 5 frames, at most 1 face at a time"
+    )
+    assert len(lines) == 9
+    told = re.search(r"8 pictures and 1 video, (\d+) faces in pictures, \d+\.\d s", result.stderr)
+    assert told and int(told[1]) == sum(int(line.split(": ")[1].split()[0]) for line in lines if "frames" not in line)
+
+
+def test_other_outputs_leave_standard_output_alone(folder: Path, tmp_path: Path) -> None:
+    photo = folder / "first" / "0.jpg"
+    for output in (
+        ("--csv", "r.csv"),
+        ("--json", "r.jsonl"),
+        ("--draw", "d"),
+        ("--save-crops", "c"),
+        ("--view3d", "v.html"),
+    ):
+        result = mien("predict", photo, output[0], tmp_path / output[1])
+        assert result.stdout == "" and (tmp_path / output[1]).exists()
+        assert "1 picture, 1 face in pictures" in result.stderr
+
+
+def test_csv_has_the_values_of_the_rows(folder: Path, tmp_path: Path, clip: Path) -> None:
+    mien("predict", folder / "first" / "1.jpg", clip, "--json", tmp_path / "r.jsonl", "--csv", tmp_path / "r.csv")
+    rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    expected = [(row, face) for row in rows for face in row["faces"]]
+    with (tmp_path / "r.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(expected) >= 7
+    for line, (row, face) in zip(lines, expected, strict=True):
+        assert line["image"] == row["image"] and line["frame"] == str(row.get("frame", ""))
+        assert float(line["box_x1"]) == face["box"][0] and float(line["yaw"]) == face["pose"]["yaw"]
+        assert [float(line[f"{axis}67"]) for axis in "xyz"] == face["landmarks"][67]
+    before = (tmp_path / "r.csv").read_bytes()
+    assert "would overwrite" in mien("predict", tmp_path / "r.csv", "--csv", tmp_path / "r.csv", code=2).stderr
+    assert (tmp_path / "r.csv").read_bytes() == before
+
+
+def test_drawn_pictures_keep_their_format(tmp_path: Path) -> None:
+    photo = read_image(find_photo()[0])
+    names = ("a.jpg", "b.JPEG", "c.png", "d.bmp", "e.webp", "f")
+    for name in names:
+        (tmp_path / name).write_bytes(cv2.imencode(Path(name).suffix or ".jpg", photo)[1].tobytes())
+    mien(
+        "predict",
+        *(tmp_path / n for n in ("a.jpg", "b.JPEG", "c.png", "d.bmp", "e.webp", "f")),
+        "--draw",
+        tmp_path / "o",
+    )
+    kinds = {path.name: kind_of_file(path) for path in (tmp_path / "o").iterdir()}
+    jpeg, png = FileKind.JPEG, FileKind.PNG
+    assert kinds == {"a.jpg": jpeg, "b.JPEG": jpeg, "c.png": png, "d.png": png, "e.webp": FileKind.WEBP, "f.jpg": jpeg}
+    assert (tmp_path / "o" / "a.jpg").stat().st_size < 1.5 * (tmp_path / "a.jpg").stat().st_size
+
+
+def test_crops_are_upright_and_replace_nothing(folder: Path, tmp_path: Path, clip: Path) -> None:
+    photo, out = read_image(find_photo()[0]), tmp_path / "crops"
+    tilted = cv2.warpAffine(photo, cv2.getRotationMatrix2D((256, 200), 25, 0.8), (512, 600))
+    cv2.imwrite(str(tmp_path / "tilted.png"), tilted)
+    out.mkdir()
+    (out / "1-face0.jpg").write_text("mine")
+    mien("predict", folder / "first" / "1.jpg", tmp_path / "tilted.png", clip, "--save-crops", out)
+    names = {"1-face0.jpg", "1-face0-2.jpg", "1-face1.jpg", "tilted-face0.png", "clip-track0.jpg"}
+    assert {path.name for path in out.iterdir()} == names and (out / "1-face0.jpg").read_text() == "mine"
+    with Pipeline.load(attributes=False, threads=1) as pipeline:
+        for name in names - {"1-face0.jpg"}:
+            crop = read_image(out / name)
+            faces = pipeline(crop)
+            assert crop.shape[0] == crop.shape[1] > 50 and len(faces) == 1
+            assert abs(roll_of(faces.landmarks)[0]) < 0.12, name
+    assert "is inside the input" in mien("predict", folder, "--save-crops", folder / "c", code=2).stderr
+
+
+def test_a_face_without_landmarks_is_cut_out_by_its_box() -> None:
+    picture = np.arange(100 * 120 * 3, dtype=np.uint8).reshape(100, 120, 3)
+    faces = Faces.from_boxes(np.array([[90.0, 20, 130, 60], [10, 10, 30, 50]]), np.ones(2))
+    assert np.array_equal(face_crop(picture, faces, 0), picture[12:68, 82:])
+    assert np.array_equal(face_crop(picture, faces, 1), picture[2:58, 6:34])
+
+
+def test_the_best_view_of_a_track_is_kept() -> None:
+    best = TrackCrops()
+    for value, side in ((1, 20.0), (2, 40.0), (3, 30.0), (4, 41.0)):
+        picture = np.full((100, 100, 3), value, np.uint8)
+        faces = Faces.from_boxes(np.array([[10.0, 10, 10 + side, 10 + side]]), np.ones(1))
+        best.update(picture, faces.with_fields(track_id=np.array([7])))
+    ((track, crop),) = best.crops().items()
+    assert track == 7 and crop.shape == (56, 56, 3) and (crop == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--blur", "--draw", "d", "--save-crops", "c"), "--view3d and --save-crops show the faces that --blur hides"),
+        (("--ray", "local", "--json", "r", "--csv", "r.csv"), "leave out --csv, --draw, --save-crops and --view3d"),
+    ],
+)
+def test_outputs_that_exclude_each_other(arguments: tuple[str, ...], told: str) -> None:
+    assert told in mien("predict", "x.jpg", *arguments, code=2).stderr

@@ -74,7 +74,7 @@ def predict(
 def local_run(inputs: Sequence[Path], target: Path) -> tuple[bytes, list[str]]:
     with (
         Pipeline.load(threads=1, max_side=320) as pipeline,
-        Predictor(pipeline, json_target=str(target), draw_folder=None) as predictor,
+        Predictor(pipeline, json_target=str(target)) as predictor,
     ):
         predictor.run(inputs)
     return target.read_bytes(), predictor.failures

@@ -1,0 +1,100 @@
+"""What `mien predict` tells a person: a line per picture if nothing else is written, and a summary."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from ..errors import one_line
+
+LISTED_FACES = 5
+"""Faces of a picture that are described; the others are counted."""
+
+
+class PredictReport:
+    """Counts rows, and prints a line for each picture and each video.
+
+    Args:
+        lines: Print these lines on standard output.
+
+    Attributes:
+        lines: Likewise.
+    """
+
+    def __init__(self, *, lines: bool) -> None:
+        self.lines = lines
+        self._begun_s = time.monotonic()
+        self._pictures = self._faces = 0
+        self._video: str | None = None
+        self._per_frame: list[int] = []
+        self._videos: set[str] = set()
+
+    def write(self, row: dict[str, Any]) -> bool:
+        """Take the row of a picture or a frame; return False if the reader of standard output is gone."""
+        if "timestamp_ns" not in row:
+            going = self._end_video()
+            self._pictures += 1
+            self._faces += len(row.get("faces", ()))
+            return self._print(f"{_name(row)}: {_found(row)}") and going
+        going = self._end_video() if row["image"] != self._video else True
+        self._video = row["image"]
+        self._videos.add(row["image"])
+        self._per_frame.append(len(row["faces"]))
+        return going
+
+    def close(self) -> None:
+        """Print the line of the last video."""
+        self._end_video()
+
+    def summary(self) -> str | None:
+        """Say in one line what was processed, and how long it took; None if nothing was."""
+        counts = [_count(self._pictures, "picture")] * bool(self._pictures)
+        counts += [_count(len(self._videos), "video")] * bool(self._videos)
+        if not counts:
+            return None
+        faces = f", {_count(self._faces, 'face')} in pictures" if self._faces else ""
+        return f"{' and '.join(counts)}{faces}, {time.monotonic() - self._begun_s:.1f} s"
+
+    def _end_video(self) -> bool:
+        if self._video is None:
+            return True
+        name, per_frame = self._video, self._per_frame
+        self._video, self._per_frame = None, []
+        most = _count(max(per_frame), "face")
+        return self._print(f"{name}: {_count(len(per_frame), 'frame')}, at most {most} at a time")
+
+    def _print(self, line: str) -> bool:
+        if not self.lines:
+            return True
+        try:
+            sys.stdout.write(one_line(line) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            return False
+        return True
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['image']}, frame {row['frame']}" if "frame" in row else str(row["image"])
+
+
+def _found(row: dict[str, Any]) -> str:
+    if "classes" in row:
+        best = sorted(row["classes"].items(), key=lambda item: -item[1])[:3]
+        return ", ".join(f"{name} {100 * share:.0f} %" for name, share in best)
+    faces = row["faces"]
+    words = [w for w in map(_person, faces[:LISTED_FACES]) if w]
+    more = ["…"] if words and len(faces) > LISTED_FACES else []
+    listed = f" ({'; '.join(words + more)})" if words else ""
+    return f"{_count(len(faces), 'face')}{listed}"
+
+
+def _person(face: dict[str, Any]) -> str:
+    age = None if face["age"] is None else f"{face['age']:.0f} y"
+    gender = None if face["female"] is None else "female" if face["female"] >= 0.5 else "male"
+    return " ".join(word for word in (age, gender) if word)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' * (number != 1)}"
