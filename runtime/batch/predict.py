@@ -20,7 +20,7 @@ from ..folders import is_picture, list_pictures
 from ..images import derived_suffix, encode_image, read_frames, write_file
 from ..output.anonymize import blur_faces, blurred_frame
 from ..output.face_crops import TrackCrops, face_crop
-from ..output.overlay import BLURRED, USUAL, draw_faces
+from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..output.rows import CsvFile, RowFile, face_rows, picture_head
 from ..output.video_file import VideoSink
 from ..output.view3d import FaceView, face_views
@@ -51,12 +51,14 @@ class Outputs:
     Attributes:
         draw: Folder for pictures and videos with the faces drawn; created if missing.
         blur: Hide the faces in them.
+        style: What is drawn of the faces.
         crops: Folder for the crop of each face, or of each tracked face of a video; created if missing.
         views: Collects the faces of pictures, but not of videos, for the 3D page.
     """
 
     draw: Path | None = None
     blur: bool = False
+    style: OverlayStyle = USUAL
     crops: Path | None = None
     views: list[FaceView] | None = None
 
@@ -103,14 +105,14 @@ def predict_picture(
     return PictureResult(
         faces,
         row,
-        None if outputs.draw is None else encode_image(_drawn(pixels, faces, blur=outputs.blur), suffix=suffix),
+        None if outputs.draw is None else encode_image(_drawn(pixels, faces, outputs), suffix=suffix),
         tuple(encode_image(face_crop(pixels, faces, i), suffix=suffix) for i in crops),
         () if outputs.views is None else tuple(face_views(title, pixels, faces)),
     )
 
 
-def _drawn(pixels: Image, faces: Faces, *, blur: bool) -> Image:
-    return draw_faces(blur_faces(pixels, faces), faces, style=BLURRED) if blur else draw_faces(pixels, faces)
+def _drawn(pixels: Image, faces: Faces, outputs: Outputs) -> Image:
+    return draw_faces(blur_faces(pixels, faces) if outputs.blur else pixels, faces, style=outputs.style)
 
 
 class Predictor:
@@ -224,7 +226,7 @@ class Predictor:
                 if outputs.crops is not None:
                     best.update(frame.pixels, faces)
                 if sink is not None:
-                    sink.write(frame, faces, draw_faces(frame.pixels, faces, style=BLURRED if outputs.blur else USUAL))
+                    sink.write(frame, faces, draw_faces(frame.pixels, faces, style=outputs.style))
                 head = {"image": str(path), "frame": frame.index, "timestamp_ns": frame.timestamp_ns}
                 going = self._write_row(head | {"faces": face_rows(faces, size_of(frame.pixels))})
                 if not going:

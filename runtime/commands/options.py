@@ -14,6 +14,7 @@ from ..faces.face_filter import FaceFilter, Region
 from ..faces.pipeline_options import PipelineOptions
 from ..models.runner import DEFAULT_THREADS, Provider
 from ..models.spec import Precision
+from ..output.overlay import OverlayStyle
 
 DATA = typer.Option(..., "--data", help="Folder with images and labels.", show_default=False)
 DETECTOR = typer.Option(None, "--detector", help="Face detector: a mien or YuNet model; default: the shipped one.")
@@ -56,6 +57,20 @@ def pipeline_options(
     """Collect the options that choose the models of a pipeline and its faces, for `with_options`."""
     reported = FaceFilter(min_score, max_faces, min_face, None if region is None else parse_region(region))
     return PipelineOptions(model, detector, age_gender, bundle, precision, attributes, provider, reported)
+
+
+def overlay_style(
+    boxes: bool = typer.Option(True, "--boxes/--no-boxes", help="Draw the box of each face."),
+    labels: bool = typer.Option(True, "--labels/--no-labels", help="Draw track, age and gender."),
+    axes: bool | None = typer.Option(
+        None, "--axes/--no-axes", help="Draw the axes of the head; default: for faces of 80 px or more."
+    ),
+    line_width: int | None = typer.Option(
+        None, "--line-width", min=1, help="Width of drawn lines, px; default: follows the face."
+    ),
+) -> OverlayStyle:
+    """Collect the options that choose what is drawn, for `with_options`."""
+    return OverlayStyle(boxes=boxes, labels=labels, axes=axes, line_width=line_width)
 
 
 def parse_region(text: str) -> Region:

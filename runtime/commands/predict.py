@@ -18,10 +18,11 @@ from ..faces.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from ..models.model_file import ModelFile
 from ..models.runner import Provider
 from ..models.spec import Task
+from ..output.overlay import OverlayStyle
 from ..outputs import check_outputs
 from .console import progress_bar, say
 from .option_groups import with_options
-from .options import BLUR, pipeline_options
+from .options import BLUR, overlay_style, pipeline_options
 from .predict_report import PredictReport
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from ..batch.predict import Outputs
 
 
+@with_options(overlay_style, "style")
 @with_options(pipeline_options, "options")
 def predict(
     options: PipelineOptions,
+    style: OverlayStyle,
     inputs: list[str] = typer.Argument(..., help="Images, folders of images, or videos; with --ray also URIs."),
     json_out: str | None = typer.Option(
         None, "--json", help="Write one JSON row per picture or frame; -: standard output. With --ray: folder or URI."
@@ -71,7 +74,7 @@ def predict(
             raise InputError("--view3d and --save-crops show the faces that --blur hides; leave out one of them")
         if draw is None:
             raise InputError("--blur hides the faces in drawn pictures; add --draw DIR")
-        options = options.for_hiding()
+        options, style = options.for_hiding(), style.over_blurred()
     max_side = max_side or (HIDING_MAX_SIDE if blur else DEFAULT_MAX_SIDE)
     pictures = (draw, crops, view3d)
     if ray is not None:
@@ -95,7 +98,7 @@ def predict(
                 raise InputError("a classifier takes --json, but no other output, no other model and no bundle")
             failures = predict_classes(paths, file, options.provider, plan, rows=rows)
         else:
-            outputs = Outputs(draw, blur, crops, None if view3d is None else [])
+            outputs = Outputs(draw, blur, style, crops, None if view3d is None else [])
             options = replace(options, model=file)
             failures = predict_faces(paths, options, plan, max_side=max_side, rows=rows, outputs=outputs, view3d=view3d)
         if (summary := rows.report.summary()) is not None:

@@ -13,17 +13,20 @@ from rich.table import Table
 from ..errors import InputError
 from ..faces.detector import LIVE_MAX_SIDE
 from ..faces.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
+from ..output.overlay import OverlayStyle
 from .console import say, stderr
 from .option_groups import with_options
-from .options import BLUR, THREADS, parse_size, pipeline_options
+from .options import BLUR, THREADS, overlay_style, parse_size, pipeline_options
 
 if TYPE_CHECKING:
     from ..live.live_run import LiveSummary
 
 
+@with_options(overlay_style, "style")
 @with_options(pipeline_options, "options")
 def webcam(
     options: PipelineOptions,
+    style: OverlayStyle,
     source: str = typer.Option(
         "0",
         "--source",
@@ -50,6 +53,7 @@ def webcam(
         None, "--detect-every", min=1, help="Detect faces at full size every N frames; default: 15, with --blur 1."
     ),
     blur: bool = BLUR,
+    hud: bool = typer.Option(True, "--hud/--no-hud", help="Draw frame rate and latency into the window and the video."),
     threads: int = THREADS,
     max_side: int | None = typer.Option(
         None,
@@ -66,12 +70,12 @@ def webcam(
     from ..live.listen_socket import open_listen_socket
     from ..live.live_run import LiveRun
     from ..live.outputs import OutputFiles, open_sinks
-    from ..output.overlay import BLURRED, USUAL
     from ..output.window import View, WindowSink
     from ..outputs import write_report
 
     show = serve is None if show is None else show
-    options = options.for_hiding() if blur else options
+    if blur:
+        options, style = options.for_hiding(), style.over_blurred()
     max_side = max_side or (HIDING_MAX_SIDE if blur else LIVE_MAX_SIDE)
     size_px = None if size is None else parse_size(size, "--size")
     files = OutputFiles(video=output, json=json_out, csv=csv_out, stats=stats)
@@ -82,8 +86,7 @@ def webcam(
         # Recordings play in real time if they are only watched; none of their frames is dropped if they are written.
         paced = (show or serve is not None) and not files.per_frame
         capture = stack.enter_context(open_capture(source, size=size_px, fps=fps, paced=paced))
-        view, timer = View(), StageTimer()
-        style = BLURRED if blur else USUAL
+        view, timer = View(hud=hud), StageTimer()
         openers = files.sink_openers(capture)
         if show:
             openers.insert(0, lambda: WindowSink(view))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from ..values import Faces, FloatArray, Image, size_of
+from ..vision.geometry import longer_side
 from ..vision.head_pose import head_pose
+from .label_layout import place_labels
 
 # Lines of the ibug68 scheme: first point, last point, closed.
 CONTOURS: tuple[tuple[int, int, bool], ...] = (
@@ -29,35 +31,46 @@ LINE_COLOUR = (255, 200, 90)
 BOX_COLOUR = (60, 170, 255)
 AXIS_COLOURS = ((80, 80, 255), (80, 220, 80), (255, 140, 60))
 """Axes to the person's left, down, and out of the face, in red, green and blue."""
-TEXT_SCALE = 0.5
-TEXT_COLOUR = (255, 255, 255)
 PLUS_MINUS = "±" if int(cv2.__version__.split(".")[0]) >= 5 else "+-"
 """OpenCV 4 draws letters outside ASCII as question marks."""
+TEXT_COLOUR, PLATE_COLOUR = (255, 255, 255), (30, 30, 30)
+AXES_FROM_PX = 80
+"""Longer side of a box from which on axes are drawn unless asked for."""
+POINTS_FROM_PX = 40
+"""Width of the landmarks from which on points are drawn on their lines; on smaller faces they would be one blob."""
 _SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class OverlayStyle:
-    """Parts of a face that are drawn.
+    """What is drawn of a face.
 
     Attributes:
+        boxes: The box.
+        labels: Track, age and gender.
         landmarks: The 68 points.
         contours: Lines that connect them.
-        axes: Axes of the head.
+        axes: Axes of the head; None for faces from `AXES_FROM_PX` on.
+        line_width: Width of all lines, px; None to follow the size of the face.
     """
 
+    boxes: bool = True
+    labels: bool = True
     landmarks: bool = True
     contours: bool = True
-    axes: bool = True
+    axes: bool | None = None
+    line_width: int | None = None
+
+    def over_blurred(self) -> OverlayStyle:
+        """Return the style over hidden faces, which shows nothing of how they look."""
+        return replace(self, landmarks=False, axes=False)
 
 
 USUAL = OverlayStyle()
-BLURRED = OverlayStyle(landmarks=False, axes=False)
-"""Style over hidden faces, which shows nothing of how they look."""
 
 
 def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), style: OverlayStyle = USUAL) -> Image:
-    """Draw boxes, landmarks, pose axes and labels.
+    """Draw boxes, landmarks, pose axes and labels, in sizes that follow the faces.
 
     Args:
         picture: (h, w, 3) uint8 BGR.
@@ -66,34 +79,62 @@ def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), style: 
         style: What is drawn.
 
     Returns:
-        An annotated copy of `picture`.
+        An annotated copy of `picture`. A label that has no room beside its face is left out.
     """
     canvas = picture.copy()
-    for i in range(len(faces)):
-        _draw_box(canvas, faces.boxes[i], _label(faces, i))
-        if np.isfinite(faces.landmarks[i, :, :2]).all():
+    sides = longer_side(faces.boxes).tolist()
+    for box, points, side in zip(faces.boxes, faces.landmarks, sides, strict=True):
+        width = max(1, round(side / 250)) if style.line_width is None else style.line_width
+        if style.boxes:
+            x0, y0, x1, y1 = (int(v) for v in np.round(box))
+            cv2.rectangle(canvas, (x0, y0), (x1, y1), BOX_COLOUR, width, cv2.LINE_AA)
+        if np.isfinite(points[:, :2]).all():
             if style.landmarks:
-                _draw_landmarks(canvas, faces.landmarks[i], contours=style.contours)
-            if style.axes:
-                _draw_axes(canvas, faces.landmarks[i])
-    for number, line in enumerate(hud):
-        _draw_text(canvas, line, (8, 20 + 18 * number))
+                _draw_landmarks(canvas, points, contours=style.contours, width=width)
+            if style.axes or (style.axes is None and side >= AXES_FROM_PX):
+                _draw_axes(canvas, points, width=width + 1)
+    plate = _draw_hud(canvas, hud)
+    if style.labels:
+        _draw_labels(canvas, faces, sides, plate)
     return canvas
 
 
-def _draw_landmarks(canvas: Image, points: FloatArray, *, contours: bool) -> None:
+def _draw_hud(canvas: Image, lines: Sequence[str]) -> FloatArray:
+    """Write lines in the corner, and return the part (1, 4) of the picture that they cover; (0, 4) without lines."""
+    scale = min(max(canvas.shape[0] / 1440, 0.35), 1.5)
+    y, right = 4, 0
+    for line in filter(None, lines):
+        width, height = text_size(line, scale)
+        draw_text(canvas, line, (4, y), scale)
+        y, right = y + height, max(right, 4 + width)
+    return np.array([[0, 0, right, y]] if right else np.empty((0, 4)), dtype=float)
+
+
+def _draw_labels(canvas: Image, faces: Faces, sides: Sequence[float], taken: FloatArray) -> None:
+    named = [(i, label) for i in range(len(faces)) if (label := _label(faces, i))]
+    scales = [min(max(sides[i] / 240, 0.35), 1.5) for i, _ in named]
+    sizes = [text_size(label, scale) for (_, label), scale in zip(named, scales, strict=True)]
+    unnamed = np.delete(faces.boxes, [i for i, _ in named], axis=0)
+    boxes = faces.boxes[[i for i, _ in named]]
+    places = place_labels(sizes, boxes, size_of(canvas), taken=np.concatenate([taken, unnamed]))
+    for (_, label), place, scale in zip(named, places, scales, strict=True):
+        if place is not None:
+            draw_text(canvas, label, place, scale)
+
+
+def _draw_landmarks(canvas: Image, points: FloatArray, *, contours: bool, width: int) -> None:
     size = float(np.ptp(points[:, 0]))
-    radius = max(1, round(size / 110))
+    radius = round(max(size / 110, width / 2) * (1 << _SUBPIXEL_BITS))
     fixed = np.round(points[:, :2] * (1 << _SUBPIXEL_BITS)).astype(np.int32)
     for first, last, closed in CONTOURS if contours else ():
         line = fixed[first : last + 1].reshape(-1, 1, 2)
-        cv2.polylines(canvas, [line], closed, LINE_COLOUR, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
-    for x, y in fixed:
+        cv2.polylines(canvas, [line], closed, LINE_COLOUR, width, cv2.LINE_AA, _SUBPIXEL_BITS)
+    for x, y in fixed if size >= POINTS_FROM_PX or not contours else ():
         centre = (int(x), int(y))
-        cv2.circle(canvas, centre, radius << _SUBPIXEL_BITS, POINT_COLOUR, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.circle(canvas, centre, radius, POINT_COLOUR, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def _draw_axes(canvas: Image, points: FloatArray) -> None:
+def _draw_axes(canvas: Image, points: FloatArray, *, width: int) -> None:
     """Draw the axes of the head at the tip of the nose, 0.4 times the size of the face."""
     pose = head_pose(points, size_of(canvas))
     if pose is None:
@@ -104,14 +145,7 @@ def _draw_axes(canvas: Image, points: FloatArray) -> None:
     axes[2] *= -1  # out of the face rather than into it
     for axis, colour in zip(axes, AXIS_COLOURS, strict=True):
         a, b = ((int(x), int(y)) for x, y in (nose.round(), (nose + length * axis[:2]).round()))
-        cv2.line(canvas, a, b, colour, 2, cv2.LINE_AA)
-
-
-def _draw_box(canvas: Image, box: FloatArray, label: str) -> None:
-    x0, y0, x1, y1 = (int(v) for v in np.round(box))
-    cv2.rectangle(canvas, (x0, y0), (x1, y1), BOX_COLOUR, 1, cv2.LINE_AA)
-    if label:
-        _draw_text(canvas, label, (x0, max(12, y0 - 5)))
+        cv2.line(canvas, a, b, colour, width, cv2.LINE_AA)
 
 
 def _label(faces: Faces, i: int) -> str:
@@ -126,11 +160,28 @@ def _label(faces: Faces, i: int) -> str:
     return " ".join(parts)
 
 
-def _draw_text(canvas: Image, text: str, origin: tuple[int, int]) -> None:
-    """Write on a dark plate; an outline of thicker letters would not align, as OpenCV 5 also makes them wider."""
-    if not text:
-        return
-    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, TEXT_SCALE, 1)
-    x, y = origin
-    cv2.rectangle(canvas, (x - 2, y - height - 2), (x + width + 2, y + below), (30, 30, 30), -1)
-    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, TEXT_SCALE, TEXT_COLOUR, 1, cv2.LINE_AA)
+def text_size(text: str, scale: float) -> tuple[int, int]:
+    """Return the width and height, px, of a text with its plate."""
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, _stroke(scale))
+    return width + 4, height + below + 2
+
+
+def draw_text(canvas: Image, text: str, corner: tuple[int, int], scale: float) -> None:
+    """Write on a dark plate; an outline of thicker letters would not align, as OpenCV 5 also makes them wider.
+
+    Args:
+        canvas: Picture to write on.
+        text: One line.
+        corner: Top left corner of the plate.
+        scale: Size of the letters; 1 for capitals of about 22 px.
+    """
+    width, height = text_size(text, scale)
+    below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, _stroke(scale))[1]
+    x, y = corner
+    cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), PLATE_COLOUR, -1)
+    origin = (x + 2, y + height - below)
+    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, TEXT_COLOUR, _stroke(scale), cv2.LINE_AA)
+
+
+def _stroke(scale: float) -> int:
+    return 1 if scale < 0.8 else 2
