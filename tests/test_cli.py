@@ -319,6 +319,13 @@ def test_a_classifier_trains_in_two_processes_and_goes_all_the_way(class_folder:
     assert measured["count"] == 32 and set(measured["by_class"]) == {"disc", "square"}
     rows = mien("predict", class_folder / "disc", "--model", model, "--json", "-").stdout.splitlines()
     row = json.loads(rows[0])
+    told = mien("predict", class_folder / "disc", "--model", model, "--draw", tmp_path / "drawn")
+    assert told.stdout == "" and "16 pictures" in told.stderr and len(list((tmp_path / "drawn").iterdir())) == 16
+    for path in sorted((class_folder / "disc").iterdir())[:3]:
+        before, after = cv2.imread(str(path)), cv2.imread(str(tmp_path / "drawn" / path.with_suffix(".png").name))
+        assert (after != before).any(axis=2)[:12].sum() > 20
+    line = mien("predict", path, "--model", model).stdout
+    assert line.startswith(f"{path}: ") and line.count(" %") == 2 and " disc " in line and " square " in line
     assert len(rows) == 16 and sum(row["classes"].values()) == pytest.approx(1, abs=1e-3)
     assert row["class"] == max(row["classes"], key=row["classes"].get)
 

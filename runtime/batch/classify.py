@@ -1,4 +1,4 @@
-"""Classify whole pictures."""
+"""Classify whole pictures, and write the classes on them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Any
 from ..errors import ModelError
 from ..faces.classifier import class_probabilities
 from ..folders import list_pictures
-from ..images import read_frames
+from ..images import derived_suffix, encode_image, read_frames, write_file
 from ..models.runner import Runner
 from ..models.spec import Task
+from ..output.overlay import class_lines, draw_faces
 from ..output.rows import RowFile, picture_head
-from ..values import Progress
+from ..values import Faces, Progress
+from .new_files import NewFiles, resolved
 from .parallel import counter, map_pictures
 from .predict import RowWriter
 
@@ -25,6 +27,7 @@ def classify_pictures(
     *,
     json_target: str | None = None,
     report: RowWriter | None = None,
+    draw: Path | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[str]:
@@ -35,6 +38,7 @@ def classify_pictures(
         inputs: Pictures, and folders of pictures.
         json_target: File of JSON lines, ``-`` for standard output, or None.
         report: Receives the rows too; closed by the caller.
+        draw: Folder for pictures with the likeliest classes written on them; created if missing.
         workers: Pictures processed at once.
         progress: Called after each picture.
 
@@ -49,15 +53,24 @@ def classify_pictures(
         raise ModelError(f"expected a classifier, found a model for {runner.spec.task.value}")
     failures: list[str] = []
     paths = list_pictures(inputs, failures)
+    drawings = None if draw is None else NewFiles(draw, resolved([json_target]))
 
-    def classify(path: Path) -> Iterator[dict[str, Any]]:
+    def classify(path: Path) -> Iterator[tuple[dict[str, Any], bytes | None]]:
         for frame in read_frames(path):
             probabilities = class_probabilities(runner, frame.pixels).tolist()
             classes = {name: round(p, 5) for name, p in zip(runner.spec.classes, probabilities, strict=True)}
             best = max(classes, key=lambda name: classes[name])
-            yield picture_head(str(path), frame.index) | {"class": best, "classes": classes}
+            drawn = None
+            if drawings is not None:
+                pixels = draw_faces(frame.pixels, Faces.empty(), hud=class_lines(classes))
+                drawn = encode_image(pixels, suffix=derived_suffix(path))
+            yield picture_head(str(path), frame.index) | {"class": best, "classes": classes}, drawn
 
-    def write(_: Path, row: dict[str, Any]) -> bool:
+    def write(path: Path, result: tuple[dict[str, Any], bytes | None]) -> bool:
+        row, drawn = result
+        if drawings is not None and drawn is not None:
+            number = f"-{row['frame']}" if "frame" in row else ""
+            write_file(drawings.name(path, f"{number}{derived_suffix(path)}"), drawn)
         going = [writer.write(row) for writer in writers]  # each of them gets the row
         return all(going)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 
 from ..capture.capture import open_capture
 from ..decode_picture import PictureFrame
-from ..errors import InputError, OutputError
+from ..errors import InputError
 from ..faces.pipeline import Pipeline
 from ..file_kinds import is_folder
 from ..folders import is_picture, list_pictures
@@ -24,12 +23,9 @@ from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..output.rows import CsvFile, RowFile, face_rows, picture_head
 from ..output.video_file import VideoSink
 from ..output.view3d import FaceView, face_views
-from ..outputs import free_path
 from ..values import Faces, Image, Progress, size_of
+from .new_files import NewFiles, resolved
 from .parallel import counter, map_pictures
-
-MAX_STEM_BYTES = 200
-"""Longest part of a picture's name in that of its drawing; file systems take 255 bytes."""
 
 
 class RowWriter(Protocol):
@@ -149,12 +145,9 @@ class Predictor:
         self._pipeline = pipeline
         self._workers = workers
         self._outputs = outputs
-        files = [*reserved, *([csv] if csv is not None else []), *([Path(json_target)] if json_target else [])]
-        self._taken = {path.resolve() for path in files}
-        """Files that are about to be made."""
-        for folder in (outputs.draw, outputs.crops):
-            if folder is not None:
-                _make_folder(folder)
+        taken = resolved([*reserved, csv, json_target])
+        self._drawings = None if outputs.draw is None else NewFiles(outputs.draw, taken)
+        self._crops = None if outputs.crops is None else NewFiles(outputs.crops, taken)
         self._files: list[RowFile | CsvFile] = []
         if json_target is not None:
             self._files.append(RowFile(json_target))
@@ -203,10 +196,11 @@ class Predictor:
         suffix = derived_suffix(path)
         if self._outputs.views is not None:
             self._outputs.views.extend(result.views)
-        if self._outputs.draw is not None and result.drawn is not None:
-            write_file(self._free_name(self._outputs.draw, path, f"{number}{suffix}"), result.drawn)
-        for face, crop in enumerate(result.crops if self._outputs.crops is not None else ()):
-            write_file(self._free_name(self._outputs.crops, path, f"{number}-face{face}{suffix}"), crop)
+        if self._drawings is not None and result.drawn is not None:
+            write_file(self._drawings.name(path, f"{number}{suffix}"), result.drawn)
+        if self._crops is not None:
+            for face, crop in enumerate(result.crops):
+                write_file(self._crops.name(path, f"{number}-face{face}{suffix}"), crop)
         return self._write_row(result.row)
 
     def _write_row(self, row: dict[str, Any]) -> bool:
@@ -217,13 +211,13 @@ class Predictor:
         outputs, best, going = self._outputs, TrackCrops(), True
         with open_capture(str(path)) as capture, ExitStack() as closing:
             sink = None
-            if outputs.draw is not None:
-                sink = VideoSink(self._free_name(outputs.draw, path, ".mp4"), fps=capture.fps or 30.0)
+            if self._drawings is not None:
+                sink = VideoSink(self._drawings.name(path, ".mp4"), fps=capture.fps or 30.0)
                 closing.callback(sink.close)
             for frame, faces in self._pipeline.track(capture, thorough=outputs.blur):
                 if outputs.blur:
                     frame, faces = blurred_frame(frame, faces)
-                if outputs.crops is not None:
+                if self._crops is not None:
                     best.update(frame.pixels, faces)
                 if sink is not None:
                     sink.write(frame, faces, draw_faces(frame.pixels, faces, style=outputs.style))
@@ -231,20 +225,12 @@ class Predictor:
                 going = self._write_row(head | {"faces": face_rows(faces, size_of(frame.pixels))})
                 if not going:
                     break
-            for track, crop in best.crops().items():
-                name = self._free_name(outputs.crops, path, f"-track{track}.jpg")
-                write_file(name, encode_image(crop, suffix=".jpg"))
+            if self._crops is not None:
+                for track, crop in best.crops().items():
+                    write_file(self._crops.name(path, f"-track{track}.jpg"), encode_image(crop, suffix=".jpg"))
             if going and capture.damage is not None:
                 self.failures.append(f"{capture.damage}; the rows hold the frames that could be read")
         return going
-
-    def _free_name(self, folder: Path | None, source: Path, suffix: str) -> Path:
-        """Name a file after its source; no existing file is replaced, as the user did not name this one."""
-        assert folder is not None
-        stem = os.fsencode(source.stem)[:MAX_STEM_BYTES].decode(errors="ignore")
-        path = free_path(folder.resolve() / f"{stem}{suffix}", self._taken)
-        self._taken.add(path)
-        return path
 
     def __enter__(self) -> Predictor:
         return self
@@ -258,23 +244,6 @@ class Predictor:
         with ExitStack() as closing:  # closes each, even if another fails
             for writer in reversed(self._writers):
                 closing.callback(writer.close)
-
-
-def check_folder(option: str, folder: Path, inputs: Sequence[Path]) -> None:
-    """Raise InputError if `folder` is inside an input folder, where the next run would read the new pictures."""
-    for place in inputs:
-        if is_folder(place) and folder.resolve().is_relative_to(place.resolve()):
-            raise InputError(
-                f"{option} {folder} is inside the input {place}, where the next run would read the new pictures; "
-                "give a folder outside it"
-            )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot create the folder {folder} ({error.strerror})") from error
 
 
 def several_pictures(inputs: Sequence[Path]) -> bool:

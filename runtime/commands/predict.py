@@ -94,9 +94,9 @@ def predict(
         plan = plan_threads(threads, several=several_pictures(paths))
         file = None if options.model is None else ModelFile.of(options.model)
         if file is not None and file.spec.task is Task.CLASSIFY:
-            if csv_out or any(pictures) or len(options.files) > 1:
-                raise InputError("a classifier takes --json, but no other output, no other model and no bundle")
-            failures = predict_classes(paths, file, options.provider, plan, rows=rows)
+            if csv_out or crops or view3d or blur or len(options.files) > 1:
+                raise InputError("a classifier takes --json and --draw, but no other output, no other model, no bundle")
+            failures = predict_classes(paths, file, options.provider, plan, rows=rows, draw=draw)
         else:
             outputs = Outputs(draw, blur, style, crops, None if view3d is None else [])
             options = replace(options, model=file)
@@ -139,7 +139,8 @@ def predict_faces(
     view3d: Path | None,
 ) -> Sequence[str]:
     """Find the faces of local pictures and videos; return what was skipped."""
-    from ..batch.predict import Predictor, check_folder
+    from ..batch.new_files import check_folder
+    from ..batch.predict import Predictor
     from ..output.view3d import write_view
 
     for option, folder in (("--draw", outputs.draw), ("--save-crops", outputs.crops)):
@@ -169,17 +170,32 @@ def predict_faces(
 
 
 def predict_classes(
-    paths: Sequence[Path], model: ModelFile, provider: Provider, plan: ThreadPlan, *, rows: Rows
+    paths: Sequence[Path],
+    model: ModelFile,
+    provider: Provider,
+    plan: ThreadPlan,
+    *,
+    rows: Rows,
+    draw: Path | None,
 ) -> Sequence[str]:
     """Classify local pictures; return what was skipped."""
     from ..batch.classify import classify_pictures
+    from ..batch.new_files import check_folder
 
+    if draw is not None:
+        check_folder("--draw", draw, paths)
     with (
         open_model(model, provider=provider, threads=plan.threads) as runner,
         progress_bar("predict", hidden=rows.share_terminal) as progress,
     ):
         return classify_pictures(
-            runner, paths, json_target=rows.json, report=rows.report, workers=plan.workers, progress=progress
+            runner,
+            paths,
+            json_target=rows.json,
+            report=rows.report,
+            draw=draw,
+            workers=plan.workers,
+            progress=progress,
         )
 
 

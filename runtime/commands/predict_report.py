@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from ..errors import one_line
+from ..output.overlay import class_lines
 
 LISTED_FACES = 5
 """Faces of a picture that are described; the others are counted."""
@@ -81,8 +82,7 @@ def _name(row: dict[str, Any]) -> str:
 
 def _found(row: dict[str, Any]) -> str:
     if "classes" in row:
-        best = sorted(row["classes"].items(), key=lambda item: -item[1])[:3]
-        return ", ".join(f"{name} {100 * share:.0f} %" for name, share in best)
+        return ", ".join(class_lines(row["classes"]))
     faces = row["faces"]
     words = [w for w in map(_person, faces[:LISTED_FACES]) if w]
     more = ["…"] if words and len(faces) > LISTED_FACES else []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -38,6 +38,7 @@ AXES_FROM_PX = 80
 """Longer side of a box from which on axes are drawn unless asked for."""
 POINTS_FROM_PX = 40
 """Width of the landmarks from which on points are drawn on their lines; on smaller faces they would be one blob."""
+SHOWN_CLASSES = 3
 _SUBPIXEL_BITS = 4
 
 
@@ -97,6 +98,12 @@ def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), style: 
     if style.labels:
         _draw_labels(canvas, faces, sides, plate)
     return canvas
+
+
+def class_lines(classes: Mapping[str, float]) -> list[str]:
+    """Describe the `SHOWN_CLASSES` likeliest of the classes, one a line."""
+    best = sorted(classes.items(), key=lambda item: -item[1])[:SHOWN_CLASSES]
+    return [f"{name} {100 * probability:.0f} %" for name, probability in best]
 
 
 def _draw_hud(canvas: Image, lines: Sequence[str]) -> FloatArray:
