@@ -91,7 +91,8 @@ def _found(row: dict[str, Any]) -> str:
 
 
 def _person(face: dict[str, Any]) -> str:
-    age = None if face["age"] is None else f"{face['age']:.0f} y"
+    spread = "" if face["age_std"] is None else f" ± {face['age_std']:.0f}"
+    age = None if face["age"] is None else f"{face['age']:.0f}{spread} y"
     gender = None if face["female"] is None else "female" if face["female"] >= 0.5 else "male"
     return " ".join(word for word in (age, gender) if word)
 

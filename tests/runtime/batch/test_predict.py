@@ -307,7 +307,7 @@ def test_a_text_is_refused_and_a_video_is_one_under_any_name(tmp_path: Path) -> 
 def test_without_outputs_a_line_tells_what_was_found(folder: Path, tmp_path: Path, clip: Path) -> None:
     result = mien("predict", folder / "first" / "1.jpg", folder / "first" / "2.jpg", clip, folder / "second", code=2)
     lines = result.stdout.splitlines()
-    assert re.fullmatch(r".*first/1\.jpg: 2 faces \(\d+ y (fe)?male; \d+ y (fe)?male\)", lines[0])
+    assert re.fullmatch(r".*first/1\.jpg: 2 faces \(\d+ ± \d+ y (fe)?male; \d+ ± \d+ y (fe)?male\)", lines[0])
     assert lines[1].endswith("first/2.jpg: 0 faces") and lines[2].endswith(
         "clip.mp4: 5 frames, at most 1 face at a time"
     )
