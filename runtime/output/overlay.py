@@ -119,7 +119,8 @@ def _draw_hud(canvas: Image, lines: Sequence[str]) -> FloatArray:
 
 def _draw_labels(canvas: Image, faces: Faces, sides: Sequence[float], taken: FloatArray) -> None:
     named = [(i, label) for i in range(len(faces)) if (label := _label(faces, i))]
-    scales = [min(max(sides[i] / 240, 0.35), 1.5) for i, _ in named]
+    largest = min(max(min(size_of(canvas)) / 480, 0.35), 1.5)
+    scales = [min(max(sides[i] / 240, 0.35), largest) for i, _ in named]
     sizes = [text_size(label, scale) for (_, label), scale in zip(named, scales, strict=True)]
     unnamed = np.delete(faces.boxes, [i for i, _ in named], axis=0)
     boxes = faces.boxes[[i for i, _ in named]]

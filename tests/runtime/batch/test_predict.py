@@ -305,7 +305,8 @@ def test_a_text_is_refused_and_a_video_is_one_under_any_name(tmp_path: Path) -> 
 
 
 def test_without_outputs_a_line_tells_what_was_found(folder: Path, tmp_path: Path, clip: Path) -> None:
-    result = mien("predict", folder / "first" / "1.jpg", folder / "first" / "2.jpg", clip, folder / "second", code=2)
+    inputs = (folder / "first" / "1.jpg", folder / "first" / "2.jpg", clip, folder / "second")
+    result = mien("predict", *inputs, "--min-score", 0.5, code=2)
     lines = result.stdout.splitlines()
     assert re.fullmatch(r".*first/1\.jpg: 2 faces \(\d+ ± \d+ y (fe)?male; \d+ ± \d+ y (fe)?male\)", lines[0])
     assert lines[1].endswith("first/2.jpg: 0 faces") and lines[2].endswith(
@@ -331,7 +332,8 @@ def test_other_outputs_leave_standard_output_alone(folder: Path, tmp_path: Path)
 
 
 def test_csv_has_the_values_of_the_rows(folder: Path, tmp_path: Path, clip: Path) -> None:
-    mien("predict", folder / "first" / "1.jpg", clip, "--json", tmp_path / "r.jsonl", "--csv", tmp_path / "r.csv")
+    outputs = ("--json", tmp_path / "r.jsonl", "--csv", tmp_path / "r.csv")
+    mien("predict", folder / "first" / "1.jpg", clip, "--min-score", 0.5, *outputs)
     rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     expected = [(row, face) for row in rows for face in row["faces"]]
     with (tmp_path / "r.csv").open(newline="") as file:
@@ -369,7 +371,7 @@ def test_crops_are_upright_and_replace_nothing(folder: Path, tmp_path: Path, cli
     cv2.imwrite(str(tmp_path / "tilted.png"), tilted)
     out.mkdir()
     (out / "1-face0.jpg").write_text("mine")
-    mien("predict", folder / "first" / "1.jpg", tmp_path / "tilted.png", clip, "--save-crops", out)
+    mien("predict", folder / "first" / "1.jpg", tmp_path / "tilted.png", clip, "--min-score", 0.5, "--save-crops", out)
     names = {"1-face0.jpg", "1-face0-2.jpg", "1-face1.jpg", "tilted-face0.png", "clip-track0.jpg"}
     assert {path.name for path in out.iterdir()} == names and (out / "1-face0.jpg").read_text() == "mine"
     with Pipeline.load(attributes=False, threads=1) as pipeline:

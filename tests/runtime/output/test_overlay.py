@@ -106,13 +106,13 @@ def test_sizes_follow_the_face() -> None:
     def height(side: float) -> int:
         return int(np.ptp(np.nonzero(labels(at((100, 60, 100 + side, 60 + side))))[0]))
 
-    assert height(20) < height(120) < height(160)
+    assert height(20) < height(120)
     edges = [
         draw_faces(np.zeros((1200, 1200, 3), np.uint8), at((100, 100, 100 + s, 100 + s)), style=NO_LANDMARKS)
         for s in (100, 900)
     ]
     widths = [int((p[100 + s // 2, 90:115] > 0).any(1).sum()) for p, s in zip(edges, (100, 900), strict=True)]
-    assert widths[0] <= 2 < widths[1]
+    assert widths[0] <= 3 < widths[1]
 
 
 def test_axes_are_for_large_faces_unless_asked_for() -> None:
@@ -156,4 +156,7 @@ def test_commands_take_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         video = cv2.VideoCapture("o.mp4")
         return [video.read()[1] for _ in range(3)][-1]
 
-    assert filmed()[6:12, 6:60].min() < 60 <= filmed("--no-hud")[6:12, 6:60].min()
+    def plate(picture: Image) -> float:
+        return float((np.abs(picture[6:12, 6:60].astype(int) - 30).max(axis=2) < 12).mean())
+
+    assert plate(filmed()) > 0.5 > plate(filmed("--no-hud"))
