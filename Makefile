@@ -14,7 +14,7 @@ PYTEST = PYTHONPATH=$(CURDIR)/$(TENSORRT)/site LD_LIBRARY_PATH=$(CURDIR)/$(TENSO
 # The CPU profile and the main job: follow the face of the demo camera, write a video, measure.
 demo: $(VENV)/.demo
 	mkdir -p demo
-	$(BIN)/mien webcam --source demo --no-show --max-frames 150 --output demo/overlay.mp4 --stats demo/stats.json
+	$(BIN)/mien webcam demo --no-show --max-frames 150 --output demo/overlay.mp4 --stats demo/stats.json
 	$(BIN)/mien bench --json demo/bench.json
 	@echo "look at demo/overlay.mp4"
 

@@ -6,10 +6,11 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from typer.core import TyperGroup
 from mien import __version__
 from mien.runtime.commands.console import say, stderr
 from mien.runtime.commands.doctor import doctor
+from mien.runtime.commands.usage import UsageError, explain
 from mien.runtime.credentials import mask_text
 from mien.runtime.errors import CheckFailed, MienError
 from mien.runtime.streams import output_failure, steady_streams
@@ -54,23 +56,39 @@ except ImportError as error:
     alone(sys.argv[2:], prog_name="mien doctor")
 
 
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn errors and Ctrl-C into a one-line message and an exit code."""
+    try:
+        yield
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        say(f"error: {explain(error)}", style="red")
+        raise typer.Exit(2) from error
+    except MienError as error:
+        say(f"error: {error}", style="red")
+        raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from error
+    except MemoryError as error:
+        say(f"error: out of memory {error}".rstrip(), style="red")
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt:
+        say("interrupted")
+        raise typer.Exit(exit_code()) from None
+
+
 class OneLineErrors(TyperGroup):
-    """Command group that turns errors and Ctrl-C into a one-line message and an exit code."""
+    """Command group whose commands end as `one_line_errors` says."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Read the options before the command."""
+        with one_line_errors():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the selected command."""
-        try:
-            with interruptible():
-                return super().invoke(ctx)
-        except MienError as error:
-            say(f"error: {error}", style="red")
-            raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from error
-        except MemoryError as error:
-            say(f"error: out of memory {error}".rstrip(), style="red")
-            raise typer.Exit(2) from error
-        except KeyboardInterrupt:
-            say("interrupted")
-            raise typer.Exit(exit_code()) from None
+        with one_line_errors(), interruptible():
+            return super().invoke(ctx)
 
 
 app = typer.Typer(
@@ -80,7 +98,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     help="Face landmarks at the edge: train in PyTorch, export to ONNX, run and benchmark on ONNX Runtime or TensorRT.",
-    epilog="Start with: [bold]mien webcam --source demo[/bold]",
+    epilog="Start with: [bold]mien webcam demo[/bold]",
 )
 app.add_typer(train_app, name="train")
 app.add_typer(bench_app, name="bench")
@@ -124,7 +142,7 @@ def options(
 
 
 COMMANDS: dict[Callable[..., None], str] = {
-    webcam: "mien webcam --source clip.mp4 --output faces.mp4 --no-show; mien webcam --serve 127.0.0.1:8080",
+    webcam: "mien webcam clip.mp4 --output faces.mp4 --no-show; mien webcam --serve 127.0.0.1:8080",
     predict: "mien predict photo.jpg --json - --draw out/; mien predict s3://b/photos --ray auto --json s3://b/rows",
     export: "mien export runs/landmarks/best.pt -o landmarks.onnx --data landmarks68; "
     "mien export other.onnx -o other16.onnx --precision fp16",

@@ -1,6 +1,6 @@
 """Hide all faces of a video or a camera: python examples/blur.py [SOURCE] [OUTPUT]
 
-`mien webcam --source SOURCE --blur --output OUTPUT --no-show` does the same and keeps the clock of the frames.
+`mien webcam SOURCE --blur --output OUTPUT --no-show` does the same and keeps the clock of the frames.
 """
 
 import sys

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 from .errors import InputError
+from .near_names import describe_missing
 
 HEAD_BYTES = 1024
 
@@ -112,7 +113,7 @@ def check_file(path: Path) -> None:
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - the path may be too long, or hold a null byte
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"no file {path}") from None
+        raise InputError(describe_missing(path)) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be opened ({getattr(error, 'strerror', None) or error})") from error
     if stat.S_ISDIR(mode):

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 
 import cv2
@@ -44,6 +45,19 @@ def is_picture(path: Path) -> bool:
     if kind is FileKind.GIF:  # FFmpeg reads them where OpenCV's own reader, which came later, is missing
         return cv2.haveImageWriter(".gif")
     return kind in PICTURES or (kind is not FileKind.VIDEO and claims_picture(path.name))
+
+
+def expand_patterns(inputs: Sequence[str]) -> list[str]:
+    """Replace patterns such as ``photos/*.jpg``, which not every shell expands, by the sorted files that match.
+
+    The name of a file is kept, as is a URI, and a pattern that nothing matches.
+    """
+
+    def matches(text: str) -> list[str]:
+        literal = "://" in text or os.path.lexists(text)
+        return [text] if literal else sorted(glob(text, recursive=True)) or [text]  # noqa: PTH207 - the text may be absolute
+
+    return [name for text in inputs for name in matches(text)]
 
 
 def list_pictures(inputs: Sequence[Path], failures: list[str]) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import IO
 from .errors import InputError, OutputError
 from .file_kinds import PICTURES, FileKind, kind_of_file
 from .interrupts import postponed
+from .near_names import describe_missing
 
 TEMP_PREFIX = ".mien-"
 """Beginning of the name of every unfinished file; a process that was killed may leave one."""
@@ -53,7 +54,8 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a folder, expected a file")
     if not folder.is_dir():
-        raise OutputError(f"no folder {path.parent} to write {path.name} into")
+        problem, _, near = describe_missing(path.parent, "folder").partition("; ")
+        raise OutputError(f"{problem} to write {path.name} into" + (f"; {near}" if near else ""))
     target = path if path.exists() else folder
     if not os.access(target, os.W_OK):
         raise OutputError(f"no permission to write {path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -87,9 +88,18 @@ def test_every_command_helps_with_an_example(command: list[str]) -> None:
         assert f"mien {' '.join(command)} " in text.split("Usage:")[1].split("\n", 1)[1]
 
 
+def test_the_help_of_a_training_shows_the_defaults_of_its_task() -> None:
+    told = {}
+    for task in ("landmarks", "classify"):
+        shown = run.invoke(app, ["train", task, "--help"], env={"COLUMNS": "160"}).output
+        told[task] = re.sub(r"\x1b\[[\d;]*m|[\s│]", "", shown)
+    assert "(60;" in told["landmarks"] and "backbone:30)" in told["landmarks"]
+    assert "Passesoverthetrainingdata.[default:(30)]" in told["classify"]
+
+
 def test_webcam_writes_a_video_rows_and_stats(clip: Path, tmp_path: Path) -> None:
     video, rows, stats = tmp_path / "out.mp4", tmp_path / "rows.jsonl", tmp_path / "stats.json"
-    mien("webcam", "--source", clip, "--no-show", "--output", video, "--json", rows, "--stats", stats)
+    mien("webcam", clip, "--no-show", "--output", video, "--json", rows, "--stats", stats)
     assert frames_of(video) == 20
     parsed = [json.loads(line) for line in rows.read_text().splitlines()]
     assert [row["frame"] for row in parsed] == list(range(20))
@@ -104,7 +114,7 @@ def test_webcam_writes_a_video_rows_and_stats(clip: Path, tmp_path: Path) -> Non
 
 def test_landmarks_follow_the_demo_face(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    mien("webcam", "--source", "demo", "--no-show", "--json", rows, "--max-frames", 40)
+    mien("webcam", "demo", "--no-show", "--json", rows, "--max-frames", 40)
     camera = DemoCamera()
     for line in rows.read_text().splitlines():
         row = json.loads(line)
@@ -143,7 +153,7 @@ def test_a_video_that_ends_early_says_so(clip: Path, tmp_path: Path) -> None:
         writer.write(camera.frame(i))
     writer.release()
     avi.write_bytes(avi.read_bytes()[: avi.stat().st_size // 2])
-    result = mien("webcam", "--source", avi, "--no-show", "--output", tmp_path / "out.mp4", code=2)
+    result = mien("webcam", avi, "--no-show", "--output", tmp_path / "out.mp4", code=2)
     assert "its end is missing" in result.stderr
     assert 0 < frames_of(tmp_path / "out.mp4") < 20
 
@@ -163,18 +173,18 @@ def test_info_of_shipped_models() -> None:
     ("arguments", "reason"),
     [
         (["predict", "nothing.jpg"], "no file nothing.jpg"),
-        (["webcam", "--source", "nothing.mp4", "--no-show"], "nothing.mp4"),
-        (["webcam", "--source", "demo", "--no-show", "--output", "no/where.mp4"], "no folder no"),
-        (["webcam", "--source", "demo", "--no-show", "--output", "out.xyz"], "expected one of .mp4"),
-        (["webcam", "--source", "demo", "--no-show", "--json", "/"], "is a folder"),
-        (["webcam", "--source", "demo", "--no-show", "--provider", "cuda"], "CUDA"),
+        (["webcam", "nothing.mp4", "--no-show"], "nothing.mp4"),
+        (["webcam", "demo", "--no-show", "--output", "no/where.mp4"], "no folder no"),
+        (["webcam", "demo", "--no-show", "--output", "out.xyz"], "expected one of .mp4"),
+        (["webcam", "demo", "--no-show", "--json", "/"], "is a folder"),
+        (["webcam", "demo", "--no-show", "--provider", "cuda"], "CUDA"),
         (["info", "nothing.onnx"], "no model nothing.onnx"),
         (["export", "nothing.pt", "-o", "m.onnx"], "no checkpoint nothing.pt"),
         (["evaluate", "landmarks", "--data", "."], "contains neither landmarks.csv nor"),
         (["evaluate", "detector", "--data", "."], "no pictures"),
         (["train", "landmarks", "--data", "."], "contains neither landmarks.csv nor"),
         (["bench", "--batch", "1,x"], "--batch expects integers"),
-        (["bench", "--providers", "gpu"], "--providers expects one or more of auto, cpu"),
+        (["bench", "--provider", "gpu"], "--provider expects one or more of auto, cpu"),
     ],
 )
 def test_misuse_is_one_line_and_leaves_nothing(
@@ -188,7 +198,7 @@ def test_misuse_is_one_line_and_leaves_nothing(
 def test_native_libraries_add_no_lines(tmp_path: Path) -> None:
     """Only a process of its own shows what OpenCV and FFmpeg write past Python."""
     (tmp_path / "text.mp4").write_text("no video")
-    command = [*MIEN, "webcam", "--source", "text.mp4", "--no-show"]
+    command = [*MIEN, "webcam", "text.mp4", "--no-show"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("error: text.mp4"), done.stderr
@@ -196,7 +206,7 @@ def test_native_libraries_add_no_lines(tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_files_that_play(tmp_path: Path) -> None:
     video, rows = tmp_path / "out.mp4", tmp_path / "rows.jsonl"
-    command = [*MIEN, "webcam", "--source", "demo", "--no-show", "--output", video, "--json", rows]
+    command = [*MIEN, "webcam", "demo", "--no-show", "--output", video, "--json", rows]
     with started(*command, stderr=subprocess.PIPE) as process:
         wait_for(lambda: any(path.read_text().count("\n") > 5 for path in tmp_path.glob(".mien-*.jsonl")))
         process.send_signal(signal.SIGINT)
@@ -210,7 +220,7 @@ def test_ctrl_c_leaves_files_that_play(tmp_path: Path) -> None:
 def test_a_full_disk_is_one_line() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    for command in (["webcam", "--source", "demo", "--no-show", "--max-frames", "3"], ["predict", find_photo()[0]]):
+    for command in (["webcam", "demo", "--no-show", "--max-frames", "3"], ["predict", find_photo()[0]]):
         assert "cannot write the JSON rows (No space left" in one_line(mien(*command, "--json", "/dev/full", code=2))
 
 
@@ -259,7 +269,7 @@ def test_a_foreign_file_is_converted_to_fp16_alone(tmp_path: Path) -> None:
 def test_no_window_without_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert "no display" in one_line(mien("webcam", "--source", "demo", code=2))
+    assert "no display" in one_line(mien("webcam", "demo", code=2))
 
 
 def test_evaluate_landmarks_has_the_stable_keys(landmark_folder: Path) -> None:
@@ -370,14 +380,14 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
     new.write_text(json.dumps(slower))
     assert "cpu was" in one_line(mien("bench", "compare", old, new, code=2))
     assert "wanted a rule" in one_line(mien("bench", "compare", old, old, "--fail-if", "fast", code=2))
-    assert "cannot be read" in one_line(mien("bench", "compare", old, tmp_path / "none.json", code=2))
+    assert "no report" in one_line(mien("bench", "compare", old, tmp_path / "none.json", code=2))
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         (
-            ["train", "landmarks", "--recipe", "chapter", "--init-from", "no.pt", "--light-augmentation"],
+            ["train", "landmarks", "--recipe", "chapter", "--init-from", __file__, "--light-augmentation"],
             "takes no --init-from, --light-augmentation",
         ),
         (["train", "age-gender", "--age-weight", "0"], "above 0"),

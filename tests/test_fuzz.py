@@ -177,7 +177,6 @@ def arguments(case: Case, source: Path, place: Path) -> list[str]:
         more = ["--output", str(video)] if case.drawn else ["--csv", str(video)]
         return [
             "webcam",
-            f"--source={given}",
             "--no-show",
             "--max-frames",
             "4",
@@ -186,6 +185,8 @@ def arguments(case: Case, source: Path, place: Path) -> list[str]:
             "--json",
             str(rows),
             *more,
+            "--",
+            str(given),
         ]
     if case.command == "info":
         return ["info", "--", str(source)]

@@ -43,7 +43,7 @@ def test_a_broken_stream_ends_in_a_plain_exit_code(command: str, redirected: str
 
 
 def test_a_live_run_goes_on_without_its_streams(tmp_path: Path) -> None:
-    command = "webcam --source demo --no-show --max-frames 5 --fps 20 --csv faces.csv --output video.avi"
+    command = "webcam demo --no-show --max-frames 5 --fps 20 --csv faces.csv --output video.avi"
     assert in_shell(f"{command} >&- 2>&- <&-", tmp_path).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["faces.csv", "video.avi"]
     assert len((tmp_path / "faces.csv").read_text().splitlines()) > 1
@@ -64,7 +64,7 @@ def test_a_signal_leaves_whole_files(name: str, tmp_path: Path) -> None:
     number = signal.Signals[name]
     files = {"--output": "video.mp4", "--json": "rows.jsonl", "--csv": "faces.csv", "--stats": "stats.json"}
     options = [word for option, file in files.items() for word in (option, tmp_path / file)]
-    with started(*MIEN, "webcam", "--source", "demo", "--no-show", *options, stderr=subprocess.PIPE) as process:
+    with started(*MIEN, "webcam", "demo", "--no-show", *options, stderr=subprocess.PIPE) as process:
         wait_for(lambda: any(path.read_bytes().count(b"\n") > 5 for path in tmp_path.glob(".mien-*.jsonl")))
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)

@@ -16,8 +16,10 @@ from typer.core import TyperGroup
 
 from ...runtime.commands.console import progress_bar, require_train_extra, say
 from ...runtime.commands.option_groups import with_options
+from ...runtime.commands.run_config import with_config
 from ...runtime.errors import CheckFailed, InputError, OutputError
 from ...runtime.interrupts import exit_code
+from ...runtime.near_names import describe_missing
 from ...runtime.outputs import check_outputs, write_report
 from ..report.report import BenchReport
 from ..suite.options import BenchOptions
@@ -55,12 +57,17 @@ bench_app = typer.Typer(
 
 
 @bench_app.command("run", epilog="mien bench landmarks.onnx --batch 1,8 --data landmarks68 --json bench.json")
+@with_config
 @with_options(bench_options, "options")
 def run(
     ctx: typer.Context,
     options: BenchOptions,
     models: list[Path] = typer.Argument(
-        None, help="Model files, of mien or foreign, or checkpoints.", show_default="the shipped models"
+        None,
+        help="Model files, of mien or foreign, or checkpoints.",
+        show_default="the shipped models",
+        envvar="MIEN_MODELS",  # see predict
+        show_envvar=False,
     ),
     budget: str | None = typer.Option(
         None, "--budget", help="Recommend a model with a p90 within this budget, such as 8ms."
@@ -229,6 +236,7 @@ def read_report(path: Path) -> BenchReport:
     try:
         return BenchReport.from_json(path.read_text(encoding="utf-8"), origin=str(path))
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from error
+        reason = f"{path} cannot be read ({error.strerror})" if path.is_file() else describe_missing(path, "report")
+        raise InputError(reason) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a benchmark report; expected a file from mien bench --json") from error

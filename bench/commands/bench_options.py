@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from ...runtime.commands.console import say
+from ...runtime.commands.input_paths import existing_file, existing_folder
 from ...runtime.commands.options import enum_members, positive_ints
 from ...runtime.errors import InputError
 from ...runtime.models.runner import Provider
@@ -21,7 +22,7 @@ BASELINES = ", ".join(baseline.value for baseline in Baseline)
 
 
 def bench_options(
-    providers: str = typer.Option("cpu", "--providers", help=f"What runs the models, comma-separated: {PROVIDERS}."),
+    providers: str = typer.Option("cpu", "--provider", help=f"What runs the models, comma-separated: {PROVIDERS}."),
     baseline: str | None = typer.Option(
         None,
         "--baseline",
@@ -35,7 +36,7 @@ def bench_options(
         help="Comma-separated: model (the model alone), picture (from a picture to the decoded result).",
     ),
     pipeline: Path | None = typer.Option(
-        None, "--pipeline", help="Also measure the whole pipeline on this video, by stage."
+        None, "--pipeline", callback=existing_file, help="Also measure the whole pipeline on this video, by stage."
     ),
     threads: int = typer.Option(1, "--threads", min=1, max=1024, help="Threads per operator, and of PyTorch."),
     rounds: int = typer.Option(
@@ -55,6 +56,7 @@ def bench_options(
     data: list[Path] = typer.Option(
         [],
         "--data",
+        callback=existing_folder,
         help="Folder of pictures for the inputs, and of labels for the accuracy; can be repeated.",
         show_default="the demo picture",
     ),
@@ -62,7 +64,11 @@ def bench_options(
         False, "--held-out", help="Measure accuracy only on what mien train holds out of --data."
     ),
     feed: Path | None = typer.Option(
-        None, "--inputs", help="Arrays (.npz, by input name) for a foreign model.", show_default="made from its shapes"
+        None,
+        "--inputs",
+        callback=existing_file,
+        help="Arrays (.npz, by input name) for a foreign model.",
+        show_default="made from its shapes",
     ),
     timeout: float = typer.Option(
         300.0, "--timeout", min=1.0, max=86_400.0, help="Seconds after which a candidate counts as hung."
@@ -71,8 +77,6 @@ def bench_options(
     """Collect the options that say what to measure and how, for `with_options`."""
     if held_out and not data:
         raise InputError("--held-out goes with --data")
-    if feed is not None and not feed.is_file():
-        raise InputError(f"no file {feed}")
     batches = tuple(dict.fromkeys(positive_ints(batch, "--batch")))
     if max(batches) > MAX_BATCH:
         raise InputError(f"--batch expects integers up to {MAX_BATCH}; found {max(batches)}")
@@ -84,7 +88,7 @@ def bench_options(
         processes=processes,
         baselines=baselines_of(baseline),
         reference_model=reference_model,
-        providers=tuple(enum_members(providers, Provider, "--providers")),
+        providers=tuple(enum_members(providers, Provider, "--provider")),
         levels=levels_of(level),
         data=tuple(data),
         held_out=held_out,

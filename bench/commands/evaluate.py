@@ -15,7 +15,9 @@ from rich.table import Table
 
 from ...runtime.backends.open_runner import open_model
 from ...runtime.commands.console import progress_bar, require_train_extra, say
+from ...runtime.commands.input_paths import existing_folder
 from ...runtime.commands.options import AS_JSON, DATA, DETECTOR, HELD_OUT, MAX_SIDE, PROVIDER, THREADS
+from ...runtime.commands.run_config import with_config
 from ...runtime.errors import ProviderError
 from ...runtime.faces.pipeline import Pipeline
 from ...runtime.models.runner import Provider, Runner
@@ -34,6 +36,7 @@ class Peer(str, Enum):
 
 
 @evaluate_app.command("landmarks", epilog="mien evaluate landmarks --data landmarks68 --held-out --json")
+@with_config
 def evaluate_landmarks(
     ctx: typer.Context,
     data: Path = DATA,
@@ -71,6 +74,7 @@ def evaluate_landmarks(
 
 
 @evaluate_app.command("detector", epilog="mien evaluate detector --data faces --held-out --json")
+@with_config
 def evaluate_detector(
     data: Path = DATA,
     model: Path | None = DETECTOR_MODEL,
@@ -93,6 +97,7 @@ def evaluate_detector(
 
 
 @evaluate_app.command("age-gender", epilog="mien evaluate age-gender --data age_gender --held-out --json")
+@with_config
 def evaluate_age_gender(
     ctx: typer.Context,
     data: Path = DATA,
@@ -120,9 +125,12 @@ def evaluate_age_gender(
 
 
 @evaluate_app.command("classify", epilog="mien evaluate classify --model pets.onnx --data cats_dogs --held-out")
+@with_config
 def evaluate_classify(
     ctx: typer.Context,
-    data: Path = typer.Option(..., "--data", help="Folder with one subfolder per class.", show_default=False),
+    data: Path = typer.Option(
+        ..., "--data", callback=existing_folder, help="Folder with one subfolder per class.", show_default=False
+    ),
     model: Path = typer.Option(..., "--model", help="Model file (.onnx) or checkpoint (.pt).", show_default=False),
     held_out: bool = HELD_OUT,
     provider: Provider = PROVIDER,

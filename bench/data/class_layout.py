@@ -10,6 +10,7 @@ from pathlib import Path
 from ...runtime.errors import InputError, warn_once
 from ...runtime.file_kinds import is_folder
 from ...runtime.folders import is_system_name
+from ...runtime.near_names import describe_missing
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 ROLES = {
@@ -48,7 +49,7 @@ def find_class_folders(root: Path) -> list[ClassFolders]:
             make a training and a validation set of the same classes.
     """
     if not is_folder(root):
-        raise InputError(f"no folder {root}")
+        raise InputError(describe_missing(root, "folder"))
     folder = _without_wrapping(root)
     roles = {path: _role(path.name) for path in _subfolders(folder)}
     parts = {

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.capture.demo_camera import DemoCamera, find_photo
-from ...runtime.errors import InputError
+from ...runtime.errors import InputError, warn_once
 from ...runtime.faces.detector import open_detector
 from ...runtime.faces.pipeline import Pipeline
 from ...runtime.folders import pictures_in
@@ -22,6 +22,7 @@ from ...runtime.values import FloatArray, Image
 from ...runtime.vision.crop import cut_crop, resized
 from ...runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds
 from .age_gender_rows import LABELS as ALIGNED
+from .drawn_face import draw_face
 from .landmark_labels import LABELS, SEED_LABELS, read_landmarks
 
 SPACING = 20
@@ -63,7 +64,7 @@ def sample_batch(
     Args:
         spec: The model's description.
         count: Number of inputs.
-        data: Folder with labelled landmarks or with pictures; None: the demo photograph.
+        data: Folder with labelled landmarks or with pictures; None: the demo photograph, or a drawn face without it.
         seed: Seed of the random generator.
         subset: Part of the folder to draw from.
 
@@ -117,12 +118,14 @@ def sample_pictures(count: int, *, data: Path | None = None, seed: int = 0) -> l
 
     Args:
         count: Number of pictures.
-        data: Folder with pictures; None: frames of the moving demo camera.
+        data: Folder with pictures; None: frames of the moving demo camera, or drawn faces.
         seed: Seed of the random generator.
 
     Raises:
         InputError: The folder contains no pictures.
     """
+    if data is None and not has_photo():
+        return [draw_face(i)[0] for i in range(count)]
     if data is None:
         camera = DemoCamera()
         return [camera.frame(SPACING * i) for i in range(count)]
@@ -136,7 +139,7 @@ def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
 
     Args:
         count: Number of pictures at most; four times as many are tried.
-        data: Folder with pictures; None: frames of the demo camera.
+        data: Folder with pictures; None: frames of the demo camera, or drawn faces.
 
     Returns:
         The pictures, with the best face of each.
@@ -180,7 +183,20 @@ def _labelled_faces(data: Path, count: int, rng: np.random.Generator, subset: Su
     return [(read_image(table.files[i]), bounds[i]) for i in subset.draw(len(table), count, rng)]
 
 
+def has_photo() -> bool:
+    """Check for the demo photograph, and say once what serves in its place."""
+    try:
+        find_photo()
+    except InputError:
+        warn_once("no sample photograph is installed (mien[demo]): a drawn face serves; real pictures: --data FOLDER")
+        return False
+    return True
+
+
 def _demo_face() -> tuple[Image, FloatArray]:
+    if not has_photo():
+        picture, landmarks = draw_face()
+        return picture, landmark_bounds(landmarks)
     path, photo = find_photo()
     return read_image(path), bounds_from_box(np.array(photo.face))
 

@@ -77,7 +77,7 @@ def live_page() -> Iterator[str]:
     """Serve the live page of the demo camera, and yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "mien", "webcam", "--source", "demo", "--serve", address]
+    command = [sys.executable, "-m", "mien", "webcam", "demo", "--serve", address]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
         try:
             for _ in range(100):

@@ -11,6 +11,7 @@ from pathlib import Path
 from ...runtime.errors import InputError, ModelError
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import ModelSpec
+from ...runtime.near_names import describe_missing
 from ...runtime.values import Progress
 from ..bridge import PyTorchBridge
 from ..report.recommend import REFERENCE_FILE
@@ -53,7 +54,7 @@ def run_bench(
     environment = describe_environment()
     for path in (*models, *([] if options.clip is None else [options.clip])):
         if not path.is_file():
-            raise ModelError(f"no file {path}")
+            raise ModelError(describe_missing(path))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mien-bench-")))
         session = stack.enter_context(BenchmarkSession(options, folder))

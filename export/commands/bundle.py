@@ -9,6 +9,7 @@ import typer
 from ...bench.commands.verify import ROUNDS, THREADS
 from ...bench.verify import VerifyOptions
 from ...runtime.commands.console import progress_bar, require_train_extra, say
+from ...runtime.commands.input_paths import existing_folder
 from ...runtime.errors import InputError
 from ...runtime.models.spec import Precision
 from ...runtime.outputs import check_outputs
@@ -26,7 +27,7 @@ def bundle(
         [Precision.FP32, Precision.FP16], "--precision", help="fp32 or fp16; repeat it for both."
     ),
     data: Path | None = typer.Option(
-        None, "--data", help="Folder to take golden samples from; default: the demo picture."
+        None, "--data", callback=existing_folder, help="Folder to take golden samples from; default: the demo picture."
     ),
     rounds: int = ROUNDS,
     threads: int = THREADS,

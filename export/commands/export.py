@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from ...runtime.commands.console import require_train_extra, say
+from ...runtime.commands.input_paths import existing_file, existing_folder
+from ...runtime.commands.run_config import with_config
 from ...runtime.errors import InputError
 from ...runtime.models.spec import Precision
 from ...runtime.outputs import check_outputs
@@ -17,18 +19,25 @@ if TYPE_CHECKING:
     from ..convert.gates import Exported
 
 
+@with_config
 def export(
     source: Path = typer.Argument(..., help="Checkpoint (.pt) from mien train, or a float32 model file (.onnx)."),
     output: Path = typer.Option(..., "--output", "-o", help="Model file to write.", show_default=False),
     precision: Precision = typer.Option(Precision.FP32, "--precision", help="Number format of the file."),
-    calibrate: Path | None = typer.Option(None, "--calibrate", help="int8: folder of pictures to calibrate on."),
+    calibrate: Path | None = typer.Option(
+        None, "--calibrate", callback=existing_folder, help="int8: folder of pictures to calibrate on."
+    ),
     target: TargetRuntime = typer.Option(TargetRuntime.CPU, "--target", help="int8: runtime to quantize for."),
     allow_slow: bool = typer.Option(False, "--allow-slow", help="int8: keep the file even if it is hardly faster."),
     data: Path | None = typer.Option(
-        None, "--data", help="Folder of pictures to compare on; default: the demo picture."
+        None, "--data", callback=existing_folder, help="Folder of pictures to compare on; default: the demo picture."
     ),
     inputs: Path | None = typer.Option(
-        None, "--inputs", help="Arrays (.npz, keyed by input name) to compare a foreign file on.", show_default=False
+        None,
+        "--inputs",
+        callback=existing_file,
+        help="Arrays (.npz, keyed by input name) to compare a foreign file on.",
+        show_default=False,
     ),
 ) -> None:
     """Export a checkpoint to ONNX. The file is written only if it computes what PyTorch computes.

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from ...runtime.commands.console import require_train_extra
 from ...runtime.errors import InputError
 
-NOT_SAVED = {"out", "resume", "summary", "as_json"}
+NOT_SAVED = {"out", "resume", "summary", "as_json", "config", "save_config"}
 PATHS = {"data", "negatives", "init_from"}
 
 

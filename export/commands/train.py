@@ -12,10 +12,12 @@ from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ...runtime.commands.console import require_train_extra, say
+from ...runtime.commands.input_paths import existing_folder
+from ...runtime.commands.run_config import with_config
 from ...runtime.errors import InputError
 from ...runtime.interrupts import exit_code
 from ...runtime.models.spec import ModelSpec, Task
@@ -27,10 +29,15 @@ from .train_options import (
     TEACHER,
     UNLABELLED,
     FaceOptions,
+    TaskDefaults,
     TrainOptions,
     with_face_options,
     with_train_options,
 )
+
+LANDMARKS, FROZEN_LANDMARKS = TaskDefaults(60, 32, 1e-3), TaskDefaults(30, 32, 1e-3)
+AGE_GENDER, FROZEN_AGE_GENDER = TaskDefaults(12, 32, 8e-4), TaskDefaults(20, 32, 1e-3)
+CLASSIFY, DETECTOR = TaskDefaults(30, 32, 1e-3), TaskDefaults(60, 12, 1e-3)
 
 train_app = typer.Typer(no_args_is_help=True, help="Train a model by transfer learning.")
 
@@ -40,7 +47,8 @@ train_app = typer.Typer(no_args_is_help=True, help="Train a model by transfer le
     cls=ResumableCommand,
     epilog="mien train landmarks --data landmarks68 --backbone mobilenet_v2_lean --bfloat16",
 )
-@with_train_options
+@with_config
+@with_train_options(LANDMARKS, FROZEN_LANDMARKS)
 @with_face_options
 def train_landmarks(
     ctx: typer.Context,
@@ -49,7 +57,9 @@ def train_landmarks(
     dims: int | None = typer.Option(
         None, "--dims", min=2, max=3, help="3: also learn depth.", show_default="3 where the labels have depth"
     ),
-    negatives: Path | None = typer.Option(None, "--negatives", help="Folder of images without faces."),
+    negatives: Path | None = typer.Option(
+        None, "--negatives", callback=existing_folder, help="Folder of images without faces."
+    ),
 ) -> None:
     """Train the network that locates 68 landmarks, their depth where the labels have it, and a face's presence."""
     if shared.summary:
@@ -63,7 +73,7 @@ def train_landmarks(
     network = shared.network(face.backbone, face.init_from)
     if face.frozen_backbone:
         chapter = FrozenBackboneLandmarkTraining(folder, network)
-        run_training(chapter, shared.config(30, 32, 1e-3, weight_decay=0.0), ctx, shared)
+        run_training(chapter, shared.config(FROZEN_LANDMARKS, weight_decay=0.0), ctx, shared)
         return
     task = LandmarkTraining(
         folder,
@@ -74,7 +84,7 @@ def train_landmarks(
         negatives=negatives,
         light_augmentation=face.light_augmentation,
     )
-    run_training(task, shared.config(60, 32, 1e-3), ctx, shared)
+    run_training(task, shared.config(LANDMARKS), ctx, shared)
 
 
 @train_app.command(
@@ -82,7 +92,8 @@ def train_landmarks(
     cls=ResumableCommand,
     epilog="mien train age-gender --data age_gender --bfloat16 --epochs 12",
 )
-@with_train_options
+@with_config
+@with_train_options(AGE_GENDER, FROZEN_AGE_GENDER)
 @with_face_options
 def train_age_gender(
     ctx: typer.Context,
@@ -105,7 +116,7 @@ def train_age_gender(
     network = shared.network(face.backbone, face.init_from)
     if face.frozen_backbone:
         chapter = FrozenBackboneAgeGenderTraining(folder, network, age_weight=age_weight, gender_weight=gender_weight)
-        run_training(chapter, shared.config(20, 32, 1e-3, weight_decay=0.0), ctx, shared)
+        run_training(chapter, shared.config(FROZEN_AGE_GENDER, weight_decay=0.0), ctx, shared)
         return
     task = AgeGenderTraining(
         folder,
@@ -116,7 +127,7 @@ def train_age_gender(
         age_weight=age_weight,
         gender_weight=gender_weight,
     )
-    run_training(task, shared.config(12, 32, 8e-4), ctx, shared)
+    run_training(task, shared.config(AGE_GENDER), ctx, shared)
 
 
 @train_app.command(
@@ -124,12 +135,17 @@ def train_age_gender(
     cls=ResumableCommand,
     epilog="mien train classify --data cats_dogs --backbone resnet18",
 )
-@with_train_options
+@with_config
+@with_train_options(CLASSIFY)
 def train_classify(
     ctx: typer.Context,
     shared: TrainOptions,
     data: Path | None = typer.Option(
-        None, "--data", help="Folder with one subfolder per class. Required except with --summary.", show_default=False
+        None,
+        "--data",
+        callback=existing_folder,
+        help="Folder with one subfolder per class. Required except with --summary.",
+        show_default=False,
     ),
     backbone: str = typer.Option(
         "resnet18", "--backbone", help="Name of a torchvision network, which is frozen; or reslayer, trained whole."
@@ -145,7 +161,7 @@ def train_classify(
     folder = check_start(data, ctx, shared)
     network = shared.network(backbone)
     task = ClassifyTraining(folder, network, input_size=input_size)
-    run_training(task, shared.config(30, 32, 1e-3, weight_decay=0.0), ctx, shared)
+    run_training(task, shared.config(CLASSIFY, weight_decay=0.0), ctx, shared)
 
 
 @train_app.command(
@@ -153,13 +169,15 @@ def train_classify(
     cls=ResumableCommand,
     epilog="mien train detector --data faces --data landmarks68 --data cats_dogs",
 )
-@with_train_options
+@with_config
+@with_train_options(DETECTOR)
 def train_detector(
     ctx: typer.Context,
     shared: TrainOptions,
     data: list[Path] = typer.Option(
         [],
         "--data",
+        callback=existing_folder,
         help="Folder of images with face boxes, with landmarks, or without faces; can be repeated. Required except "
         "with --summary.",
         show_default=False,
@@ -186,7 +204,7 @@ def train_detector(
         teachers=teacher,
         unlabelled=unlabelled,
     )
-    run_training(task, shared.config(60, 12, 1e-3), ctx, shared)
+    run_training(task, shared.config(DETECTOR), ctx, shared)
 
 
 def check_start(data: Path | None, ctx: typer.Context, shared: TrainOptions) -> Path:
@@ -242,7 +260,9 @@ def progress_bar() -> Iterator[ProgressCallback]:
     if not console.is_terminal:
         yield no_progress
         return
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), console=console, transient=True)
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
+    )
     row = bar.add_task("")
 
     def show(description: str, done: int, total: int) -> None:

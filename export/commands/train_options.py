@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import typer
 
+from ...runtime.commands.input_paths import existing_file, existing_folder
 from ...runtime.commands.option_groups import with_options
 from ...runtime.errors import InputError
 from ..networks.normalization import Normalization
@@ -25,12 +29,20 @@ class Recipe(str, Enum):
 
 
 BACKBONE = "Name of a torchvision network."
-INIT_FROM = typer.Option(None, "--init-from", help="Start from the weights of this checkpoint.")
+INIT_FROM = typer.Option(None, "--init-from", callback=existing_file, help="Start from the weights of this checkpoint.")
 TEACHER = typer.Option(
-    [], "--teacher", help="Also learn from this trained checkpoint; can be repeated.", show_default=False
+    [],
+    "--teacher",
+    callback=existing_file,
+    help="Also learn from this trained checkpoint; can be repeated.",
+    show_default=False,
 )
 UNLABELLED = typer.Option(
-    [], "--unlabelled", help="Folder of pictures that only the teachers label; can be repeated.", show_default=False
+    [],
+    "--unlabelled",
+    callback=existing_folder,
+    help="Folder of pictures that only the teachers label; can be repeated.",
+    show_default=False,
 )
 CROP_SIDE = 112
 
@@ -79,7 +91,11 @@ class FaceOptions:
 
 def face_options(
     data: Path | None = typer.Option(
-        None, "--data", help="Folder of images and their labels. Required except with --summary.", show_default=False
+        None,
+        "--data",
+        callback=existing_folder,
+        help="Folder of images and their labels. Required except with --summary.",
+        show_default=False,
     ),
     backbone: str = typer.Option("mobilenet_v2_lean", "--backbone", help=BACKBONE),
     recipe: Recipe | None = typer.Option(
@@ -103,6 +119,15 @@ def face_options(
 
 
 @dataclass(frozen=True)
+class TaskDefaults:
+    """Defaults of the options that depend on the task."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
 class TrainOptions:
     """Options of every training; None stands for the task's own default."""
 
@@ -123,19 +148,17 @@ class TrainOptions:
     summary: bool
     as_json: bool
 
-    def config(self, epochs: int, batch_size: int, learning_rate: float, **fixed: Any) -> TrainConfig:
+    def config(self, defaults: TaskDefaults, **fixed: Any) -> TrainConfig:
         """Return the loop's settings.
 
         Args:
-            epochs: The task's default.
-            batch_size: The task's default.
-            learning_rate: The task's default.
+            defaults: For the options that were not given.
             **fixed: Settings that have no option.
         """
         return TrainConfig(
-            epochs=self.epochs or epochs,
-            batch_size=self.batch_size or batch_size,
-            learning_rate=learning_rate if self.learning_rate is None else self.learning_rate,
+            epochs=self.epochs or defaults.epochs,
+            batch_size=self.batch_size or defaults.batch_size,
+            learning_rate=defaults.learning_rate if self.learning_rate is None else self.learning_rate,
             seed=self.seed,
             workers=self.workers,
             patience=self.patience,
@@ -174,15 +197,9 @@ def train_options(
     normalization: Normalization = typer.Option(
         Normalization.IMAGENET, "--normalization", help="Input scale that the pretrained weights expect."
     ),
-    epochs: int | None = typer.Option(
-        None, "--epochs", min=1, help="Passes over the training data.", show_default="depends on the task"
-    ),
-    batch_size: int | None = typer.Option(
-        None, "--batch-size", min=2, help="Samples per batch in each process.", show_default="depends on the task"
-    ),
-    learning_rate: float | None = typer.Option(
-        None, "--learning-rate", help="Peak learning rate.", show_default="depends on the task"
-    ),
+    epochs: int | None = typer.Option(None, "--epochs", min=1, help="Passes over the training data."),
+    batch_size: int | None = typer.Option(None, "--batch-size", min=2, help="Samples per batch in each process."),
+    learning_rate: float | None = typer.Option(None, "--learning-rate", help="Peak learning rate."),
     seed: int = typer.Option(0, "--seed", min=0, help="Seed of initial weights, sample order and augmentation."),
     workers: int = typer.Option(1, "--workers", min=0, help="Processes that prepare batches."),
     patience: int = typer.Option(
@@ -212,5 +229,35 @@ def train_options(
     return TrainOptions(**locals())
 
 
-with_train_options = with_options(train_options, "shared")
+def with_train_options(
+    own: TaskDefaults, frozen: TaskDefaults | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorate a command so that it has the options of every training, and shows the defaults of its task.
+
+    Args:
+        own: Defaults of the task.
+        frozen: Defaults of the frozen-backbone recipe, if the task has it.
+    """
+
+    def shown(parameter: inspect.Parameter) -> inspect.Parameter:
+        if not hasattr(own, parameter.name):
+            return parameter
+        text = f"{getattr(own, parameter.name):g}"
+        if frozen is not None and getattr(frozen, parameter.name) != getattr(own, parameter.name):
+            text += f"; frozen-backbone: {getattr(frozen, parameter.name):g}"
+        option = copy.copy(parameter.default)
+        option.show_default = text
+        return parameter.replace(default=option)
+
+    signature = inspect.signature(train_options, eval_str=True)
+
+    def group(**values: Any) -> TrainOptions:
+        return train_options(**values)
+
+    group.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[shown(parameter) for parameter in signature.parameters.values()]
+    )
+    return with_options(group, "shared")
+
+
 with_face_options = with_options(face_options, "face")

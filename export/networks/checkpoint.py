@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...runtime.errors import ModelError, OutputError
 from ...runtime.models.spec import ModelSpec
+from ...runtime.near_names import describe_missing
 from ...runtime.outputs import write_atomic
 
 FORMAT = "mien-checkpoint"
@@ -87,7 +88,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ModelError: The file is missing, truncated, not a checkpoint of mien, or of a later version.
     """
     if not path.is_file():
-        raise ModelError(f"no checkpoint {path}")
+        raise ModelError(describe_missing(path, "checkpoint"))
     try:
         with warnings.catch_warnings():  # torch warns about a foreign pickle before it refuses it
             warnings.simplefilter("ignore")

@@ -42,7 +42,7 @@ def open_baseline(candidate: Candidate) -> Target:
     clock: DeviceClock | None = None
     if torch.device(candidate.device).type == "cuda":
         if not torch.cuda.is_available():
-            raise ProviderError("PyTorch finds no CUDA device here; use --providers cpu or --baseline none")
+            raise ProviderError("PyTorch finds no CUDA device here; use --provider cpu or --baseline none")
         clock = CudaEvents()
     if candidate.path == REFERENCE_NETWORK:
         net, spec = seeded_reference_net(), SPEC

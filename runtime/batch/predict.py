@@ -145,6 +145,7 @@ class Predictor:
         self._pipeline = pipeline
         self._workers = workers
         self._outputs = outputs
+        self._frame_progress: Progress | None = None
         taken = resolved([*reserved, csv, json_target])
         self._drawings = None if outputs.draw is None else NewFiles(outputs.draw, taken)
         self._crops = None if outputs.crops is None else NewFiles(outputs.crops, taken)
@@ -160,12 +161,13 @@ class Predictor:
 
         Args:
             inputs: Pictures, folders of pictures, and videos.
-            progress: Called after each file.
+            progress: Called after each file, or after each frame of a single video.
 
         Raises:
             OutputError: A result cannot be written.
         """
         paths = list_pictures(inputs, self.failures)
+        self._frame_progress = progress if len(paths) == 1 else None
         tick = counter(len(paths), progress)
         for are_pictures, group in groupby(paths, key=is_picture):
             process = self._pictures if are_pictures else self._videos
@@ -225,6 +227,8 @@ class Predictor:
                 going = self._write_row(head | {"faces": face_rows(faces, size_of(frame.pixels))})
                 if not going:
                     break
+                if self._frame_progress is not None and (capture.frame_count or 0) > frame.index:
+                    self._frame_progress(frame.index + 1, capture.frame_count or 0)
             if self._crops is not None:
                 for track, crop in best.crops().items():
                     write_file(self._crops.name(path, f"-track{track}.jpg"), encode_image(crop, suffix=".jpg"))

@@ -118,4 +118,4 @@ def _camera_advice(name: str, device: str) -> str:
         return f"{name} cannot be opened although {path} exists; is another program using it?"
     if present:
         return f"{name} cannot be opened; cameras found: {', '.join(present)}"
-    return f"{name} cannot be opened: no camera found; use --source demo to try mien without one"
+    return f"{name} cannot be opened: no camera found; to try mien without one, run: mien webcam demo"

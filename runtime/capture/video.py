@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..file_kinds import check_video
+from ..near_names import describe_missing
 from .sources import OpenedSource, SourceOptions
 
 
@@ -18,10 +19,11 @@ def open_video(source: str, options: SourceOptions) -> OpenedSource:
     """
     path = Path(source)
     if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
-        raise InputError(
-            f"no video {path}; a source is a camera number, a file, a folder of pictures, a URL, csi://0, "
-            "gst:PIPELINE, demo, or - for standard input"
+        problem = describe_missing(path, "video")
+        sources = (
+            "a camera number, a file, a folder of pictures, a URL, csi://0, gst:PIPELINE, demo, or - (standard input)"
         )
+        raise InputError(problem if "; " in problem else f"{problem}; a source is {sources}")
     check_video(path)
     try:
         from .av_video import open_file

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TRAIN_LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "matplotlib", "lightning_fabric")
 REDRAW_S = 0.1
+LINE_EVERY_S = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
 stderr = Console(stderr=True)
 
 
@@ -27,15 +29,16 @@ def say(text: str, *, style: str = "") -> None:
 
 @contextlib.contextmanager
 def progress_bar(title: str, *, hidden: bool = False) -> Iterator[Progress]:
-    """Show a progress bar if standard error is a terminal, and yield the callback that advances it.
+    """Show progress and the time that remains on standard error, and yield the callback that advances it.
 
-    The callback itself redraws the bar; a refresh thread would run inside timed calls.
+    On a terminal it is a bar, elsewhere a line every `LINE_EVERY_S`. The callback itself redraws the bar; a refresh
+    thread would run inside timed calls.
 
     Args:
         title: Label of the bar.
         hidden: Show nothing.
     """
-    drawn_s = time.monotonic()
+    started_s = drawn_s = said_s = time.monotonic()
     with rich.progress.Progress(
         console=stderr,
         transient=True,
@@ -47,12 +50,25 @@ def progress_bar(title: str, *, hidden: bool = False) -> Iterator[Progress]:
         bar.refresh()
 
         def advance(done: int, total: int) -> None:
-            nonlocal drawn_s
-            due = done == total or time.monotonic() - drawn_s >= REDRAW_S
-            drawn_s = time.monotonic() if due else drawn_s
+            nonlocal drawn_s, said_s
+            now_s = time.monotonic()
+            if bar.disable and not hidden and now_s - said_s >= LINE_EVERY_S and 0 < done < total:
+                remaining_s = (now_s - started_s) * (total - done) / done
+                say(f"{title}: {done} of {total} done, about {describe_duration(remaining_s)} left")
+                said_s = now_s
+            due = done == total or now_s - drawn_s >= REDRAW_S
+            drawn_s = now_s if due else drawn_s
             bar.update(task, completed=done, total=total, refresh=due)
 
         yield advance
+
+
+def describe_duration(seconds: float) -> str:
+    """Return a duration in its largest unit, such as ``3 min``."""
+    for unit, size_s in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size_s:
+            return f"{seconds / size_s:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 @contextlib.contextmanager

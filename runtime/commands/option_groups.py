@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 
-def with_options(group: Callable[..., Any], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_options(group: Callable[..., Any], name: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a command so that it also has the options of `group`.
 
     Args:
         group: Function whose parameters are options; it returns the object that collects their values.
-        name: Argument of the command that receives this object.
+        name: Argument of the command that receives this object; None where the group only acts.
     """
     shared = inspect.signature(group, eval_str=True).parameters
 
@@ -24,7 +24,7 @@ def with_options(group: Callable[..., Any], name: str) -> Callable[[Callable[...
         @functools.wraps(command)
         def run(**values: Any) -> Any:
             collected = group(**{key: values.pop(key) for key in shared})
-            return command(**values, **{name: collected})
+            return command(**values, **({} if name is None else {name: collected}))
 
         run.__dict__.pop("__wrapped__")  # or Typer would read the command's own signature
         run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -15,8 +15,9 @@ from ..faces.pipeline_options import PipelineOptions
 from ..models.runner import DEFAULT_THREADS, Provider
 from ..models.spec import Precision
 from ..output.overlay import OverlayStyle
+from .input_paths import existing_folder
 
-DATA = typer.Option(..., "--data", help="Folder with images and labels.", show_default=False)
+DATA = typer.Option(..., "--data", callback=existing_folder, help="Folder with images and labels.", show_default=False)
 DETECTOR = typer.Option(None, "--detector", help="Face detector: a mien or YuNet model; default: the shipped one.")
 PROVIDER = typer.Option(Provider.AUTO, "--provider", help="Execution provider; auto: the fastest that works.")
 THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads per operator; 0: all cores.")

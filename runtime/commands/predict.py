@@ -15,6 +15,7 @@ from ..backends.open_runner import open_model
 from ..errors import InputError
 from ..faces.detector import DEFAULT_MAX_SIDE
 from ..faces.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
+from ..folders import expand_patterns
 from ..models.model_file import ModelFile
 from ..models.runner import Provider
 from ..models.spec import Task
@@ -24,18 +25,26 @@ from .console import progress_bar, say
 from .option_groups import with_options
 from .options import BLUR, overlay_style, pipeline_options
 from .predict_report import PredictReport
+from .run_config import with_config
 
 if TYPE_CHECKING:
     from ..batch.parallel import ThreadPlan
     from ..batch.predict import Outputs
 
 
+@with_config
 @with_options(overlay_style, "style")
 @with_options(pipeline_options, "options")
 def predict(
     options: PipelineOptions,
     style: OverlayStyle,
-    inputs: list[str] = typer.Argument(..., help="Images, folders of images, or videos; with --ray also URIs."),
+    inputs: list[str] = typer.Argument(
+        ...,
+        metavar="INPUT",
+        envvar="MIEN_INPUTS",  # without a variable, older versions of Click do not take arguments from --config
+        show_envvar=False,
+        help="Pictures, folders, videos, or patterns such as 'photos/*.jpg'; with --ray also URIs.",
+    ),
     json_out: str | None = typer.Option(
         None, "--json", help="Write one JSON row per picture or frame; -: standard output. With --ray: folder or URI."
     ),
@@ -77,6 +86,7 @@ def predict(
         options, style = options.for_hiding(), style.over_blurred()
     max_side = max_side or (HIDING_MAX_SIDE if blur else DEFAULT_MAX_SIDE)
     pictures = (draw, crops, view3d)
+    inputs = expand_patterns(inputs)
     if ray is not None:
         if csv_out is not None or any(place is not None for place in pictures):
             raise InputError("--ray writes JSON rows only; leave out --csv, --draw, --save-crops and --view3d")

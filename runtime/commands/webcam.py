@@ -17,19 +17,21 @@ from ..output.overlay import OverlayStyle
 from .console import say, stderr
 from .option_groups import with_options
 from .options import BLUR, THREADS, overlay_style, parse_size, pipeline_options
+from .run_config import with_config
 
 if TYPE_CHECKING:
     from ..live.live_run import LiveSummary
 
 
+@with_config
 @with_options(overlay_style, "style")
 @with_options(pipeline_options, "options")
 def webcam(
     options: PipelineOptions,
     style: OverlayStyle,
-    source: str = typer.Option(
+    source: str = typer.Argument(
         "0",
-        "--source",
+        metavar="SOURCE",
         help="Camera (0, /dev/video0, csi://0), file, folder, URL, gst:PIPELINE, demo, or - for standard input.",
     ),
     show: bool | None = typer.Option(
@@ -42,7 +44,7 @@ def webcam(
     token: str | None = typer.Option(
         None, "--token", envvar="MIEN_TOKEN", help="Access token for --serve; required unless bound to localhost."
     ),
-    size: str | None = typer.Option(None, "--size", help="Camera resolution WIDTHxHEIGHT; required for --source -."),
+    size: str | None = typer.Option(None, "--size", help="Camera resolution WIDTHxHEIGHT; required for the source -."),
     fps: float | None = typer.Option(None, "--fps", min=0.1, help="Frame rate of a camera, a folder of images, or -."),
     stats: Path | None = typer.Option(None, "--stats", help="Write the stage latencies (JSON) at the end."),
     max_frames: int | None = typer.Option(None, "--max-frames", min=1, help="Stop after N frames."),

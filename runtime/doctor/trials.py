@@ -116,7 +116,7 @@ def try_cameras() -> Iterator[CheckResult]:
     """Take a picture with every camera."""
     devices = sorted(Path("/dev").glob("video*"))
     if not devices:
-        yield CheckResult("camera", Status.NOTE, "none found", "use --source demo, which needs none")
+        yield CheckResult("camera", Status.NOTE, "none found", "use mien webcam demo, which needs none")
     for device in devices:
         if not os.access(device, os.R_OK | os.W_OK):
             yield CheckResult("camera", Status.PROBLEM, f"no permission for {device}", "sudo usermod -aG video $USER")

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, ModelError
+from ..near_names import describe_missing
 from ..values import POINTS, FloatArray, Image
 from .model_file import ModelFile
 from .spec import ModelSpec, Precision, Task
@@ -173,7 +174,8 @@ def read_bundle(path: Path) -> Bundle:
         with path.open("rb") as file:
             packed = file.read(MAX_BYTES + 1)  # a device or a pipe reports no size in advance
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); mien bundle -o {path.name} makes one") from error
+        reason = f"{path} cannot be read ({error.strerror})" if path.is_file() else describe_missing(path, "bundle")
+        raise InputError(f"{reason}; mien bundle -o face.mien makes one") from error
     origin = str(path)
     if len(packed) > MAX_BYTES:
         raise ModelError(f"{origin} is larger than {MAX_BYTES} bytes, the limit for a bundle")

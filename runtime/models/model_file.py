@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from ..errors import ModelError
 from ..files import sha256_of
+from ..near_names import describe_missing
 from .spec import METADATA_KEY, ModelSpec
 
 # Field numbers of ONNX's messages, and the wire types of protobuf's encoding.
@@ -60,7 +61,7 @@ class ModelFile:
         if path.suffix.lower() == ".pt":
             raise _checkpoint_error(str(path))
         if not path.is_file():
-            raise ModelError(f"no model {path}")
+            raise ModelError(describe_missing(path, "model"))
         with _readable(path), path.open("rb") as file:
             if _is_checkpoint(file.read(256)):
                 raise _checkpoint_error(str(path))

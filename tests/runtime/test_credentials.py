@@ -62,8 +62,8 @@ SOURCES = {
 @pytest.mark.parametrize(
     "command",
     [
-        ["webcam", "--no-show", "--source"],
-        ["--verbose", "webcam", "--no-show", "--source"],
+        ["webcam", "--no-show"],
+        ["--verbose", "webcam", "--no-show"],
         ["predict"],
         ["predict", "--view3d", "page.html"],
         ["info"],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.errors import InputError
-from mien.runtime.folders import list_pictures, natural_order, pictures_in
+from mien.runtime.folders import expand_patterns, list_pictures, natural_order, pictures_in
 
 PNG = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
 
@@ -92,3 +92,14 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
 def test_natural_order() -> None:
     names = ["a9/2.png", "a10/1.png", "b.png", "9.png", "10.png"]
     assert [str(path) for path in sorted(map(Path, sorted(names)), key=natural_order)] == names
+
+
+def test_patterns_become_the_files_that_match(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.jpg", "a.jpg", "sub/c.jpg", "x[1].jpg"):
+        (tmp_path / name).touch()
+    here = f"{tmp_path}/"
+    assert expand_patterns([f"{here}[ab].jpg"]) == [f"{here}a.jpg", f"{here}b.jpg"]
+    assert expand_patterns([f"{here}**/*.jpg"]) == [f"{here}{n}.jpg" for n in ("a", "b", "sub/c", "x[1]")]
+    kept = [f"{here}x[1].jpg", f"{here}*.png", "s3://bucket/*.jpg", "none.jpg"]
+    assert expand_patterns(kept) == kept

@@ -111,11 +111,11 @@ def test_links_devices_and_long_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["webcam", "--source", "{clip}", "--no-show", "--output", "{clip}"],
-        ["webcam", "--source", "{clip}", "--no-show", "--output", "{link}"],
-        ["webcam", "--source", "{clip}", "--no-show", "--json", "{clip}"],
-        ["webcam", "--source", "{clip}", "--no-show", "--csv", "{clip}"],
-        ["webcam", "--source", "{clip}", "--no-show", "--stats", "{link}"],
+        ["webcam", "{clip}", "--no-show", "--output", "{clip}"],
+        ["webcam", "{clip}", "--no-show", "--output", "{link}"],
+        ["webcam", "{clip}", "--no-show", "--json", "{clip}"],
+        ["webcam", "{clip}", "--no-show", "--csv", "{clip}"],
+        ["webcam", "{clip}", "--no-show", "--stats", "{link}"],
         ["predict", "{clip}", "--json", "{clip}"],
         ["predict", "{folder}", "--json", "{picture}"],
         ["predict", "{clip}", "--view3d", "{link}"],

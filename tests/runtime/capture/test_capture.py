@@ -782,7 +782,9 @@ def test_sources_by_path_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.skipif(platform.system() != "Linux" or any(Path("/dev").glob("video*")), reason="a camera is here")
 def test_where_no_camera_is_the_demo_is_offered() -> None:
-    with pytest.raises(InputError, match="camera 0 cannot be opened: no camera found; use --source demo"):
+    with pytest.raises(
+        InputError, match="camera 0 cannot be opened: no camera found; to try mien without one, run: mien webcam demo"
+    ):
         open_capture("0")
 
 

@@ -40,7 +40,7 @@ def test_a_checkpoint_runs_on_nothing_else(provider: Provider) -> None:
     [
         ["info", str(LANDMARKS)],
         ["predict", "docs/overlay.jpg", "--model", str(LANDMARKS)],
-        ["webcam", "--source", "demo", "--no-show", "--model", str(LANDMARKS)],
+        ["webcam", "demo", "--no-show", "--model", str(LANDMARKS)],
         ["evaluate", "landmarks", "--data", ".", "--model", str(LANDMARKS), "--provider", "cuda"],
     ],
 )

@@ -22,7 +22,7 @@ from mien.runtime.live import listen_socket as listener
 from mien.runtime.live.listen_socket import open_listen_socket
 from mien.tests.processes import MIEN, started
 
-SERVE = ["webcam", "--source", "demo", "--serve"]
+SERVE = ["webcam", "demo", "--serve"]
 TOKEN = "a-token-of-many-characters"
 
 

@@ -100,9 +100,7 @@ def test_commands_take_the_conditions(three: Image, tmp_path: Path, monkeypatch:
 
     def count(*options: str) -> int:
         predicted = CliRunner().invoke(app, ["predict", "three.png", "--json", "rows.jsonl", *options])
-        filmed = CliRunner().invoke(
-            app, ["webcam", "--source", "three.png", "--no-show", "--json", "film.jsonl", *options]
-        )
+        filmed = CliRunner().invoke(app, ["webcam", "three.png", "--no-show", "--json", "film.jsonl", *options])
         assert predicted.exit_code == filmed.exit_code == 0, predicted.output + filmed.output
         counts = {len(json.loads(Path(name).read_text())["faces"]) for name in ("rows.jsonl", "film.jsonl")}
         assert len(counts) == 1

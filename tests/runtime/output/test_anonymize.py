@@ -136,7 +136,7 @@ def test_commands_hide_faces_in_video_and_pictures(tmp_path: Path, monkeypatch: 
     writer.release()
     cv2.imwrite("photo.png", camera.frame(0))
     for command in (
-        ["webcam", "--source", "clip.mp4", "--blur", "--output", "blurred.mp4", "--no-show"],
+        ["webcam", "clip.mp4", "--blur", "--output", "blurred.mp4", "--no-show"],
         ["predict", "clip.mp4", "photo.png", "--blur", "--draw", "drawn"],
     ):
         result = CliRunner().invoke(app, command)
@@ -154,7 +154,7 @@ def test_commands_hide_faces_in_video_and_pictures(tmp_path: Path, monkeypatch: 
         (["predict", "x.png", "--blur"], "add --draw DIR"),
         (["predict", "x.png", "--blur", "--draw", "d", "--view3d", "v.html"], "leave out one of them"),
         (["predict", "x.png", "--blur", "--draw", "d", "--max-faces", "1"], "--blur hides every face"),
-        (["webcam", "--source", "demo", "--no-show", "--blur", "--region", "0,0,1,0.5"], "--blur hides every face"),
+        (["webcam", "demo", "--no-show", "--blur", "--region", "0,0,1,0.5"], "--blur hides every face"),
     ],
 )
 def test_what_would_show_a_face_is_refused(arguments: list[str], told: str) -> None:

@@ -150,7 +150,7 @@ def test_commands_take_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert (drawn(option) != usual).any()
 
     def filmed(*options: str) -> Image:
-        command = ["webcam", "--source", "demo", "--no-show", "--max-frames", "3", "--output", "o.mp4", "--no-labels"]
+        command = ["webcam", "demo", "--no-show", "--max-frames", "3", "--output", "o.mp4", "--no-labels"]
         result = CliRunner().invoke(app, [*command, *options])
         assert result.exit_code == 0, result.output
         video = cv2.VideoCapture("o.mp4")

@@ -1,0 +1,40 @@
+"""Check the files and folders that options name before any work starts; the callbacks of these options."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..near_names import describe_missing
+
+
+def existing_file(given: Any) -> Any:
+    """Return the path or paths that were given.
+
+    Raises:
+        InputError: There is no such file, or it is a folder.
+    """
+    for path in paths_of(given):
+        if os.path.isdir(path) or not os.path.exists(path):  # noqa: PTH110, PTH112 - Path raises for odd names
+            raise InputError(describe_missing(path))
+    return given
+
+
+def existing_folder(given: Any) -> Any:
+    """Return the path or paths that were given.
+
+    Raises:
+        InputError: There is no such folder, or it is a file.
+    """
+    for path in paths_of(given):
+        if not os.path.isdir(path):  # noqa: PTH112 - Path raises for odd names
+            raise InputError(describe_missing(path, "folder"))
+    return given
+
+
+def paths_of(given: Any) -> list[Path]:
+    """Return the value of an option, which may be missing or several, as paths."""
+    values = given if isinstance(given, (list, tuple)) else [] if given is None else [given]
+    return [Path(value) for value in values]

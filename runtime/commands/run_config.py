@@ -1,0 +1,124 @@
+"""`--save-config` and `--config`: the options of a run as a JSON file, and the same run again.
+
+JSON, as Python 3.10 has no TOML in its standard library, and no version writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ..credentials import mask_text
+from ..errors import InputError
+from ..near_names import describe_missing, nearest
+from ..outputs import check_outputs, write_report
+from .option_groups import with_options
+
+NEVER_SAVED = {"help", "config", "save-config", "resume", "token"}
+"""Options that are no part of a run, and the secret one."""
+
+
+def keys_of(command: Any) -> dict[str, str]:
+    """Return what each option and argument is called in a file, by the name of its parameter: ``json`` for json_out."""
+    names = {
+        p.name: next((opt[2:] for opt in p.opts if opt.startswith("--")), p.name)
+        for p in command.params
+        if p.param_type_name in ("option", "argument")
+    }
+    return {name: key for name, key in names.items() if key not in NEVER_SAVED}
+
+
+def config_of(ctx: Any) -> dict[str, Any]:
+    """Return the values of a command's options and arguments, as JSON has them; those without a value are left out."""
+    values = {key: plain(ctx.params.get(name)) for name, key in keys_of(ctx.command).items()}
+    return {key: value for key, value in values.items() if value not in (None, [])}
+
+
+def plain(value: Any) -> Any:
+    """Return the value of an option as JSON has it, without the password of a URL."""
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    return mask_text(str(value)) if isinstance(value, (str, Path)) else value
+
+
+def use_config(ctx: typer.Context, path: Path | None) -> None:
+    """Make the options in the file of ``--config`` the defaults of this run.
+
+    Raises:
+        InputError: The file cannot be read, is no JSON object, or holds an option that the command does not have.
+    """
+    if path is None:
+        return
+    names = {key: name for name, key in keys_of(ctx.command).items()}
+    options = read_config(path)
+    for key in options:
+        if key not in names:
+            near = nearest(key, names)
+            hint = f"did you mean {near}?" if near else f"see {ctx.command_path} --help"
+            raise InputError(f"{path}: {ctx.command_path} has no option {key!r}; {hint}")
+    ctx.default_map = {**(ctx.default_map or {}), **{names[key]: value for key, value in options.items()}}
+
+
+def save_later(ctx: typer.Context, path: str | None) -> Callable[[], None] | None:
+    """Return what writes the file of ``--save-config``, as not all options have been read yet."""
+    return None if path is None else partial(save_config, ctx, Path(path))
+
+
+def save_config(ctx: typer.Context, path: Path) -> None:
+    """Write the options of a run.
+
+    Raises:
+        OutputError: The place cannot be written.
+    """
+    check_outputs({"--save-config": path}, [])
+    write_report(path, json.dumps(config_of(ctx), indent=2) + "\n")
+
+
+def config_options(
+    config: Path | None = typer.Option(
+        None,
+        "--config",
+        metavar="FILE",
+        help="Read options from this file (JSON); those on the command line override it.",
+        is_eager=True,
+        callback=use_config,
+    ),
+    save_config: str
+    | None = typer.Option(  # not a Path, which older versions of Typer make of what `save_later` returns
+        None, "--save-config", metavar="FILE", help="Write the options of this run for --config.", callback=save_later
+    ),
+) -> None:
+    """Save the options of a run before it starts, if that is asked for."""
+    if save_config is not None:
+        save_config()  # type: ignore[operator]  # what `save_later` made of the path
+
+
+with_config = with_options(config_options, None)
+"""Decorate a command so that its options can be saved to a file, and read from one."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a JSON file of options.
+
+    Raises:
+        InputError: The file cannot be read, or is no JSON object.
+    """
+    if not path.is_file():
+        raise InputError(describe_missing(path))
+    try:
+        options = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); --save-config writes such a file") from error
+    if not isinstance(options, dict):
+        raise InputError(f'{path} is no JSON object, such as {{"max-side": 640}}; --save-config writes one')
+    return options

@@ -1,0 +1,98 @@
+"""Misspelt options, commands and paths: one line that says what was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mien.cli import app
+from mien.runtime.near_names import describe_missing
+
+
+def error_of(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 2 and result.stderr.startswith("error: "), result.output
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        (["train", "classify", "--lr", "3"], "did you mean --learning-rate?"),
+        (["train", "classify", "--bs", "3"], "did you mean --batch-size?"),
+        (["train", "landmarks", "--gpu"], "did you mean --device cuda?"),
+        (["train", "landmarks", "--epoch", "3"], "did you mean --epochs?"),
+        (["bench", "--batch-size", "3"], "did you mean --batch?"),
+        (["bench", "--providers", "cpu"], "did you mean --provider?"),
+        (["predict", "x", "--conf=0.5"], "did you mean --min-score?"),
+        (["predict", "x", "--device", "0"], "did you mean --provider?"),
+        (["predict", "--input", "x"], "give INPUT without --input"),
+        (["webcam", "--source", "0"], "give SOURCE without --source"),
+        (["webcam", "--fp16"], "did you mean --precision fp16?"),
+        (["webcam", "--headless"], "did you mean --no-show?"),
+        (["webcam", "a.mp4", "b.mp4"], "for several files: mien predict FILE… --draw FOLDER"),
+        (["predict", "x", "--lr", "3"], "no option --lr; see mien predict --help"),
+        (["predict"], "INPUT is missing; see mien predict --help"),
+        (["export", "x.pt"], "--output is missing; see mien export --help"),
+        (["prdict"], "no command 'prdict'; did you mean mien predict?"),
+        (["train", "landmark"], "did you mean mien train landmarks?"),
+        (["--verison"], "did you mean --version?"),
+        (["predict", "x", "--provider", "cda"], "'cda' is not one of 'auto', 'cpu'"),
+    ],
+)
+def test_a_wrong_option_or_command_names_the_right_one(arguments: list[str], fix: str) -> None:
+    assert fix in error_of(*arguments)
+
+
+@pytest.mark.parametrize("command", ["landmarks", "age-gender", "detector", "classify"])
+@pytest.mark.parametrize("group", ["train", "evaluate"])
+def test_a_folder_of_data_that_does_not_exist_is_said_before_any_work(
+    group: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "labels.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    model = ["--model", "x.onnx"] if group == "evaluate" and command == "classify" else []
+    assert "no folder picture; did you mean pictures?" in error_of(group, command, *model, "--data", "picture")
+    assert "labels.csv is a file, expected a folder" in error_of(group, command, *model, "--data", "labels.csv")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "{}"],
+        ["engine", "{}"],
+        ["verify", "{}"],
+        ["export", "{}", "-o", "x.onnx"],
+        ["bench", "{}"],
+        ["bench", "compare", "{}", "{}"],
+        ["bench", "--pipeline", "{}"],
+        ["bench", "--inputs", "{}"],
+        ["webcam", "--no-show", "{}"],
+        ["webcam", "demo", "--no-show", "--model", "{}"],
+        ["webcam", "demo", "--no-show", "--bundle", "{}"],
+        ["predict", "x", "--detector", "{}"],
+        ["train", "landmarks", "--init-from", "{}"],
+    ],
+)
+def test_a_misspelt_file_names_its_neighbour(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "faces.bin").touch()
+    monkeypatch.chdir(tmp_path)
+    assert "did you mean faces.bin?" in error_of(*(a.format("faecs.bin") for a in arguments))
+    if arguments[0] != "webcam" or "demo" in arguments:  # which films the pictures of a folder
+        assert ". is a folder, expected a " in error_of(*(a.format(".") for a in arguments))
+
+
+def test_missing_paths_are_told_from_their_folders(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    assert describe_missing(tmp_path / "photo/a.jpg") == (
+        f"no file {tmp_path}/photo/a.jpg: no folder {tmp_path}/photo; did you mean {tmp_path}/photos?"
+    )
+    assert describe_missing(tmp_path / "xyz") == f"no file {tmp_path}/xyz"
+    assert describe_missing(Path("n" * 300)) == f"no file {'n' * 300}"
+    assert describe_missing(Path("a\0b")) == "no file a\0b"
