@@ -18,7 +18,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the known word that is closest to `word` or begins with it, or None where none is close."""
     known = list(known)
     begins = [name for name in known if len(word) > 2 and name.startswith(word)]
-    return next(iter(begins or get_close_matches(word, known, n=1)), None)
+    return next(iter(begins or get_close_matches(word, known, n=1, cutoff=0.7)), None)
 
 
 def describe_missing(path: Path, wanted: str = "file") -> str:
