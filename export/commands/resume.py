@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typer.core import TyperCommand
 
 from ...runtime.commands.console import require_train_extra
 from ...runtime.errors import InputError
+from ..training.config import LAST
 
 NOT_SAVED = {"out", "resume", "summary", "as_json", "config", "save_config"}
 PATHS = {"data", "negatives", "init_from"}
@@ -23,10 +25,22 @@ class ResumableCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options of the command line, and those of the run to resume."""
         args = list(args)
-        run = run_to_resume(args, default=str(Path("runs") / ctx.info_name))
+        run = run_to_resume(args, default=str(latest_run(ctx.info_name)))
         if run is not None:
             ctx.default_map = saved_options(Path(run), ctx.info_name)
         return super().parse_args(ctx, args)
+
+
+def default_folder(command: str) -> Path:
+    """Return the folder of a training command's first run."""
+    return Path("runs") / command
+
+
+def latest_run(command: str) -> Path:
+    """Return the default folder, or that with a number, in which a training command wrote last."""
+    first = default_folder(command)
+    saved = [p for p in first.parent.glob(f"{command}*/{LAST}") if re.fullmatch(rf"{command}(-\d+)?", p.parent.name)]
+    return max(saved, key=lambda path: path.stat().st_mtime_ns).parent if saved else first
 
 
 def run_to_resume(args: list[str], *, default: str) -> str | None:
@@ -64,7 +78,7 @@ def saved_options(run: Path, command: str) -> dict[str, Any]:
     """
     with require_train_extra():
         from ..networks.checkpoint import load_checkpoint
-        from ..training.run_state import LAST, check_run
+        from ..training.run_state import check_run
     check_run(run, resume=True)
     checkpoint = load_checkpoint(run / LAST)
     task = checkpoint.spec.task.value

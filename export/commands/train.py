@@ -21,7 +21,7 @@ from ...runtime.commands.run_config import with_config
 from ...runtime.errors import InputError
 from ...runtime.interrupts import exit_code
 from ...runtime.models.spec import ModelSpec, Task
-from ..training.config import ProgressCallback, TrainConfig, no_progress
+from ..training.config import BEST, LAST, ProgressCallback, TrainConfig, no_progress
 from .resume import ResumableCommand, options_to_save
 from .train_options import (
     BACKBONE,
@@ -280,7 +280,6 @@ def progress_bar() -> Iterator[ProgressCallback]:
 def run_training(task: Any, config: TrainConfig, ctx: typer.Context, shared: TrainOptions) -> None:
     """Run the loop and say what to type next."""
     from ..training.loop import fit, is_first_process
-    from ..training.run_state import BEST, LAST
 
     out, resume = shared.out_folder(ctx), shared.resume is not None
     logging.getLogger("mien").setLevel(logging.INFO)  # shows each epoch's metrics

@@ -15,8 +15,10 @@ import typer
 from ...runtime.commands.input_paths import existing_file, existing_folder
 from ...runtime.commands.option_groups import with_options
 from ...runtime.errors import InputError
+from ...runtime.outputs import free_path
 from ..networks.normalization import Normalization
 from ..training.config import NetworkConfig, TrainConfig
+from .resume import default_folder
 
 
 class Recipe(str, Enum):
@@ -132,7 +134,7 @@ class TrainOptions:
     """Options of every training; None stands for the task's own default."""
 
     weights: str
-    normalization: Normalization
+    normalization: Normalization | None
     epochs: int | None
     batch_size: int | None
     learning_rate: float | None
@@ -170,21 +172,28 @@ class TrainOptions:
         )
 
     def network(self, backbone: str, init_from: Path | None = None) -> NetworkConfig:
-        """Return the network's settings, and seed its initial weights."""
+        """Return the network's settings, and seed its initial weights.
+
+        Raises:
+            InputError: The input scale of its weights is unknown, or is not the given one.
+        """
         import torch
 
+        from ..networks.input_scale import input_scale
+
         torch.manual_seed(self.seed)
-        return NetworkConfig(backbone, self.weights, self.normalization, init_from, self.seed)
+        scale = input_scale(self.weights, init_from, self.normalization)
+        return NetworkConfig(backbone, self.weights, scale, init_from, self.seed)
 
     def out_folder(self, ctx: typer.Context) -> Path:
-        """Return the folder to write to; by default it has the command's name.
+        """Return the folder to write to; by default a new one with the command's name, and a number if that is taken.
 
         Raises:
             InputError: A run is resumed, but another folder is to be written to.
         """
         if self.resume is not None and self.out is not None and self.resume.resolve() != self.out.resolve():
             raise InputError(f"--resume {self.resume} continues in that folder; leave out --out {self.out}")
-        return self.resume or self.out or Path("runs") / str(ctx.info_name)
+        return self.resume or self.out or free_path(default_folder(str(ctx.info_name)))
 
 
 def train_options(
@@ -194,8 +203,12 @@ def train_options(
         help="Pretrained weights of the backbone: default (downloaded by torchvision), none, or a .safetensors or .pt "
         "file.",
     ),
-    normalization: Normalization = typer.Option(
-        Normalization.IMAGENET, "--normalization", help="Input scale that the pretrained weights expect."
+    normalization: Normalization | None = typer.Option(
+        None,
+        "--normalization",
+        help="Input scale of the pretrained weights: imagenet as in torchvision, symmetric (x / 127.5 − 1) as in "
+        "TensorFlow. Needed for a file that does not say it.",
+        show_default="what the weights say",
     ),
     epochs: int | None = typer.Option(None, "--epochs", min=1, help="Passes over the training data."),
     batch_size: int | None = typer.Option(None, "--batch-size", min=2, help="Samples per batch in each process."),
@@ -214,13 +227,16 @@ def train_options(
     devices: int = typer.Option(1, "--devices", min=1, help="Processes (GPUs) per machine; torchrun works too."),
     nodes: int = typer.Option(1, "--nodes", min=1, help="Number of machines."),
     out: Path | None = typer.Option(
-        None, "--out", help="Folder for checkpoints, metrics.csv and curves.png.", show_default="runs/TASK"
+        None,
+        "--out",
+        help="Folder for checkpoints, metrics.csv and curves.png.",
+        show_default="runs/TASK, then runs/TASK-2, …",
     ),
     resume: Path | None = typer.Option(
         None,
         "--resume",
-        help="Continue the training in this folder (without a folder: in --out) with the options it was started with. "
-        "More --epochs may be asked for, and --data may have moved.",
+        help="Continue the training in this folder (without a folder: in --out, or the latest in runs) with the "
+        "options it was started with. More --epochs may be asked for, and --data may have moved.",
     ),
     summary: bool = typer.Option(False, "--summary", help="Only print the network's layers and parameter counts."),
     as_json: bool = typer.Option(False, "--json", help="With --summary: print the totals as JSON."),

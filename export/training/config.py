@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 from ...bench.data.label_digest import label_digest
 from ..networks.normalization import Normalization
 
+LAST, BEST = "last.pt", "best.pt"
+"""Checkpoints in the folder of a run: of the last epoch, which a resumed run starts from, and of the best one."""
 ProgressCallback: TypeAlias = Callable[[str, int, int], None]
 """Receives a description, the number of steps done, and the total number of steps."""
 

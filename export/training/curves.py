@@ -11,6 +11,8 @@ from ...runtime.outputs import atomic_path
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 """Points (position in epochs, value) by metric."""
+LOG_FROM = 20.0
+"""Ratio of the largest to the smallest loss from which a run's losses are shown on a logarithmic scale."""
 
 
 def plot_curves(
@@ -50,18 +52,63 @@ def plot_curves(
         line = "--" if "val" in name else ":" if "test" in name else "-"
         axes.plot([p[0] for p in points], [p[1] for p in points], line, label=name)
     axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.grid(alpha=0.3)
     if title is not None:
         axes.set_title(title, fontdict=fontdict or {"size": 20})
     if log and all(value > 0 for points in curves.values() for _, value in points):
-        axes.set_yscale("log")
+        _use_log_scale(axes)
     if curves:
         axes.legend()
     if path is not None:
-        try:
-            with atomic_path(Path(path)) as temporary:
-                axes.figure.savefig(temporary, dpi=120)
-        except ValueError as error:  # matplotlib knows no such picture format
-            raise OutputError(f"cannot write {path} ({error})") from error
+        _save(axes.figure, Path(path))
     elif ax is None and plt.get_backend().lower() != "agg":  # which has nowhere to show it
         plt.show()
+
+
+def plot_run(losses: Curves, metrics: Curves, *, best_epoch: int, path: Path) -> None:
+    """Draw a run's losses, and beside them each metric on a plot of its own, with the best epoch marked.
+
+    Args:
+        losses: Losses by epoch, on one plot.
+        metrics: Validation metrics by epoch.
+        best_epoch: Epoch of ``best.pt``.
+        path: Picture to write.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    plots = [losses, *({name: points} for name, points in metrics.items())]
+    figure = Figure(figsize=(5.5 * len(plots), 4.5), layout="constrained")
+    for axes, curves in zip(figure.subplots(1, len(plots), squeeze=False)[0], plots, strict=True):
+        values = [value for points in curves.values() for _, value in points]
+        plot_curves(curves, ax=axes, log=curves is losses and max(values) > LOG_FROM * min(values))
+        axes.axvline(best_epoch, color="grey", linewidth=1, linestyle=":", label=f"best epoch: {best_epoch}")
+        for line, points in zip(axes.get_lines(), curves.values(), strict=False):
+            line.set_marker("." if len(points) < 50 else "")
+            at_best = [value for epoch, value in points if epoch == best_epoch]
+            axes.plot([best_epoch] * len(at_best), at_best, "o", color=line.get_color())
+        if curves is not losses:
+            axes.set_title(f"{next(iter(curves))} {at_best[0]:.4g} at epoch {best_epoch}", fontsize=11)
+        axes.legend()
+    _save(figure, path)
+
+
+def _use_log_scale(axes: Any) -> None:
+    """Label 1, 2 and 5 times the powers of ten with plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _save(figure: Any, path: Path) -> None:
+    try:
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=120)
+    except ValueError as error:  # matplotlib knows no such picture format
+        raise OutputError(f"cannot write {path} ({error})") from error

@@ -17,10 +17,9 @@ from ...runtime.errors import InputError
 from ...runtime.interrupts import postponed
 from ..networks.checkpoint import Checkpoint, load_checkpoint
 from .batches import load_batches
-from .config import ProcessRank, ProgressCallback, TrainConfig, no_progress
+from .config import BEST, ProcessRank, ProgressCallback, TrainConfig, no_progress
 from .history import History
 from .run_state import (
-    BEST,
     RunState,
     Training,
     check_run,
@@ -64,9 +63,11 @@ def fit(
     """
     check_run(out, resume)
     saved = interrupted_run(out, task, train) if resume else {}
-    make_folder(out)
     fabric = _fabric(train)
     first = fabric.is_global_zero
+    if first:  # after the other processes have started, which choose the same free name
+        make_folder(out)
+        log.info("run folder: %s", out)
     task.prepare(progress if first else no_progress)
     state = _start(fabric, task, train)
     state.options = dict(options or {})

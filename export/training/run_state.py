@@ -18,15 +18,17 @@ from torch.utils.data import Dataset
 from ...runtime.errors import InputError, OutputError
 from ...runtime.models.spec import ModelSpec
 from ..networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .config import ProgressCallback, TrainConfig
-from .curves import Curves, plot_curves
+from .config import BEST, LAST, ProgressCallback, TrainConfig
+from .curves import Curves, plot_run
 from .history import History
 
 log = logging.getLogger("mien")
 
-LAST, BEST = "last.pt", "best.pt"
 LABELS = "labels_sha256"
 """Setting with the digest of the labels and pictures that a run is trained on."""
+LOSSES = ("trn_loss", "val_loss")
+ACCURACIES = ("accuracy", "gender_accuracy")
+"""Metrics whose curves are drawn beside the losses, as is that of the score."""
 MAY_CHANGE = {"workers", "device", "devices", "nodes", "data", "epochs"}
 """Settings that may change when a run is resumed: they change its result by no more than rounding, or, as the name of
 the data folder, not at all. More epochs stretch the schedule of the learning rate from there on."""
@@ -170,8 +172,12 @@ def save_epoch(out: Path, task: Training, train: TrainConfig, state: RunState, m
     }
     save_checkpoint(out / LAST, replace(checkpoint, training=training))
     state.history.save_csv(out / "metrics.csv")
-    # On a linear scale the first epochs would flatten the others.
-    plot_curves(_curves(state.history, ["trn_loss", "val_loss", task.score]), path=out / "curves.png", log=True)
+    plot_run(
+        _curves(state.history, LOSSES),
+        _curves(state.history, [task.score, *ACCURACIES], without=LOSSES),
+        best_epoch=state.epoch - state.stale,
+        path=out / "curves.png",
+    )
     if state.board is not None:
         state.history.write_scalars(state.board, state.epoch)
 
@@ -216,10 +222,10 @@ def restore(saved: dict[str, Any], state: RunState) -> None:
     state.epoch, state.best, state.stale = int(saved["epoch"]), float(saved["best"]), int(saved["stale"])
 
 
-def _curves(history: History, names: Sequence[str]) -> Curves:
+def _curves(history: History, names: Sequence[str], *, without: Sequence[str] = ()) -> Curves:
     """Return the means by epoch of those metrics that the task has."""
-    averages = history.averages().items()
-    return {name: [(e, row[name]) for e, row in averages if name in row] for name in names if name in history.logged}
+    averages, known = history.averages().items(), set(history.logged).difference(without)
+    return {name: [(e, row[name]) for e, row in averages if name in row] for name in names if name in known}
 
 
 def _change(name: str, then: Any, now: Any) -> str:

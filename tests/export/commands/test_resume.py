@@ -62,6 +62,21 @@ def test_a_run_is_not_resumed_as_another(run: Path, words: str, message: str) ->
     assert (run / "last.pt").read_bytes() == before
 
 
+def test_runs_count_up_and_the_latest_is_resumed(
+    class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train = ["classify", "--data", class_folder, *OPTIONS.split(), "--epochs", 1]
+    for number in range(2):
+        assert mien(*train, "--seed", number).exit_code == 0
+    first, second = tmp_path / "runs" / "classify", tmp_path / "runs" / "classify-2"
+    assert epochs_of(first) == epochs_of(second) == ["1"]
+    (tmp_path / "runs" / "classify-old").mkdir()
+    (tmp_path / "runs" / "classify-old" / "last.pt").write_bytes(b"of someone else")
+    assert mien("classify", "--resume", "--epochs", 2).exit_code == 0
+    assert epochs_of(first) == ["1"] and epochs_of(second) == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     ("words", "found"),
     [

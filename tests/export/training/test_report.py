@@ -16,11 +16,13 @@ import pytest
 import torch
 
 from mien.export import Report
+from mien.export.training import curves
 from mien.export.training.history import History
 from mien.runtime.errors import InputError, OutputError
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 
 def trained(epochs: int = 3, steps: int = 4) -> Report:
@@ -168,3 +170,20 @@ def test_report_is_imported_without_pytorch() -> None:
     code = "import sys; from mien.export import Report; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_picture_of_a_run_marks_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(curves, "_save", lambda figure, path: figures.append(figure))
+    losses = {"trn_loss": [(1, 8.0), (2, 0.5), (3, 0.1)]}
+    metrics = {"nme": [(1, 9.0), (2, 5.0), (3, 6.0)]}
+    curves.plot_run(losses, metrics, best_epoch=2, path=tmp_path / "c.png")
+    curves.plot_run({"trn_loss": losses["trn_loss"][1:]}, metrics, best_epoch=2, path=tmp_path / "c.png")
+    (steep, nme), (flat, _) = (figure.axes for figure in figures)
+    assert [axes.get_yscale() for axes in (steep, nme, flat)] == ["log", "linear", "linear"]
+    assert nme.get_title() == "nme 5 at epoch 2"
+    assert "best epoch: 2" in [text.get_text() for text in nme.get_legend().get_texts()]
+    figures[0].canvas.draw()
+    labels = [text.get_text() for text in steep.get_yticklabels() if text.get_text()]
+    assert {"0.1", "0.5", "1", "5"} <= set(labels)
+    assert all(float(text.get_text().replace("\u2212", "-")).is_integer() for text in nme.get_xticklabels())

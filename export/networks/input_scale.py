@@ -1,0 +1,74 @@
+"""Input scale of given weights, read from the file that holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...runtime.errors import InputError
+from .checkpoint import load_checkpoint
+from .normalization import Normalization
+
+KEY = "normalization"
+"""Key of the scale in a checkpoint's configuration, and in the metadata of a safetensors file."""
+
+
+def input_scale(weights: str, init_from: Path | None, given: Normalization | None) -> Normalization:
+    """Return the input scale of the weights that a training starts from.
+
+    Args:
+        weights: ``default``, ``none`` or a file.
+        init_from: Checkpoint that is used instead of `weights`, or None.
+        given: Scale that the user named, or None to read it from the weights.
+
+    Raises:
+        InputError: The weights name another scale than `given`, or none is named anywhere.
+        ModelError: `init_from` is not a checkpoint.
+    """
+    if init_from is None and weights == "none":
+        return given or Normalization.IMAGENET
+    origin = str(init_from or ("--weights default" if weights == "default" else weights))
+    recorded = _recorded_scale(weights, init_from)
+    if recorded is None and given is None:
+        raise InputError(
+            f"{origin} does not say which input scale its weights expect; add --normalization imagenet (as in "
+            "torchvision) or --normalization symmetric (x / 127.5 − 1, as in TensorFlow)"
+        )
+    if recorded is not None and given is not None and recorded is not given:
+        raise InputError(
+            f"{origin} expects the input scale {recorded.value}, found --normalization {given.value}; leave the option "
+            "out"
+        )
+    return recorded or given or Normalization.IMAGENET
+
+
+def _recorded_scale(weights: str, init_from: Path | None) -> Normalization | None:
+    """Return the scale that the weights themselves name, or None."""
+    if init_from is not None:
+        return Normalization(load_checkpoint(init_from).config[KEY])
+    if weights == "default":
+        return Normalization.IMAGENET
+    text = _metadata(Path(weights)).get(KEY)
+    try:
+        return None if text is None else Normalization(text)
+    except ValueError:
+        known = " or ".join(scale.value for scale in Normalization)
+        raise InputError(f"{weights}: wanted {KEY} {known} in its metadata, found {text!r}") from None
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file; empty for any other file.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    if not path.is_file():
+        raise InputError(f"no weights file {path}; --weights takes default, none or a .safetensors/.pt file")
+    if path.suffix != ".safetensors":
+        return {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a state dict ({type(error).__name__})") from error
