@@ -40,7 +40,7 @@ HOUSE = {
     "bench/timing",
     "bench/accuracy": "runtime/models runtime/vision runtime/faces bench/timing bench/data",
     "bench/parity": "runtime/models bench/accuracy",
-    "bench/report": "runtime/models bench/timing bench/worker bench/accuracy bench/parity",
+    "bench/report": "runtime/models runtime/vision bench/timing bench/data bench/worker bench/accuracy bench/parity",
     "bench": "runtime/models runtime/backends runtime/faces bench/timing bench/accuracy bench/parity bench/report",
     "bench/suite": "runtime/models runtime/batch runtime/faces bench/timing bench/data bench/worker bench/accuracy "
     "bench/parity bench/report bench",

@@ -90,7 +90,7 @@ def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False, progress:
     task = runner.spec.task
     options: dict[str, Any] = {"held_out": held_out, "progress": progress}
     if task is Task.DETECTOR:
-        detections, _ = detect_faces(OwnDetector(runner, min_score=LOWEST_SCORE), data, **options)
+        detections, _, _ = detect_faces(OwnDetector(runner, min_score=LOWEST_SCORE), data, **options)
         matches = [match_picture(detection) for detection in detections]
         return resampled(
             lambda rows: curve_of([matches[i] for i in rows]).average_precision(),
@@ -105,8 +105,9 @@ def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False, progress:
     if task is Task.AGE_GENDER:
         attributes, people, _ = predict_ages(runner, data, **options)
         return mean_accuracy(np.abs(attributes[:, 0] - people.age), Metric.MAE, data_digest=digest_of([people.age]))
-    correct, pictures, _ = predict_classes(runner, data, **options)
-    return mean_accuracy(100 * correct, Metric.ACCURACY, data_digest=digest_of([pictures.labels]))
+    probabilities, pictures, _ = predict_classes(runner, data, **options)
+    correct = probabilities.argmax(axis=1) == pictures.labels
+    return mean_accuracy(100.0 * correct, Metric.ACCURACY, data_digest=digest_of([pictures.labels]))
 
 
 def folder_for(task: Task, folders: Sequence[Path]) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,17 @@ from ...runtime.vision.crop import resized
 from ...runtime.vision.geometry import longer_side
 from ..data.age_gender_labels import AgeGenderTable, join_copies, read_age_gender
 from ..data.class_folders import ClassTable, read_classes
-from .evaluate_faces import PictureReader, in_batches, require_task
+from .evaluate_faces import PictureReader, ignore, in_batches, require_task
 from .metrics import age_gender_measures
 
 
 def evaluate_age_gender(
-    runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None
+    runner: Runner,
+    data: Path,
+    *,
+    held_out: bool = False,
+    progress: Progress | None = None,
+    inspect: Callable[[FloatArray, AgeGenderTable], None] = ignore,
 ) -> dict[str, Any]:
     """Compute MAE, CS@5 and gender accuracy of a model on aligned face crops.
 
@@ -32,6 +38,7 @@ def evaluate_age_gender(
         data: Folder with labelled aligned crops.
         held_out: Evaluate only on the groups that `mien train` holds out.
         progress: Called after each picture.
+        inspect: Called with the ages in years and the probabilities of female (n, 2), and their labels.
 
     Returns:
         Measures over all crops and ``by_decade`` of age; ``unreadable`` lists the pictures that were skipped.
@@ -41,6 +48,7 @@ def evaluate_age_gender(
     """
     require_task(runner, Task.AGE_GENDER)
     predicted, table, unreadable = predict_ages(runner, data, held_out=held_out, progress=progress)
+    inspect(predicted, table)
     return age_gender_summary(predicted, table) | {"unreadable": unreadable}
 
 
@@ -67,7 +75,12 @@ def predict_ages(
 
 
 def evaluate_age_gender_pipeline(
-    pipeline: Pipeline, data: Path, *, held_out: bool = False, progress: Progress | None = None
+    pipeline: Pipeline,
+    data: Path,
+    *,
+    held_out: bool = False,
+    progress: Progress | None = None,
+    inspect: Callable[[FloatArray, AgeGenderTable], None] = ignore,
 ) -> dict[str, Any]:
     """Compute the measures of `evaluate_age_gender` for the whole pipeline, on the largest face of each picture.
 
@@ -86,7 +99,9 @@ def evaluate_age_gender_pipeline(
     if not keep.any():
         raise InputError(f"no face was found in any picture of {data}")
     missed = int((~keep & pictures.readable()).sum())
-    summary = age_gender_summary(predicted[keep], table.mask(keep))
+    predicted, table = predicted[keep], table.mask(keep)
+    inspect(predicted, table)
+    summary = age_gender_summary(predicted, table)
     return summary | {"not_detected": missed, "unreadable": pictures.messages}
 
 
@@ -124,7 +139,12 @@ def read_labelled_ages(data: Path, held_out: bool) -> AgeGenderTable:
 
 
 def evaluate_classes(
-    runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None
+    runner: Runner,
+    data: Path,
+    *,
+    held_out: bool = False,
+    progress: Progress | None = None,
+    inspect: Callable[[FloatArray, ClassTable], None] = ignore,
 ) -> dict[str, Any]:
     """Compute the accuracy of a classifier on whole pictures.
 
@@ -133,6 +153,7 @@ def evaluate_classes(
         data: Folder with one subfolder per class.
         held_out: Evaluate only on the pictures that `mien train` holds out.
         progress: Called after each picture.
+        inspect: Called with the probability of each class (n, classes), and the labels.
 
     Returns:
         Accuracy in percent over all pictures and ``by_class``; ``unreadable`` lists the pictures that were skipped.
@@ -141,7 +162,9 @@ def evaluate_classes(
         InputError: Another kind of model, or a folder of other classes than the model's.
     """
     require_task(runner, Task.CLASSIFY)
-    correct, table, unreadable = predict_classes(runner, data, held_out=held_out, progress=progress)
+    probabilities, table, unreadable = predict_classes(runner, data, held_out=held_out, progress=progress)
+    inspect(probabilities, table)
+    correct = probabilities.argmax(axis=1) == table.labels
 
     def measures(rows: npt.NDArray[np.bool_]) -> dict[str, float]:
         return {"count": int(rows.sum()), "accuracy": round(float(100 * correct[rows].mean()), 2)}
@@ -161,8 +184,7 @@ def predict_classes(
     """Run a classifier on labelled pictures.
 
     Returns:
-        1 where the most probable class is the labelled one, else 0 (n,); their n rows of the label table, and the
-        errors of unreadable pictures.
+        Probabilities (n, classes), their n rows of the label table, and the errors of unreadable pictures.
 
     Raises:
         InputError: A folder of other classes than the model's.
@@ -174,9 +196,9 @@ def predict_classes(
         )
     if held_out:
         table = table.mask(table.validation())
-    correct = np.full(len(table), np.nan)
+    probabilities = np.full((len(table), len(table.classes)), np.nan)
     pictures = PictureReader(table.files, progress)
     for i, image in pictures:
-        correct[i] = class_probabilities(runner, image).argmax() == table.labels[i]
+        probabilities[i] = class_probabilities(runner, image)
     keep = pictures.readable()
-    return correct[keep], table.mask(keep), pictures.messages
+    return probabilities[keep], table.mask(keep), pictures.messages

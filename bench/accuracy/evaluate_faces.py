@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +39,10 @@ BATCH = 32
 LOWEST_SCORE = 0.02
 """Minimum score of the boxes that a detector is evaluated on: low enough for the whole precision-recall curve."""
 Item = TypeVar("Item")
+
+
+def ignore(*_: object) -> None:
+    """Do nothing with an evaluation's predictions."""
 
 
 class PictureReader:
@@ -86,7 +90,12 @@ def require_task(runner: Runner, task: Task) -> None:
 
 
 def evaluate_landmarks(
-    runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None
+    runner: Runner,
+    data: Path,
+    *,
+    held_out: bool = False,
+    progress: Progress | None = None,
+    inspect: Callable[[FloatArray, LandmarkTable], None] = ignore,
 ) -> dict[str, Any]:
     """Compute NME, AUC@8 and FR@8 of a landmark model on crops cut around the labelled points.
 
@@ -95,6 +104,7 @@ def evaluate_landmarks(
         data: Folder with labelled landmarks.
         held_out: Evaluate only on the subjects that `mien train` holds out.
         progress: Called after each picture.
+        inspect: Called with the landmarks (n, 68, 3) in image px, NaN where a face was not found, and their labels.
 
     Returns:
         Measures in percent over all faces and ``by_source``; ``unreadable`` lists the pictures that were skipped.
@@ -104,6 +114,7 @@ def evaluate_landmarks(
     """
     require_task(runner, Task.LANDMARKS)
     predicted, table, unreadable = predict_landmarks(runner, data, held_out=held_out, progress=progress)
+    inspect(predicted, table)
     return landmark_summary(predicted, table) | {"unreadable": unreadable}
 
 
@@ -142,7 +153,12 @@ def in_batches(items: Iterable[tuple[int, Item]]) -> Iterator[dict[int, Item]]:
 
 
 def evaluate_pipeline(
-    pipeline: Pipeline, data: Path, *, held_out: bool = False, progress: Progress | None = None
+    pipeline: Pipeline,
+    data: Path,
+    *,
+    held_out: bool = False,
+    progress: Progress | None = None,
+    inspect: Callable[[FloatArray, LandmarkTable], None] = ignore,
 ) -> dict[str, Any]:
     """Compute the measures of `evaluate_landmarks` for the whole pipeline, from the picture to the points.
 
@@ -163,7 +179,9 @@ def evaluate_pipeline(
     if not np.isfinite(predicted).any():
         raise InputError(f"no labelled face of {data} was detected")
     missed = int(np.isnan(predicted[keep, 0, 0]).sum())
-    summary = landmark_summary(predicted[keep], table.mask(keep))
+    predicted, table = predicted[keep], table.mask(keep)
+    inspect(predicted, table)
+    summary = landmark_summary(predicted, table)
     return summary | {"not_detected": missed, "unreadable": pictures.messages}
 
 
@@ -206,7 +224,12 @@ def read_labelled_faces(data: Path, held_out: bool) -> LandmarkTable:
 
 
 def evaluate_detector(
-    detector: Detector, data: Path, *, held_out: bool = False, progress: Progress | None = None
+    detector: Detector,
+    data: Path,
+    *,
+    held_out: bool = False,
+    progress: Progress | None = None,
+    inspect: Callable[[Sequence[Detections], Sequence[Path], float], None] = ignore,
 ) -> dict[str, Any]:
     """Compute AP50, and recall and precision at the detector's usual score, on pictures with boxed faces.
 
@@ -215,6 +238,7 @@ def evaluate_detector(
         data: Folder with boxed faces.
         held_out: Evaluate only on the pictures that `mien train` holds out.
         progress: Called after each picture.
+        inspect: Called with the detections of each picture, their files, and the detector's usual score.
 
     Returns:
         Measures in percent over all faces and ``by_min_side_px``; ``unreadable`` lists the pictures that were skipped.
@@ -222,8 +246,9 @@ def evaluate_detector(
     Raises:
         InputError: Malformed labels, or no face to evaluate on.
     """
-    detections, unreadable = detect_faces(detector, data, held_out=held_out, progress=progress)
+    detections, files, unreadable = detect_faces(detector, data, held_out=held_out, progress=progress)
     score = detector.usual_score
+    inspect(detections, files, score)
     summary: dict[str, Any] = {"task": "detector", "pictures": len(detections), "score": score}
     summary |= _detector_measures(detections, 0.0, score)
     summary["by_min_side_px"] = {str(side): _detector_measures(detections, side, score) for side in (16, 24, 40)}
@@ -232,13 +257,17 @@ def evaluate_detector(
 
 def detect_faces(
     detector: Detector, data: Path, *, held_out: bool, progress: Progress | None
-) -> tuple[list[Detections], list[str]]:
-    """Run a detector on labelled pictures; returns its boxes with the labelled ones, and errors of unreadable files."""
+) -> tuple[list[Detections], list[Path], list[str]]:
+    """Run a detector on labelled pictures.
+
+    Returns:
+        Its boxes with the labelled ones, the n files, and the errors of unreadable pictures.
+    """
     table = read_boxed_pictures(data, held_out)
     pictures = PictureReader(table.files, progress)
     detections = [Detections(*detector(image), table.boxes[i]) for i, image in pictures]
-    pictures.readable()
-    return detections, pictures.messages
+    files = [table.files[i] for i in np.flatnonzero(pictures.readable())]
+    return detections, files, pictures.messages
 
 
 def read_boxed_pictures(data: Path, held_out: bool) -> FaceTable:

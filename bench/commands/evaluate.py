@@ -18,14 +18,22 @@ from ...runtime.commands.console import progress_bar, require_train_extra, say
 from ...runtime.commands.input_paths import existing_folder
 from ...runtime.commands.options import AS_JSON, DATA, DETECTOR, HELD_OUT, MAX_SIDE, PROVIDER, THREADS
 from ...runtime.commands.run_config import with_config
-from ...runtime.errors import ProviderError
+from ...runtime.errors import InputError, ProviderError
 from ...runtime.faces.pipeline import Pipeline
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.shipped import shipped_model
+from ...runtime.outputs import check_outputs, write_report
 from ..bridge import PyTorchBridge
 
 MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.pt); default: the shipped model.")
 DETECTOR_MODEL = typer.Option(None, "--model", help="Detector of mien or a YuNet file; default: the shipped detector.")
+INDEX = "index.html"
+REPORT = typer.Option(
+    None,
+    "--report",
+    help="Write a page with charts and the worst pictures, into this folder, or to this .html file.",
+    show_default=False,
+)
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure a model's accuracy on labelled pictures.")
 
 
@@ -51,26 +59,30 @@ def evaluate_landmarks(
     detector: Path | None = DETECTOR,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
+    report: Path | None = REPORT,
     as_json: bool = AS_JSON,
 ) -> None:
     """Measure NME, AUC@8 and FR@8 of landmarks, overall and by source."""
     from ..accuracy.evaluate_faces import evaluate_landmarks as evaluate
     from ..accuracy.evaluate_faces import evaluate_pipeline
+    from ..report.accuracy_report import landmark_sections
 
+    page = EvaluationPage(report, data, model)
     opener, files = opener_of(ctx.obj), {"model": model, "detector": detector}
+    options: dict[str, Any] = {"held_out": held_out, "inspect": page.keep}
     with progress_bar("evaluate") as progress:
         if detect:
             with _pipeline(opener, provider, threads, attributes=False, **files) as pipeline:
-                summary = evaluate_pipeline(pipeline, data, held_out=held_out, progress=progress)
+                summary = evaluate_pipeline(pipeline, data, **options, progress=progress)
         else:
             with opener(model or shipped_model("landmarks"), provider=provider, threads=threads) as runner:
-                summary = evaluate(runner, data, held_out=held_out, progress=progress)
+                summary = evaluate(runner, data, **options, progress=progress)
         if against is not None:
             from ..accuracy.face_alignment_peer import evaluate_face_alignment
 
             peer = evaluate_face_alignment(data, held_out=held_out, progress=progress)
             summary[against.value] = {k: peer[k] for k in ("count", "nme", "auc8", "fr8")}
-    print_evaluation(model, summary, as_json)
+    print_evaluation(summary, page, landmark_sections, as_json)
 
 
 @evaluate_app.command("detector", epilog="mien evaluate detector --data faces --held-out --json")
@@ -82,18 +94,21 @@ def evaluate_detector(
     provider: Provider = PROVIDER,
     threads: int = THREADS,
     max_side: int = MAX_SIDE,
+    report: Path | None = REPORT,
     as_json: bool = AS_JSON,
 ) -> None:
     """Measure AP50, recall and precision of a detector, overall and by minimum face size."""
     from ...runtime.faces.detector import open_detector
     from ..accuracy.evaluate_faces import LOWEST_SCORE
     from ..accuracy.evaluate_faces import evaluate_detector as evaluate
+    from ..report.accuracy_report import detector_sections
 
+    page = EvaluationPage(report, data, model)
     path = model or shipped_model("detector")
     opened = open_detector(path, provider=provider, threads=threads, max_side=max_side, min_score=LOWEST_SCORE)
     with contextlib.closing(opened) as detector, progress_bar("evaluate") as progress:
-        summary = evaluate(detector, data, held_out=held_out, progress=progress)
-    print_evaluation(model, summary, as_json)
+        summary = evaluate(detector, data, held_out=held_out, progress=progress, inspect=page.keep)
+    print_evaluation(summary, page, detector_sections, as_json)
 
 
 @evaluate_app.command("age-gender", epilog="mien evaluate age-gender --data age_gender --held-out --json")
@@ -107,21 +122,25 @@ def evaluate_age_gender(
     detector: Path | None = DETECTOR,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
+    report: Path | None = REPORT,
     as_json: bool = AS_JSON,
 ) -> None:
     """Measure MAE, CS@5, gender accuracy and its calibration, overall and by decade."""
     from ..accuracy.evaluate_attributes import evaluate_age_gender as evaluate
     from ..accuracy.evaluate_attributes import evaluate_age_gender_pipeline
+    from ..report.accuracy_report import age_gender_sections
 
+    page = EvaluationPage(report, data, model)
     opener, files = opener_of(ctx.obj), {"age_gender": model, "detector": detector}
+    options: dict[str, Any] = {"held_out": held_out, "inspect": page.keep}
     with progress_bar("evaluate") as progress:
         if detect:
             with _pipeline(opener, provider, threads, **files) as pipeline:
-                summary = evaluate_age_gender_pipeline(pipeline, data, held_out=held_out, progress=progress)
+                summary = evaluate_age_gender_pipeline(pipeline, data, **options, progress=progress)
         else:
             with opener(model or shipped_model("age_gender"), provider=provider, threads=threads) as runner:
-                summary = evaluate(runner, data, held_out=held_out, progress=progress)
-    print_evaluation(model, summary, as_json)
+                summary = evaluate(runner, data, **options, progress=progress)
+    print_evaluation(summary, page, age_gender_sections, as_json)
 
 
 @evaluate_app.command("classify", epilog="mien evaluate classify --model pets.onnx --data cats_dogs --held-out")
@@ -135,17 +154,20 @@ def evaluate_classify(
     held_out: bool = HELD_OUT,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
+    report: Path | None = REPORT,
     as_json: bool = AS_JSON,
 ) -> None:
     """Measure the accuracy of a classifier, overall and by class."""
     from ..accuracy.evaluate_attributes import evaluate_classes
+    from ..report.accuracy_report import class_sections
 
+    page = EvaluationPage(report, data, model)
     with (
         opener_of(ctx.obj)(model, provider=provider, threads=threads) as runner,
         progress_bar("evaluate") as progress,
     ):
-        summary = evaluate_classes(runner, data, held_out=held_out, progress=progress)
-    print_evaluation(model, summary, as_json)
+        summary = evaluate_classes(runner, data, held_out=held_out, progress=progress, inspect=page.keep)
+    print_evaluation(summary, page, class_sections, as_json)
 
 
 def _pipeline(opener: Callable[..., Runner], provider: Provider, threads: int, **models: Any) -> Pipeline:
@@ -169,19 +191,66 @@ def opener_of(bridge: PyTorchBridge) -> Callable[..., Runner]:
     return opened
 
 
-def print_evaluation(model: Path | None, summary: dict[str, Any], as_json: bool) -> None:
-    """Print a summary as tables or JSON.
+class EvaluationPage:
+    """Page that ``--report`` asks for, or none; it is checked before the evaluation, and written after it.
+
+    Attributes:
+        model: Model that is evaluated; None for the shipped one.
+
+    Raises:
+        InputError: The folder already holds a page, or the file is an input.
+        OutputError: The page cannot be written there.
+    """
+
+    def __init__(self, report: Path | None, data: Path, model: Path | None) -> None:
+        self.model, self._data = model, data
+        self._file: Path | None = None
+        self._predictions: tuple[Any, ...] = ()
+        if report is None:
+            return
+        is_file = report.suffix.lower() in (".html", ".htm") and not report.is_dir()
+        self._file = report if is_file else report / INDEX
+        if not is_file and self._file.exists():
+            raise InputError(f"{report} already holds a report; choose another folder, or name {self._file}")
+        check_outputs({"--report": self._file if report.exists() else report}, [data, model])
+
+    def keep(self, *predictions: Any) -> None:
+        """Keep an evaluation's predictions and labels for the page."""
+        self._predictions = predictions
+
+    def write(self, summary: dict[str, Any], sections: Callable[..., str]) -> None:
+        """Write the page, if there is one to write."""
+        from ..report.accuracy_report import accuracy_page
+
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # writing the page says why there is no folder
+                self._file.parent.mkdir(exist_ok=True)
+            write_report(self._file, accuracy_page(summary, self._data, sections(*self._predictions)))
+            say(f"report: {self._file}")
+
+
+def print_evaluation(
+    summary: dict[str, Any], page: EvaluationPage, sections: Callable[..., str], as_json: bool
+) -> None:
+    """Print a summary as tables or JSON, and write its page.
+
+    Args:
+        summary: Measures of the evaluation.
+        page: Page to write.
+        sections: Function that renders the page's charts and pictures from the predictions.
+        as_json: Print JSON.
 
     Raises:
         typer.Exit: With code 2 if pictures could not be read.
     """
-    summary = {"model": "shipped" if model is None else model.name, **summary}
+    summary = {"model": "shipped" if page.model is None else page.model.name, **summary}
     for message in summary["unreadable"]:
         say(f"skipped: {message}", style="red")
     if as_json:
         print(json.dumps(summary))
     else:
         print_tables({k: v for k, v in summary.items() if k != "unreadable"})
+    page.write(summary, sections)
     if summary["unreadable"]:
         raise typer.Exit(2)
 

@@ -34,7 +34,7 @@ def distributions(rows: Sequence[Row]) -> str:
         q1, q2, q3, p99 = (x(percentile(values, percent)) for percent in (25, 50, 75, 99))
         parts.append(f'<rect class="box" x="{q1:.1f}" y="{middle - 8}" width="{max(q3 - q1, 1):.1f}" height="16"/>')
         parts.append(f'<path class="box" d="M{q2:.1f} {middle - 8}v16M{p99:.1f} {middle - 5}v10"/>')
-    return _svg(height, "latency of each call, in ms", parts)
+    return svg(height, "latency of each call, in ms", parts)
 
 
 def tradeoff(rows: Sequence[Row], metric: Metric) -> str:
@@ -53,7 +53,7 @@ def tradeoff(rows: Sequence[Row], metric: Metric) -> str:
         return TOP + (PLOT_HEIGHT - TOP) * (1 - up if metric.higher_is_better else up)
 
     parts = _time_axis(low_ms, high_ms, x, PLOT_HEIGHT)
-    parts += _value_axis(round_values(low, high), y)
+    parts += value_axis(round_values(low, high), y)
     placed: list[tuple[float, float]] = []
     for number, ((_, accuracy), ms, (below, above)) in enumerate(zip(known, times, spans, strict=True), start=1):
         at_x, at_y = x(ms), y(accuracy.value)
@@ -68,7 +68,7 @@ def tradeoff(rows: Sequence[Row], metric: Metric) -> str:
         f"<li>{escape(str(row.measurement.description))}: {accuracy}, p90 {ms:.2f} ms</li>"
         for (row, accuracy), ms in zip(known, times, strict=True)
     )
-    return _svg(PLOT_HEIGHT + 4, f"{metric.value} over p90 in ms", parts) + f"<ol>{named}</ol>"
+    return svg(PLOT_HEIGHT + 4, f"{metric.value} over p90 in ms", parts) + f"<ol>{named}</ol>"
 
 
 def throughput(rows: Sequence[Row]) -> str:
@@ -85,7 +85,7 @@ def throughput(rows: Sequence[Row]) -> str:
     def y(rate: float) -> float:
         return PLOT_HEIGHT - 24 - (PLOT_HEIGHT - 24 - TOP) * rate / highest
 
-    parts = _value_axis(round_values(0.0, highest), y)
+    parts = value_axis(round_values(0.0, highest), y)
     for batch in batches:
         parts.append(f'<text class="soft" x="{x(batch):.1f}" y="{PLOT_HEIGHT}" text-anchor="middle">{batch}</text>')
     for number, (name, line) in enumerate(lines.items(), start=1):
@@ -98,7 +98,7 @@ def throughput(rows: Sequence[Row]) -> str:
         f"<li>{escape(name)}: {', '.join(f'{rate:.0f} at batch {batch}' for batch, rate in sorted(line))}</li>"
         for name, line in lines.items()
     )
-    return _svg(PLOT_HEIGHT + 8, "images per second over the batch size", parts) + f"<ol>{named}</ol>"
+    return svg(PLOT_HEIGHT + 8, "images per second over the batch size", parts) + f"<ol>{named}</ol>"
 
 
 def stages(row: Row) -> str:
@@ -114,7 +114,7 @@ def stages(row: Row) -> str:
         parts.append(f'<path class="box" d="M{tick:.1f} {top + 5}v18"/>')
         label = f"{p50:.2f} ms, p90 {p90:.2f}, {len(row.stages_ns[name])}×"
         parts.append(f'<text class="soft" x="{max(tick, BARS_FROM + width) + 8:.1f}" y="{top + 19}">{label}</text>')
-    return _svg(BAR * len(times) + 8, "stages of the pipeline", parts)
+    return svg(BAR * len(times) + 8, "stages of the pipeline", parts)
 
 
 def _log_axis(low: float, high: float, *, left: float = LEFT, right: float = RIGHT) -> Callable[[float], float]:
@@ -135,7 +135,8 @@ def _time_axis(low: float, high: float, x: Callable[[float], float], height: int
     return parts
 
 
-def _value_axis(values: Sequence[float], y: Callable[[float], float]) -> list[str]:
+def value_axis(values: Sequence[float], y: Callable[[float], float]) -> list[str]:
+    """Draw the horizontal lines of a linear axis, labelled on the left."""
     parts = []
     for value in values:
         at = y(value)
@@ -158,5 +159,6 @@ def _ticks(low: float, high: float) -> list[float]:
     return [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
 
 
-def _svg(height: int, label: str, parts: Sequence[str]) -> str:
+def svg(height: int, label: str, parts: Sequence[str]) -> str:
+    """Wrap the parts of a drawing `WIDTH` px wide."""
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'

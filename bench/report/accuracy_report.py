@@ -1,0 +1,189 @@
+"""An evaluation as one HTML page that works offline: measures, charts, groups, and the worst pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...runtime.values import FloatArray
+from ..accuracy.metrics import (
+    FAILURE_PERCENT,
+    Detections,
+    calibration_error,
+    detection_curve,
+    match_picture,
+    normalized_mean_error,
+)
+from ..data.age_gender_labels import AgeGenderTable
+from ..data.class_folders import ClassTable
+from ..data.landmark_labels import LandmarkTable
+from .accuracy_charts import confusion, cumulative_errors, line_chart, reliability
+from .html_page import bullets, gallery, page, table
+from .worst_pictures import face_with_points, picture_with_boxes, whole_picture, worst_rows
+
+WORST = 20
+DRAWN = "Labels are green, predictions red."
+FACE_SIDES_PX = (0.0, 16.0, 24.0, 40.0)
+FAR_OFF_YEARS = 5.0
+
+
+def landmark_sections(predicted: FloatArray, labels: LandmarkTable) -> str:
+    """Render the cumulative error by source, and the worst faces.
+
+    Args:
+        predicted: Landmarks (n, 68, 3) in image px, NaN where a face was not found.
+        labels: Their labels.
+    """
+    errors, sources = normalized_mean_error(predicted, labels.points), np.array(labels.sources)
+    groups = {"all": errors}
+    if len(set(labels.sources)) > 1:
+        groups |= {str(source): errors[sources == source] for source in np.unique(sources)}
+    curve = cumulative_errors(groups, label="percentage of faces over NME in percent", limit=FAILURE_PERCENT)
+    worst = [
+        (
+            face_with_points(labels.files[i], labels.points[i], predicted[i, :, :2]),
+            f"{labels.files[i].name}: {'not found' if np.isnan(errors[i]) else f'NME {errors[i]:.1f} %'}, {sources[i]}",
+        )
+        for i in worst_rows(errors, WORST)
+    ]
+    caption = "Across: NME in percent of the outer eye distance. Up: percentage of faces with at most that error."
+    return _chart("Cumulative error", curve, f"{caption} Dashed: the limit of FR and AUC.") + _worst(worst, DRAWN)
+
+
+def detector_sections(detections: Sequence[Detections], files: Sequence[Path], score: float) -> str:
+    """Render the precision-recall curves by size of the faces, and the pictures with the most mistakes.
+
+    Args:
+        detections: Detected and labelled boxes of each picture.
+        files: Its file.
+        score: Score from which the detector usually reports a box.
+    """
+    lines, dots = {}, {}
+    for side in FACE_SIDES_PX:
+        curve = detection_curve(detections, min_side_px=side)
+        if not curve.faces or not len(curve.scores):
+            continue
+        name = f"{f'from {side:g} px' if side else 'all'} ({curve.faces})"
+        lines[name], dots[name] = (100 * curve.recall, 100 * curve.precision), curve.at(score)
+    chart = line_chart(lines, label="precision over recall, in percent", x_range=(0.0, 100.0), dots=dots)
+    kept = [Detections(d.boxes[d.scores >= score], d.scores[d.scores >= score], d.labelled) for d in detections]
+    found = [sum(match_picture(d).hits) for d in kept]
+    missed = np.array([len(d.labelled) - hits for d, hits in zip(kept, found, strict=True)])
+    wrong = np.array([len(d.boxes) - hits for d, hits in zip(kept, found, strict=True)])
+    worst = [
+        (
+            picture_with_boxes(files[i], kept[i].labelled, kept[i].boxes, kept[i].scores.tolist()),
+            f"{files[i].name}: {missed[i]} of {len(kept[i].labelled)} faces missed, {wrong[i]} false",
+        )
+        for i in worst_rows((missed + wrong).astype(float), WORST)
+        if missed[i] + wrong[i]
+    ]
+    caption = f"Across: recall. Up: precision. A line per least face size; the dot is at the score {score:g}."
+    return _chart("Precision and recall", chart, caption) + _worst(worst, f"{DRAWN} Boxes from a score of {score:g}.")
+
+
+def age_gender_sections(predicted: FloatArray, labels: AgeGenderTable) -> str:
+    """Render the cumulative age error, the reliability and the confusion of the gender, and the worst ages.
+
+    Args:
+        predicted: Ages in years and probabilities of female (n, 2).
+        labels: Their labels.
+    """
+    age, female = predicted.T
+    errors, is_female = np.abs(age - labels.age), labels.female >= 0.5
+    curve = cumulative_errors({"all": errors}, label="percentage of faces over the error in years", limit=FAR_OFF_YEARS)
+    genders = ("male", "female")
+    worst = [
+        (
+            whole_picture(labels.files[i]),
+            f"{labels.files[i].name}: {labels.age[i]:g} years, predicted {age[i]:.0f}; {genders[int(is_female[i])]}, "
+            f"predicted {genders[int(female[i] >= 0.5)]} ({100 * max(female[i], 1 - female[i]):.0f} %)",
+        )
+        for i in worst_rows(errors, WORST)
+    ]
+    caption = "Across: error in years. Up: percentage of faces with at most that error. Dashed: CS@5."
+    gender = reliability(female, is_female, label="labelled female over the probability of female, in percent")
+    return (
+        _chart("Age: cumulative error", curve, caption)
+        + _reliable("Gender: reliability", gender, calibration_error(female, labels.female))
+        + _chart("Gender: confusion", confusion(is_female.astype(int), (female >= 0.5).astype(int), genders))
+        + _worst(worst, "By the error of the age.")
+    )
+
+
+def class_sections(probabilities: FloatArray, labels: ClassTable) -> str:
+    """Render the confusion matrix, the reliability of the most probable class, and the worst pictures.
+
+    Args:
+        probabilities: Probability of each class (n, classes).
+        labels: The labels.
+    """
+    best = probabilities.argmax(axis=1)
+    highest, correct = probabilities.max(axis=1), best == labels.labels
+    of_label = probabilities[np.arange(len(labels)), labels.labels]
+    worst = [
+        (
+            whole_picture(labels.files[i]),
+            f"{labels.files[i].name}: {labels.classes[labels.labels[i]]} ({100 * of_label[i]:.0f} %), predicted "
+            f"{labels.classes[best[i]]} ({100 * highest[i]:.0f} %)",
+        )
+        for i in worst_rows(-of_label, WORST)
+    ]
+    chart = reliability(highest, correct, label="correct over the probability of the predicted class, in percent")
+    return (
+        _chart("Confusion", confusion(labels.labels, best, labels.classes))
+        + _reliable("Reliability", chart, None)
+        + _worst(worst, "By the probability of the labelled class.")
+    )
+
+
+def accuracy_page(summary: dict[str, Any], data: Path, sections: str) -> str:
+    """Render a page.
+
+    Args:
+        summary: Measures; those that are tables become tables.
+        data: Folder with the labels.
+        sections: Charts and pictures of the task.
+    """
+    single = {k: v for k, v in summary.items() if k not in ("model", "task") and not isinstance(v, (dict, list))}
+    parts = [
+        f"<p>{escape(str(summary['model']))} on {escape(data.resolve().name)}</p>",
+        _measures({"all": single}),
+    ]
+    for title, group in summary.items():
+        if isinstance(group, dict):
+            rows = group if isinstance(next(iter(group.values())), dict) else {"": group}
+            parts.append(f"<h2>{escape(title.replace('_', ' ').capitalize())}</h2>{_measures(rows)}")
+    parts += [sections, bullets("Skipped", summary["unreadable"])]
+    return page(f"mien evaluate {summary['task']}", "".join(parts))
+
+
+def _measures(rows: Mapping[str, Mapping[str, object]]) -> str:
+    """Render measures as a table, a row per group."""
+    names = list(next(iter(rows.values())))
+    head = ["", *(name.replace("_", " ") for name in names)]
+    return table((head, [[group, *(_text(row.get(name)) for name in names)] for group, row in rows.items()]))
+
+
+def _text(value: object) -> str:
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _chart(title: str, chart: str, caption: str = "") -> str:
+    return f"<h2>{title}</h2>{chart}<p>{escape(caption)}</p>"
+
+
+def _reliable(title: str, chart: str, error: float | None) -> str:
+    measured = "" if error is None else f" Expected calibration error: {error:.1f} %."
+    caption = f"Across: predicted probability. Up: how often it was so. Dashed: a perfectly calibrated model.{measured}"
+    return _chart(title, chart, caption)
+
+
+def _worst(pictures: Sequence[tuple[bytes, str]], caption: str) -> str:
+    if not pictures:
+        return "<h2>Worst pictures</h2><p>No mistakes.</p>"
+    return f"<h2>The {len(pictures)} worst pictures</h2><p>{escape(caption)}</p>{gallery(pictures)}"
