@@ -90,10 +90,10 @@ def age_gender_sections(predicted: FloatArray, labels: AgeGenderTable) -> str:
     """Render the cumulative age error, the reliability and the confusion of the gender, and the worst ages.
 
     Args:
-        predicted: Ages in years and probabilities of female (n, 2).
+        predicted: Ages in years, probabilities of female, and what else is estimated (n, ≥ 2).
         labels: Their labels.
     """
-    age, female = predicted.T
+    age, female = predicted.T[:2]
     errors, is_female = np.abs(age - labels.age), labels.female >= 0.5
     curve = cumulative_errors({"all": errors}, label="percentage of faces over the error in years", limit=FAR_OFF_YEARS)
     genders = ("male", "female")

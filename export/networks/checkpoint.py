@@ -87,6 +87,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ModelError: The file is missing, truncated, not a checkpoint of mien, or of a later version.
     """
+    if path.is_dir():
+        inside = path / "best.pt"
+        raise ModelError(f"{path} is a folder, wanted a checkpoint{f'; try {inside}' if inside.is_file() else ''}")
     if not path.is_file():
         raise ModelError(describe_missing(path, "checkpoint"))
     try:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mien.export.networks.checkpoint import Checkpoint, save_checkpoint
+from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mien.export.networks.input_scale import input_scale
 from mien.export.networks.normalization import Normalization
-from mien.runtime.errors import InputError
+from mien.runtime.errors import InputError, ModelError
 from mien.runtime.models.spec import ModelSpec, Task
 
 IMAGENET, SYMMETRIC = Normalization.IMAGENET, Normalization.SYMMETRIC
@@ -54,6 +54,13 @@ def test_torchvisions_weights_and_none() -> None:
     with pytest.raises(InputError, match="leave the option out"):
         input_scale("default", None, SYMMETRIC)
     assert [input_scale("none", None, given) for given in (None, SYMMETRIC)] == [IMAGENET, SYMMETRIC]
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    spec = ModelSpec(Task.CLASSIFY, (32, 32), ("probabilities",), classes=("a", "b"))
+    save_checkpoint(tmp_path / "best.pt", Checkpoint(spec, {}, {}, {"w": torch.zeros(1)}))
+    with pytest.raises(ModelError, match=r"is a folder, wanted a checkpoint; try .*best\.pt"):
+        load_checkpoint(tmp_path)
 
 
 def test_a_checkpoint_tells_its_own(tmp_path: Path) -> None:

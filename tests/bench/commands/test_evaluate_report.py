@@ -1,0 +1,46 @@
+"""`mien evaluate --report`: a page in a folder of its own, which is never replaced unless it is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from mien.cli import app
+
+
+def evaluate(*words: object) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *map(str, words)])
+
+
+def one_line(result: Result) -> str:
+    return " ".join(result.output.split())
+
+
+def test_a_report_of_ages(age_gender_folder: Path, tmp_path: Path) -> None:
+    result = evaluate("age-gender", "--data", age_gender_folder, "--report", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "r" / "index.html").read_text()
+    assert "mien evaluate age-gender" in page and page.count("<img") == 20
+    again = evaluate("age-gender", "--data", age_gender_folder, "--report", tmp_path / "r")
+    assert again.exit_code == 2 and "already holds a report; choose another folder, or name" in one_line(again)
+    assert (tmp_path / "r" / "index.html").read_text() == page
+
+
+def test_a_named_page_is_replaced_and_nothing_else(landmark_folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("old")
+    assert evaluate("landmarks", "--data", landmark_folder, "--report", page).exit_code == 0
+    assert "mien evaluate landmarks" in page.read_text()
+    labels = landmark_folder / "landmarks.csv"
+    before = labels.read_bytes()
+    for place in (labels, tmp_path / "no" / "folder"):
+        result = evaluate("landmarks", "--data", landmark_folder, "--report", place)
+        assert result.exit_code == 2 and "folder" in one_line(result)
+    assert labels.read_bytes() == before
+
+
+def test_a_failed_evaluation_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert evaluate("landmarks", "--data", tmp_path / "empty", "--report", tmp_path / "r").exit_code == 2
+    assert not (tmp_path / "r").exists()
