@@ -22,7 +22,9 @@ BASELINES = ", ".join(baseline.value for baseline in Baseline)
 
 
 def bench_options(
-    providers: str = typer.Option("cpu", "--provider", help=f"What runs the models, comma-separated: {PROVIDERS}."),
+    providers: str = typer.Option(
+        "cpu", "--provider", "--providers", help=f"What runs the models, comma-separated: {PROVIDERS}."
+    ),
     baseline: str | None = typer.Option(
         None,
         "--baseline",

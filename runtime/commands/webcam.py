@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 def webcam(
     options: PipelineOptions,
     style: OverlayStyle,
-    source: str = typer.Argument(
-        "0",
+    source: str | None = typer.Argument(
+        None,
         metavar="SOURCE",
         help="Camera (0, /dev/video0, csi://0), file, folder, URL, gst:PIPELINE, demo, or - for standard input.",
+        show_default="0",
     ),
+    source_option: str | None = typer.Option(None, "--source", help="Another spelling of the argument SOURCE."),
     show: bool | None = typer.Option(
         None, "--show/--no-show", help="Open a window (keys: q, space, s, h, m); default: unless --serve is given."
     ),
@@ -75,6 +77,9 @@ def webcam(
     from ..output.window import View, WindowSink
     from ..outputs import write_report
 
+    if source is not None and source_option not in (None, source):
+        raise InputError("expected one source, found an argument and --source; give only one of them")
+    source = source or source_option or "0"
     show = serve is None if show is None else show
     if blur:
         options, style = options.for_hiding(), style.over_blurred()
