@@ -79,7 +79,7 @@ def webcam(
 
     if source is not None and source_option not in (None, source):
         raise InputError("expected one source, found an argument and --source; give only one of them")
-    source = source or source_option or "0"
+    source = next((given for given in (source, source_option) if given is not None), "0")
     show = serve is None if show is None else show
     if blur:
         options, style = options.for_hiding(), style.over_blurred()
