@@ -98,6 +98,11 @@ class DetectionSchedule:
         self._full = False
         self._halves = HALVES  # routine searches at half size since the last full one
 
+    @property
+    def min_score(self) -> float:
+        """Lowest score of a detection in a picture."""
+        return self._detector.min_score
+
     def next_frame(self) -> Detections | None:
         """Advance by one frame; return the result that is due in it, if any."""
         self._frame += 1

@@ -8,10 +8,10 @@ import numpy as np
 
 from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
 from ..vision.boxes import enclosed
-from ..vision.geometry import SAME_FACE_IOU, intersection_over_union
+from ..vision.geometry import SAME_FACE_IOU, intersection_over_union, longer_side
 from .association import match
 from .detection_schedule import Detections, DetectionSchedule, Need
-from .following import FOUND, RECALLED, Locate, follow, locate_faces, meetings
+from .following import FOUND, MIN_FACE_PX, RECALLED, Locate, follow, locate_faces, meetings
 from .patch import REACH, cut_patch, find_patch, likeness
 from .stage_timer import StageTimer
 from .track import Sight, State, Track
@@ -153,7 +153,10 @@ class Tracker:
         return matched
 
     def _add(self, frame: Frame, boxes: FloatArray, scores: Sequence[float]) -> None:
-        """Give detections that are no face in sight to lost faces that they resemble, or begin tracks."""
+        """Give detections that are no face in sight to lost faces that they resemble, or begin tracks.
+
+        A box with a score that would not do for a picture begins one only if its landmarks hold, or if it is small.
+        """
         seen = np.array([t.box for t in self._in_sight()]).reshape(-1, 4)
         sights = locate_faces(frame, boxes, self._locate)
         places = np.array([s.box for s in sights]).reshape(-1, 4)
@@ -166,6 +169,8 @@ class Tracker:
             assert sight.box is not None and sight.patch is not None
             track = back.get(i)
             if track is None:
+                if not self._thorough and score < self._schedule.min_score and not _holds(sight):
+                    continue
                 track = Track(sight.box, sight.patch, frame.timestamp_ns, score)
                 self._tracks.append(track)
             track.see(sight, frame.timestamp_ns)
@@ -198,6 +203,12 @@ class Tracker:
         lost = [t for t in self._tracks if t.state is State.LOST]
         kept = [t for t in lost if t.id >= 0 and time_ns - t.seen_ns <= KEPT_S * 1e9][-MOST_LOST:]
         self._tracks = [t for t in self._tracks if t.state is not State.LOST or t in kept]
+
+
+def _holds(sight: Sight) -> bool:
+    """Return False for a box that is large enough for landmarks, and in which none hold."""
+    assert sight.box is not None
+    return sight.landmarks is not None or float(longer_side(sight.box[None])[0]) < MIN_FACE_PX
 
 
 def _carried(frame: Frame, box: FloatArray, patch: FloatArray, reach: float) -> FloatArray | None:
