@@ -75,7 +75,7 @@ def test_who_follows_the_page_has_what_the_service_runs(page: str) -> None:
     program = Path(unit()["ExecStart"][0].split()[0])
     folder = program.parent.parent.as_posix()
     assert f"sudo python3 -m venv --system-site-packages {folder}\n" in text
-    assert f"sudo {folder}/bin/pip install 'mien[jetson]'" in text
+    assert f"sudo {folder}/bin/pip install '.[jetson]'" in text
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")

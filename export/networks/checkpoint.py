@@ -89,7 +89,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     if path.is_dir():
         inside = path / "best.pt"
-        raise ModelError(f"{path} is a folder, wanted a checkpoint{f'; try {inside}' if inside.is_file() else ''}")
+        raise ModelError(f"{path} is a folder, expected a checkpoint{f'; try {inside}' if inside.is_file() else ''}")
     if not path.is_file():
         raise ModelError(describe_missing(path, "checkpoint"))
     try:

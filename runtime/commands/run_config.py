@@ -36,8 +36,8 @@ def keys_of(command: Any) -> dict[str, str]:
 
 def config_of(ctx: Any) -> dict[str, Any]:
     """Return the values of a command's options and arguments, as JSON has them; those without a value are left out."""
-    values = {key: plain(ctx.params.get(name)) for name, key in keys_of(ctx.command).items()}
-    return {key: value for key, value in values.items() if value not in (None, [])}
+    values = ((key, plain(ctx.params.get(name))) for name, key in keys_of(ctx.command).items())
+    return {key: value for key, value in values if value not in (None, [])}
 
 
 def plain(value: Any) -> Any:

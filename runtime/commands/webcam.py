@@ -77,8 +77,6 @@ def webcam(
     from ..output.window import View, WindowSink
     from ..outputs import write_report
 
-    if source is not None and source_option not in (None, source):
-        raise InputError("expected one source, found an argument and --source; give only one of them")
     source = next((given for given in (source, source_option) if given is not None), "0")
     show = serve is None if show is None else show
     if blur:

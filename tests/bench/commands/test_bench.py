@@ -55,12 +55,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["none.onnx"], "no file none.onnx"),
         (["--batch", "0"], "integers of at least 1"),
         (["--batch", "1,99999999999999999999"], "--batch expects integers up to 65536"),
-        (["--rounds", "0"], "Invalid value for '--rounds'"),
-        (["--rounds", "99999999999999999999"], "Invalid value for '--rounds'"),
-        (["--calls-per-round", "-1"], "Invalid value for '--calls-per-round'"),
-        (["--threads", "100000"], "Invalid value for '--threads'"),
-        (["--timeout", "inf"], "Invalid value for '--timeout'"),
-        (["--timeout", "nan"], "Invalid value for '--timeout'"),
+        (["--rounds", "0"], "invalid value for '--rounds'"),
+        (["--rounds", "99999999999999999999"], "invalid value for '--rounds'"),
+        (["--calls-per-round", "-1"], "invalid value for '--calls-per-round'"),
+        (["--threads", "100000"], "invalid value for '--threads'"),
+        (["--timeout", "inf"], "invalid value for '--timeout'"),
+        (["--timeout", "nan"], "invalid value for '--timeout'"),
     ],
 )
 def test_misuse_is_told_before_anything_is_measured(options: list[str], message: str) -> None:
@@ -208,7 +208,7 @@ def test_a_damaged_report_gives_one_line(tmp_path: Path) -> None:
         path.write_bytes(content)
         told = mien("bench", "compare", path, report, code=2).stderr
         assert told.count("\n") == 1 and str(path) in told
-    assert f"{tmp_path} cannot be read (Is a directory)" in mien("bench", "compare", tmp_path, report, code=2).stderr
+    assert f"{tmp_path} is a folder, expected a report" in mien("bench", "compare", tmp_path, report, code=2).stderr
 
 
 def change_one(node: Any, rng: random.Random, odd: list[Any]) -> None:

@@ -92,8 +92,8 @@ def test_from_a_picture_to_the_result_is_what_the_pipeline_does() -> None:
         located = picture_call(pipeline.landmarks, pictures, bounds, points)(0)
         assert np.linalg.norm(located[:, :2] - points[0, :, :2], axis=1).mean() < 3
         assert pipeline.age_gender is not None
-        age, _ = picture_call(pipeline.age_gender, pictures, bounds, points)(5)  # the sixth picture is the first again
-        assert age[0] == pytest.approx(faces.age[0], abs=1e-3)
+        found = picture_call(pipeline.age_gender, pictures, bounds, points)(5)  # the sixth picture is the first again
+        assert found["age"][0] == pytest.approx(faces.age[0], abs=1e-3)
         detect = OnnxRunner(shipped_model("detector"), provider=Provider.CPU)
         boxes, _ = picture_call(detect, pictures, bounds, points)(0)
         assert np.allclose(boxes, faces.boxes)

@@ -311,7 +311,7 @@ def test_verify_says_no(made: Bundled, tmp_path: Path) -> None:
     assert mien("verify", damaged, code=1).stdout.startswith("refused: ")
     row = json.loads(mien("verify", damaged, "--json", code=1).stdout)
     assert row["holds"] is False and row["verdict"].startswith("refused: ") and row["checks"] == []
-    assert "cannot be read" in mien("verify", tmp_path / MANIFEST, code=2).stderr
+    assert "no bundle" in mien("verify", tmp_path / MANIFEST, code=2).stderr
     assert "omit it" in mien("verify", made.path, "--provider", "auto", code=2).stderr
 
 

@@ -59,7 +59,7 @@ def test_torchvisions_weights_and_none() -> None:
 def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
     spec = ModelSpec(Task.CLASSIFY, (32, 32), ("probabilities",), classes=("a", "b"))
     save_checkpoint(tmp_path / "best.pt", Checkpoint(spec, {}, {}, {"w": torch.zeros(1)}))
-    with pytest.raises(ModelError, match=r"is a folder, wanted a checkpoint; try .*best\.pt"):
+    with pytest.raises(ModelError, match=r"is a folder, expected a checkpoint; try .*best\.pt"):
         load_checkpoint(tmp_path)
 
 

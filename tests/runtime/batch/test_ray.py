@@ -169,7 +169,7 @@ def test_without_ray_the_extra_is_told(tmp_path: Path) -> None:
     [
         (["photos", "--ray", "local"], "give a folder or URI for them with --json"),
         (["photos", "--ray", "local", "--json", "-"], "give a folder or URI for them with --json"),
-        (["photos", "--ray", "local", "--json", "out", "--draw", "drawn"], "--draw and --view3d cannot be combined"),
+        (["photos", "--ray", "local", "--json", "out", "--draw", "drawn"], "--ray writes JSON rows only"),
         (["photos", "--shard-size", "3"], "--shard-size requires --ray"),
         (["s3://bucket/photos"], "s3://bucket/photos can only be read with --ray"),
     ],

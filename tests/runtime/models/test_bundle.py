@@ -141,7 +141,7 @@ def test_the_same_members_make_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_missing_file_is_misuse(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"mien bundle -o none\.mien makes one"):
+    with pytest.raises(InputError, match=r"no bundle .*none\.mien; mien bundle"):
         read_bundle(tmp_path / "none.mien")
 
 
