@@ -54,6 +54,7 @@ except ImportError as error:
     alone = typer.Typer(add_completion=False)
     alone.command()(doctor)
     alone(sys.argv[2:], prog_name="mien doctor")
+    raise SystemExit from None
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ class AvSource:
             first = next(self._frames, None)
             if first is None:
                 raise InputError(f"{name} can be opened, but delivers no picture")
-        except (InputError, av.FFmpegError):
+        except (InputError, av.error.FFmpegError):
             container.close()
             raise
         self._first: RawFrame | None = first
@@ -117,7 +117,7 @@ class AvSource:
             try:
                 frames = self._stream.decode(packet)
                 broken = 0
-            except av.FFmpegError as error:
+            except av.error.FFmpegError as error:
                 frames, broken = [], broken + 1
                 self._note_damage(_reason(error))
                 if broken > MAX_BROKEN_PACKETS:
@@ -140,7 +140,7 @@ class AvSource:
             with _container_errors() as errors:
                 try:
                     packet = next(packets)
-                except av.FFmpegError as error:
+                except av.error.FFmpegError as error:
                     failure = _reason(error)
             if failure is not None or packet.size == 0:
                 break
@@ -181,7 +181,7 @@ def open_file(path: Path) -> OpenedSource:
     """
     try:
         container = av.open(f"file:{path.absolute()}")  # with the protocol named, a name is only a name
-    except (av.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError) as error:
         raise InputError(
             f"{path} is not a video that can be read, or its end is missing ({_reason(error)}); "
             "try: ffmpeg -i IN -c:v libx264 OUT.mp4"
@@ -203,7 +203,7 @@ def open_stream(url: str, options: SourceOptions) -> OpenedSource:
             options={"rtsp_transport": "tcp"},  # as OpenCV does: over UDP, most pictures of a busy network are torn
             timeout=(options.open_timeout_s, options.read_timeout_s),
         )
-    except (av.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError) as error:
         raise InputError(
             f"{name} delivered no video ({_reason(error)}; waited up to {options.open_timeout_s:g} s); does ffplay "
             "show it? Check address, network and password"
@@ -235,9 +235,9 @@ def _video_stream(container: av.container.InputContainer, name: str) -> VideoStr
     return stream
 
 
-def _reason(error: OSError | av.FFmpegError) -> str:
+def _reason(error: OSError | av.error.FFmpegError) -> str:
     """Say what FFmpeg reports, without the URL."""
-    return "timed out" if isinstance(error, av.ExitError) else error.strerror or type(error).__name__
+    return "timed out" if isinstance(error, av.error.ExitError) else error.strerror or type(error).__name__
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class AvEncoder:
             muxer = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}
             self._container = av.open(f"file:{path.absolute()}", "w", options=muxer)
             stream = self._container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
-        except (av.FFmpegError, OSError) as error:
+        except (av.error.FFmpegError, OSError) as error:
             raise OutputError(error.strerror or str(error)) from error
         assert isinstance(stream, VideoStream)
         stream.width, stream.height = size
@@ -74,7 +74,7 @@ class AvEncoder:
                 self._container.mux(self._held)
                 self._held = None
             self._container.close()
-        except (av.FFmpegError, OSError) as error:
+        except (av.error.FFmpegError, OSError) as error:
             raise OutputError(error.strerror or str(error)) from error
 
     def _write(self, frame: VideoFrame | None) -> None:
@@ -85,5 +85,5 @@ class AvEncoder:
                     self._held.duration = packet.pts - self._held.pts
                     self._container.mux(self._held)
                 self._held = packet
-        except (av.FFmpegError, OSError) as error:
+        except (av.error.FFmpegError, OSError) as error:
             raise OutputError(error.strerror or str(error)) from error
