@@ -12,7 +12,7 @@ from mien import Pipeline, open_capture
 source = sys.argv[1] if len(sys.argv) > 1 else "0"
 region = np.array([float(share) for share in (sys.argv[2] if len(sys.argv) > 2 else "0.5,0,1,1").split(",")])
 entered: set[int] = set()
-with Pipeline.load(attributes=False, min_score=0.5) as pipeline, open_capture(source) as capture:
+with Pipeline.load(attributes=False) as pipeline, open_capture(source) as capture:
     for frame, faces in pipeline.track(capture):
         height, width = frame.pixels.shape[:2]
         centres = faces.boxes.reshape(-1, 2, 2).mean(axis=1) / [width, height]

@@ -42,7 +42,7 @@ people: set[int] = set()
 ages: list[float] = []
 begun_ns = now_ns = None
 try:
-    with Pipeline.load(min_score=0.5) as pipeline, open_capture(source) as capture:
+    with Pipeline.load() as pipeline, open_capture(source) as capture:
         for frame, faces in pipeline.track(capture):
             now_ns = frame.timestamp_ns
             begun_ns = now_ns if begun_ns is None else begun_ns

@@ -18,7 +18,7 @@ def follow(source: str, pipeline: Pipeline, seen: dict[str, set[int]]) -> None:
 
 
 seen: dict[str, set[int]] = {}
-with Pipeline.load(threads=1, min_score=0.5) as pipeline:  # one thread per call: the sources share the cores
+with Pipeline.load(threads=1) as pipeline:  # one thread per call: the sources share the cores
     threads = [threading.Thread(target=follow, args=(source, pipeline, seen)) for source in sys.argv[1:] or ["0"]]
     for thread in threads:
         thread.start()
