@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from .runtime.backends.ort.onnx_runner import OnnxRunner
     from .runtime.capture.capture import open_capture
     from .runtime.errors import MienError
-    from .runtime.faces.pipeline import Pipeline
     from .runtime.models.runner import Provider
     from .runtime.models.spec import ModelSpec
     from .runtime.output.anonymize import blur_faces
     from .runtime.output.overlay import draw_faces
+    from .runtime.pipeline.pipeline import Pipeline
     from .runtime.values import Faces, Frame
 
 __all__ = [

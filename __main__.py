@@ -1,5 +1,5 @@
 """Run the commands: ``python -m mien`` is ``mien``."""
 
-from mien.cli import app
+from .cli import app
 
 app(prog_name="mien")

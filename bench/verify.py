@@ -15,10 +15,10 @@ import numpy as np
 from ..runtime.backends.open_runner import open_model
 from ..runtime.errors import CheckFailed, MienError, ModelError, ProviderError
 from ..runtime.faces.detector import OwnDetector
-from ..runtime.faces.pipeline import Pipeline
 from ..runtime.models.bundle import BENCH, Bundle, BundledModel, read_bundle
 from ..runtime.models.runner import Provider, Runner
 from ..runtime.models.spec import Precision
+from ..runtime.pipeline.pipeline import Pipeline
 from ..runtime.values import FloatArray, Image, Progress
 from .accuracy.metrics import normalized_mean_error
 from .parity.parity import ParityGate, Unit, parity_of

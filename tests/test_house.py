@@ -19,43 +19,54 @@ import mien
 ROOT = Path(mien.__file__).parent
 ROOMS = ("runtime", "bench", "export")
 GROUND = "runtime"
-"""The files at the root of runtime/: errors, values, files, images. Everything may use them."""
+"""The files at the root of runtime/: errors, values, files, outputs, signals. Everything may use them."""
 HOUSE = {
     "runtime/models": "",
     "runtime/vision": "",
     "runtime/backends/ort": "runtime/models",
     "runtime/backends/trt": "runtime/models",
     "runtime/backends": "runtime/models runtime/backends/ort runtime/backends/trt",
-    "runtime/capture": "runtime/vision",
-    "runtime/output": "runtime/vision",
+    "runtime/pictures": "",
+    "runtime/capture": "runtime/vision runtime/pictures",
+    "runtime/output": "runtime/vision runtime/pictures",
     "runtime/faces": "runtime/models runtime/vision runtime/backends",
+    "runtime/tracking": "runtime/vision runtime/faces",
+    "runtime/pipeline": "runtime/models runtime/vision runtime/backends runtime/faces runtime/tracking",
     "runtime/doctor": "runtime/models runtime/backends/ort runtime/backends runtime/capture runtime/output",
-    "runtime/batch": "runtime/models runtime/capture runtime/output runtime/faces",
-    "runtime/live": "runtime/capture runtime/output runtime/faces",
-    "runtime/commands": "runtime/models runtime/backends/ort runtime/backends/trt runtime/backends runtime/capture "
-    "runtime/output runtime/faces runtime/doctor runtime/batch runtime/live",
+    "runtime/batch": "runtime/models runtime/pictures runtime/capture runtime/output runtime/faces runtime/pipeline",
+    "runtime/live": "runtime/capture runtime/output runtime/faces runtime/tracking runtime/pipeline",
+    "runtime/commands": "runtime/models runtime/backends/ort runtime/backends/trt runtime/backends runtime/pictures "
+    "runtime/capture runtime/output runtime/faces runtime/tracking runtime/pipeline runtime/doctor runtime/batch "
+    "runtime/live",
     "bench/timing": "runtime/models",
-    "bench/data": "runtime/models runtime/vision runtime/capture runtime/faces",
+    "bench/data": "runtime/models runtime/vision runtime/pictures runtime/capture runtime/faces runtime/pipeline",
     "bench/worker": "runtime/models runtime/vision runtime/backends/ort runtime/backends runtime/capture runtime/faces "
-    "bench/timing",
-    "bench/accuracy": "runtime/models runtime/vision runtime/faces bench/timing bench/data",
+    "runtime/tracking runtime/pipeline bench/timing",
+    "bench/accuracy": "runtime/models runtime/vision runtime/pictures runtime/faces runtime/pipeline bench/timing "
+    "bench/data",
     "bench/parity": "runtime/models bench/accuracy",
-    "bench/report": "runtime/models runtime/vision bench/timing bench/data bench/worker bench/accuracy bench/parity",
-    "bench": "runtime/models runtime/backends runtime/faces bench/timing bench/accuracy bench/parity bench/report",
-    "bench/suite": "runtime/models runtime/batch runtime/faces bench/timing bench/data bench/worker bench/accuracy "
+    "bench/report": "runtime/models runtime/vision runtime/pictures bench/timing bench/data bench/worker "
+    "bench/accuracy bench/parity",
+    "bench": "runtime/models runtime/backends runtime/faces runtime/pipeline bench/timing bench/accuracy bench/parity "
+    "bench/report",
+    "bench/suite": "runtime/models runtime/faces runtime/batch bench/timing bench/data bench/worker bench/accuracy "
     "bench/parity bench/report bench",
-    "bench/studies": "runtime/models runtime/vision runtime/backends/ort runtime/capture runtime/output runtime/faces "
-    "runtime/batch runtime/live bench/timing bench/data bench/report",
-    "bench/commands": "runtime/models runtime/backends runtime/faces runtime/commands bench/timing bench/accuracy "
-    "bench/report bench bench/suite",
+    "bench/studies": "runtime/models runtime/vision runtime/backends/ort runtime/pictures runtime/capture "
+    "runtime/output runtime/faces runtime/tracking runtime/pipeline runtime/batch runtime/live bench/timing bench/data "
+    "bench/report",
+    "bench/commands": "runtime/models runtime/backends runtime/faces runtime/pipeline runtime/commands bench/timing "
+    "bench/accuracy bench/report bench bench/suite",
     "export/networks": "runtime/models",
-    "export/training": "runtime/models runtime/vision runtime/faces bench/data bench/accuracy export/networks",
+    "export/training": "runtime/models bench/data export/networks",
+    "export/training/tasks": "runtime/models runtime/vision runtime/pictures runtime/faces bench/data bench/accuracy "
+    "export/networks export/training",
     "export/pytorch": "runtime/models bench/timing bench/worker bench/suite export/networks",
-    "export/convert": "runtime/models runtime/backends/ort runtime/capture runtime/faces bench/timing bench/data "
-    "bench/worker bench/accuracy bench/parity bench bench/suite export/networks export/pytorch",
+    "export/convert": "runtime/models runtime/backends/ort runtime/pictures runtime/capture runtime/faces "
+    "runtime/pipeline bench/timing bench/data bench/worker bench/accuracy bench/parity bench bench/suite "
+    "export/networks export/pytorch",
     "export": "runtime/models export/networks export/training export/pytorch export/convert",
     "export/commands": "runtime/models runtime/commands bench bench/commands export/networks export/training "
-    "export/convert",
+    "export/training/tasks export/convert",
 }
 """What each folder may import, beside itself and the ground; every folder stands behind all that it imports."""
 ONLY_IN_EXPORT = {"torch", "torchvision", "onnx", "onnxscript", "matplotlib", "safetensors"}

@@ -20,9 +20,9 @@ from mien.runtime.backends.ort.onnx_runner import OnnxRunner  # noqa: E402
 from mien.runtime.backends.ort.onnx_session import open_session  # noqa: E402
 from mien.runtime.backends.trt.engine_runner import EngineRunner  # noqa: E402
 from mien.runtime.errors import ProviderError  # noqa: E402
-from mien.runtime.faces.pipeline import Pipeline  # noqa: E402
 from mien.runtime.models.runner import Provider, Runner  # noqa: E402
 from mien.runtime.models.shipped import shipped_model  # noqa: E402
+from mien.runtime.pipeline.pipeline import Pipeline  # noqa: E402
 
 MODELS = ("landmarks", "detector", "age_gender")
 on_gpu = pytest.mark.gpu
@@ -78,7 +78,7 @@ def test_threads_share_a_runner_on_the_gpu(way, in_threads) -> None:
 @on_gpu
 @skip_without_gpu
 def test_a_whole_pipeline_on_cuda() -> None:
-    from mien.runtime.images import read_image
+    from mien.runtime.pictures.images import read_image
 
     picture = read_image(Path(__file__).parents[1] / "docs" / "overlay.jpg")
     with Pipeline.load(provider=Provider.CUDA) as cuda, Pipeline.load(provider=Provider.CPU) as cpu:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from ...runtime.errors import InputError
 from ...runtime.faces.classifier import class_probabilities
-from ...runtime.faces.pipeline import Pipeline
 from ...runtime.models.runner import Runner
 from ...runtime.models.spec import Task
+from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import FloatArray, Progress
 from ...runtime.vision.crop import resized
 from ...runtime.vision.geometry import longer_side

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import Detector
-from ...runtime.faces.pipeline import Pipeline
-from ...runtime.images import read_image
 from ...runtime.models.runner import Runner
 from ...runtime.models.spec import Task
+from ...runtime.pictures.images import read_image
+from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import FloatArray, Image, Progress
 from ...runtime.vision.crop import cut_crop
 from ...runtime.vision.geometry import (

@@ -19,10 +19,10 @@ from ...runtime.commands.input_paths import existing_folder
 from ...runtime.commands.options import AS_JSON, DATA, DETECTOR, HELD_OUT, MAX_SIDE, PROVIDER, THREADS
 from ...runtime.commands.run_config import with_config
 from ...runtime.errors import InputError, ProviderError
-from ...runtime.faces.pipeline import Pipeline
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.shipped import shipped_model
 from ...runtime.outputs import check_outputs, write_report
+from ...runtime.pipeline.pipeline import Pipeline
 from ..bridge import PyTorchBridge
 
 MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.pt); default: the shipped model.")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import InputError
-from ...runtime.images import read_file, read_image
+from ...runtime.pictures.images import read_file, read_image
 from ...runtime.values import FloatArray
 from .age_gender_rows import read_faces_with_age
 from .label_files import check_files

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...runtime.errors import InputError, warn_once
-from ...runtime.folders import pictures_in
+from ...runtime.pictures.folders import pictures_in
 from .label_files import numbers, picture_path, read_rows
 
 LABELS = "labels.csv"

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import InputError
-from ...runtime.folders import pictures_in
-from ...runtime.images import read_file
+from ...runtime.pictures.folders import pictures_in
+from ...runtime.pictures.images import read_file
 from .class_layout import find_class_folders
 from .splits import HELD_OUT_PICTURES, held_out
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ...runtime.errors import InputError, warn_once
 from ...runtime.file_kinds import is_folder
-from ...runtime.folders import is_system_name
 from ...runtime.near_names import describe_missing
+from ...runtime.pictures.folders import is_system_name
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 ROLES = {

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import InputError
-from ...runtime.folders import pictures_in
+from ...runtime.pictures.folders import pictures_in
 from ...runtime.values import FloatArray
 from ...runtime.vision.geometry import box_from_bounds, intersection_over_union, landmark_bounds
 from .label_files import check_files, numbers, picture_path, read_rows

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ...runtime.errors import InputError
-from ...runtime.images import read_image
-from ...runtime.picture_structure import exif_orientation
+from ...runtime.pictures.images import read_image
+from ...runtime.pictures.structure import exif_orientation
 from ...runtime.values import FloatArray
 
 HEADER_BYTES = 1 << 18

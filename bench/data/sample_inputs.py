@@ -12,12 +12,12 @@ import numpy.typing as npt
 from ...runtime.capture.demo_camera import DemoCamera, find_photo
 from ...runtime.errors import InputError, warn_once
 from ...runtime.faces.detector import open_detector
-from ...runtime.faces.pipeline import Pipeline
-from ...runtime.folders import pictures_in
-from ...runtime.images import read_image
 from ...runtime.models.runner import Provider
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import ModelSpec, Task
+from ...runtime.pictures.folders import pictures_in
+from ...runtime.pictures.images import read_image
+from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import FloatArray, Image
 from ...runtime.vision.crop import cut_crop, resized
 from ...runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds

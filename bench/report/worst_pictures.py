@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ...runtime.errors import OutputError
-from ...runtime.images import read_image
+from ...runtime.pictures.images import read_image
 from ...runtime.values import FloatArray, Image
 from ...runtime.vision.crop import cut_crop
 from ...runtime.vision.geometry import crop_matrix, landmark_bounds, transform_points

@@ -23,13 +23,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ...runtime.faces.detection_schedule import DetectionSchedule
 from ...runtime.faces.detector import LIVE_MAX_SIDE
 from ...runtime.faces.landmarks import locate
-from ...runtime.faces.pipeline import Pipeline
 from ...runtime.faces.stage_timer import StageTimer
-from ...runtime.faces.tracker import Tracker
 from ...runtime.models.runner import DEFAULT_THREADS, Provider
+from ...runtime.pipeline.pipeline import Pipeline
+from ...runtime.tracking.detection_schedule import DetectionSchedule
+from ...runtime.tracking.tracker import Tracker
 from ...runtime.values import Frame, Image, percentile
 
 SIZE = (1280, 720)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ...runtime.errors import InputError
-from ...runtime.images import read_image
+from ...runtime.pictures.images import read_image
 from ...runtime.values import FloatArray, Frame, Image
 from ...runtime.vision.geometry import box_from_bounds, landmark_bounds, roll_of, transform_points
 from ..data.landmark_labels import LandmarkTable, read_landmarks

@@ -27,13 +27,13 @@ from ...runtime.batch.parallel import usable_cores
 from ...runtime.batch.predict import Predictor
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import Detector, OwnDetector
-from ...runtime.faces.pipeline import Pipeline
-from ...runtime.folders import pictures_in
-from ...runtime.images import read_image
 from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import ModelSpec, Precision
+from ...runtime.pictures.folders import pictures_in
+from ...runtime.pictures.images import read_image
+from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import FloatArray, Image
 from ..timing.environment import describe_environment, environment_warnings
 from ..timing.measurement import Description, Measurement, ProcessRun

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from ...runtime.capture.demo_camera import DEMO_FPS, DemoCamera
-from ...runtime.faces.pipeline import Pipeline
 from ...runtime.output.overlay import draw_faces
+from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import Frame, Image
 from ..report.html_report import to_html
 from ..report.report import BenchReport

@@ -27,9 +27,9 @@ import numpy as np
 
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import LIVE_MAX_SIDE, Detector
-from ...runtime.faces.pipeline import Pipeline
-from ...runtime.faces.smoothing import OneEuro
 from ...runtime.models.runner import Provider
+from ...runtime.pipeline.pipeline import Pipeline
+from ...runtime.tracking.smoothing import OneEuro
 from ...runtime.values import FloatArray, Frame, Image, percentile
 from ...runtime.vision.geometry import intersection_over_union
 from .motion_clips import FPS, Truth, frontal_faces, pick_heads, render

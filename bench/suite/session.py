@@ -23,12 +23,7 @@ from ..timing.interleave import check_counts, interleave, warm_up
 from ..timing.measurement import Description, Level
 from ..timing.sensors import has_nvidia_smi, read_sensors
 from ..worker.candidate import Candidate
-from ..worker.process import (
-    CandidateFailed,
-    CandidateProcess,
-    FailureKind,
-    allocator,
-)
+from ..worker.process import CandidateFailed, CandidateProcess, FailureKind, allocator
 from ..worker.targets import PRIMING_CALLS
 from .candidates import CandidateRecord, candidate_name, describe
 from .inputs import BenchInputs

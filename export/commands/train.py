@@ -66,8 +66,8 @@ def train_landmarks(
         print_face_layers(Task.LANDMARKS, face, shared)
         return
     with require_train_extra():
-        from ..training.frozen_backbone import FrozenBackboneLandmarkTraining
-        from ..training.landmarks import LandmarkTraining
+        from ..training.tasks.frozen_backbone import FrozenBackboneLandmarkTraining
+        from ..training.tasks.landmarks import LandmarkTraining
     face.refuse_with_frozen_backbone(dims=dims == 3, negatives=negatives)
     folder = check_start(face.data, ctx, shared)
     network = shared.network(face.backbone, face.init_from)
@@ -107,8 +107,8 @@ def train_age_gender(
         print_face_layers(Task.AGE_GENDER, face, shared)
         return
     with require_train_extra():
-        from ..training.age_gender import AgeGenderTraining
-        from ..training.frozen_backbone import FrozenBackboneAgeGenderTraining
+        from ..training.tasks.age_gender import AgeGenderTraining
+        from ..training.tasks.frozen_backbone import FrozenBackboneAgeGenderTraining
     if not (age_weight > 0 and gender_weight > 0):
         raise InputError("--age-weight and --gender-weight must be above 0, or a branch is not trained")
     face.refuse_with_frozen_backbone()
@@ -157,7 +157,7 @@ def train_classify(
         print_layers(Task.CLASSIFY, backbone, shared, input_size=input_size)
         return
     with require_train_extra():
-        from ..training.classify import ClassifyTraining
+        from ..training.tasks.classify import ClassifyTraining
     folder = check_start(data, ctx, shared)
     network = shared.network(backbone)
     task = ClassifyTraining(folder, network, input_size=input_size)
@@ -194,7 +194,7 @@ def train_detector(
         print_layers(Task.DETECTOR, backbone, shared, input_size=input_size)
         return
     with require_train_extra():
-        from ..training.detector import DetectorTraining
+        from ..training.tasks.detector import DetectorTraining
     check_start(data[0] if data else None, ctx, shared)
     task = DetectorTraining(
         data,

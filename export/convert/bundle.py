@@ -21,9 +21,6 @@ from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.capture.demo_camera import find_photo
 from ...runtime.errors import CheckFailed, InputError, ModelError, OutputError
 from ...runtime.faces.detector import DEFAULT_MAX_SIDE, reduced
-from ...runtime.faces.pipeline import Pipeline
-from ...runtime.folders import pictures_in
-from ...runtime.images import read_image
 from ...runtime.models.bundle import (
     BENCH,
     FACES,
@@ -41,6 +38,9 @@ from ...runtime.models.runner import Provider
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import Precision, precision_of
 from ...runtime.outputs import check_writable, write_atomic
+from ...runtime.pictures.folders import pictures_in
+from ...runtime.pictures.images import read_image
+from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import Progress
 from ..networks.checkpoint import CHECKPOINTS
 from .model_cards import licences, model_card

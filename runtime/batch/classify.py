@@ -9,12 +9,12 @@ from typing import Any
 
 from ..errors import ModelError
 from ..faces.classifier import class_probabilities
-from ..folders import list_pictures
-from ..images import derived_suffix, encode_image, read_frames, write_file
 from ..models.runner import Runner
 from ..models.spec import Task
 from ..output.overlay import class_lines, draw_faces
 from ..output.rows import RowFile, picture_head
+from ..pictures.folders import list_pictures
+from ..pictures.images import derived_suffix, encode_image, read_frames, write_file
 from ..values import Faces, Progress
 from .new_files import NewFiles, resolved
 from .parallel import counter, map_pictures

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from ..faces.face_filter import FaceFilter
-from ..faces.pipeline import Pipeline
-from ..faces.pipeline_options import PipelineOptions
 from ..models.bundle import read_bundle
 from ..models.model_file import ModelFile
 from ..models.runner import Provider
 from ..models.shipped import shipped_model
+from ..pipeline.pipeline import Pipeline
+from ..pipeline.pipeline_options import PipelineOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,18 +11,18 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from ..capture.capture import open_capture
-from ..decode_picture import PictureFrame
 from ..errors import InputError
-from ..faces.pipeline import Pipeline
 from ..file_kinds import is_folder
-from ..folders import is_picture, list_pictures
-from ..images import derived_suffix, encode_image, read_frames, write_file
 from ..output.anonymize import blur_faces, blurred_frame
 from ..output.face_crops import TrackCrops, face_crop
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..output.rows import CsvFile, RowFile, face_rows, picture_head
 from ..output.video_file import VideoSink
 from ..output.view3d import FaceView, face_views
+from ..pictures.decode import PictureFrame
+from ..pictures.folders import is_picture, list_pictures
+from ..pictures.images import derived_suffix, encode_image, read_frames, write_file
+from ..pipeline.pipeline import Pipeline
 from ..values import Faces, Image, Progress, size_of
 from .new_files import NewFiles, resolved
 from .parallel import counter, map_pictures

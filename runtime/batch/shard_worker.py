@@ -14,10 +14,10 @@ from functools import cached_property
 
 import cv2
 
-from ..decode_picture import decode_frames
 from ..errors import InputError, MienError, OutputError
-from ..faces.pipeline import Pipeline
 from ..output.rows import row_line
+from ..pictures.decode import decode_frames
+from ..pipeline.pipeline import Pipeline
 from .packed_pipeline import PackedPipeline, open_packed_pipeline
 from .parallel import ordered_map
 from .predict import predict_picture

@@ -15,8 +15,8 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSy
 
 from ..errors import InputError, MienError, OutputError
 from ..file_kinds import HEAD_BYTES, PICTURES, check_file, kind_of
-from ..folders import claims_picture, is_picture, is_system_name, list_pictures, warn_of_others
 from ..outputs import TEMP_PREFIX, write_atomic
+from ..pictures.folders import claims_picture, is_picture, is_system_name, list_pictures, warn_of_others
 
 OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})
 """File systems in which a file appears only once it is complete, when it is closed."""

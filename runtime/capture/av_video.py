@@ -22,7 +22,15 @@ from ..errors import InputError
 from ..values import Image
 from .frame_shape import square_width, upright
 from .frame_times import FrameTimes
-from .sources import NOMINAL_FPS, Clock, OpenedSource, RawFrame, SourceInfo, SourceLost, SourceOptions
+from .sources import (
+    NOMINAL_FPS,
+    Clock,
+    OpenedSource,
+    RawFrame,
+    SourceInfo,
+    SourceLost,
+    SourceOptions,
+)
 
 if int(av.__version__.partition(".")[0]) < 17:
     raise ImportError(f"PyAV 17 or later is needed, found {av.__version__}")  # and OpenCV takes over

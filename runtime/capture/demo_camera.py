@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from ..images import read_image
+from ..pictures.images import read_image
 from ..values import FloatArray, Image
 from ..vision.geometry import transform_points
 from .sources import OpenedSource, RawFrame, SourceInfo, SourceOptions

@@ -16,8 +16,8 @@ from typing import Protocol
 
 from ..errors import InputError
 from ..file_kinds import check_file, is_folder
-from ..folders import claims_picture, is_picture, natural_order, pictures_in
-from ..images import read_frames, read_image
+from ..pictures.folders import claims_picture, is_picture, natural_order, pictures_in
+from ..pictures.images import read_frames, read_image
 from ..values import Image
 
 log = logging.getLogger("mien")

@@ -11,10 +11,10 @@ import typer
 from ..errors import InputError
 from ..faces.detector import DEFAULT_MAX_SIDE
 from ..faces.face_filter import FaceFilter, Region
-from ..faces.pipeline_options import PipelineOptions
 from ..models.runner import DEFAULT_THREADS, Provider
 from ..models.spec import Precision
 from ..output.overlay import OverlayStyle
+from ..pipeline.pipeline_options import PipelineOptions
 from .input_paths import existing_folder
 
 DATA = typer.Option(..., "--data", callback=existing_folder, help="Folder with images and labels.", show_default=False)

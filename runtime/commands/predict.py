@@ -14,13 +14,13 @@ import typer
 from ..backends.open_runner import open_model
 from ..errors import InputError
 from ..faces.detector import DEFAULT_MAX_SIDE
-from ..faces.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
-from ..folders import expand_patterns
 from ..models.model_file import ModelFile
 from ..models.runner import Provider
 from ..models.spec import Task
 from ..output.overlay import OverlayStyle
 from ..outputs import check_outputs
+from ..pictures.folders import expand_patterns
+from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from .console import progress_bar, say
 from .option_groups import with_options
 from .options import BLUR, overlay_style, pipeline_options

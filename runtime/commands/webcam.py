@@ -12,8 +12,8 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..faces.detector import LIVE_MAX_SIDE
-from ..faces.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from ..output.overlay import OverlayStyle
+from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from .console import say, stderr
 from .option_groups import with_options
 from .options import BLUR, THREADS, overlay_style, parse_size, pipeline_options
@@ -69,13 +69,13 @@ def webcam(
     """Track faces in live or recorded video."""
     from ..capture.capture import open_capture
     from ..credentials import mask_secrets
-    from ..faces.smoothing import OneEuro
     from ..faces.stage_timer import StageTimer
     from ..live.listen_socket import open_listen_socket
     from ..live.live_run import LiveRun
     from ..live.outputs import OutputFiles, open_sinks
     from ..output.window import View, WindowSink
     from ..outputs import write_report
+    from ..tracking.smoothing import OneEuro
 
     source = next((given for given in (source, source_option) if given is not None), "0")
     show = serve is None if show is None else show

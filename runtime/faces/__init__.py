@@ -1,1 +1,1 @@
-"""From a picture or a stream of frames to faces: detect, locate landmarks, track, smooth, estimate age and gender."""
+"""Finds faces in one picture: detector, landmarks, age and gender, and the choice of faces."""

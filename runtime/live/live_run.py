@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..capture.capture import Capture
-from ..faces.pipeline import Pipeline
-from ..faces.smoothing import OneEuro
 from ..faces.stage_timer import StageTimer
 from ..interrupts import deferred
 from ..output.anonymize import blurred_frame
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.window import View
+from ..pipeline.pipeline import Pipeline
+from ..tracking.smoothing import OneEuro
 from ..values import Faces, Frame, Image
 from .systemd import ServiceNotifier
 

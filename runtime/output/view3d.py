@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from ..images import encode_image
 from ..outputs import write_report
+from ..pictures.images import encode_image
 from ..values import Faces, FloatArray, Image
 from ..vision.mean_face import CANONICAL
 from .overlay import CONTOURS

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 
 from ..errors import OutputError
-from ..images import write_image
 from ..outputs import free_path
+from ..pictures.images import write_image
 from ..values import Faces, Frame, Image
 from .display import has_display
 

@@ -13,8 +13,8 @@ from mien.bench.accuracy import evaluate_attributes as evaluation_attributes
 from mien.bench.data.age_gender_labels import check_pictures, check_split, join_copies, read_age_gender
 from mien.bench.data.class_folders import read_classes
 from mien.bench.data.splits import held_out
-from mien.export.training.age_gender import AgeGenderTraining
 from mien.export.training.config import NetworkConfig
+from mien.export.training.tasks.age_gender import AgeGenderTraining
 from mien.runtime.errors import InputError
 
 

@@ -37,7 +37,7 @@ def test_a_drawn_face_serves_and_is_said_once(caplog: pytest.LogCaptureFixture) 
 
 
 def test_the_shipped_models_find_its_landmarks() -> None:
-    from mien.runtime.faces.pipeline import Pipeline
+    from mien.runtime.pipeline.pipeline import Pipeline
 
     with Pipeline.load(attributes=False) as pipeline:
         for index in range(2):

@@ -9,9 +9,9 @@ import pytest
 from mien.bench.data.face_boxes import read_faces
 from mien.bench.data.landmark_labels import MIRRORED, read_landmarks
 from mien.bench.data.splits import held_out
-from mien.export.training.landmark_crops import CropSize, LandmarkCrops, cut_face, to_fractions, validation_crops
+from mien.export.training.tasks.landmark_crops import CropSize, LandmarkCrops, cut_face, to_fractions, validation_crops
 from mien.runtime.errors import InputError
-from mien.runtime.images import read_image
+from mien.runtime.pictures.images import read_image
 from mien.runtime.vision.geometry import landmark_bounds
 
 

@@ -14,7 +14,7 @@ from mien.bench.data.face_boxes import read_faces
 from mien.bench.data.landmark_labels import MIRRORED, read_landmarks
 from mien.bench.data.picture_size import read_size
 from mien.runtime.errors import InputError
-from mien.runtime.images import read_image
+from mien.runtime.pictures.images import read_image
 
 
 def write_turned(path: Path, pixels: np.ndarray, orientation: int, order: str = "<") -> None:

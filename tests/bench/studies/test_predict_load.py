@@ -12,7 +12,7 @@ import pytest
 
 from mien.bench.studies.predict_load import Arrangement, Bare, Call, arrange, arrangements, main, record_calls
 from mien.runtime.capture.demo_camera import find_photo
-from mien.runtime.images import read_image
+from mien.runtime.pictures.images import read_image
 
 
 @pytest.fixture

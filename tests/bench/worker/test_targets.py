@@ -21,9 +21,9 @@ from mien.bench.worker.targets import ModelTarget, overhead_us, picture_call
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.capture.demo_camera import DemoCamera
 from mien.runtime.errors import InputError
-from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
+from mien.runtime.pipeline.pipeline import Pipeline
 
 RECORDS_NODES = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
 

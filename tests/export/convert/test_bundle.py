@@ -24,11 +24,11 @@ from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.backends.trt import engine_runner
 from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.errors import CheckFailed, InputError, ModelError, OutputError, ProviderError
-from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.models.bundle import BENCH, FACES, MANIFEST, PICTURE, golden_file, pack_bundle, read_bundle
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Precision, Task
+from mien.runtime.pipeline.pipeline import Pipeline
 from mien.tests.fakes.fake_accelerator import fake_accelerator
 
 UNMEASURED = VerifyOptions(rounds=0)

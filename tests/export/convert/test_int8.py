@@ -36,7 +36,7 @@ def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of pictures to calibrate on: the demo camera's frames."""
     from mien.runtime.capture.demo_camera import DemoCamera
-    from mien.runtime.images import write_image
+    from mien.runtime.pictures.images import write_image
 
     folder = tmp_path_factory.mktemp("pictures")
     camera = DemoCamera()

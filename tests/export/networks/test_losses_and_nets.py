@@ -12,8 +12,6 @@ from mien.export.networks.detector_net import LEVELS, TYPICAL_SIZE, DetectorNet,
 from mien.export.networks.landmark_net import LandmarkNet, cell_centres, expectation
 from mien.export.networks.normalization import Normalization
 from mien.export.networks.preprocessing import Preprocessing
-from mien.export.training.age_gender import deviation_scale
-from mien.export.training.detector_scenes import Scene, assign, cells
 from mien.export.training.losses import (
     detector_losses,
     distillation_losses,
@@ -22,6 +20,8 @@ from mien.export.training.losses import (
     paired_iou,
     wing,
 )
+from mien.export.training.tasks.age_gender import deviation_scale
+from mien.export.training.tasks.detector_scenes import Scene, assign, cells
 from mien.runtime.errors import InputError
 
 

@@ -13,14 +13,14 @@ import torch
 
 from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mien.export.training.age_gender import AgeGenderTraining
 from mien.export.training.batches import load_batches
-from mien.export.training.classify import ClassifyTraining
 from mien.export.training.config import NetworkConfig, ProcessRank, TrainConfig
-from mien.export.training.frozen_backbone import FrozenBackboneAgeGenderTraining, FrozenBackboneLandmarkTraining
-from mien.export.training.landmarks import LandmarkTraining
 from mien.export.training.loop import fit, one_cycle
 from mien.export.training.run_state import BEST, LAST
+from mien.export.training.tasks.age_gender import AgeGenderTraining
+from mien.export.training.tasks.classify import ClassifyTraining
+from mien.export.training.tasks.frozen_backbone import FrozenBackboneAgeGenderTraining, FrozenBackboneLandmarkTraining
+from mien.export.training.tasks.landmarks import LandmarkTraining
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import InputError, ModelError, OutputError
 from mien.runtime.models.spec import ModelSpec, Task

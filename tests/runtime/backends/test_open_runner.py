@@ -20,10 +20,10 @@ from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.backends.trt import engine_runner
 from mien.runtime.backends.trt.cache import open_engine
 from mien.runtime.errors import ModelError, ProviderError
-from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model, shipped_models
+from mien.runtime.pipeline.pipeline import Pipeline
 from mien.tests.fakes.fake_accelerator import fake_accelerator
 
 LANDMARKS = shipped_model("landmarks")

@@ -13,9 +13,9 @@ import pytest
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.capture.demo_camera import DemoCamera
 from mien.runtime.errors import InputError, MienError
-from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
+from mien.runtime.pipeline.pipeline import Pipeline
 from mien.runtime.values import Faces, Frame, Image
 
 WORKERS = 4

@@ -20,11 +20,11 @@ from mien.cli import app
 from mien.runtime.batch.predict import Outputs, Predictor
 from mien.runtime.capture.demo_camera import DemoCamera, find_photo
 from mien.runtime.errors import InputError, OutputError
-from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.file_kinds import FileKind, kind_of_file
-from mien.runtime.images import read_image
 from mien.runtime.models.runner import Runner
 from mien.runtime.output.face_crops import TrackCrops, face_crop
+from mien.runtime.pictures.images import read_image
+from mien.runtime.pipeline.pipeline import Pipeline
 from mien.runtime.values import Faces, Image
 from mien.runtime.vision.geometry import roll_of
 from mien.tests.processes import MIEN, started, wait_for
@@ -187,7 +187,7 @@ def test_an_error_of_a_worker_reaches_the_caller(folder: Path, tmp_path: Path, m
 
     rows = tmp_path / "r.jsonl"
     with Pipeline.load(threads=1) as pipeline:
-        monkeypatch.setattr("mien.runtime.faces.pipeline.locate_in_boxes", fail)
+        monkeypatch.setattr("mien.runtime.pipeline.pipeline.locate_in_boxes", fail)
         with (
             pytest.raises(Broken),
             Predictor(pipeline, json_target=str(rows), workers=2) as predictor,

@@ -15,7 +15,7 @@ import cv2
 import pytest
 
 from mien.runtime.capture.demo_camera import find_photo
-from mien.runtime.images import read_image
+from mien.runtime.pictures.images import read_image
 from mien.tests.processes import MIEN, descendants, started, wait_for
 
 needs_ray = pytest.mark.skipif(

@@ -20,10 +20,10 @@ from mien.runtime.batch.shard_run import Run, predict_shards
 from mien.runtime.batch.shard_worker import ATTEMPTS, Outcome, Shard, ShardTask, ShardWorker
 from mien.runtime.batch.storage import Folder, find_pictures
 from mien.runtime.errors import InputError, ModelError, OutputError, ProviderError
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.faces.pipeline_options import PipelineOptions
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
+from mien.runtime.pipeline.pipeline import Pipeline
+from mien.runtime.pipeline.pipeline_options import PipelineOptions
 
 
 @pytest.fixture(scope="module")

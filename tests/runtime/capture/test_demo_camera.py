@@ -12,7 +12,7 @@ from mien.runtime.capture.capture import open_capture
 from mien.runtime.capture.demo_camera import DemoCamera, find_photo, hang_photo
 from mien.runtime.capture.frame_queue import FramePolicy
 from mien.runtime.errors import InputError
-from mien.runtime.images import read_image
+from mien.runtime.pictures.images import read_image
 
 
 def photo_is_installed() -> bool:

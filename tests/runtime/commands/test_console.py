@@ -11,7 +11,7 @@ import pytest
 
 from mien.runtime.batch.predict import Predictor
 from mien.runtime.commands.console import describe_duration, progress_bar
-from mien.runtime.faces.pipeline import Pipeline
+from mien.runtime.pipeline.pipeline import Pipeline
 
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -68,14 +68,18 @@ def test_other_machines_need_a_token_that_cannot_be_guessed() -> None:
 
 
 def test_a_port_in_use_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mien.runtime.faces.pipeline.Pipeline.load", lambda *_, **__: pytest.fail("a model was opened"))
+    monkeypatch.setattr(
+        "mien.runtime.pipeline.pipeline.Pipeline.load", lambda *_, **__: pytest.fail("a model was opened")
+    )
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert "cannot listen there (Address already in use); choose another port" in error_of(f"127.0.0.1:{port}")
 
 
 def test_a_missing_extra_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mien.runtime.faces.pipeline.Pipeline.load", lambda *_, **__: pytest.fail("a model was opened"))
+    monkeypatch.setattr(
+        "mien.runtime.pipeline.pipeline.Pipeline.load", lambda *_, **__: pytest.fail("a model was opened")
+    )
     monkeypatch.setattr(listener, "find_spec", lambda name: None if name == "uvicorn" else object())
     assert "--serve needs uvicorn, which is not installed; run: pip install 'mien[serve]'" in error_of("127.0.0.1:0")
 

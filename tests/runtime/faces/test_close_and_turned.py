@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mien.runtime.capture.demo_camera import find_photo
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.images import read_image
+from mien.runtime.pictures.images import read_image
+from mien.runtime.pipeline.pipeline import Pipeline
 from mien.runtime.values import Image
 from mien.runtime.vision.geometry import transform_points
 

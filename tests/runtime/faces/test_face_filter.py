@@ -16,8 +16,8 @@ from mien.runtime.batch.packed_pipeline import open_packed_pipeline, pack_pipeli
 from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.errors import InputError
 from mien.runtime.faces.face_filter import FaceFilter
-from mien.runtime.faces.pipeline_options import PipelineOptions
-from mien.runtime.images import read_image
+from mien.runtime.pictures.images import read_image
+from mien.runtime.pipeline.pipeline_options import PipelineOptions
 from mien.runtime.values import Image
 
 BOXES = np.array([[0.0, 0, 40, 50], [100, 0, 130, 20], [60, 60, 160, 160], [170, 80, 190, 100]])

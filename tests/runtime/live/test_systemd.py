@@ -15,10 +15,10 @@ import pytest
 
 from mien.runtime.capture.capture import Capture, open_capture
 from mien.runtime.capture.sources import OpenedSource, RawFrame, SourceInfo
-from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.live.live_run import LiveRun
 from mien.runtime.live.systemd import ServiceNotifier
 from mien.runtime.models.runner import Provider
+from mien.runtime.pipeline.pipeline import Pipeline
 
 
 class Manager:

@@ -19,8 +19,6 @@ import pytest
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.batch.packed_pipeline import open_packed_pipeline, pack_pipeline
 from mien.runtime.errors import InputError, ModelError
-from mien.runtime.faces.pipeline import Pipeline
-from mien.runtime.faces.pipeline_options import PipelineOptions
 from mien.runtime.models import bundle as bundles
 from mien.runtime.models.bundle import (
     FACES,
@@ -34,6 +32,8 @@ from mien.runtime.models.bundle import (
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import ModelSpec, Precision, Task
+from mien.runtime.pipeline.pipeline import Pipeline
+from mien.runtime.pipeline.pipeline_options import PipelineOptions
 
 SPECS = {
     "detector": ModelSpec(Task.DETECTOR, (64, 64), ("boxes", "scores")),

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 from mien import Faces, Frame, Pipeline, blur_faces
 from mien.cli import app
 from mien.runtime.capture.demo_camera import DemoCamera
-from mien.runtime.faces.detection_schedule import DetectionSchedule
 from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.faces.tracker import Tracker
 from mien.runtime.live.live_run import LiveRun
 from mien.runtime.output.anonymize import CELLS
+from mien.runtime.tracking.detection_schedule import DetectionSchedule
+from mien.runtime.tracking.tracker import Tracker
 from mien.runtime.values import Image
 from mien.tests.fakes.moving_faces import FPS, Drawn, Film
 from mien.tests.runtime.live.test_live_run import Capture, Detector, Runner, Sink

@@ -10,12 +10,12 @@ import pytest
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.backends.trt.engine_runner import MAX_SHAPES, EngineRunner
 from mien.runtime.errors import InputError, ProviderError
-from mien.runtime.faces.pipeline import Pipeline
 from mien.runtime.models.input_shapes import Profile, profile_for
 from mien.runtime.models.model_file import model_spec
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Precision
+from mien.runtime.pipeline.pipeline import Pipeline
 from mien.tests.fakes.fake_accelerator import fake_accelerator
 from mien.tests.fakes.fake_cuda import CUDAError, Stream
 from mien.tests.fakes.fake_engine import IExecutionContext
@@ -164,7 +164,7 @@ def test_gpu_without_memory_is_told(tmp_path: Path) -> None:
 
 def test_a_whole_pipeline_runs_on_engines(tmp_path: Path) -> None:
     from mien.runtime.faces.detector import OwnDetector
-    from mien.runtime.images import read_image
+    from mien.runtime.pictures.images import read_image
 
     picture = read_image(Path(__file__).parents[4] / "docs" / "overlay.jpg")
     machine = fake_accelerator()

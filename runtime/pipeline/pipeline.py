@@ -13,23 +13,23 @@ import numpy as np
 
 from ..backends.open_runner import open_model
 from ..errors import InputError, ModelError
+from ..faces.attributes import TrackedAttributes, estimate
+from ..faces.detector import DEFAULT_MAX_SIDE, Detector, open_detector
+from ..faces.face_filter import FaceFilter, Region
+from ..faces.landmarks import SURE, locate, locate_in_boxes
+from ..faces.stage_timer import StageTimer
+from ..faces.turned import find_turned
 from ..models.bundle import read_bundle
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import DEFAULT_THREADS, Provider, Runner, as_choice
 from ..models.shipped import shipped_model
 from ..models.spec import Precision, Task
+from ..tracking.detection_schedule import DetectionSchedule
+from ..tracking.smoothing import OneEuro, Smoother
+from ..tracking.tracker import Tracker
 from ..values import Faces, Frame, Image, size_of
 from ..vision.boxes import lies_within
-from .attributes import TrackedAttributes, estimate
-from .detection_schedule import DetectionSchedule
-from .detector import DEFAULT_MAX_SIDE, Detector, open_detector
-from .face_filter import FaceFilter, Region
 from .in_flight import InFlightCalls
-from .landmarks import SURE, locate, locate_in_boxes
-from .smoothing import OneEuro, Smoother
-from .stage_timer import StageTimer
-from .tracker import Tracker
-from .turned import find_turned
 
 DETECT_EVERY = 15
 """Frames of a video between two routine runs of the detector at full size."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import cv2
 
-from .decode_picture import PictureFrame, decode_frames
-from .errors import InputError, OutputError
-from .file_kinds import FileKind, check_file, kind_of_file
-from .outputs import write_atomic
-from .values import Image
+from ..errors import InputError, OutputError
+from ..file_kinds import FileKind, check_file, kind_of_file
+from ..outputs import write_atomic
+from ..values import Image
+from .decode import PictureFrame, decode_frames
 
 
 def read_image(path: Path) -> Image:

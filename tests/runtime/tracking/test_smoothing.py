@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.runtime.faces.smoothing import FilterState, OneEuro, Smoother, one_euro, smoothing_factor
+from mien.runtime.tracking.smoothing import FilterState, OneEuro, Smoother, one_euro, smoothing_factor
 from mien.runtime.values import Faces
 
 FPS = 30.0

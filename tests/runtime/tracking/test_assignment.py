@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from mien.runtime.faces.assignment import assign
+from mien.runtime.tracking.assignment import assign
 from mien.runtime.values import FloatArray
 
 

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..faces.face_filter import FaceFilter
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import Provider
 from ..models.spec import Precision
-from .face_filter import FaceFilter
 from .pipeline import Pipeline
 
 HIDING_SCORE = 0.3

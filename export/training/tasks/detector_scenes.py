@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ...bench.data.face_boxes import FaceTable
-from ...runtime.images import read_image
-from ...runtime.values import FloatArray, Image
-from ...runtime.vision.geometry import transform_points
-from ..networks.detector_net import LEVELS
-from .augmentation import colour, degrade, occlude, wear_mask
-from .batches import AugmentedDataset
+from ....bench.data.face_boxes import FaceTable
+from ....runtime.pictures.images import read_image
+from ....runtime.values import FloatArray, Image
+from ....runtime.vision.geometry import transform_points
+from ...networks.detector_net import LEVELS
+from ..augmentation import colour, degrade, occlude, wear_mask
+from ..batches import AugmentedDataset
 
 MIN_SIDE_PX = 7.0
 """Smaller faces do not count, neither as faces nor as background."""

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...bench.accuracy.metrics import age_gender_measures
-from ...bench.data.age_gender_labels import AgeGenderTable, check_pictures, check_split, join_copies, read_age_gender
-from ...runtime.images import read_image
-from ...runtime.models.spec import ModelSpec, Task
-from ...runtime.values import FloatArray
-from ...runtime.vision.crop import CROP_SCALE, resized
-from ..networks.age_gender_net import OUTPUTS, STD_SCALE, AgeGenderNet
-from ..networks.build_network import load_initial_weights
-from .augmentation import colour, degrade, jitter_aligned, occlude
-from .batches import AugmentedDataset, predict_batches
-from .config import NetworkConfig, ProgressCallback, no_progress
-from .losses import age_gender_losses
+from ....bench.accuracy.metrics import age_gender_measures
+from ....bench.data.age_gender_labels import AgeGenderTable, check_pictures, check_split, join_copies, read_age_gender
+from ....runtime.models.spec import ModelSpec, Task
+from ....runtime.pictures.images import read_image
+from ....runtime.values import FloatArray
+from ....runtime.vision.crop import CROP_SCALE, resized
+from ...networks.age_gender_net import OUTPUTS, STD_SCALE, AgeGenderNet
+from ...networks.build_network import load_initial_weights
+from ..augmentation import colour, degrade, jitter_aligned, occlude
+from ..batches import AugmentedDataset, predict_batches
+from ..config import NetworkConfig, ProgressCallback, no_progress
+from ..losses import age_gender_losses
 
 
 class AgeGenderCrops(AugmentedDataset):

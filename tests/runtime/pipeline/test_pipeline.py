@@ -15,8 +15,8 @@ from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.capture.demo_camera import DemoCamera, find_photo
 from mien.runtime.errors import InputError, ModelError, ProviderError
 from mien.runtime.faces.detector import YunetDetector, open_detector
-from mien.runtime.images import read_image
 from mien.runtime.models.shipped import shipped_model
+from mien.runtime.pictures.images import read_image
 from mien.runtime.values import Image
 from mien.runtime.vision.geometry import roll_of
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...bench.data.landmark_labels import MIRRORED, UNDER_A_MASK, LandmarkTable
-from ...runtime.images import read_image
-from ...runtime.values import FloatArray, Image
-from ...runtime.vision.crop import Crop, cut_crop
-from ...runtime.vision.geometry import crop_matrix, intersection_over_union, landmark_bounds, transform_points
-from .augmentation import (
+from ....bench.data.landmark_labels import MIRRORED, UNDER_A_MASK, LandmarkTable
+from ....runtime.pictures.images import read_image
+from ....runtime.values import FloatArray, Image
+from ....runtime.vision.crop import Crop, cut_crop
+from ....runtime.vision.geometry import crop_matrix, intersection_over_union, landmark_bounds, transform_points
+from ..augmentation import (
     STRONG,
     Strength,
     colour,
@@ -25,7 +25,7 @@ from .augmentation import (
     random_roll,
     wear_mask,
 )
-from .batches import AugmentedDataset
+from ..batches import AugmentedDataset
 
 NEGATIVE_SHARE = 0.15
 """Fraction of the training crops without a face, or with one so badly cut that a tracker should drop it."""

@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...bench.accuracy.metrics import area_under_curve, depth_error, failure_rate, normalized_mean_error
-from ...bench.data.face_boxes import read_faces
-from ...bench.data.landmark_labels import DEPTHS, read_landmarks
-from ...bench.data.splits import training_split
-from ...runtime.errors import InputError
-from ...runtime.folders import pictures_in
-from ...runtime.models.spec import ModelSpec, Task
-from ..networks.build_network import load_initial_weights
-from ..networks.landmark_net import OUTPUTS, LandmarkNet
-from .augmentation import LIGHT, STRONG
-from .batches import predict_batches
-from .config import NetworkConfig, ProgressCallback, no_progress
+from ....bench.accuracy.metrics import area_under_curve, depth_error, failure_rate, normalized_mean_error
+from ....bench.data.face_boxes import read_faces
+from ....bench.data.landmark_labels import DEPTHS, read_landmarks
+from ....bench.data.splits import training_split
+from ....runtime.errors import InputError
+from ....runtime.models.spec import ModelSpec, Task
+from ....runtime.pictures.folders import pictures_in
+from ...networks.build_network import load_initial_weights
+from ...networks.landmark_net import OUTPUTS, LandmarkNet
+from ..augmentation import LIGHT, STRONG
+from ..batches import predict_batches
+from ..config import NetworkConfig, ProgressCallback, no_progress
+from ..losses import landmark_losses
 from .landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
-from .losses import landmark_losses
 
 CROP_SCALE = 1.3
 

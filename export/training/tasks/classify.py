@@ -11,20 +11,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
 
-from ...bench.data.class_folders import ClassTable, read_classes
-from ...runtime.errors import InputError
-from ...runtime.images import read_image
-from ...runtime.models.spec import ModelSpec, Task
-from ...runtime.values import Image
-from ...runtime.vision.crop import resized
-from ..networks.build_network import build_classifier
-from ..networks.frozen_backbone_nets import FrozenBackboneClassifier
-from ..networks.residual_net import ResLayerNet
-from .augmentation import colour
-from .batches import AugmentedDataset, predict_batches
-from .config import NetworkConfig, ProgressCallback, no_progress
+from ....bench.data.class_folders import ClassTable, read_classes
+from ....runtime.errors import InputError
+from ....runtime.models.spec import ModelSpec, Task
+from ....runtime.pictures.images import read_image
+from ....runtime.values import Image
+from ....runtime.vision.crop import resized
+from ...networks.build_network import build_classifier
+from ...networks.frozen_backbone_nets import FrozenBackboneClassifier
+from ...networks.residual_net import ResLayerNet
+from ..augmentation import colour
+from ..batches import AugmentedDataset, predict_batches
+from ..config import NetworkConfig, ProgressCallback, no_progress
+from ..losses import classification_loss
 from .frozen_features import compute_features
-from .losses import classification_loss
 
 OUTPUTS = ("probabilities",)
 

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from mien.runtime.faces.detection_schedule import DetectionSchedule, Need
 from mien.runtime.faces.stage_timer import StageTimer
+from mien.runtime.tracking.detection_schedule import DetectionSchedule, Need
 from mien.runtime.values import FloatArray, Image
 
 PICTURE = np.full((240, 320, 3), 7, np.uint8)

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...runtime.images import read_image
-from ...runtime.vision.crop import resized
-from ..networks.frozen_backbone_nets import FrozenBackbone
-from .config import ProgressCallback, no_progress
+from ....runtime.pictures.images import read_image
+from ....runtime.vision.crop import resized
+from ...networks.frozen_backbone_nets import FrozenBackbone
+from ..config import ProgressCallback, no_progress
 
 BATCH = 16
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..faces.stage_timer import StageTimer
 from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
 from ..vision.boxes import enclosed
 from ..vision.geometry import SAME_FACE_IOU, intersection_over_union, longer_side
@@ -13,7 +14,6 @@ from .association import match
 from .detection_schedule import Detections, DetectionSchedule, Need
 from .following import FOUND, MIN_FACE_PX, RECALLED, Locate, follow, locate_faces, meetings
 from .patch import REACH, cut_patch, find_patch, likeness
-from .stage_timer import StageTimer
 from .track import Sight, State, Track
 
 CERTAIN = 0.6

@@ -12,8 +12,8 @@ import torch
 
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mien.export.training.config import NetworkConfig, TrainConfig
-from mien.export.training.detector import DetectorTraining
 from mien.export.training.loop import fit
+from mien.export.training.tasks.detector import DetectorTraining
 from mien.runtime.errors import InputError, ModelError
 
 SMALL = NetworkConfig("small", "none")

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from .file_kinds import FileKind
+from ..file_kinds import FileKind
 
 END_MISSING = "its end is missing"
 ORIENTATION = 274

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.runtime.decode_picture import decode_frames
 from mien.runtime.errors import InputError
-from mien.runtime.images import decode_image, read_image
+from mien.runtime.pictures.decode import decode_frames
+from mien.runtime.pictures.images import decode_image, read_image
 from mien.runtime.values import GREY
 
 PIL = pytest.importorskip("PIL.Image")

@@ -11,25 +11,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
-from ...bench.accuracy.metrics import age_gender_measures, normalized_mean_error
-from ...bench.data.landmark_labels import read_landmarks
-from ...bench.data.picture_size import read_size
-from ...bench.data.splits import training_split
-from ...runtime.images import read_image
-from ...runtime.models.spec import ModelSpec, Task
-from ...runtime.values import FloatArray
-from ...runtime.vision.crop import CROP_SCALE
-from ...runtime.vision.geometry import landmark_bounds, longer_side
-from ..networks.frozen_backbone_nets import (
+from ....bench.accuracy.metrics import age_gender_measures, normalized_mean_error
+from ....bench.data.landmark_labels import read_landmarks
+from ....bench.data.picture_size import read_size
+from ....bench.data.splits import training_split
+from ....runtime.models.spec import ModelSpec, Task
+from ....runtime.pictures.images import read_image
+from ....runtime.values import FloatArray
+from ....runtime.vision.crop import CROP_SCALE
+from ....runtime.vision.geometry import landmark_bounds, longer_side
+from ...networks.frozen_backbone_nets import (
     OLDEST,
     RECIPE,
     SIZE,
     FrozenBackboneAgeGenderNet,
     FrozenBackboneLandmarkNet,
 )
+from ..batches import predict_batches
+from ..config import NetworkConfig, ProgressCallback, no_progress
 from .age_gender import read_split
-from .batches import predict_batches
-from .config import NetworkConfig, ProgressCallback, no_progress
 from .frozen_features import compute_features
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.errors import InputError
-from mien.runtime.folders import expand_patterns, list_pictures, natural_order, pictures_in
+from mien.runtime.pictures.folders import expand_patterns, list_pictures, natural_order, pictures_in
 
 PNG = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
 

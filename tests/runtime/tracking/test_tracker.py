@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from mien.runtime.faces.detection_schedule import DetectionSchedule
 from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.faces.tracker import Tracker
+from mien.runtime.tracking.detection_schedule import DetectionSchedule
+from mien.runtime.tracking.tracker import Tracker
 from mien.runtime.values import Faces, FloatArray, Image
 from mien.runtime.vision.geometry import landmark_bounds
 from mien.tests.fakes.moving_faces import FPS, Drawn, Film

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.runtime.faces.patch import cut_patch, find_patch, likeness
+from mien.runtime.tracking.patch import cut_patch, find_patch, likeness
 from mien.runtime.values import Image
 
 BOX = np.array([100.0, 80, 140, 132])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import cv2
 
-from .errors import InputError, warn_once
-from .file_kinds import PICTURES, FileKind, is_folder, kind_of_file
+from ..errors import InputError, warn_once
+from ..file_kinds import PICTURES, FileKind, is_folder, kind_of_file
 
 _SUFFIXES = r"\.(jpe?g|jpe|jfif|a?png|bmp|dib|webp|tiff?|avif|hei[cf]|gif|jp2|p[bgp]m)"
 _SYSTEM = re.compile(

@@ -9,22 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...bench.accuracy.metrics import Detections, detection_curve
-from ...bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, read_faces
-from ...runtime.errors import InputError
-from ...runtime.faces.detector import reduced
-from ...runtime.folders import pictures_in
-from ...runtime.images import read_image
-from ...runtime.models.spec import ModelSpec, Task
-from ...runtime.values import FloatArray, Image
-from ...runtime.vision.boxes import pad_to_multiple, select_boxes
-from ..networks.build_network import load_initial_weights, load_teachers, take_over_layers
-from ..networks.checkpoint import load_checkpoint
-from ..networks.detector_net import LEVELS, OUTPUTS, DetectorNet
-from .batches import predict_batches
-from .config import NetworkConfig, ProgressCallback, no_progress
+from ....bench.accuracy.metrics import Detections, detection_curve
+from ....bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, read_faces
+from ....runtime.errors import InputError
+from ....runtime.faces.detector import reduced
+from ....runtime.models.spec import ModelSpec, Task
+from ....runtime.pictures.folders import pictures_in
+from ....runtime.pictures.images import read_image
+from ....runtime.values import FloatArray, Image
+from ....runtime.vision.boxes import pad_to_multiple, select_boxes
+from ...networks.build_network import load_initial_weights, load_teachers, take_over_layers
+from ...networks.checkpoint import load_checkpoint
+from ...networks.detector_net import LEVELS, OUTPUTS, DetectorNet
+from ..batches import predict_batches
+from ..config import NetworkConfig, ProgressCallback, no_progress
+from ..losses import detector_losses, distillation_losses
 from .detector_scenes import DetectorScenes
-from .losses import detector_losses, distillation_losses
 
 
 class DetectorTraining:

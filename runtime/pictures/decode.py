@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError
-from .file_kinds import HEAD_BYTES, PICTURES, FileKind, kind_of
+from ..errors import InputError
+from ..file_kinds import HEAD_BYTES, PICTURES, FileKind, kind_of
+from ..values import GREY, Image
 from .native_messages import native_messages
-from .picture_structure import find_damage, frame_count, is_cmyk, is_padding, is_premultiplied, orientation
-from .values import GREY, Image
+from .structure import find_damage, frame_count, is_cmyk, is_padding, is_premultiplied, orientation
 
 AT_ONCE = 16
 """Frames of an animation decoded in one call, which bounds the memory; OpenCV decodes those before them again."""

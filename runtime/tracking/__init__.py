@@ -1,0 +1,1 @@
+"""Follows faces through a video: when frames are searched, which face is which, and where it moved."""
