@@ -46,7 +46,7 @@ _MODULES = {
     "MienError": "errors",
     "ModelSpec": "models.spec",
     "OnnxRunner": "backends.ort.onnx_runner",
-    "Pipeline": "faces.pipeline",
+    "Pipeline": "pipeline.pipeline",
     "Provider": "models.runner",
     "blur_faces": "output.anonymize",
     "draw_faces": "output.overlay",
