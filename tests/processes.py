@@ -32,10 +32,11 @@ def started(*command: object, **options: Any) -> Iterator[subprocess.Popen[str]]
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait until a condition holds; fail where it does not in time."""
-    deadline = time.monotonic() + seconds
+    deadline, pause_s = time.monotonic() + seconds, 0.0005
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s"
-        time.sleep(0.01)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 0.02)
 
 
 def descendants(pid: int) -> dict[int, str]:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from mien.cli import app
 from mien.runtime.capture.demo_camera import DemoCamera, find_photo
 from mien.runtime.models.shipped import shipped_model
+from mien.tests.clips import demo_frames, write_clip
 from mien.tests.processes import MIEN, started, wait_for
 
 run = CliRunner()
@@ -39,13 +40,7 @@ def one_line(result: Result) -> str:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """Twenty frames of the demo camera as a video file."""
-    path = tmp_path / "clip.mp4"
-    camera = DemoCamera()
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
-    for i in range(20):
-        writer.write(camera.frame(i))
-    writer.release()
-    return path
+    return write_clip(tmp_path / "clip.mp4", demo_frames(20))
 
 
 def frames_of(path: Path) -> int:
@@ -145,13 +140,8 @@ def test_predict_reads_videos(clip: Path) -> None:
     assert len(rows) == 20 and rows[3]["frame"] == 3 and rows[3]["timestamp_ns"] == 100_000_000
 
 
-def test_a_video_that_ends_early_says_so(clip: Path, tmp_path: Path) -> None:
-    avi = tmp_path / "long.avi"
-    camera = DemoCamera()
-    writer = cv2.VideoWriter(str(avi), cv2.VideoWriter.fourcc(*"MJPG"), 30, (640, 480))
-    for i in range(20):
-        writer.write(camera.frame(i))
-    writer.release()
+def test_a_video_that_ends_early_says_so(tmp_path: Path) -> None:
+    avi = write_clip(tmp_path / "long.avi", demo_frames(20))
     avi.write_bytes(avi.read_bytes()[: avi.stat().st_size // 2])
     result = mien("webcam", avi, "--no-show", "--output", tmp_path / "out.mp4", code=2)
     assert "its end is missing" in result.stderr

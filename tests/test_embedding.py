@@ -11,8 +11,8 @@ import cv2
 import pytest
 
 import mien
-from mien.runtime.capture.demo_camera import DemoCamera
 from mien.runtime.models.shipped import shipped_model
+from mien.tests.clips import demo_frames, write_clip
 
 PAGE = Path(mien.__file__).parent / "docs" / "embedding.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -24,13 +24,10 @@ IDS = [re.findall(r"^## (.*)$", TEXT[: block.start()], re.MULTILINE)[-1] for blo
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the examples name."""
-    camera = DemoCamera()
-    cv2.imwrite(str(tmp_path / "people.jpg"), camera.frame(0))
-    cv2.imwrite(str(tmp_path / "face.jpg"), camera.frame(0)[100:350, 200:450])
-    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
-    for i in range(12):
-        writer.write(camera.frame(i))
-    writer.release()
+    frames = demo_frames(12)
+    cv2.imwrite(str(tmp_path / "people.jpg"), frames[0])
+    cv2.imwrite(str(tmp_path / "face.jpg"), frames[0][100:350, 200:450])
+    write_clip(tmp_path / "clip.mp4", frames)
     shutil.copy(shipped_model("landmarks"), tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -15,6 +15,7 @@ import pytest
 
 import mien
 from mien.runtime.capture.demo_camera import DemoCamera
+from mien.tests.clips import demo_frames, write_clip
 from mien.tests.processes import started, wait_for
 
 EXAMPLES = Path(mien.__file__).parent / "examples"
@@ -23,13 +24,7 @@ EXAMPLES = Path(mien.__file__).parent / "examples"
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve frames of the demo camera."""
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    camera = DemoCamera()
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
-    for i in range(12):
-        writer.write(camera.frame(i))
-    writer.release()
-    return path
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", demo_frames(12))
 
 
 def example(name: str, *arguments: object, folder: Path) -> str:

@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 
 from mien.bench.report.report import BenchReport
 from mien.cli import app
-from mien.runtime.capture.demo_camera import DemoCamera
 from mien.runtime.models.shipped import shipped_model
+from mien.tests.clips import demo_frames, write_clip
 
 RUNS = int(os.environ.get("MIEN_FUZZ_RUNS", "200"))
 ODD_NAMES = ("12:30", "a b", "-x", "ü—é", "a%03d", "*?[x]", "..x", "new\nline", "x" * 240, "'\"$(x)", "http:", "0")
@@ -123,14 +123,11 @@ class Material(dict[str, bytes]):
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     """Whole files of every kind."""
     folder = tmp_path_factory.mktemp("material")
-    camera = DemoCamera()
+    frames = demo_frames(6, (160, 120))
     for suffix in ("jpg", "png", "webp"):
-        cv2.imwrite(str(folder / f"photo.{suffix}"), cv2.resize(camera.frame(0), (160, 120)))
-    for suffix, codec in (("mp4", "mp4v"), ("avi", "MJPG")):
-        writer = cv2.VideoWriter(str(folder / f"clip.{suffix}"), cv2.VideoWriter.fourcc(*codec), 10, (160, 120))
-        for i in range(6):
-            writer.write(cv2.resize(camera.frame(i), (160, 120)))
-        writer.release()
+        cv2.imwrite(str(folder / f"photo.{suffix}"), frames[0])
+    for suffix in ("mp4", "avi"):
+        write_clip(folder / f"clip.{suffix}", frames, fps=10)
     onnx.save(tiny_model(), folder / "tiny.onnx")
     shutil.copy(Path(__file__).parents[1] / "docs/results/bench.json", folder / "report.json")
     BenchReport.from_json((folder / "report.json").read_text(), origin="report.json")

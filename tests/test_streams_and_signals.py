@@ -15,6 +15,7 @@ import pytest
 from mien.runtime import interrupts
 from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.models.shipped import shipped_model
+from mien.tests.clips import write_clip
 from mien.tests.processes import MIEN, descendants, started, wait_for
 
 INFO = f"info {shipped_model('detector')}"
@@ -76,12 +77,9 @@ def test_a_signal_leaves_whole_files(name: str, tmp_path: Path) -> None:
 
 
 def test_a_signal_in_predict_leaves_a_video_that_plays(tmp_path: Path) -> None:
-    photo = cv2.imread(str(find_photo()[0]))
-    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 30, (320, 320))
-    for _ in range(600):
-        writer.write(cv2.resize(photo, (320, 320)))
-    writer.release()
-    command = [*MIEN, "predict", tmp_path / "clip.avi", "--json", tmp_path / "rows.jsonl", "--draw", tmp_path / "drawn"]
+    photo = cv2.resize(cv2.imread(str(find_photo()[0])), (320, 320))
+    clip = write_clip(tmp_path / "clip.avi", [photo] * 600)
+    command = [*MIEN, "predict", clip, "--json", tmp_path / "rows.jsonl", "--draw", tmp_path / "drawn"]
     with started(*command, stderr=subprocess.PIPE) as process:
         wait_for(lambda: any(path.read_bytes().count(b"\n") > 5 for path in tmp_path.glob(".mien-*.jsonl")))
         process.send_signal(signal.SIGTERM)

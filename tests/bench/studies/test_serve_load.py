@@ -6,23 +6,17 @@ import json
 import re
 from pathlib import Path
 
-import cv2
 import pytest
 
 pytest.importorskip("uvicorn")
 
 from mien.bench.studies import serve_load
-from mien.runtime.capture.demo_camera import DemoCamera
+from mien.tests.clips import demo_frames, write_clip
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    path, camera = tmp_path / "clip.avi", DemoCamera()
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (640, 480))
-    for i in range(8):
-        writer.write(camera.frame(i))
-    writer.release()
-    return path
+    return write_clip(tmp_path / "clip.avi", demo_frames(8))
 
 
 def test_clients_watch_in_turns(

@@ -24,6 +24,7 @@ from mien.runtime.errors import InputError
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.pipeline.pipeline import Pipeline
+from mien.tests.clips import demo_frames, write_clip
 
 RECORDS_NODES = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
 
@@ -100,14 +101,10 @@ def test_from_a_picture_to_the_result_is_what_the_pipeline_does() -> None:
 
 
 def test_the_pipeline_is_timed_by_stage_over_an_endless_clip(tmp_path: Path) -> None:
-    clip = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 30, (320, 240))
-    camera = DemoCamera()
-    for i in range(8):
-        picture = cv2.resize(camera.frame(i), (320, 240))
-        picture[:32, :32] = 30 * i  # its number
-        writer.write(picture)
-    writer.release()
+    frames = demo_frames(8, (320, 240))
+    for number, frame in enumerate(frames):
+        frame[:32, :32] = 30 * number
+    clip = write_clip(tmp_path / "clip.avi", frames)
     target = open_pipeline(candidate(clip, level=Level.PIPELINE))
     digest, note = target.bind({})
     assert len(digest) == 16 and "clip.avi" in note

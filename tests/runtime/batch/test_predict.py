@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from mien.cli import app
 from mien.runtime.batch.predict import Outputs, Predictor
-from mien.runtime.capture.demo_camera import DemoCamera, find_photo
+from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.errors import InputError, OutputError
 from mien.runtime.file_kinds import FileKind, kind_of_file
 from mien.runtime.models.runner import Runner
@@ -27,6 +27,7 @@ from mien.runtime.pictures.images import read_image
 from mien.runtime.pipeline.pipeline import Pipeline
 from mien.runtime.values import Faces, Image
 from mien.runtime.vision.geometry import roll_of
+from mien.tests.clips import demo_frames, write_clip
 from mien.tests.processes import MIEN, started, wait_for
 
 run = CliRunner()
@@ -61,12 +62,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """Five frames of the demo camera."""
-    path, camera = tmp_path / "clip.mp4", DemoCamera()
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
-    for i in range(5):
-        writer.write(camera.frame(i))
-    writer.release()
-    return path
+    return write_clip(tmp_path / "clip.mp4", demo_frames(5))
 
 
 def test_rows_are_those_of_one_thread_to_the_byte(folder: Path, tmp_path: Path) -> None:
@@ -123,12 +119,8 @@ def test_pictures_are_not_drawn_among_the_inputs(folder: Path, tmp_path: Path, m
 
 def test_an_input_is_not_drawn_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    picture, clip = tmp_path / "a.png", tmp_path / "c.mp4"
-    cv2.imwrite(str(picture), DemoCamera().frame(0))
-    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
-    for i in range(3):
-        writer.write(DemoCamera().frame(i))
-    writer.release()
+    picture, clip = tmp_path / "a.png", write_clip(tmp_path / "c.mp4", demo_frames(3))
+    cv2.imwrite(str(picture), demo_frames(1)[0])
     before = picture.read_bytes(), clip.read_bytes()
     mien("predict", "a.png", clip, "--draw", tmp_path / "." / "x" / "..")
     assert (picture.read_bytes(), clip.read_bytes()) == before
@@ -296,11 +288,7 @@ def test_odd_names_are_only_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_text_is_refused_and_a_video_is_one_under_any_name(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("words\n" * 100)
     assert "holds text" in mien("predict", tmp_path / "notes.txt", code=2).stderr
-    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 30, (64, 48))
-    for _ in range(3):
-        writer.write(np.zeros((48, 64, 3), np.uint8))
-    writer.release()
-    (tmp_path / "a.avi").rename(tmp_path / "a.jpg")
+    write_clip(tmp_path / "a.avi", [np.zeros((48, 64, 3), np.uint8)] * 3).rename(tmp_path / "a.jpg")
     assert mien("predict", tmp_path / "a.jpg", "--json", "-").stdout.count("timestamp_ns") == 3
 
 

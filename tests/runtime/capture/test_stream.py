@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ import pytest
 
 from mien.runtime.capture.capture import open_capture
 from mien.runtime.capture.frame_queue import FramePolicy
+from mien.runtime.errors import InputError
+from mien.tests.processes import wait_for
 
 BOUNDARY = "frame"
 
@@ -54,12 +55,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def camera(port: int, size: tuple[int, int]) -> Iterator[None]:
+def camera(port: int, size: tuple[int, int]) -> Iterator[int]:
     server = Camera(port, size)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield
+        yield server.server_port
     finally:
         server.off.set()
         server.shutdown()
@@ -67,27 +68,32 @@ def camera(port: int, size: tuple[int, int]) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_stream_that_dies_comes_back_in_another_size() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/stream.mjpg"
+def test_a_stream_that_dies_comes_back_in_another_size(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.runtime.capture.capture.FIRST_BACKOFF_S", 0.005)
+    monkeypatch.setattr("mien.runtime.capture.capture.MAX_BACKOFF_S", 0.005)
     with contextlib.ExitStack() as first:
-        first.enter_context(camera(port, (160, 120)))
+        port = first.enter_context(camera(0, (160, 120)))
+        url = f"http://me:secret@127.0.0.1:{port}/stream.mjpg"
         with open_capture(url, open_timeout_s=3.0, read_timeout_s=1.0) as capture:
-            frames = iter(capture)
-            assert [next(frames).pixels.shape for _ in range(5)] == [(120, 160, 3)] * 5
-            assert capture.live
+            assert (capture.live, capture.policy, capture.size) == (True, FramePolicy.LATEST, (160, 120))
+            last = next(capture)
             first.close()  # the server is killed
+            wait_for(lambda: "was lost" in caplog.text)
             with camera(port, (320, 240)):
-                deadline = time.monotonic() + 20
-                shape = (120, 160, 3)
-                while shape != (240, 320, 3) and time.monotonic() < deadline:
-                    shape = next(frames).pixels.shape
-                assert shape == (240, 320, 3)
+                while last.pixels.shape == (120, 160, 3):
+                    before, last = last, next(capture)
+                    assert last.timestamp_ns > before.timestamp_ns
+                assert last.pixels.shape == (240, 320, 3)
                 assert capture.counts.reconnects == 1
-                assert capture.clock() - next(frames).timestamp_ns < 1_000_000_000
+                assert capture.clock() - next(capture).timestamp_ns < 1_000_000_000
+    assert "secret" not in caplog.text
+
+
+def test_a_stream_that_is_not_there_is_an_error_without_its_password() -> None:
+    with pytest.raises(InputError, match=r"http://\*\*\*@127\.0\.0\.1:1/x delivered no video"):
+        open_capture("http://me:secret@127.0.0.1:1/x", open_timeout_s=0.5)
 
 
 def live_webm(frames: int = 40) -> bytes:
@@ -131,7 +137,7 @@ class BroadcastHandler(BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def broadcast(body: bytes, *, length: int | None = None) -> Iterator[tuple[Broadcast, str]]:
     server = Broadcast(body, length=length)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server, f"http://user:secret@127.0.0.1:{server.server_port}/live.webm"

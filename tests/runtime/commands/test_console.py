@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from mien.runtime.batch.predict import Predictor
 from mien.runtime.commands.console import describe_duration, progress_bar
 from mien.runtime.pipeline.pipeline import Pipeline
+from mien.tests.clips import write_clip
 
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,11 +46,7 @@ def test_durations_are_short() -> None:
 
 
 def test_a_single_video_advances_by_frames(tmp_path: Path) -> None:
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 64))
-    for _ in range(5):
-        writer.write(np.zeros((64, 64, 3), np.uint8))
-    writer.release()
+    path = write_clip(tmp_path / "clip.avi", [np.zeros((64, 64, 3), np.uint8)] * 5)
     seen: list[tuple[int, int]] = []
     with (
         Pipeline.load(attributes=False) as pipeline,

@@ -18,6 +18,7 @@ from mien.runtime.output.anonymize import CELLS
 from mien.runtime.tracking.detection_schedule import DetectionSchedule
 from mien.runtime.tracking.tracker import Tracker
 from mien.runtime.values import Image
+from mien.tests.clips import demo_frames, write_clip
 from mien.tests.fakes.moving_faces import FPS, Drawn, Film
 from mien.tests.runtime.live.test_live_run import Capture, Detector, Runner, Sink
 
@@ -130,10 +131,7 @@ def sharpness(picture: Image, index: int) -> float:
 def test_commands_hide_faces_in_video_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     camera = DemoCamera()
-    writer = cv2.VideoWriter("clip.mp4", cv2.VideoWriter.fourcc(*"mp4v"), 30, (640, 480))
-    for i in range(6):
-        writer.write(camera.frame(i))
-    writer.release()
+    write_clip(Path("clip.mp4"), demo_frames(6))
     cv2.imwrite("photo.png", camera.frame(0))
     for command in (
         ["webcam", "clip.mp4", "--blur", "--output", "blurred.mp4", "--no-show"],

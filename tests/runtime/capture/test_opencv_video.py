@@ -1,0 +1,100 @@
+"""What OpenCV reads: files, broken frames, late openings, GStreamer pipelines."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.runtime.capture import opencv_video as video
+from mien.runtime.capture.sources import (
+    OpenedSource,
+    SourceInfo,
+)
+from mien.runtime.errors import InputError
+from mien.tests.fakes.fake_capture import FakeClock, FakeSource, FakeVideo, picture
+from mien.tests.processes import wait_for
+
+
+def test_a_file_without_timestamps_counts_by_its_rate() -> None:
+    fake = FakeVideo([picture()] * 3)
+    source = video.VideoSource(fake, "fake", fps=50.0)  # type: ignore[arg-type]
+    assert [source.read()[1] for _ in range(3)] == [0, 20_000_000, 40_000_000]  # type: ignore[index]
+
+
+def test_a_broken_frame_is_skipped_and_an_endless_row_of_them_is_a_loss() -> None:
+    fake = FakeVideo([picture(), None, None, picture(value=7), *[None] * 100])
+    source = video.VideoSource(fake, "fake", clock=FakeClock())  # type: ignore[arg-type]
+    assert source.read() is not None
+    second = source.read()
+    assert second is not None
+    assert second[0][0, 0, 0] == 7
+    assert source.read() is None
+
+
+def test_an_error_of_opencv_is_a_loss_when_live_and_an_input_error_in_a_file() -> None:
+    script: list[object] = [picture(), cv2.error("broken")]
+    source = video.VideoSource(FakeVideo(script), "fake", clock=FakeClock())  # type: ignore[arg-type]
+    assert source.read() is not None
+    assert source.read() is None
+    source = video.VideoSource(FakeVideo(script), "fake")  # type: ignore[arg-type]
+    assert source.read() is not None
+    with pytest.raises(InputError, match="cannot be read further"):
+        source.read()
+
+
+def test_a_video_is_not_released_while_another_thread_reads_it() -> None:
+    fake = FakeVideo([picture(), picture()])
+    source = video.VideoSource(fake, "fake")  # type: ignore[arg-type]
+    with source._lock:
+        source.close()
+        assert not fake.released
+    assert source.read() is None
+    source.close()
+    assert fake.released
+
+
+def test_grey_and_transparent_pictures_become_bgr() -> None:
+    assert video.as_bgr(np.zeros((3, 4), np.uint8), "x").shape == (3, 4, 3)
+    assert video.as_bgr(np.zeros((3, 4, 1), np.uint8), "x").shape == (3, 4, 3)
+    assert video.as_bgr(np.zeros((3, 4, 4), np.uint8), "x").shape == (3, 4, 3)
+    with pytest.raises(InputError, match="8-bit"):
+        video.as_bgr(np.zeros((3, 4), np.uint16), "x")
+
+
+@pytest.mark.parametrize(("waited_ms", "trusted"), [(20, True), (5000, False), (-1, False)])
+def test_the_drivers_timestamp_is_taken_when_it_is_on_the_same_clock(waited_ms: int, trusted: bool) -> None:
+    clock = FakeClock()
+    clock.now_ns = 10_000_000_000
+    fake = FakeVideo([picture()], {cv2.CAP_PROP_POS_MSEC: 10_000.0 - waited_ms})
+    source = video.VideoSource(fake, "fake", clock=clock, kernel_stamps=True)  # type: ignore[arg-type]
+    expected = clock.now_ns - (waited_ms * 1_000_000 if trusted else 0)
+    assert source.read()[1] == expected  # type: ignore[index]
+
+
+def test_a_gstreamer_pipeline_is_given_an_appsink_when_it_has_none() -> None:
+    assert video.with_appsink("videotestsrc ! ").startswith("videotestsrc ! videoconvert ! ")
+    assert video.with_appsink("videotestsrc").endswith("appsink drop=true max-buffers=1")
+    assert video.with_appsink("videotestsrc ! appsink") == "videotestsrc ! appsink"
+
+
+def test_gstreamer_is_read_from_the_build_information() -> None:
+    assert video.has_gstreamer("  Video I/O:\n    FFMPEG: NO\n    GStreamer:      YES (1.22.0)\n")
+    assert not video.has_gstreamer("  Video I/O:\n    FFMPEG: YES\n    GStreamer:      NO\n    v4l: YES\n")
+    assert not video.has_gstreamer("")
+
+
+def test_what_opens_too_late_is_an_error_and_closed() -> None:
+    source = FakeSource([])
+    open_now = threading.Event()
+
+    def opened() -> OpenedSource:
+        assert open_now.wait(5)
+        return OpenedSource(source, SourceInfo("slow"))
+
+    with pytest.raises(InputError, match=r"slow delivered no video within 0\.005 s; be patient"):
+        video.open_within(0.005, opened, name="slow", advice="be patient")
+    open_now.set()
+    wait_for(source.closed.is_set)
