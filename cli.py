@@ -133,7 +133,7 @@ def options(
     ctx.obj = TorchBridge()
     if not verbose:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        logs = getattr(cv2.utils, "logging", cv2)  # the module is missing in OpenCV 4.8
+        logs: Any = getattr(cv2.utils, "logging", cv2)  # the module is missing in OpenCV 4.8
         logs.setLogLevel(0)
     handler = RichHandler(console=stderr, show_path=False, show_time=False, markup=False)
     handler.addFilter(mask_record)

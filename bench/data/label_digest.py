@@ -22,9 +22,11 @@ def label_digest(*tables: Any) -> str:
     """
     digest = hashlib.sha256()
     for table in tables:
-        files = table if isinstance(table, list) else table.files
+        if isinstance(table, list):
+            files, columns = table, [tuple(table)]
+        else:
+            files, columns = table.files, [getattr(table, field.name) for field in fields(table)]
         root = os.path.commonpath([file.parent for file in files]) if files else ""
-        columns = [tuple(files)] if files is table else [getattr(table, field.name) for field in fields(table)]
         for column in columns:
             for part in _parts(column, root):
                 digest.update(len(part).to_bytes(8, "big") + part)

@@ -32,7 +32,8 @@ class PictureSize:
     @property
     def upright(self) -> tuple[int, int]:
         """Width and height in px as shown, and as `read_image` reads the picture."""
-        return self.stored if self.orientation < 5 else self.stored[::-1]
+        width, height = self.stored
+        return (width, height) if self.orientation < 5 else (height, width)
 
     @property
     def is_mirrored(self) -> bool:

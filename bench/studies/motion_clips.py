@@ -139,7 +139,7 @@ def _cut_out(picture: Image, points: FloatArray) -> Head | None:
     border = max(3, width // 16)
     centre, axes = (width // 2, height // 2), (width // 2 - border, height // 2 - border)
     cv2.ellipse(opacity, centre, axes, 0, 0, 360, (255,), -1)
-    whole = np.dstack([colours, cv2.GaussianBlur(opacity, (0, 0), border / 3)])
+    whole: Image = np.dstack([colours, cv2.GaussianBlur(opacity, (0, 0), border / 3)]).astype(np.uint8)
     pictures = [whole]
     while min(pictures[-1].shape[:2]) >= 16:
         half = (pictures[-1].shape[1] // 2, pictures[-1].shape[0] // 2)

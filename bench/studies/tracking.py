@@ -67,15 +67,19 @@ class CountingDetector:
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
+        self.usual_score = detector.usual_score
+        self.max_side = detector.max_side
+        self.min_score = detector.min_score
         self.calls = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._detector, name)
-
-    def __call__(self, image: Image, **options: Any) -> tuple[FloatArray, FloatArray]:
+    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
         """See `Detector`."""
         self.calls += 1
-        return self._detector(image, **options)
+        return self._detector(image, min_score=min_score)
+
+    def close(self) -> None:
+        """See `Detector`."""
+        self._detector.close()
 
 
 def follow_with_mien(pipeline: Pipeline, frames: Sequence[Frame]) -> Run:

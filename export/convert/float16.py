@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -210,11 +211,12 @@ def _rewrite(graph: onnx.GraphProto, slots: list[_Slots]) -> None:
     use_in_float(value.name for value in graph.output)
     kept_weights = [tensor for tensor in graph.initializer if tensor.name not in constants or tensor.name in in_float]
     gone = computed_in_half - widened
-    for field, values in (
+    fields: list[tuple[Any, list[Any]]] = [
         (graph.node, nodes),
         (graph.initializer, kept_weights),
         (graph.value_info, [value for value in graph.value_info if value.name not in gone]),
-    ):
+    ]
+    for field, values in fields:
         kept_values = list(values)
         del field[:]
         field.extend(kept_values)

@@ -41,6 +41,7 @@ def plot_curves(
     """
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     if ax is not None:
         axes = ax
@@ -52,10 +53,10 @@ def plot_curves(
         line = "--" if "val" in name else ":" if "test" in name else "-"
         axes.plot([p[0] for p in points], [p[1] for p in points], line, label=name)
     axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     if title is not None:
-        axes.set_title(title, fontdict=fontdict or {"size": 20})
+        axes.set_title(title, fontdict=dict(fontdict or {"size": 20}))
     if log and all(value > 0 for points in curves.values() for _, value in points):
         _use_log_scale(axes)
     if curves:
@@ -90,8 +91,8 @@ def plot_run(losses: Curves, metrics: Curves, *, best_epoch: int, path: Path) ->
             line.set_marker("." if len(points) < 50 else "")
             at_best = [value for epoch, value in points if epoch == best_epoch]
             axes.plot([best_epoch] * len(at_best), at_best, "o", color=line.get_color())
-        if curves is not losses:
-            axes.set_title(f"{next(iter(curves))} {at_best[0]:.4g} at epoch {best_epoch}", fontsize=11)
+            if curves is not losses:
+                axes.set_title(f"{line.get_label()} {at_best[0]:.4g} at epoch {best_epoch}", fontsize=11)
         axes.legend()
     _save(figure, path)
 

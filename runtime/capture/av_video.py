@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import av.container
+import av.error
 import av.logging
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer
@@ -144,13 +145,13 @@ class AvSource:
         """Read packets; then None, which makes the decoder return the frames it has kept back."""
         packets = self._container.demux(self._stream)
         while True:
-            failure: str | None = None
+            packet, failure = None, None
             with _container_errors() as errors:
                 try:
                     packet = next(packets)
                 except av.error.FFmpegError as error:
                     failure = _reason(error)
-            if failure is not None or packet.size == 0:
+            if packet is None or packet.size == 0:
                 break
             yield packet
         broken_off = [line for line in errors if line.endswith(BROKEN_OFF)]
@@ -255,6 +256,7 @@ def _container_errors() -> Iterator[list[str]]:
     av.logging.set_skip_repeated(False)  # or an error that the last file had too is not logged
     av.logging.set_level(av.logging.ERROR)
     lines: list[str] = []
+    logged: list[tuple[int, str, str]] = []
     try:
         with av.logging.Capture(local=True) as logged:
             yield lines

@@ -108,10 +108,11 @@ class Tracker:
 
     def _begin_scene(self, pixels: Image) -> None:
         """Forget all faces if the picture has changed and none of them is in sight any more."""
-        before, self._sample = self._sample, pixels[::SAMPLE_STEP, ::SAMPLE_STEP].copy()
+        before, sample = self._sample, pixels[::SAMPLE_STEP, ::SAMPLE_STEP].copy()
+        self._sample = sample
         if before is None or self._in_sight() or not self._tracks:
             return
-        if likeness(*(cut_patch(s, np.array([0, 0, *size_of(s)])) for s in (before, self._sample))) < SAME_SCENE:
+        if likeness(*(cut_patch(s, np.array([0, 0, *size_of(s)])) for s in (before, sample))) < SAME_SCENE:
             self._tracks.clear()
 
     def _take(self, frame: Frame, found: Detections, *, earlier: bool) -> None:
