@@ -20,7 +20,9 @@ import pytest
 
 from mien.tests.processes import MARKER, started_by_tests
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup ignores it, and every child would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, which every child would inherit
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # so does nohup: it is still ignored here, but not by children
+    signal.signal(signal.SIGHUP, lambda *_: None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in several processes, and start more, on few cores
 os.environ[MARKER] = str(os.getpid())
 os.environ["MIEN_CACHE"] = tempfile.mkdtemp(prefix="mien-tests-")  # removed when the tests end
