@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Image = npt.NDArray[np.uint8]
+Classes = Mapping[str, float]
+"""Probability of each class of a classifier, by its name."""
 Progress = Callable[[int, int], None]
 """Progress callback: called with (steps done, steps in total) after each step."""
 
@@ -32,6 +34,13 @@ def percentile(values: Sequence[int] | FloatArray | npt.NDArray[np.int64], perce
     return float(np.partition(values, index)[index])
 
 
+def object_array(values: Sequence[object]) -> npt.NDArray[np.object_]:
+    """Return an array (n,) of objects, whatever they are."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One picture of a source.
@@ -40,11 +49,13 @@ class Frame:
         pixels: (h, w, 3) uint8 BGR.
         timestamp_ns: Capture time on a monotonic clock; for files, the time within the file.
         index: Number in the source, from 0, including dropped frames.
+        classes: Classes of the whole picture; None unless it was classified.
     """
 
     pixels: Image
     timestamp_ns: int
     index: int
+    classes: Classes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class Faces:
         age_std: (n,) standard deviation of the age in years.
         female: (n,) probability.
         track_id: (n,) int, -1 if not tracked.
+        classes: (n,) `Classes` of each face; None unless it was classified.
     """
 
     boxes: FloatArray
@@ -70,6 +82,7 @@ class Faces:
     age_std: FloatArray
     female: FloatArray
     track_id: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.object_]
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -86,9 +99,9 @@ class Faces:
         """Select rows by a boolean mask (n,) or by indices, in the order of the indices."""
         return Faces(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
 
-    def with_fields(self, **changes: FloatArray | npt.NDArray[np.int64]) -> Faces:
+    def with_fields(self, **changes: npt.NDArray[Any]) -> Faces:
         """Return a copy with some fields replaced."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
     @staticmethod
     def empty() -> Faces:
@@ -114,6 +127,7 @@ class Faces:
             age_std=unknown,
             female=unknown,
             track_id=np.full(n, -1, dtype=np.int64),
+            classes=np.full(n, None),
         )
 
     @staticmethod

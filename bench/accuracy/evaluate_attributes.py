@@ -199,6 +199,6 @@ def predict_classes(
     probabilities = np.full((len(table), len(table.classes)), np.nan)
     pictures = PictureReader(table.files, progress)
     for i, image in pictures:
-        probabilities[i] = class_probabilities(runner, image)
+        probabilities[i] = class_probabilities(runner, [image])[0]
     keep = pictures.readable()
     return probabilities[keep], table.mask(keep), pictures.messages

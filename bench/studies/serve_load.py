@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -188,8 +189,9 @@ def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Names
         return as_live(opened, clock=time.monotonic_ns) if options.rate else opened
 
     with open_listen_socket("127.0.0.1:0") as listen_socket, Capture(open_source, reconnect=False) as capture:
-        page = LivePage(listen_socket, capture, stages, provider=pipeline.landmarks.provider)
-        run = LiveRun(capture, pipeline, [page, counter], smoothing=OneEuro(), timer=stages)
+        page = LivePage(listen_socket, capture, stages, provider=pipeline.provider)
+        track = partial(pipeline.track, smoothing=OneEuro())
+        run = LiveRun(capture, track, [page, counter], provider=pipeline.provider, timer=stages)
         command = [sys.executable, "-m", "mien.bench.studies.serve_load", "--port", str(listen_socket.port)]
         command += ["--clients", str(options.clients)]
 

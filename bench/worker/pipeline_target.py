@@ -41,7 +41,7 @@ class PipelineTarget:
             threads=candidate.threads,
             max_side=LIVE_MAX_SIDE,
         )
-        self.provider = self._pipeline.landmarks.provider
+        self.provider = self._pipeline.provider
         self._clip = candidate.path
         self._length: int | None = None
         self._clock = StageRecorder()

@@ -19,7 +19,8 @@ class PackedPipeline:
     """Everything that determines the row of a picture.
 
     Attributes:
-        models: Contents of the model files ``landmarks``, ``detector`` and optionally ``age_gender``.
+        models: Contents of the model files ``landmarks``, ``detector`` and optionally ``age_gender`` and
+            ``classifier``.
         provider: Runs the models.
         max_side: Longer side, in px, to which pictures are reduced before detection.
         reported: Which of the found faces are reported.
@@ -48,6 +49,8 @@ def pack_pipeline(options: PipelineOptions, *, max_side: int) -> PackedPipeline:
     else:
         given = {"landmarks": options.model, "detector": options.detector, "age_gender": options.age_gender}
         models = {name: ModelFile.of(source or shipped_model(name)) for name, source in given.items()}
+    if options.classifier is not None:
+        models = {**models, "classifier": ModelFile.of(options.classifier)}
     content = {
         name: file.read_bytes() for name, file in models.items() if name != "age_gender" or options.with_attributes
     }
@@ -66,6 +69,7 @@ def open_packed_pipeline(packed: PackedPipeline) -> Pipeline:
         model=models["landmarks"],
         detector=models["detector"],
         age_gender=models.get("age_gender"),
+        classifier=models.get("classifier"),
         attributes="age_gender" in models,
         provider=packed.provider,
         threads=1,

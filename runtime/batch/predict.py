@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -14,16 +15,18 @@ from ..capture.capture import open_capture
 from ..errors import InputError
 from ..file_kinds import is_folder
 from ..output.anonymize import blur_faces, blurred_frame
-from ..output.face_crops import TrackCrops, face_crop
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
-from ..output.rows import CsvFile, RowFile, face_rows, picture_head
+from ..output.rows import CsvFile, RowFile, found_row, frame_row, picture_head
+from ..output.track_crops import TrackCrops
 from ..output.video_file import VideoSink
 from ..output.view3d import FaceView, face_views
 from ..pictures.decode import PictureFrame
 from ..pictures.folders import is_picture, list_pictures
 from ..pictures.images import derived_suffix, encode_image, read_frames, write_file
+from ..pipeline.frame_classifier import FrameClassifier
 from ..pipeline.pipeline import Pipeline
-from ..values import Faces, Image, Progress, size_of
+from ..values import Classes, Faces, Frame, Image, Progress
+from ..vision.face_crop import face_crop
 from .new_files import NewFiles, resolved
 from .parallel import counter, map_pictures
 
@@ -82,40 +85,47 @@ class PictureResult:
 
 
 def predict_picture(
-    pipeline: Pipeline, frame: PictureFrame, *, name: str, outputs: Outputs = NOTHING, suffix: str = ".png"
+    pipeline: Pipeline | FrameClassifier,
+    frame: PictureFrame,
+    *,
+    name: str,
+    outputs: Outputs = NOTHING,
+    suffix: str = ".png",
 ) -> PictureResult:
-    """Find the faces in a picture, or in one frame of an animation.
+    """Find the faces or the classes of a picture, or of one frame of an animation.
 
     Args:
-        pipeline: Finds the faces.
+        pipeline: Finds them.
         frame: The picture; its index, if it has one, goes into the row.
         name: Name of the file in the row.
         outputs: What else is made of it.
         suffix: Format of the pictures that are made.
     """
     pixels = frame.pixels
-    faces = pipeline(pixels)
-    row = picture_head(name, frame.index) | {"faces": face_rows(faces, size_of(pixels))}
+    found = pipeline(pixels)
+    faces, classes = (found, None) if isinstance(found, Faces) else (Faces.empty(), found)
+    row = picture_head(name, frame.index) | found_row(pixels, faces, classes)
     crops = range(len(faces)) if outputs.crops is not None else ()
     title = Path(name).name if frame.index is None else f"{Path(name).name}, frame {frame.index}"
     return PictureResult(
         faces,
         row,
-        None if outputs.draw is None else encode_image(_drawn(pixels, faces, outputs), suffix=suffix),
+        None if outputs.draw is None else encode_image(_drawn(pixels, faces, classes, outputs), suffix=suffix),
         tuple(encode_image(face_crop(pixels, faces, i), suffix=suffix) for i in crops),
         () if outputs.views is None else tuple(face_views(title, pixels, faces)),
     )
 
 
-def _drawn(pixels: Image, faces: Faces, outputs: Outputs) -> Image:
-    return draw_faces(blur_faces(pixels, faces) if outputs.blur else pixels, faces, style=outputs.style)
+def _drawn(pixels: Image, faces: Faces, classes: Classes | None, outputs: Outputs) -> Image:
+    shown = blur_faces(pixels, faces) if outputs.blur else pixels
+    return draw_faces(shown, faces, classes=classes, style=outputs.style)
 
 
 class Predictor:
-    """Find faces in pictures and videos, and write the results in the order of the inputs.
+    """Find the faces or the classes of pictures and videos, and write the results in the order of the inputs.
 
     Args:
-        pipeline: Finds the faces.
+        pipeline: Finds them.
         json_target: File of JSON lines, ``-`` for standard output, or None.
         csv: File with one line per face, or None.
         report: Receives the rows too; closed with the files.
@@ -132,7 +142,7 @@ class Predictor:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Pipeline | FrameClassifier,
         *,
         json_target: str | None = None,
         csv: Path | None = None,
@@ -143,6 +153,9 @@ class Predictor:
     ) -> None:
         self.failures: list[str] = []
         self._pipeline = pipeline
+        self._track: Callable[[Iterable[Frame]], Iterator[tuple[Frame, Faces]]] = pipeline.track
+        if isinstance(pipeline, Pipeline):
+            self._track = partial(pipeline.track, thorough=outputs.blur)
         self._workers = workers
         self._outputs = outputs
         self._frame_progress: Progress | None = None
@@ -216,15 +229,15 @@ class Predictor:
             if self._drawings is not None:
                 sink = VideoSink(self._drawings.name(path, ".mp4"), fps=capture.fps or 30.0)
                 closing.callback(sink.close)
-            for frame, faces in self._pipeline.track(capture, thorough=outputs.blur):
+            for frame, faces in self._track(capture):
                 if outputs.blur:
                     frame, faces = blurred_frame(frame, faces)
                 if self._crops is not None:
                     best.update(frame.pixels, faces)
                 if sink is not None:
-                    sink.write(frame, faces, draw_faces(frame.pixels, faces, style=outputs.style))
-                head = {"image": str(path), "frame": frame.index, "timestamp_ns": frame.timestamp_ns}
-                going = self._write_row(head | {"faces": face_rows(faces, size_of(frame.pixels))})
+                    drawn = draw_faces(frame.pixels, faces, classes=frame.classes, style=outputs.style)
+                    sink.write(frame, faces, drawn)
+                going = self._write_row({"image": str(path)} | frame_row(frame, faces))
                 if not going:
                     break
                 if self._frame_progress is not None and (capture.frame_count or 0) > frame.index:

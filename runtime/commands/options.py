@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
@@ -11,10 +13,11 @@ import typer
 from ..errors import InputError
 from ..faces.detector import DEFAULT_MAX_SIDE
 from ..faces.face_filter import FaceFilter, Region
+from ..models.model_file import ModelFile
 from ..models.runner import DEFAULT_THREADS, Provider
-from ..models.spec import Precision
+from ..models.spec import MODEL_FOR, Precision, Task
 from ..output.overlay import OverlayStyle
-from ..pipeline.pipeline_options import PipelineOptions
+from ..pipeline.pipeline_options import Classified, PipelineOptions
 from .input_paths import existing_folder
 
 DATA = typer.Option(..., "--data", callback=existing_folder, help="Folder with images and labels.", show_default=False)
@@ -30,7 +33,14 @@ HELD_OUT = typer.Option(False, "--held-out", help="Use only the validation split
 
 
 def pipeline_options(
-    model: Path | None = typer.Option(None, "--model", help="Model file (.onnx); default: the shipped landmark model."),
+    model: Path | None = typer.Option(
+        None,
+        "--model",
+        help="Any model of mien (.onnx): used in place of the shipped one of its kind; a classifier labels frames.",
+    ),
+    on: Classified | None = typer.Option(
+        None, "--on", help="With a classifier: label whole frames, or each face.", show_default="frame"
+    ),
     detector: Path | None = DETECTOR,
     age_gender: Path | None = typer.Option(
         None, "--age-gender", help="Age and gender model; default: the shipped one."
@@ -57,7 +67,65 @@ def pipeline_options(
 ) -> PipelineOptions:
     """Collect the options that choose the models of a pipeline and its faces, for `with_options`."""
     reported = FaceFilter(min_score, max_faces, min_face, None if region is None else parse_region(region))
-    return PipelineOptions(model, detector, age_gender, bundle, precision, attributes, provider, reported)
+    options = PipelineOptions(
+        detector=detector,
+        age_gender=age_gender,
+        bundle=bundle,
+        precision=precision,
+        attributes=attributes,
+        provider=provider,
+        reported=reported,
+        classify=on or Classified.FRAME,
+    )
+    if model is not None:
+        options = place_model(options, model)
+    if on is not None and options.classifier is None:
+        raise InputError("--on says what a classifier labels; add --model CLASSIFIER.onnx")
+    return options
+
+
+PLACES = {
+    Task.LANDMARKS: "model",
+    Task.DETECTOR: "detector",
+    Task.AGE_GENDER: "age_gender",
+    Task.CLASSIFY: "classifier",
+}
+"""Field of `PipelineOptions` for a model of each task."""
+
+
+def place_model(options: PipelineOptions, model: Path) -> PipelineOptions:
+    """Use a model for its task.
+
+    Raises:
+        InputError: Another model was given for the same task.
+        ModelError: It is not a model of mien.
+    """
+    task = ModelFile.of(model).spec.task
+    if getattr(options, PLACES[task]) is not None:
+        option = f"--{PLACES[task].replace('_', '-')}"
+        raise InputError(f"{model} is {MODEL_FOR[task]}, and so is the file of {option}; give one of them")
+    return replace(options, **{PLACES[task]: model})  # type: ignore[arg-type]
+
+
+def refuse_face_options(options: PipelineOptions, given: Mapping[str, object]) -> None:
+    """Refuse what concerns faces where a classifier labels whole frames.
+
+    Args:
+        options: Models and faces.
+        given: Other options of the command that concern faces, by name.
+
+    Raises:
+        InputError: One of them is given.
+    """
+    models = {"--detector": options.detector, "--age-gender": options.age_gender, "--bundle": options.bundle}
+    wrong = [name for name, value in {**models, **given}.items() if value not in (None, False)]
+    if options.reported != FaceFilter():
+        wrong.append("the choice of faces")
+    if wrong:
+        raise InputError(
+            f"{options.classifier} labels whole frames, and {', '.join(wrong)} is about faces; "
+            "add --on faces to label each face"
+        )
 
 
 def overlay_style(

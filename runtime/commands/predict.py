@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from ..backends.open_runner import open_model
 from ..errors import InputError
 from ..faces.detector import DEFAULT_MAX_SIDE
-from ..models.model_file import ModelFile
-from ..models.runner import Provider
-from ..models.spec import Task
 from ..output.overlay import OverlayStyle
 from ..outputs import check_outputs
 from ..pictures.folders import expand_patterns
 from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from .console import progress_bar, say
 from .option_groups import with_options
-from .options import BLUR, overlay_style, pipeline_options
+from .options import BLUR, overlay_style, pipeline_options, refuse_face_options
 from .predict_report import PredictReport
 from .run_config import with_config
 
@@ -72,12 +68,15 @@ def predict(
     ),
     shard_size: int | None = typer.Option(None, "--shard-size", min=1, help="With --ray: pictures per output file."),
 ) -> None:
-    """Find faces in pictures and videos; print a line for each, or write rows, drawn pictures and crops."""
+    """Find faces in pictures and videos, or classify them; print a line for each, or write rows, pictures, crops."""
     from ..batch.parallel import plan_threads
     from ..batch.predict import Outputs, several_pictures
 
     if "" in inputs:
         raise InputError("expected files and folders; found an empty name")
+    if options.of_frames:
+        about_faces = {"--csv": csv_out, "--save-crops": crops, "--view3d": view3d, "--blur": blur, "--ray": ray}
+        refuse_face_options(options, about_faces)
     if blur:
         if view3d is not None or crops is not None:
             raise InputError("--view3d and --save-crops show the faces that --blur hides; leave out one of them")
@@ -102,15 +101,8 @@ def predict(
         rows = Rows(json_out, csv_out, PredictReport(lines=not any((json_out, csv_out, *pictures))))
         check_outputs({"--json": rows.json_file, "--csv": csv_out, "--view3d": view3d}, [*paths, *options.files])
         plan = plan_threads(threads, several=several_pictures(paths))
-        file = None if options.model is None else ModelFile.of(options.model)
-        if file is not None and file.spec.task is Task.CLASSIFY:
-            if csv_out or crops or view3d or blur or len(options.files) > 1:
-                raise InputError("a classifier takes --json and --draw, but no other output, no other model, no bundle")
-            failures = predict_classes(paths, file, options.provider, plan, rows=rows, draw=draw)
-        else:
-            outputs = Outputs(draw, blur, style, crops, None if view3d is None else [])
-            options = replace(options, model=file)
-            failures = predict_faces(paths, options, plan, max_side=max_side, rows=rows, outputs=outputs, view3d=view3d)
+        outputs = Outputs(draw, blur, style, crops, None if view3d is None else [])
+        failures = predict_files(paths, options, plan, max_side=max_side, rows=rows, outputs=outputs, view3d=view3d)
         if (summary := rows.report.summary()) is not None:
             say(summary)
     for message in failures:
@@ -138,7 +130,7 @@ class Rows:
         return (self.json == "-" or self.report.lines) and sys.stdout.isatty()
 
 
-def predict_faces(
+def predict_files(
     paths: Sequence[Path],
     options: PipelineOptions,
     plan: ThreadPlan,
@@ -148,7 +140,7 @@ def predict_faces(
     outputs: Outputs,
     view3d: Path | None,
 ) -> Sequence[str]:
-    """Find the faces of local pictures and videos; return what was skipped."""
+    """Find the faces or the classes of local pictures and videos; return what was skipped."""
     from ..batch.new_files import check_folder
     from ..batch.predict import Predictor
     from ..output.view3d import write_view
@@ -157,7 +149,9 @@ def predict_faces(
         if folder is not None:
             check_folder(option, folder, paths)
     with (
-        options.load(threads=plan.threads, max_side=max_side) as pipeline,
+        options.load_frame_classifier(threads=plan.threads)
+        if options.of_frames
+        else options.load(threads=plan.threads, max_side=max_side) as pipeline,
         Predictor(
             pipeline,
             json_target=rows.json,
@@ -177,36 +171,6 @@ def predict_faces(
     write_view(outputs.views, view3d)
     say(f"wrote {view3d}: {len(outputs.views)} face(s)")
     return predictor.failures
-
-
-def predict_classes(
-    paths: Sequence[Path],
-    model: ModelFile,
-    provider: Provider,
-    plan: ThreadPlan,
-    *,
-    rows: Rows,
-    draw: Path | None,
-) -> Sequence[str]:
-    """Classify local pictures; return what was skipped."""
-    from ..batch.classify import classify_pictures
-    from ..batch.new_files import check_folder
-
-    if draw is not None:
-        check_folder("--draw", draw, paths)
-    with (
-        open_model(model, provider=provider, threads=plan.threads) as runner,
-        progress_bar("predict", hidden=rows.share_terminal) as progress,
-    ):
-        return classify_pictures(
-            runner,
-            paths,
-            json_target=rows.json,
-            report=rows.report,
-            draw=draw,
-            workers=plan.workers,
-            progress=progress,
-        )
 
 
 def predict_on_ray(

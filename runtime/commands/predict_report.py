@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from ..errors import one_line
-from ..output.overlay import class_lines
+from ..output.overlay import SHOWN_CLASSES, class_lines
 
 LISTED_FACES = 5
 """Faces of a picture that are described; the others are counted."""
@@ -29,6 +30,7 @@ class PredictReport:
         self._pictures = self._faces = 0
         self._video: str | None = None
         self._per_frame: list[int] = []
+        self._classes: Counter[str] = Counter()
         self._videos: set[str] = set()
 
     def write(self, row: dict[str, Any]) -> bool:
@@ -41,7 +43,9 @@ class PredictReport:
         going = self._end_video() if row["image"] != self._video else True
         self._video = row["image"]
         self._videos.add(row["image"])
-        self._per_frame.append(len(row["faces"]))
+        if "class" in row:
+            self._classes[row["class"]] += 1
+        self._per_frame.append(len(row.get("faces", ())))
         return going
 
     def close(self) -> None:
@@ -60,10 +64,11 @@ class PredictReport:
     def _end_video(self) -> bool:
         if self._video is None:
             return True
-        name, per_frame = self._video, self._per_frame
-        self._video, self._per_frame = None, []
-        most = _count(max(per_frame), "face")
-        return self._print(f"{name}: {_count(len(per_frame), 'frame')}, at most {most} at a time")
+        name, per_frame, classes = self._video, self._per_frame, self._classes
+        self._video, self._per_frame, self._classes = None, [], Counter()
+        found = [f"{label} in {100 * n / len(per_frame):.0f} %" for label, n in classes.most_common(SHOWN_CLASSES)]
+        most = f"at most {_count(max(per_frame), 'face')} at a time"
+        return self._print(f"{name}: {_count(len(per_frame), 'frame')}, {', '.join(found) or most}")
 
     def _print(self, line: str) -> bool:
         if not self.lines:

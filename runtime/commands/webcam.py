@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from ..output.overlay import OverlayStyle
 from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from .console import say, stderr
 from .option_groups import with_options
-from .options import BLUR, THREADS, overlay_style, parse_size, pipeline_options
+from .options import BLUR, THREADS, overlay_style, parse_size, pipeline_options, refuse_face_options
 from .run_config import with_config
 
 if TYPE_CHECKING:
@@ -66,17 +67,19 @@ def webcam(
         help="Downscale the detector's input to this longer side, px; default: 480, --blur 960.",
     ),
 ) -> None:
-    """Track faces in live or recorded video."""
+    """Track faces in live or recorded video, or label it with a classifier of your own."""
     from ..capture.capture import open_capture
     from ..credentials import mask_secrets
     from ..faces.stage_timer import StageTimer
     from ..live.listen_socket import open_listen_socket
-    from ..live.live_run import LiveRun
+    from ..live.live_run import LiveRun, Tracking
     from ..live.outputs import OutputFiles, open_sinks
     from ..output.window import View, WindowSink
     from ..outputs import write_report
     from ..tracking.smoothing import OneEuro
 
+    if options.of_frames:
+        refuse_face_options(options, {"--blur": blur, "--csv": csv_out})
     source = next((given for given in (source, source_option) if given is not None), "0")
     show = serve is None if show is None else show
     if blur:
@@ -87,7 +90,15 @@ def webcam(
     files.check([Path(source), *options.files])
     with ExitStack() as stack:
         listen_socket = None if serve is None else stack.enter_context(open_listen_socket(serve, token=token))
-        pipeline = stack.enter_context(options.load(threads=threads, max_side=max_side))
+        smoothing = OneEuro(min_cutoff_hz=smooth) if smooth > 0 else None
+        if options.of_frames:
+            labels = stack.enter_context(options.load_frame_classifier(threads=threads))
+            track: Tracking = partial(labels.track, smoothing=smoothing)
+            provider = labels.provider
+        else:
+            pipeline = stack.enter_context(options.load(threads=threads, max_side=max_side))
+            track = partial(pipeline.track, detect_every=detect_every, thorough=blur, smoothing=smoothing)
+            provider = pipeline.provider
         # Recordings play in real time if they are only watched; none of their frames is dropped if they are written.
         paced = (show or serve is not None) and not files.per_frame
         capture = stack.enter_context(open_capture(source, size=size_px, fps=fps, paced=paced))
@@ -98,20 +109,10 @@ def webcam(
         if listen_socket is not None:
             from ..live.page_server import LivePage
 
-            name = pipeline.landmarks.provider
-            openers.insert(0, lambda: LivePage(listen_socket, capture, timer, provider=name, style=style))
+            openers.insert(0, lambda: LivePage(listen_socket, capture, timer, provider=provider, style=style))
             say(f"live page: {listen_socket.url}{'?token=…' if listen_socket.token is not None else ''}")
-        smoothing = OneEuro(min_cutoff_hz=smooth) if smooth > 0 else None
         run = LiveRun(
-            capture,
-            pipeline,
-            open_sinks(openers),
-            detect_every=detect_every,
-            blur=blur,
-            style=style,
-            smoothing=smoothing,
-            view=view,
-            timer=timer,
+            capture, track, open_sinks(openers), provider=provider, blur=blur, style=style, view=view, timer=timer
         )
         summary = run.run(max_frames=max_frames)
     if stats is not None:
@@ -128,7 +129,8 @@ def webcam(
 def print_summary(summary: LiveSummary, output: Path | None) -> None:
     """Print the stage latencies of a run as a table."""
     table = Table(
-        title=f"{summary.processed} frames on {summary.provider}, {summary.dropped} dropped, ≤ {summary.faces} face(s)"
+        title=f"{summary.processed} frames on {summary.provider}, {summary.dropped} dropped"
+        + f", at most {summary.faces} face(s)" * bool(summary.faces)
     )
     for heading in ("stage", "p50 ms", "p95 ms", "p99 ms", "n"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")

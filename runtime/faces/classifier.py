@@ -1,13 +1,32 @@
-"""Classify whole pictures."""
+"""Classify pictures: whole ones, or faces that are cut out of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from ..models.runner import Runner
-from ..values import FloatArray, Image
+from ..values import Classes, Faces, FloatArray, Image, object_array
 from ..vision.crop import resized
+from ..vision.face_crop import face_crop
 
 
-def class_probabilities(runner: Runner, image: Image) -> FloatArray:
-    """Return the probability of each class (classes,) for a picture (h, w, 3), uint8 BGR."""
-    probabilities: FloatArray = runner(resized(image, runner.spec.input_size[0])[None])["probabilities"][0]
+def class_probabilities(runner: Runner, pictures: Sequence[Image]) -> FloatArray:
+    """Return the probability of each class (n, classes) for n pictures (h, w, 3), uint8 BGR, of any sizes."""
+    size = runner.spec.input_size[0]
+    probabilities: FloatArray = runner(np.stack([resized(picture, size) for picture in pictures]))["probabilities"]
     return probabilities
+
+
+def name_classes(runner: Runner, probabilities: FloatArray) -> Classes:
+    """Give the probabilities (classes,) the names of a classifier's classes."""
+    return dict(zip(runner.spec.classes, probabilities.tolist(), strict=True))
+
+
+def classify_faces(runner: Runner, image: Image, faces: Faces) -> Faces:
+    """Return the faces of a picture (h, w, 3), uint8 BGR, with the classes of their crops (see `face_crop`)."""
+    if not len(faces):
+        return faces
+    values = class_probabilities(runner, [face_crop(image, faces, i) for i in range(len(faces))])
+    return faces.with_fields(classes=object_array([name_classes(runner, v) for v in values]))

@@ -11,7 +11,7 @@ import numpy as np
 from ..backends.open_runner import open_model
 from ..errors import ModelError, ProviderError
 from ..models.model_file import ModelFile, ModelSource
-from ..models.runner import DEFAULT_THREADS, Provider, Runner
+from ..models.runner import DEFAULT_THREADS, Provider, Runner, check_task
 from ..models.spec import Task
 from ..values import GREY, FloatArray, Image, size_of
 from ..vision.boxes import fit_inside, pad_to_multiple, select_boxes
@@ -72,8 +72,7 @@ class OwnDetector:
     usual_score = DEFAULT_SCORE
 
     def __init__(self, runner: Runner, *, max_side: int = DEFAULT_MAX_SIDE, min_score: float = DEFAULT_SCORE) -> None:
-        if runner.spec.task is not Task.DETECTOR:
-            raise ModelError(f"wanted a detector, found a model for {runner.spec.task.value}")
+        check_task(runner.spec, Task.DETECTOR)
         self.runner = runner
         self.max_side = max_side
         self.min_score = min_score

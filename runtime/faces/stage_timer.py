@@ -16,6 +16,7 @@ STAGES = (
     "detect",
     "landmarks",
     "attributes",
+    "classify",
     "smooth",
     "blur",
     "draw",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,13 +16,19 @@ from ..output.anonymize import blurred_frame
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.window import View
-from ..pipeline.pipeline import Pipeline
-from ..tracking.smoothing import OneEuro
 from ..values import Faces, Frame, Image
 from .systemd import ServiceNotifier
 
 POLL_S = 0.2
 """Longest wait for a frame, which delays a Ctrl-C."""
+
+
+class Tracking(Protocol):
+    """What finds something in each frame of a video, such as `Pipeline.track`."""
+
+    def __call__(self, frames: Iterable[Frame], *, clock: StageTimer) -> Iterator[tuple[Frame, Faces]]:
+        """Yield each frame with its faces; record how long the stages take."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class LiveSummary:
         unwritten: Results skipped by outputs that could not keep up.
         faces: Maximum number of faces in one frame.
         reconnects: Reconnections to a lost source.
-        provider: Provider that ran the landmark model.
+        provider: Provider that ran the models.
         damage: What was reported of a damaged or incomplete recording; None if it is whole.
     """
 
@@ -72,12 +78,11 @@ class LiveRun:
 
     Args:
         capture: Source of the frames.
-        pipeline: Finds and tracks the faces.
+        track: Finds the faces of frames, or their classes, as `Pipeline.track` and `FrameClassifier.track` do.
         sinks: Receive each result; any of them can end the run.
-        detect_every: Frames between two runs of the detector; None for the default.
-        blur: Hide the faces in all pictures that the sinks receive.
+        provider: Provider of the models, to display.
+        blur: Hide the faces in all pictures that the sinks receive; `track` is to be thorough.
         style: What is drawn of the faces.
-        smoothing: Filter for the landmarks; None for none.
         view: Display options, shared with the window.
         timer: Timer of the stages.
         notifier: Notifies the service manager.
@@ -89,13 +94,12 @@ class LiveRun:
     def __init__(
         self,
         capture: Capture,
-        pipeline: Pipeline,
+        track: Tracking,
         sinks: Sequence[Sink],
         *,
-        detect_every: int | None = None,
+        provider: str,
         blur: bool = False,
         style: OverlayStyle = USUAL,
-        smoothing: OneEuro | None = None,
         view: View | None = None,
         timer: StageTimer | None = None,
         notifier: ServiceNotifier | None = None,
@@ -103,12 +107,11 @@ class LiveRun:
         self.timer = timer if timer is not None else StageTimer()
         self.ended_by: signal.Signals | None = None
         self._capture = capture
-        self._pipeline = pipeline
+        self._track = track
         self._sinks = sinks
-        self._detect_every = detect_every
+        self._provider = provider
         self._blur = blur
         self._style = style
-        self._smoothing = smoothing
         self._view = view if view is not None else View()
         self._notifier = notifier if notifier is not None else ServiceNotifier()
         self._processed = 0
@@ -151,21 +154,14 @@ class LiveRun:
             unwritten=sum(sink.skipped for sink in self._sinks if isinstance(sink, BackgroundSink)),
             faces=self._most_faces,
             reconnects=counts.reconnects,
-            provider=self._pipeline.landmarks.provider,
+            provider=self._provider,
             damage=self._capture.damage,
         )
 
     def _loop(self, max_frames: int | None) -> None:
         timer = self.timer
         started = timer.now()
-        results = self._pipeline.track(
-            self._frames(),
-            detect_every=self._detect_every,
-            thorough=self._blur,
-            smoothing=self._smoothing,
-            clock=timer,
-        )
-        for frame, faces in results:
+        for frame, faces in self._track(self._frames(), clock=timer):
             if self._blur:
                 with timer.stage("blur"):
                     frame, faces = blurred_frame(frame, faces)
@@ -201,11 +197,11 @@ class LiveRun:
         return all(wanted)
 
     def _draw(self, frame: Frame, faces: Faces) -> Image:
-        hud = self._hud(len(faces)) if self._view.hud else []
+        hud = self._hud(None if frame.classes is not None else len(faces)) if self._view.hud else []
         style = replace(self._style, contours=self._view.contours)
-        return draw_faces(frame.pixels, faces, hud=hud, style=style)
+        return draw_faces(frame.pixels, faces, classes=frame.classes, hud=hud, style=style)
 
-    def _hud(self, faces: int) -> list[str]:
+    def _hud(self, faces: int | None) -> list[str]:
         timer = self.timer
         last = 60  # about two seconds
         interval_ms = timer.percentile_ms("end_to_end", 50, last=last)
@@ -213,9 +209,10 @@ class LiveRun:
             return []
         lines = [
             f"{1000 / interval_ms:.0f} fps  inference {timer.percentile_ms('process', 50, last=last):.1f} ms  "
-            f"{self._pipeline.landmarks.provider}",
+            f"{self._provider}",
             f"frame p50 {interval_ms:.1f}  p95 {timer.percentile_ms('end_to_end', 95, last=last):.1f} ms",
-            f"{faces} face{'s' if faces != 1 else ''}  {self._capture.counts.dropped} dropped",
+            ("" if faces is None else f"{faces} face{'s' if faces != 1 else ''}  ")
+            + f"{self._capture.counts.dropped} dropped",
         ]
         age_ms = timer.percentile_ms("frame_age", 50, last=last)
         return [*lines, f"frame age {age_ms:.0f} ms"] if np.isfinite(age_ms) else lines

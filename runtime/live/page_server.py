@@ -260,7 +260,8 @@ def drawn_jpeg(result: Result, max_side: int | None, quality: int, style: Overla
         whole = pixels[: size[1] * shrink, : size[0] * shrink]
         pixels = np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         faces = faces.with_fields(boxes=faces.boxes / shrink, landmarks=faces.landmarks / shrink)
-    done, data = cv2.imencode(".jpg", draw_faces(pixels, faces, style=style), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    drawn = draw_faces(pixels, faces, classes=result.frame.classes, style=style)
+    done, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise OutputError(f"OpenCV cannot encode a picture of {size_of(pixels)} px as JPEG")
     return data.tobytes()

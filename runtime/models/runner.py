@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, ModelError
 from ..values import FloatArray, Image
-from .spec import ModelSpec, Precision
+from .spec import MODEL_FOR, ModelSpec, Precision, Task
 
 DEFAULT_THREADS = min(2, os.cpu_count() or 1)
 """Intra-op threads. The models are small: a second thread saves a quarter of the time, more save little."""
@@ -51,6 +51,12 @@ def check_batch(batch: object) -> None:
         raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {type(batch).__name__}")
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
         raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")
+
+
+def check_task(spec: ModelSpec, task: Task) -> None:
+    """Raise ModelError unless a model is one for `task`."""
+    if spec.task is not task:
+        raise ModelError(f"wanted {MODEL_FOR[task]}, found {MODEL_FOR[spec.task]}")
 
 
 class Runner(Protocol):

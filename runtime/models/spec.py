@@ -26,6 +26,15 @@ class Task(str, Enum):
     CLASSIFY = "classify"
 
 
+MODEL_FOR = {
+    Task.LANDMARKS: "a landmark model",
+    Task.DETECTOR: "a detector",
+    Task.AGE_GENDER: "an age and gender model",
+    Task.CLASSIFY: "a classifier",
+}
+"""A model for each task, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """Metadata of a model.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from ..values import Faces, FloatArray, Image, size_of
+from ..values import Classes, Faces, FloatArray, Image, size_of
 from ..vision.geometry import longer_side
 from ..vision.head_pose import head_pose
 from .label_layout import place_labels
+from .text import PLUS_MINUS, draw_text, text_size
 
 # Lines of the ibug68 scheme: first point, last point, closed.
 CONTOURS: tuple[tuple[int, int, bool], ...] = (
@@ -31,9 +32,6 @@ LINE_COLOUR = (255, 200, 90)
 BOX_COLOUR = (60, 170, 255)
 AXIS_COLOURS = ((80, 80, 255), (80, 220, 80), (255, 140, 60))
 """Axes to the person's left, down, and out of the face, in red, green and blue."""
-PLUS_MINUS = "±" if int(cv2.__version__.split(".")[0]) >= 5 else "+-"
-"""OpenCV 4 draws letters outside ASCII as question marks."""
-TEXT_COLOUR, PLATE_COLOUR = (255, 255, 255), (30, 30, 30)
 AXES_FROM_PX = 80
 """Longer side of a box from which on axes are drawn unless asked for."""
 POINTS_FROM_PX = 40
@@ -48,7 +46,7 @@ class OverlayStyle:
 
     Attributes:
         boxes: The box.
-        labels: Track, age and gender.
+        labels: Track, age, gender and the likeliest class, and the classes of the picture.
         landmarks: The 68 points.
         contours: Lines that connect them.
         axes: Axes of the head; None for faces from `AXES_FROM_PX` on.
@@ -70,12 +68,20 @@ class OverlayStyle:
 USUAL = OverlayStyle()
 
 
-def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), style: OverlayStyle = USUAL) -> Image:
+def draw_faces(
+    picture: Image,
+    faces: Faces,
+    *,
+    classes: Classes | None = None,
+    hud: Sequence[str] = (),
+    style: OverlayStyle = USUAL,
+) -> Image:
     """Draw boxes, landmarks, pose axes and labels, in sizes that follow the faces.
 
     Args:
         picture: (h, w, 3) uint8 BGR.
         faces: Faces to draw.
+        classes: Classes of the whole picture, the likeliest of which are shown as bars in the corner.
         hud: Lines of text for the corner.
         style: What is drawn.
 
@@ -94,16 +100,31 @@ def draw_faces(picture: Image, faces: Faces, *, hud: Sequence[str] = (), style: 
                 _draw_landmarks(canvas, points, contours=style.contours, width=width)
             if style.axes or (style.axes is None and side >= AXES_FROM_PX):
                 _draw_axes(canvas, points, width=width + 1)
-    plate = _draw_hud(canvas, hud)
+    taken = _draw_hud(canvas, hud)
     if style.labels:
-        _draw_labels(canvas, faces, sides, plate)
+        if classes is not None:
+            top = 4 + int(taken[:, 3].max(initial=0))
+            taken = np.concatenate([taken, [_draw_classes(canvas, classes, top=top)]])
+        _draw_labels(canvas, faces, sides, taken)
     return canvas
 
 
-def class_lines(classes: Mapping[str, float]) -> list[str]:
-    """Describe the `SHOWN_CLASSES` likeliest of the classes, one a line."""
-    best = sorted(classes.items(), key=lambda item: -item[1])[:SHOWN_CLASSES]
-    return [f"{name} {100 * probability:.0f} %" for name, probability in best]
+def class_lines(classes: Classes, *, most: int = SHOWN_CLASSES) -> dict[str, float]:
+    """Describe the likeliest of the classes, one a line, with their probabilities."""
+    best = sorted(classes.items(), key=lambda item: -item[1])[:most]
+    return {f"{name} {100 * probability:.0f} %": probability for name, probability in best}
+
+
+def _draw_classes(canvas: Image, classes: Classes, *, top: int) -> tuple[int, int, int, int]:
+    """Draw a bar for each of the likeliest classes, and return the part of the picture that they cover."""
+    lines = class_lines(classes)
+    scale = min(max(min(size_of(canvas)) / 540, 0.35), 1.5)
+    width = max([canvas.shape[1] // 4, *(text_size(line, scale)[0] for line in lines)])
+    y = top
+    for line, probability in lines.items():
+        draw_text(canvas, line, (4, y), scale, width_px=width, filled=probability)
+        y += text_size(line, scale)[1]
+    return 4, top, 4 + width, y
 
 
 def _draw_hud(canvas: Image, lines: Sequence[str]) -> FloatArray:
@@ -165,31 +186,6 @@ def _label(faces: Faces, i: int) -> str:
         parts.append(f"{faces.age[i]:.0f}{spread} y")
     if np.isfinite(faces.female[i]):
         parts.append("female" if faces.female[i] >= 0.5 else "male")
+    if faces.classes[i]:
+        parts += class_lines(faces.classes[i], most=1)
     return " ".join(parts)
-
-
-def text_size(text: str, scale: float) -> tuple[int, int]:
-    """Return the width and height, px, of a text with its plate."""
-    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, _stroke(scale))
-    return width + 4, height + below + 2
-
-
-def draw_text(canvas: Image, text: str, corner: tuple[int, int], scale: float) -> None:
-    """Write on a dark plate; an outline of thicker letters would not align, as OpenCV 5 also makes them wider.
-
-    Args:
-        canvas: Picture to write on.
-        text: One line.
-        corner: Top left corner of the plate.
-        scale: Size of the letters; 1 for capitals of about 22 px.
-    """
-    width, height = text_size(text, scale)
-    below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, _stroke(scale))[1]
-    x, y = corner
-    cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), PLATE_COLOUR, -1)
-    origin = (x + 2, y + height - below)
-    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, TEXT_COLOUR, _stroke(scale), cv2.LINE_AA)
-
-
-def _stroke(scale: float) -> int:
-    return 1 if scale < 0.8 else 2

@@ -14,22 +14,32 @@ import numpy as np
 from ..errors import OutputError
 from ..outputs import LineFile
 from ..streams import write_output
-from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
+from ..values import POINTS, Classes, Faces, FloatArray, Frame, Image, size_of
 from ..vision.head_pose import head_pose
 
 CSV_HEADER = (
     *("image", "frame", "timestamp_ns", "track_id"),
     *("box_x1", "box_y1", "box_x2", "box_y2", "score"),
-    *("presence", "age", "age_std", "female"),
+    *("presence", "age", "age_std", "female", "class", "class_probability"),
     *("yaw", "pitch", "roll"),
     *(f"{axis}{i}" for i in range(POINTS) for axis in "xyz"),
 )
 
 
 def frame_row(frame: Frame, faces: Faces) -> dict[str, Any]:
-    """Build the row of a video frame: ``{"frame", "timestamp_ns", "faces"}``."""
-    rows = face_rows(faces, size_of(frame.pixels))
-    return {"frame": frame.index, "timestamp_ns": frame.timestamp_ns, "faces": rows}
+    """Build the row of a video frame: ``{"frame", "timestamp_ns", "faces"}``, or with its classes in place of faces."""
+    return {"frame": frame.index, "timestamp_ns": frame.timestamp_ns} | found_row(frame.pixels, faces, frame.classes)
+
+
+def found_row(pixels: Image, faces: Faces, classes: Classes | None) -> dict[str, Any]:
+    """Build the part of a row that tells what was found in a picture: ``faces``, or ``class`` and ``classes``."""
+    return {"faces": face_rows(faces, size_of(pixels))} if classes is None else class_row(classes)
+
+
+def class_row(classes: Classes) -> dict[str, Any]:
+    """Build the part of a row with the likeliest class, and the probabilities of all."""
+    rounded = {name: round(probability, 5) for name, probability in classes.items()}
+    return {"class": max(rounded, key=lambda name: rounded[name]), "classes": rounded}
 
 
 def picture_head(name: str, frame: int | None) -> dict[str, Any]:
@@ -145,7 +155,8 @@ class CsvFile:
         for face in row["faces"]:
             identity = (row.get("image"), row.get("frame"), row.get("timestamp_ns"), face.get("track_id"))
             pose = face["pose"] or dict.fromkeys(("yaw", "pitch", "roll"))
-            estimates = (face[name] for name in ("score", "presence", "age", "age_std", "female"))
+            estimates = [face[name] for name in ("score", "presence", "age", "age_std", "female")]
+            estimates += [face["class"], face["classes"][face["class"]]] if "class" in face else [None, None]
             points = (value for point in face["landmarks"] or () for value in point)
             cells = [*identity, *face["box"], *estimates, pose["yaw"], pose["pitch"], pose["roll"], *points]
             self._csv.writerow(cells[self._columns])
@@ -206,7 +217,7 @@ def _face_row(faces: Faces, i: int, size_px: tuple[int, int]) -> dict[str, Any]:
     }
     if faces.track_id[i] >= 0:
         row["track_id"] = int(faces.track_id[i])
-    return row
+    return row | class_row(faces.classes[i]) if faces.classes[i] else row
 
 
 def _number(value: float, digits: int) -> float | None:

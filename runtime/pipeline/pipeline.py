@@ -12,8 +12,9 @@ from types import TracebackType
 import numpy as np
 
 from ..backends.open_runner import open_model
-from ..errors import InputError, ModelError
+from ..errors import InputError
 from ..faces.attributes import TrackedAttributes, estimate
+from ..faces.classifier import classify_faces
 from ..faces.detector import DEFAULT_MAX_SIDE, Detector, open_detector
 from ..faces.face_filter import FaceFilter, Region
 from ..faces.landmarks import SURE, locate, locate_in_boxes
@@ -21,9 +22,10 @@ from ..faces.stage_timer import StageTimer
 from ..faces.turned import find_turned
 from ..models.bundle import read_bundle
 from ..models.model_file import ModelFile, ModelSource
-from ..models.runner import DEFAULT_THREADS, Provider, Runner, as_choice
+from ..models.runner import DEFAULT_THREADS, Provider, Runner, as_choice, check_task
 from ..models.shipped import shipped_model
 from ..models.spec import Precision, Task
+from ..tracking.class_average import TrackedClasses
 from ..tracking.detection_schedule import DetectionSchedule
 from ..tracking.smoothing import OneEuro, Smoother
 from ..tracking.tracker import Tracker
@@ -36,7 +38,7 @@ DETECT_EVERY = 15
 
 
 class Pipeline:
-    """A detector, a landmark model and, optionally, an age and gender model.
+    """A detector, a landmark model and, optionally, an age and gender model and a classifier of faces.
 
     The pipeline owns its models: close it, or use it as a context manager. Calls keep no state, so several threads may
     share a pipeline; `track` keeps its state in the iterator that it returns.
@@ -45,6 +47,7 @@ class Pipeline:
         detector: Finds the boxes.
         landmarks: Runner of a landmark model.
         age_gender: Runner of an age and gender model; None leaves both NaN.
+        classifier: Runner of a classifier of faces; None leaves their classes None.
         reported: Which of the found faces are reported; all by default.
 
     Raises:
@@ -56,16 +59,19 @@ class Pipeline:
         detector: Detector,
         landmarks: Runner,
         age_gender: Runner | None = None,
+        classifier: Runner | None = None,
         *,
         reported: FaceFilter | None = None,
     ) -> None:
-        if landmarks.spec.task is not Task.LANDMARKS:
-            raise ModelError(f"wanted a landmark model, found a model for {landmarks.spec.task.value}")
-        if age_gender is not None and age_gender.spec.task is not Task.AGE_GENDER:
-            raise ModelError(f"wanted an age and gender model, found a model for {age_gender.spec.task.value}")
+        check_task(landmarks.spec, Task.LANDMARKS)
+        if age_gender is not None:
+            check_task(age_gender.spec, Task.AGE_GENDER)
+        if classifier is not None:
+            check_task(classifier.spec, Task.CLASSIFY)
         self.detector = detector
         self.landmarks = landmarks
         self.age_gender = age_gender
+        self.classifier = classifier
         self._reported = reported if reported is not None else FaceFilter()
         self._calls = InFlightCalls(self._release, name="pipeline")
 
@@ -76,6 +82,7 @@ class Pipeline:
         model: ModelSource | None = None,
         detector: ModelSource | None = None,
         age_gender: ModelSource | None = None,
+        classifier: ModelSource | None = None,
         bundle: str | os.PathLike[str] | None = None,
         precision: Precision | str = Precision.FP32,
         attributes: bool = True,
@@ -94,8 +101,9 @@ class Pipeline:
             model: Landmark model.
             detector: Detector of mien, or a YuNet file.
             age_gender: Age and gender model.
-            bundle: File written by ``mien bundle`` from which all models are taken. Without an age and gender model in
-                it, age and gender stay NaN.
+            classifier: Classifier of faces, as trained on the crops that ``mien predict --save-crops`` writes.
+            bundle: File written by ``mien bundle`` from which all other models are taken. Without an age and gender
+                model in it, age and gender stay NaN.
             precision: Which models of the bundle to take.
             attributes: Estimate age and gender too.
             provider: Runs the models.
@@ -146,9 +154,18 @@ class Pipeline:
             if attributes:
                 known = open_runner(source_of(age_gender, "age_gender"), provider=provider, threads=threads)
                 opened.callback(known.close)
-            pipeline = cls(found, points, known, reported=reported)
+            labels = None
+            if classifier is not None:
+                labels = open_runner(ModelFile.of(classifier), provider=provider, threads=threads)
+                opened.callback(labels.close)
+            pipeline = cls(found, points, known, labels, reported=reported)
             opened.pop_all()
             return pipeline
+
+    @property
+    def provider(self) -> str:
+        """Provider that runs the landmark model."""
+        return self.landmarks.provider
 
     def __call__(self, image: Image) -> Faces:
         """Find every face of a picture, best score first.
@@ -170,9 +187,9 @@ class Pipeline:
         if not (faces.presence >= SURE).any():
             faces = find_turned(image, self._find_upright, faces)
         faces = self._reported(faces, size_of(image))
-        if self.age_gender is None or not len(faces):
-            return faces
-        return faces.with_fields(**estimate(self.age_gender, image, faces.landmarks))
+        if self.age_gender is not None and len(faces):
+            faces = faces.with_fields(**estimate(self.age_gender, image, faces.landmarks))
+        return faces if self.classifier is None else classify_faces(self.classifier, image, faces)
 
     def _find_upright(self, image: Image) -> Faces:
         faces = locate_in_boxes(self.landmarks, image, Faces.from_boxes(*self.detector(image)))
@@ -201,7 +218,7 @@ class Pipeline:
             thorough: Yield every face that may be there, to hide it: new ones at once, all that the pipeline would not
                 report, and for two seconds those out of sight, with a NaN score where they should be by now.
             smoothing: Parameters of the One-Euro filter; None leaves landmarks as they were located. Tracking itself
-                always continues from the raw ones.
+                always continues from the raw ones. The average of class probabilities over time follows it.
             clock: Records how long each stage takes.
 
         Yields:
@@ -218,6 +235,7 @@ class Pipeline:
         tracker = Tracker(schedule, partial(locate, self.landmarks), timer=clock, thorough=thorough)
         smoother = Smoother(smoothing) if smoothing is not None else None
         attributes = TrackedAttributes(self.age_gender) if self.age_gender is not None else None
+        classes = TrackedClasses(self.classifier, smoothing) if self.classifier is not None else None
         with closing(schedule):
             for frame in frames:
                 with self._calls, clock.stage("process"):
@@ -227,6 +245,9 @@ class Pipeline:
                     if attributes is not None and len(faces):
                         with clock.stage("attributes"):
                             faces = attributes.update(frame.pixels, faces)
+                    if classes is not None:
+                        with clock.stage("classify"):
+                            faces = classes.update(frame, faces)
                     if smoother is not None:
                         with clock.stage("smooth"):
                             faces = smoother.update(faces, timestamp_ns=frame.timestamp_ns)
@@ -238,7 +259,7 @@ class Pipeline:
 
     def _release(self) -> None:
         with ExitStack() as models:  # closes each, even if another fails
-            for model in (self.detector, self.landmarks, self.age_gender):
+            for model in (self.detector, self.landmarks, self.age_gender, self.classifier):
                 if model is not None:
                     models.callback(model.close)
 

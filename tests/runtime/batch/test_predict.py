@@ -22,10 +22,11 @@ from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.errors import InputError, OutputError
 from mien.runtime.file_kinds import FileKind, kind_of_file
 from mien.runtime.models.runner import Runner
-from mien.runtime.output.face_crops import TrackCrops, face_crop
+from mien.runtime.output.track_crops import TrackCrops
 from mien.runtime.pictures.images import read_image
 from mien.runtime.pipeline.pipeline import Pipeline
 from mien.runtime.values import Faces, Image
+from mien.runtime.vision.face_crop import face_crop
 from mien.runtime.vision.geometry import roll_of
 from mien.tests.clips import demo_frames, write_clip
 from mien.tests.processes import MIEN, started, wait_for

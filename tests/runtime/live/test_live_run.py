@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -92,9 +93,13 @@ def pipeline() -> Pipeline:
     return Pipeline(Detector(), Runner())  # type: ignore[arg-type]
 
 
+def live_run(capture: Capture, sinks: list[Sink], *, blur: bool = False) -> LiveRun:
+    return LiveRun(capture, partial(pipeline().track, thorough=blur), sinks, provider="fake", blur=blur)  # type: ignore[arg-type]
+
+
 def test_every_frame_reaches_every_sink_and_the_numbers_add_up() -> None:
     sinks = [Sink(), Sink()]
-    summary = LiveRun(Capture(6), pipeline(), sinks).run()  # type: ignore[arg-type]
+    summary = live_run(Capture(6), sinks).run()
     assert all(s.seen == list(range(6)) and s.closed == 1 for s in sinks)
     row = json.loads(json.dumps(summary.to_dict()))
     assert row["frames"] == {"read": 9, "processed": 6, "dropped": 3, "unwritten": 0}
@@ -108,16 +113,16 @@ def test_every_frame_reaches_every_sink_and_the_numbers_add_up() -> None:
 
 def test_the_run_ends_when_told() -> None:
     sink = Sink()
-    assert LiveRun(Capture(100), pipeline(), [sink]).run(max_frames=4).processed == 4  # type: ignore[arg-type]
+    assert live_run(Capture(100), [sink]).run(max_frames=4).processed == 4
     sink = Sink(stop_at=2)
-    assert LiveRun(Capture(100), pipeline(), [sink]).run().processed == 3  # type: ignore[arg-type]
+    assert live_run(Capture(100), [sink]).run().processed == 3
     assert sink.closed == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_closes_the_sinks_and_keeps_the_numbers(number: signal.Signals) -> None:
     sink, usual = Sink(), signal.getsignal(number)
-    run = LiveRun(Capture(100, signal_at=(5, number)), pipeline(), [sink])  # type: ignore[arg-type]
+    run = live_run(Capture(100, signal_at=(5, number)), [sink])
     assert run.run().processed == 5
     assert run.ended_by is number and sink.closed == 1
     assert signal.getsignal(number) is usual
@@ -126,14 +131,14 @@ def test_a_signal_closes_the_sinks_and_keeps_the_numbers(number: signal.Signals)
 def test_a_failing_sink_ends_the_run_and_the_others_are_closed() -> None:
     failing, other = Sink(fail_at=3), Sink()
     with pytest.raises(OutputError, match="disk full"):
-        LiveRun(Capture(100), pipeline(), [other, failing]).run()  # type: ignore[arg-type]
+        live_run(Capture(100), [other, failing]).run()
     assert failing.closed == other.closed == 1 and other.seen == [0, 1, 2, 3]
 
 
 def test_no_picture_is_drawn_for_nobody() -> None:
     sink = Sink()
     sink.needs_picture = False
-    summary = LiveRun(Capture(3), pipeline(), [sink]).run()  # type: ignore[arg-type]
+    summary = live_run(Capture(3), [sink]).run()
     assert "draw" not in summary.stages
 
 

@@ -104,7 +104,7 @@ def test_a_live_run_tells_what_it_does(manager: Manager, pipeline: Pipeline, mon
     monkeypatch.setenv("NOTIFY_SOCKET", "notify")
     monkeypatch.setenv("WATCHDOG_USEC", "4")
     with open_capture("demo") as capture:
-        LiveRun(capture, pipeline, []).run(max_frames=3)
+        LiveRun(capture, pipeline.track, [], provider="cpu").run(max_frames=3)
     assert [text.split("\n")[0] for text in manager.heard()] == ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "STOPPING=1"]
 
 
@@ -133,7 +133,8 @@ def test_a_stuck_camera_starves_the_watchdog(manager: Manager, pipeline: Pipelin
     info = SourceInfo(name="stuck", live=True, size=(64, 48), fps=None, reconnectable=False)
     notifier = ServiceNotifier(environment={"NOTIFY_SOCKET": "notify", "WATCHDOG_USEC": "4"})
     with Capture(lambda: OpenedSource(camera, info)) as capture:
-        run = threading.Thread(target=LiveRun(capture, pipeline, [], notifier=notifier).run)
+        live = LiveRun(capture, pipeline.track, [], provider="cpu", notifier=notifier)
+        run = threading.Thread(target=live.run)
         run.start()
         assert camera.stuck.wait(10)
         time.sleep(0.3)  # what had been read is through

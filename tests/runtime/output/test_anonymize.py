@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mien import Faces, Frame, Pipeline, blur_faces
+from mien import Faces, Frame, blur_faces
 from mien.cli import app
 from mien.runtime.capture.demo_camera import DemoCamera
 from mien.runtime.faces.stage_timer import StageTimer
-from mien.runtime.live.live_run import LiveRun
 from mien.runtime.output.anonymize import CELLS
 from mien.runtime.tracking.detection_schedule import DetectionSchedule
 from mien.runtime.tracking.tracker import Tracker
 from mien.runtime.values import Image
 from mien.tests.clips import demo_frames, write_clip
 from mien.tests.fakes.moving_faces import FPS, Drawn, Film
-from mien.tests.runtime.live.test_live_run import Capture, Detector, Runner, Sink
+from mien.tests.runtime.live.test_live_run import Capture, Sink, live_run
 
 
 def noise(seed: int = 0, shape: tuple[int, int] = (120, 160)) -> Image:
@@ -112,7 +111,7 @@ def test_no_sink_receives_a_face() -> None:
             return super().write(frame, faces, frame.pixels)
 
     sink, original = Keeper(), noise(shape=(48, 64)).astype(int)
-    LiveRun(Noise(4), Pipeline(Detector(), Runner()), [sink], blur=True).run()
+    live_run(Noise(4), [sink], blur=True).run()
     assert len(sink.pictures) == 4
     for picture in sink.pictures:
         inner = np.abs(np.diff(picture[8:42, 8:42].astype(int), axis=1))

@@ -151,9 +151,9 @@ def test_tracking_follows_a_face_that_turns(pipeline: Pipeline, photo: Image) ->
 
 
 def test_wrong_models_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="wanted a landmark model, found a model for detector"):
+    with pytest.raises(ModelError, match="wanted a landmark model, found a detector"):
         Pipeline.load(model=shipped_model("detector"))
-    with pytest.raises(ModelError, match="wanted a detector, found a model for landmarks"):
+    with pytest.raises(ModelError, match="wanted a detector, found a landmark model"):
         open_detector(shipped_model("landmarks"))
     with pytest.raises(ModelError, match="ships no model 'ears'"):
         shipped_model("ears")

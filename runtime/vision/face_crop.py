@@ -1,4 +1,4 @@
-"""Cut each face out of a picture; of a video, the best view of each tracked face."""
+"""Cut a face out of a picture, upright where its landmarks allow it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import math
 import numpy as np
 
 from ..values import Faces, Image, size_of
-from ..vision.crop import CROP_SCALE, alignment_matrix, cut_crop
+from .crop import CROP_SCALE, alignment_matrix, cut_crop
 
 PLAIN_MARGIN = 0.2
 """Margin of a crop around the box, on each side, over the side of the box."""
 HOLDS = 0.5
 """Presence below which landmarks do not align a crop."""
-BETTER = 1.1
-"""Factor by which a view must be larger to replace that of an earlier frame."""
 MAX_SIDE_PX = 1024
 
 
@@ -31,7 +29,7 @@ def face_crop(picture: Image, faces: Faces, i: int) -> Image:
         margin, as far as it lies in the picture.
     """
     points = faces.landmarks[i]
-    if _holds(faces, i):
+    if landmarks_hold(faces, i):
         eyes = float(np.linalg.norm(points[45, :2] - points[36, :2]))
         size = min(max(math.ceil(CROP_SCALE * eyes), 8), MAX_SIDE_PX)
         return cut_crop(picture, alignment_matrix(points, scale=CROP_SCALE, size=size), size).pixels
@@ -41,25 +39,6 @@ def face_crop(picture: Image, faces: Faces, i: int) -> Image:
     return picture[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
 
 
-def _holds(faces: Faces, i: int) -> bool:
+def landmarks_hold(faces: Faces, i: int) -> bool:
+    """Check whether a face has landmarks that a crop can be aligned by."""
     return bool(np.isfinite(faces.landmarks[i]).all() and faces.presence[i] >= HOLDS)
-
-
-class TrackCrops:
-    """Keeps the best view of each tracked face: the largest of those with landmarks, else the largest."""
-
-    def __init__(self) -> None:
-        self._best: dict[int, tuple[bool, float, Image]] = {}
-
-    def update(self, picture: Image, faces: Faces) -> None:
-        """Look at the faces of the next frame."""
-        for i, track in enumerate(faces.track_id.tolist()):
-            x0, y0, x1, y1 = faces.boxes[i].tolist()
-            holds, size = _holds(faces, i), max(x1 - x0, y1 - y0)
-            before = self._best.get(track)
-            if before is None or (holds, size) > (before[0], BETTER * before[1] if holds == before[0] else 0):
-                self._best[track] = holds, size, face_crop(picture, faces, i).copy()
-
-    def crops(self) -> dict[int, Image]:
-        """Return the crop of each track."""
-        return {track: pixels for track, (_, _, pixels) in sorted(self._best.items())}

@@ -1,0 +1,69 @@
+"""Label whole pictures and frames with a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from types import TracebackType
+
+from ..faces.classifier import class_probabilities, name_classes
+from ..faces.stage_timer import StageTimer
+from ..models.runner import Runner, check_task
+from ..models.spec import Task
+from ..tracking.class_average import ClassAverage
+from ..tracking.smoothing import OneEuro
+from ..values import Classes, Faces, Frame, Image
+
+
+class FrameClassifier:
+    """A classifier of whole pictures, in the place of a `Pipeline`. It owns the model: close it.
+
+    Args:
+        classifier: Runner of a classifier.
+
+    Raises:
+        ModelError: The runner holds a model for another task.
+    """
+
+    def __init__(self, classifier: Runner) -> None:
+        check_task(classifier.spec, Task.CLASSIFY)
+        self._classifier = classifier
+
+    @property
+    def provider(self) -> str:
+        """Provider that runs the model."""
+        return self._classifier.provider
+
+    def __call__(self, image: Image) -> Classes:
+        """Return the probability of each class of a picture (h, w, 3), uint8 BGR."""
+        return name_classes(self._classifier, class_probabilities(self._classifier, [image])[0])
+
+    def track(
+        self, frames: Iterable[Frame], *, smoothing: OneEuro | None = None, clock: StageTimer | None = None
+    ) -> Iterator[tuple[Frame, Faces]]:
+        """Yield each frame with its classes, and no faces.
+
+        Args:
+            frames: Frames of one video, in order.
+            smoothing: Parameters of the landmarks' filter, which the average of the probabilities over time follows;
+                None for none.
+            clock: Records how long the classifier takes.
+        """
+        clock = clock if clock is not None else StageTimer()
+        average = ClassAverage(smoothing)
+        for frame in frames:
+            with clock.stage("process"):
+                values = average.add(class_probabilities(self._classifier, [frame.pixels])[0], frame.timestamp_ns)
+            yield replace(frame, classes=name_classes(self._classifier, values)), Faces.empty()
+
+    def close(self) -> None:
+        """Close the model."""
+        self._classifier.close()
+
+    def __enter__(self) -> FrameClassifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
