@@ -30,7 +30,7 @@ HOUSE = {
     "runtime/capture": "runtime/vision runtime/pictures",
     "runtime/output": "runtime/vision runtime/pictures",
     "runtime/faces": "runtime/models runtime/vision runtime/backends",
-    "runtime/tracking": "runtime/vision runtime/faces",
+    "runtime/tracking": "runtime/models runtime/vision runtime/faces",
     "runtime/pipeline": "runtime/models runtime/vision runtime/backends runtime/faces runtime/tracking",
     "runtime/doctor": "runtime/models runtime/backends/ort runtime/backends runtime/capture runtime/output",
     "runtime/batch": "runtime/models runtime/vision runtime/pictures runtime/capture runtime/output runtime/faces "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..errors import InputError
 from ..faces.detector import LIVE_MAX_SIDE
 from ..output.overlay import OverlayStyle
 from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
-from .console import say, stderr
+from .console import progress_bar, say, stderr
 from .option_groups import with_options
 from .options import BLUR, THREADS, overlay_style, parse_size, pipeline_options, refuse_face_options
 from .run_config import with_config
@@ -114,7 +115,9 @@ def webcam(
         run = LiveRun(
             capture, track, open_sinks(openers), provider=provider, blur=blur, style=style, view=view, timer=timer
         )
-        summary = run.run(max_frames=max_frames)
+        hidden = capture.frame_count is None or (json_out == "-" and sys.stdout.isatty())
+        with progress_bar("webcam", hidden=hidden) as progress:
+            summary = run.run(max_frames=max_frames, progress=progress)
     if stats is not None:
         write_report(stats, json.dumps(summary.to_dict(), indent=2) + "\n")
     print_summary(summary, output)

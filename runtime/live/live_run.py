@@ -16,7 +16,7 @@ from ..output.anonymize import blurred_frame
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.window import View
-from ..values import Faces, Frame, Image
+from ..values import Faces, Frame, Image, Progress
 from .systemd import ServiceNotifier
 
 POLL_S = 0.2
@@ -117,12 +117,17 @@ class LiveRun:
         self._processed = 0
         self._most_faces = 0
 
-    def run(self, *, max_frames: int | None = None) -> LiveSummary:
-        """Process frames until the source or a sink ends, a signal arrives, or `max_frames` are done."""
+    def run(self, *, max_frames: int | None = None, progress: Progress | None = None) -> LiveSummary:
+        """Process frames until the source or a sink ends, a signal arrives, or `max_frames` are done.
+
+        Args:
+            max_frames: Limit of the frames.
+            progress: Called after each frame of a source that says how many it has.
+        """
         with deferred(self._stop_waiting):  # nothing interrupts the sinks while they are closed
             try:
                 with deferred(self._end):
-                    self._loop(max_frames)
+                    self._loop(max_frames, progress)
             except KeyboardInterrupt:  # a second signal
                 self.ended_by = self.ended_by or signal.SIGINT
             finally:
@@ -158,7 +163,7 @@ class LiveRun:
             damage=self._capture.damage,
         )
 
-    def _loop(self, max_frames: int | None) -> None:
+    def _loop(self, max_frames: int | None, progress: Progress | None) -> None:
         timer = self.timer
         started = timer.now()
         for frame, faces in self._track(self._frames(), clock=timer):
@@ -173,6 +178,9 @@ class LiveRun:
             self._notifier.frame_done()
             timer.record("end_to_end", timer.now() - started)
             started = timer.now()
+            if progress is not None and (count := self._capture.frame_count) is not None:
+                total = count if max_frames is None else min(count, max_frames)
+                progress(min(frame.index + 1, total), total)
             if not wanted or (max_frames is not None and self._processed >= max_frames):
                 return
 

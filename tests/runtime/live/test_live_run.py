@@ -119,6 +119,21 @@ def test_the_run_ends_when_told() -> None:
     assert sink.closed == 1
 
 
+def test_progress_is_told_of_a_source_that_knows_its_length() -> None:
+    class Recording(Capture):
+        frame_count: int | None = 6
+
+    told: list[tuple[int, int]] = []
+    live_run(Recording(6), [Sink()]).run(progress=lambda done, total: told.append((done, total)))
+    assert told == [(n, 6) for n in range(1, 7)]
+    told.clear()
+    live_run(Recording(6), [Sink()]).run(max_frames=2, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 2), (2, 2)]
+    Recording.frame_count = None
+    live_run(Recording(6), [Sink()]).run(progress=lambda done, total: told.append((done, total)))
+    assert len(told) == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_closes_the_sinks_and_keeps_the_numbers(number: signal.Signals) -> None:
     sink, usual = Sink(), signal.getsignal(number)
