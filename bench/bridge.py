@@ -10,10 +10,10 @@ from ..runtime.models.spec import ModelSpec
 
 
 class PyTorchBridge(Protocol):
-    """Exports, opens and finds checkpoints. `mien.export.bridge` implements it; `cli.py` hands it in."""
+    """Access to PyTorch checkpoints. `mien.export.bridge` implements it, and `cli.py` passes it to the commands."""
 
     def export(self, checkpoint: Path, target: Path) -> Path:
-        """Export a checkpoint to `target` and return the file that was written."""
+        """Export a checkpoint to `target` and return the written file."""
         ...
 
     def export_reference(self, target: Path) -> Path:
@@ -21,7 +21,7 @@ class PyTorchBridge(Protocol):
         ...
 
     def find_checkpoint(self, spec: ModelSpec, model: Path) -> Path | None:
-        """Find the checkpoint whose weights a model file holds: beside the file, or among the shipped ones."""
+        """Find the checkpoint that a model was exported from: next to the file, or among the shipped ones."""
         ...
 
     def open_checkpoint(self, checkpoint: Path, *, threads: int) -> Runner:
@@ -29,5 +29,5 @@ class PyTorchBridge(Protocol):
         ...
 
     def baseline_opener(self) -> str:
-        """Name the ``module:function`` that opens a baseline in a separate process; see `Candidate.opener`."""
+        """Return the ``module:function`` that opens a baseline in a separate process; see `Candidate.opener`."""
         ...

@@ -19,15 +19,15 @@ PIPELINE = "pipeline"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Check of one model file, or of the whole pipeline, on one provider; true if the golden outputs were reproduced.
+    """Check of a model file, or of the whole pipeline, on one provider; true if it reproduced the golden outputs.
 
     Attributes:
         model: Name of the model, or `PIPELINE`.
         precision: Precision of the model file.
         provider: The provider.
-        parity: Parity with the golden outputs; None if the model could not be run.
-        failure: Reason why there is no parity, else empty.
-        measurement: Latency of one image, if measured.
+        parity: Parity with the golden outputs; None if the model did not run.
+        failure: Why the model did not run; empty if it did.
+        measurement: Latency for one image, if measured.
     """
 
     model: str
@@ -48,16 +48,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Result of a verification; true if the file is intact, something ran, and every check holds.
+    """Result of a verification; true if the file is intact and at least one check ran and all passed.
 
     Attributes:
         sha256: Digest of the bundle.
-        made_by: Version of mien that made it.
-        checks: The checks.
-        absent: Unavailable providers, with the reasons.
-        refused: Reason why the file was not opened at all, else empty.
-        environment: This machine.
-        bundled: Measurements that came with the bundle, as made by `measurement_row`.
+        made_by: Version of mien that made the bundle.
+        checks: One check per model file and provider, and per pipeline and provider.
+        absent: Unavailable providers, each with the reason.
+        refused: Why the file was rejected unopened; empty if it was opened.
+        environment: The machine that ran the checks.
+        bundled: Measurements stored in the bundle; see `measurement_row`.
     """
 
     sha256: str = ""
@@ -74,19 +74,19 @@ class Verdict:
     def __str__(self) -> str:
         if self.refused:
             return f"refused: {self.refused}"
-        held = sum(bool(check) for check in self.checks)
+        passed = sum(bool(check) for check in self.checks)
         where = ", ".join(dict.fromkeys(check.provider.value for check in self.checks)) or "no provider"
-        return f"{'holds' if self else 'does not hold'}: {held} of {len(self.checks)} checks on {where}"
+        return f"{'verified' if self else 'failed'}: {passed} of {len(self.checks)} checks passed on {where}"
 
     def bundled_p50_ms(self, check: Check) -> float | None:
-        """Median latency of the same check on the machine that made the bundle; None if unknown."""
+        """Return the median latency of the same check on the machine that made the bundle; None if unknown."""
         rows = (row for row in self.bundled if row.get("name") == check.name)
         return next((float(row["p50_ms"]) for row in rows), None)
 
     def to_row(self) -> dict[str, Any]:
         """Convert to the JSON of ``mien verify --json``."""
         return {
-            "holds": bool(self),
+            "passed": bool(self),
             "verdict": str(self),
             "sha256": self.sha256,
             "made_by": self.made_by,
@@ -95,7 +95,7 @@ class Verdict:
                     "model": check.model,
                     "precision": check.precision.value,
                     "provider": check.provider.value,
-                    "holds": bool(check),
+                    "passed": bool(check),
                     "parity": [] if check.parity is None else encode(check.parity.parts),
                     "failure": check.failure,
                     "latency": measurement_row(check.measurement) if check.measurement is not None else None,
@@ -109,7 +109,7 @@ class Verdict:
 
 
 def measurement_row(measurement: Measurement) -> dict[str, Any]:
-    """Convert a measurement to JSON: its description, percentiles in ms, and every raw latency in ns."""
+    """Convert a measurement to JSON: its description, percentiles in ms, and all raw latencies in ns."""
     return {
         **encode(measurement.description),
         **{f"p{p}_ms": round(measurement.percentile_ms(p), 4) for p in (50, 90, 99)},

@@ -1,4 +1,4 @@
-"""Verification of a bundle: on this machine, do its models reproduce their reference outputs on every provider?"""
+"""Verification of a bundle: whether its models reproduce their reference outputs on this machine."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from .timing.measurement import Measurement
 from .verdict import PIPELINE, Check, Verdict
 
 PROVIDERS = tuple(provider for provider in Provider if provider is not Provider.AUTO)
-"""Providers that a bundle is checked on: all that mien knows."""
+"""Providers to check by default: all that mien supports."""
 PIPELINE_NME = {Precision.FP32: 0.5, Precision.FP16: 1.0, Precision.INT8: 2.0}
-"""Tolerance of a face in the golden picture, NME in percent: versions of OpenCV cut crops slightly differently (0.05 %
-between 4.8 and 5.0)."""
+"""Allowed NME of a face in the golden picture, in percent. It covers the crops, which differ slightly between versions
+of OpenCV (by 0.05 % NME between 4.8 and 5.0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class VerifyOptions:
     """Options of a verification.
 
     Attributes:
-        required: Check only these providers, each of which must run; empty: all that are available.
-        threads: Threads per operator, 0 for all cores.
-        rounds: Rounds of the latency measurement, 0 for none.
+        required: Check these providers only, and fail if one is unavailable; empty: check all available ones.
+        threads: Threads per operator; 0: all cores.
+        rounds: Rounds of the latency measurement; 0: do not measure.
         calls_per_round: Calls of each model per round.
     """
 
@@ -63,32 +63,34 @@ def verify_file(
 
     Args:
         path: The bundle.
-        options: How to verify.
-        sha256: Required digest of the whole file.
+        options: Options of the verification.
+        sha256: Expected digest of the file.
         progress: Called after each round of the measurement.
 
     Raises:
-        InputError: No such file.
+        InputError: The file does not exist.
     """
     try:
         bundle = read_bundle(path)
     except ModelError as error:
         return Verdict(refused=str(error))
     if sha256 is not None and bundle.sha256 != sha256.lower():
-        return Verdict(bundle.sha256, bundle.made_by, refused=f"{path}: wanted sha256 {sha256}, found {bundle.sha256}")
+        return Verdict(
+            bundle.sha256, bundle.made_by, refused=f"{path}: expected sha256 {sha256}, found {bundle.sha256}"
+        )
     return verify(bundle, options, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A check, and what is needed to measure its latency.
+    """A check, with whatever it takes to measure its latency.
 
     Attributes:
         check: The check.
         absent: Whether the provider is unavailable and was not required.
-        runner: The open runner of a model file.
-        call: Function to time, called with one of the inputs.
-        inputs: Pictures (1, h, w, 3).
+        runner: Open runner of a model file; None for the pipeline.
+        call: Function to time; takes one of the inputs.
+        inputs: Pictures (1, h, w, 3) uint8 BGR.
     """
 
     check: Check
@@ -99,15 +101,15 @@ class _Trial:
 
 
 def verify(bundle: Bundle, options: VerifyOptions | None = None, *, progress: Progress | None = None) -> Verdict:
-    """Run the golden samples on every provider, compare in units of the task, and measure what holds.
+    """Run the golden samples on each provider, compare the outputs in task units, and time the models that pass.
 
     Args:
         bundle: The bundle.
-        options: How to verify.
+        options: Options of the verification.
         progress: Called after each round of the measurement.
     """
     options = options if options is not None else VerifyOptions()
-    environment = describe_environment()  # before the work, whose own load would show otherwise
+    environment = describe_environment()  # first, so that the load average excludes our own work
     providers = options.required or PROVIDERS
     precisions = sorted({model.precision for model in bundle.models}, key=list(Precision).index)
     with ExitStack() as stack:
@@ -115,16 +117,18 @@ def verify(bundle: Bundle, options: VerifyOptions | None = None, *, progress: Pr
             _try_model(bundle, model, provider, options, stack) for model in bundle.models for provider in providers
         ]
         trials += [t for p in precisions for v in providers if (t := _try_pipeline(bundle, trials, p, v)) is not None]
-        measured = _measured(trials, options, progress)
-    # A provider that runs some of the models is available, and refusing the others is a failure.
-    here = {trial.check.provider for trial in trials if not trial.absent}
+        measured = _measure(trials, options, progress)
+    # A provider that runs some of the models is available; if it rejects others, that is a failure.
+    available = {trial.check.provider for trial in trials if not trial.absent}
     return Verdict(
         bundle.sha256,
         bundle.made_by,
-        tuple(replace(t.check, measurement=measured.get(t.check.name)) for t in trials if t.check.provider in here),
-        {t.check.provider: t.check.failure for t in trials if t.check.provider not in here},
+        tuple(
+            replace(t.check, measurement=measured.get(t.check.name)) for t in trials if t.check.provider in available
+        ),
+        {t.check.provider: t.check.failure for t in trials if t.check.provider not in available},
         environment=environment,
-        bundled=_bundled(bundle),
+        bundled=_bundled_measurements(bundle),
     )
 
 
@@ -133,7 +137,7 @@ def _try_model(
 ) -> _Trial:
     check = Check(model.name, model.precision, provider)
     try:
-        runner = stack.enter_context(_opened(bundle, model, provider, options.threads))
+        runner = stack.enter_context(_open(bundle, model, provider, options.threads))
         images, wanted = bundle.golden(model.name)
         parity = compare_outputs(model.spec, model.precision, wanted, runner(images))
     except MienError as error:
@@ -143,12 +147,11 @@ def _try_model(
 
 
 def _try_pipeline(bundle: Bundle, trials: Sequence[_Trial], precision: Precision, provider: Provider) -> _Trial | None:
-    """Check the whole pipeline with the runners of the trials; None if one of them did not open."""
-    wanted_of = (precision, provider)
+    """Check the whole pipeline on the trials' runners; return None if there is no detector or landmark model."""
     runners = {
         t.check.model: t.runner
         for t in trials
-        if (t.check.precision, t.check.provider) == wanted_of and t.runner is not None
+        if (t.check.precision, t.check.provider) == (precision, provider) and t.runner is not None
     }
     if not {"detector", "landmarks"} <= runners.keys():
         return None
@@ -164,26 +167,26 @@ def _try_pipeline(bundle: Bundle, trials: Sequence[_Trial], precision: Precision
 
 
 def face_errors(found: FloatArray, wanted: FloatArray) -> FloatArray:
-    """Compute the NME of each wanted face against the nearest found face.
+    """Compute the NME of each expected face against the nearest detected one.
 
     Args:
-        found: Landmarks (m, 68, 3) in px.
-        wanted: Landmarks (n, 68, 3) in px.
+        found: Detected landmarks (m, 68, 3) in px.
+        wanted: Expected landmarks (n, 68, 3) in px.
 
     Returns:
         Errors (n,) in percent of the outer eye distance.
 
     Raises:
-        CheckFailed: No face was found.
+        CheckFailed: No face was detected.
     """
     if not len(found):
-        raise CheckFailed(f"no face was found in the golden picture, wanted {len(wanted)}")
+        raise CheckFailed(f"no face was found in the golden picture; expected {len(wanted)}")
     between = found[None, :, :, :2].mean(axis=2) - wanted[:, None, :, :2].mean(axis=2)
     return normalized_mean_error(found[np.linalg.norm(between, axis=-1).argmin(axis=1)], wanted)
 
 
-def _measured(trials: Sequence[_Trial], options: VerifyOptions, progress: Progress | None) -> dict[str, Measurement]:
-    """Measure the checks that hold; returns measurements by the check's name."""
+def _measure(trials: Sequence[_Trial], options: VerifyOptions, progress: Progress | None) -> dict[str, Measurement]:
+    """Time the checks that passed; return measurements by check name."""
     candidates = [
         LocalCandidate(
             name=t.check.name,
@@ -207,16 +210,16 @@ def _measured(trials: Sequence[_Trial], options: VerifyOptions, progress: Progre
 
 
 @contextmanager
-def _opened(bundle: Bundle, model: BundledModel, provider: Provider, threads: int) -> Iterator[Runner]:
-    """Open a model file, and check that it matches the bundle's description of it."""
+def _open(bundle: Bundle, model: BundledModel, provider: Provider, threads: int) -> Iterator[Runner]:
+    """Open a model file, and check it against the bundle's description."""
     with open_model(bundle.model_file(model), provider=provider, threads=threads) as runner:
         if runner.spec != model.spec or runner.precision is not model.precision:
             raise ModelError(f"the spec inside {model.file} differs from {model.spec_file}")
         yield runner
 
 
-def _bundled(bundle: Bundle) -> tuple[Mapping[str, Any], ...]:
-    """Read the measurements in `BENCH`; if malformed, there are none, as nothing depends on them."""
+def _bundled_measurements(bundle: Bundle) -> tuple[Mapping[str, Any], ...]:
+    """Read the measurements from `BENCH`; malformed ones are ignored, since they are for information only."""
     try:
         rows: Sequence[Any] = json.loads(bundle.files.get(BENCH, b"{}")).get("measurements", [])
         found = [(str(row["name"]), float(row["p50_ms"])) for row in rows]

@@ -369,7 +369,7 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
     slower["environment"]["cpu"] = "another"
     new.write_text(json.dumps(slower))
     assert "cpu was" in one_line(mien("bench", "compare", old, new, code=2))
-    assert "wanted a rule" in one_line(mien("bench", "compare", old, old, "--fail-if", "fast", code=2))
+    assert "expected a rule" in one_line(mien("bench", "compare", old, old, "--fail-if", "fast", code=2))
     assert "no report" in one_line(mien("bench", "compare", old, tmp_path / "none.json", code=2))
 
 
@@ -384,7 +384,7 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
         (["webcam", "--csv", "-", "--no-show"], "only --json accepts -"),
         (["webcam", "--csv", "x", "--json", "x", "--no-show"], "--json and --csv name one file"),
         (["export", "x.pt", "-o", "y.onnx", "--allow-slow"], "are for --precision int8"),
-        (["export", "x.pt", "-o", "y.txt"], "wanted an output file NAME.onnx"),
+        (["export", "x.pt", "-o", "y.txt"], "expected an output file NAME.onnx"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(command: list[str], message: str, tmp_path: Path) -> None:

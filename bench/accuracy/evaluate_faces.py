@@ -86,7 +86,7 @@ class PictureReader:
 def require_task(runner: Runner, task: Task) -> None:
     """Raise InputError unless the runner's model is for `task`."""
     if runner.spec.task is not task:
-        raise InputError(f"wanted a model for {task.value}, found one for {runner.spec.task.value}")
+        raise InputError(f"expected a model for {task.value}, found one for {runner.spec.task.value}")
 
 
 def evaluate_landmarks(

@@ -63,7 +63,7 @@ def read_faces_with_age(folder: Path) -> list[LabelledFace]:
 def _label_file(folder: Path, path: Path, held_out: bool | None) -> Iterator[LabelledFace]:
     for where, row in read_rows(path, COLUMNS):
         if row["gender"].lower() not in GENDERS:
-            raise InputError(f"{where}: wanted gender male or female, found {row['gender']!r}")
+            raise InputError(f"{where}: expected gender male or female, found {row['gender']!r}")
         yield LabelledFace(
             file=picture_path(folder, row["file"]),
             where=where,
@@ -81,14 +81,14 @@ def _age(folder: Path, where: str, row: dict[str, str]) -> float:
     if limits is None and text not in ("more than 70", "70+"):
         (age,) = numbers(where, row, ["age"])
         if not 0 <= age <= MAX_AGE:
-            raise InputError(f"{where}: wanted an age from 0 to {MAX_AGE} years, found {row['age']}")
+            raise InputError(f"{where}: expected an age from 0 to {MAX_AGE} years, found {row['age']}")
         return age
     warn_once(f"{folder}: ranges of age are taken as their middle, 20-29 as 24.5 years and more than 70 as {OLDEST:g}")
     if limits is None:
         return OLDEST
     low, high = (int(limit) for limit in limits.groups())
     if not low <= high <= MAX_AGE:
-        raise InputError(f"{where}: wanted a range of ages from 0 to {MAX_AGE} years, found {row['age']}")
+        raise InputError(f"{where}: expected a range of ages from 0 to {MAX_AGE} years, found {row['age']}")
     return (low + high) / 2
 
 

@@ -67,7 +67,7 @@ def find_class_folders(root: Path) -> list[ClassFolders]:
     training, validation = (_classes_of(_without_wrapping(part[0])) for part in (parts[TRAINING], held_out))
     if training.classes != validation.classes:
         raise InputError(
-            f"{folder}: wanted the same classes in {training.folder.name} and {validation.folder.name}, found "
+            f"{folder}: expected the same classes in {training.folder.name} and {validation.folder.name}, found "
             f"{', '.join(training.classes)} and {', '.join(validation.classes)}"
         )
     unused = f"; {parts[TEST][0].name} is not used" if parts[VALIDATION] and parts[TEST] else ""
@@ -83,7 +83,9 @@ def _classes_of(folder: Path) -> ClassFolders:
     names = tuple(sorted(path.name for path in below))
     if len(names) < 2:
         hint = f"; if its subfolders are the classes, pass --data {below[0]}" if below and _subfolders(below[0]) else ""
-        raise InputError(f"{folder}: wanted two or more subfolders, one per class; found {list(names) or 'none'}{hint}")
+        raise InputError(
+            f"{folder}: expected two or more subfolders, one per class; found {list(names) or 'none'}{hint}"
+        )
     odd = next((name for name in names if not name.isprintable()), None)
     if odd is not None:
         raise InputError(f"{folder}: the class folder {odd!a} has a name that is no plain UTF-8 text; rename it")

@@ -28,8 +28,8 @@ class FaceTable:
     Attributes:
         files: Paths (n,).
         groups: Group (n,) of each picture; a split never divides one.
-        boxes: n arrays (k, 4) xyxy px; k may be 0.
-        lower_faces: n outlines (j, 2) px of the area that a mask would cover on the first face; empty if unknown.
+        boxes: N arrays (k, 4) xyxy px; k may be 0.
+        lower_faces: N outlines (j, 2) px of the area that a mask would cover on the first face; empty if unknown.
     """
 
     files: tuple[Path, ...]
@@ -135,6 +135,6 @@ def _read_xywh(path: Path) -> dict[str, FloatArray]:
     for where, row in read_rows(path, ["file", "x", "y", "w", "h"]):
         x, y, w, h = numbers(where, row, ["x", "y", "w", "h"])
         if w <= 0 or h <= 0:
-            raise InputError(f"{where}: wanted a box with positive width and height, found {w} × {h} px")
+            raise InputError(f"{where}: expected a box with positive width and height, found {w} × {h} px")
         rows.setdefault(row["file"], []).append([x, y, x + w, y + h])
     return {name: np.array(boxes) for name, boxes in rows.items()}

@@ -55,7 +55,7 @@ def read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[s
                 header = _checked([name.lower() for name in row], required, path)
                 continue
             if len(row) < len(header) or any(row[len(header) :]):
-                raise InputError(f"{where}: wanted {len(header)} columns, found {len(row)}")
+                raise InputError(f"{where}: expected {len(header)} columns, found {len(row)}")
             yield where, dict(zip(header, row, strict=False))
     except csv.Error as error:
         raise InputError(f"{path}, row {line + 1}: not CSV ({error})") from error
@@ -72,9 +72,9 @@ def numbers(where: str, row: dict[str, str], columns: Sequence[str]) -> list[flo
         try:
             value = float(row[column])
         except ValueError:
-            raise InputError(f"{where}: wanted a number in column {column}, found {row[column]!r}") from None
+            raise InputError(f"{where}: expected a number in column {column}, found {row[column]!r}") from None
         if not math.isfinite(value):
-            raise InputError(f"{where}: wanted a finite number in column {column}, found {row[column]!r}")
+            raise InputError(f"{where}: expected a finite number in column {column}, found {row[column]!r}")
         values.append(value)
     return values
 

@@ -112,7 +112,9 @@ def _with_faces(table: LandmarkTable, folder: Path) -> LandmarkTable:
     eyes = np.linalg.norm(table.points[:, EYES[0]] - table.points[:, EYES[1]], axis=1)
     keep = (np.ptp(table.points, axis=1).min(axis=1) >= LEAST_SPAN_PX) & (eyes >= LEAST_SPAN_PX)
     if not keep.any():
-        raise InputError(f"{folder}: the points of every row lie within {LEAST_SPAN_PX:g} px; wanted px of the picture")
+        raise InputError(
+            f"{folder}: the points of every row lie within {LEAST_SPAN_PX:g} px; expected px of the picture"
+        )
     if not keep.all():
         names = [table.files[i].name for i in np.flatnonzero(~keep)]
         warn_once(

@@ -211,7 +211,7 @@ def compare_detections(
     """
     boxes, scores = _pair(reference, candidate, "boxes"), _pair(reference, candidate, "scores")
     if boxes[0].shape[:-1] != scores[0].shape:
-        raise CheckFailed(f"wanted one score per box, found boxes {boxes[0].shape} and scores {scores[0].shape}")
+        raise CheckFailed(f"expected one score per box, found boxes {boxes[0].shape} and scores {scores[0].shape}")
     worst = _difference(*boxes).max(axis=-1)
     counted = (scores[0] > MIN_SCORE) | ~np.isfinite(worst)
     return ParityGate(

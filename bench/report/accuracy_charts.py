@@ -1,4 +1,4 @@
-"""Charts of an evaluation as SVG: curves, the reliability of probabilities, and the confusion of classes."""
+"""Charts of an evaluation as SVG: curves, reliability diagrams and confusion matrices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .html_charts import AXIS_LEFT, PLOT_HEIGHT, RIGHT, TOP, WIDTH, round_values
 
 BOTTOM = PLOT_HEIGHT - 24
 MOST_LINES = 5
-"""Lines that one chart can tell apart by their colours."""
+"""Maximum number of lines in a chart, one per colour."""
 BINS = 10
 
 
@@ -26,15 +26,15 @@ def line_chart(
     diagonal: bool = False,
     dots: Mapping[str, tuple[float, float]] | None = None,
 ) -> str:
-    """Draw lines over a horizontal axis, in percent from 0 to 100.
+    """Draw lines over a vertical axis of 0 to 100 percent.
 
     Args:
-        lines: Positions and percentages by name; up to `MOST_LINES`.
-        label: Names of both axes.
+        lines: Positions (n,) and percentages (n,) of each line by name; at most `MOST_LINES`.
+        label: What both axes show.
         x_range: Ends of the horizontal axis.
         limits: Positions of dashed vertical lines.
         diagonal: Draw a dashed line from corner to corner.
-        dots: A point to mark on the line of this name.
+        dots: Point to mark on each line, by the line's name.
     """
     low, high = x_range
 
@@ -61,12 +61,12 @@ def line_chart(
 
 
 def cumulative_errors(errors: Mapping[str, FloatArray], *, label: str, limit: float) -> str:
-    """Draw the percentage of samples whose error is at most a value, a line per group.
+    """Draw the cumulative distribution of errors, one line per group.
 
     Args:
-        errors: Errors by group, NaN for samples that failed altogether; the largest groups are shown.
-        label: Names of both axes.
-        limit: Error from which a sample counts as failed; marked, and a third of the way or more to the right end.
+        errors: Errors (n,) by group, NaN for samples without a prediction; the largest groups are shown.
+        label: What both axes show.
+        limit: Error above which a sample counts as failed, marked by a dashed line.
     """
     shown = sorted(errors, key=lambda name: -len(errors[name]))[:MOST_LINES]
     known = np.concatenate([values[np.isfinite(values)] for values in errors.values()])
@@ -77,12 +77,12 @@ def cumulative_errors(errors: Mapping[str, FloatArray], *, label: str, limit: fl
 
 
 def reliability(probability: FloatArray, happened: npt.NDArray[np.bool_], *, label: str) -> str:
-    """Draw how often something happened over the probability that was predicted (Guo et al., ICML 2017, fig. 1).
+    """Draw a reliability diagram: observed frequency over predicted probability (Guo et al., ICML 2017, fig. 1).
 
     Args:
         probability: Predicted probabilities (n,).
-        happened: Whether it happened (n,).
-        label: Names of both axes.
+        happened: Whether the event occurred (n,).
+        label: What both axes show.
     """
     which = np.minimum((probability * BINS).astype(int), BINS - 1)
     filled = np.unique(which)
@@ -90,15 +90,15 @@ def reliability(probability: FloatArray, happened: npt.NDArray[np.bool_], *, lab
     rates = np.array([100 * happened[which == b].mean() for b in filled])
     counts = "".join(
         f"<li>{10 * b} to {10 * b + 10} %: {int((which == b).sum())} samples, "
-        f"predicted {mean:.1f} %, found {rate:.1f} %</li>"
+        f"predicted {mean:.1f} %, observed {rate:.1f} %</li>"
         for b, mean, rate in zip(filled, means, rates, strict=True)
     )
-    chart = line_chart({"found": (means, rates)}, label=label, x_range=(0.0, 100.0), diagonal=True)
+    chart = line_chart({"observed": (means, rates)}, label=label, x_range=(0.0, 100.0), diagonal=True)
     return f"{chart}<details><summary>numbers</summary><ul>{counts}</ul></details>"
 
 
 def confusion(labelled: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: Sequence[str]) -> str:
-    """Draw the confusion matrix as a table: a row per labelled class, a column per predicted one.
+    """Render a confusion matrix as a table, with one row per labelled class and one column per predicted class.
 
     Args:
         labelled: Indices (n,) of the labelled classes.
@@ -122,6 +122,6 @@ def confusion(labelled: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64],
 
 
 def _at_most(errors: FloatArray, at: FloatArray) -> FloatArray:
-    """Return the percentage of errors (n,) that are at most each of `at`; NaN is above all."""
+    """Return the percentage of errors (n,) not above each value of `at` (m,); NaN counts as above."""
     ordered = np.sort(errors[np.isfinite(errors)])
     return 100 * np.searchsorted(ordered, at, side="right") / len(errors)

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML page that works offline: measures, charts, groups, and the worst pictures."""
+"""An evaluation as a self-contained HTML page: metrics, charts, groups, and the worst pictures."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def landmark_sections(predicted: FloatArray, labels: LandmarkTable) -> str:
     """Render the cumulative error by source, and the worst faces.
 
     Args:
-        predicted: Landmarks (n, 68, 3) in image px, NaN where a face was not found.
-        labels: Their labels.
+        predicted: Landmarks (n, 68, 3) in image px, NaN for faces that were not found.
+        labels: Labels of the same faces.
     """
     errors, sources = normalized_mean_error(predicted, labels.points), np.array(labels.sources)
     groups = {"all": errors}
@@ -55,12 +55,12 @@ def landmark_sections(predicted: FloatArray, labels: LandmarkTable) -> str:
 
 
 def detector_sections(detections: Sequence[Detections], files: Sequence[Path], score: float) -> str:
-    """Render the precision-recall curves by size of the faces, and the pictures with the most mistakes.
+    """Render precision-recall curves by face size, and the pictures with the most mistakes.
 
     Args:
         detections: Detected and labelled boxes of each picture.
-        files: Its file.
-        score: Score from which the detector usually reports a box.
+        files: File of each picture.
+        score: The detector's default score threshold.
     """
     lines, dots = {}, {}
     for side in FACE_SIDES_PX:
@@ -82,16 +82,16 @@ def detector_sections(detections: Sequence[Detections], files: Sequence[Path], s
         for i in worst_rows((missed + wrong).astype(float), WORST)
         if missed[i] + wrong[i]
     ]
-    caption = f"Across: recall. Up: precision. A line per least face size; the dot is at the score {score:g}."
-    return _chart("Precision and recall", chart, caption) + _worst(worst, f"{DRAWN} Boxes from a score of {score:g}.")
+    caption = f"Across: recall. Up: precision. One line per minimum face size; dots mark a score of {score:g}."
+    return _chart("Precision and recall", chart, caption) + _worst(worst, f"{DRAWN} Boxes scored {score:g} or more.")
 
 
 def age_gender_sections(predicted: FloatArray, labels: AgeGenderTable) -> str:
-    """Render the cumulative age error, the reliability and the confusion of the gender, and the worst ages.
+    """Render the cumulative age error, the reliability and confusion of the gender, and the worst ages.
 
     Args:
-        predicted: Ages in years, probabilities of female, and what else is estimated (n, ≥ 2).
-        labels: Their labels.
+        predicted: Predictions (n, ≥ 2): age in years, probability of female; further columns are ignored.
+        labels: Labels of the same faces.
     """
     age, female = predicted.T[:2]
     errors, is_female = np.abs(age - labels.age), labels.female >= 0.5
@@ -106,21 +106,21 @@ def age_gender_sections(predicted: FloatArray, labels: AgeGenderTable) -> str:
         for i in worst_rows(errors, WORST)
     ]
     caption = "Across: error in years. Up: percentage of faces with at most that error. Dashed: CS@5."
-    gender = reliability(female, is_female, label="labelled female over the probability of female, in percent")
+    gender = reliability(female, is_female, label="labelled female over predicted probability of female, in percent")
     return (
         _chart("Age: cumulative error", curve, caption)
         + _reliable("Gender: reliability", gender, calibration_error(female, labels.female))
         + _chart("Gender: confusion", confusion(is_female.astype(int), (female >= 0.5).astype(int), genders))
-        + _worst(worst, "By the error of the age.")
+        + _worst(worst, "Sorted by age error.")
     )
 
 
 def class_sections(probabilities: FloatArray, labels: ClassTable) -> str:
-    """Render the confusion matrix, the reliability of the most probable class, and the worst pictures.
+    """Render the confusion matrix, the reliability of the top class, and the worst pictures.
 
     Args:
-        probabilities: Probability of each class (n, classes).
-        labels: The labels.
+        probabilities: Class probabilities (n, classes).
+        labels: Labels of the same pictures.
     """
     best = probabilities.argmax(axis=1)
     highest, correct = probabilities.max(axis=1), best == labels.labels
@@ -133,21 +133,21 @@ def class_sections(probabilities: FloatArray, labels: ClassTable) -> str:
         )
         for i in worst_rows(-of_label, WORST)
     ]
-    chart = reliability(highest, correct, label="correct over the probability of the predicted class, in percent")
+    chart = reliability(highest, correct, label="accuracy over the probability of the predicted class, in percent")
     return (
         _chart("Confusion", confusion(labels.labels, best, labels.classes))
         + _reliable("Reliability", chart, None)
-        + _worst(worst, "By the probability of the labelled class.")
+        + _worst(worst, "Sorted by the probability of the labelled class.")
     )
 
 
 def accuracy_page(summary: dict[str, Any], data: Path, sections: str) -> str:
-    """Render a page.
+    """Render the page of an evaluation.
 
     Args:
-        summary: Measures; those that are tables become tables.
+        summary: Metrics by name; a mapping becomes a table of its own.
         data: Folder with the labels.
-        sections: Charts and pictures of the task.
+        sections: HTML of the task's charts and pictures.
     """
     single = {k: v for k, v in summary.items() if k not in ("model", "task") and not isinstance(v, (dict, list))}
     parts = [
@@ -163,7 +163,7 @@ def accuracy_page(summary: dict[str, Any], data: Path, sections: str) -> str:
 
 
 def _measures(rows: Mapping[str, Mapping[str, object]]) -> str:
-    """Render measures as a table, a row per group."""
+    """Render metrics as a table, one row per group."""
     names = list(next(iter(rows.values())))
     head = ["", *(name.replace("_", " ") for name in names)]
     return table((head, [[group, *(_text(row.get(name)) for name in names)] for group, row in rows.items()]))
@@ -179,7 +179,7 @@ def _chart(title: str, chart: str, caption: str = "") -> str:
 
 def _reliable(title: str, chart: str, error: float | None) -> str:
     measured = "" if error is None else f" Expected calibration error: {error:.1f} %."
-    caption = f"Across: predicted probability. Up: how often it was so. Dashed: a perfectly calibrated model.{measured}"
+    caption = f"Across: predicted probability. Up: observed frequency. Dashed: a perfectly calibrated model.{measured}"
     return _chart(title, chart, caption)
 
 

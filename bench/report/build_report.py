@@ -1,4 +1,4 @@
-"""Builds a `BenchReport`: rows are compared with their baselines where parity allows it."""
+"""Builds a `BenchReport`: compares rows with their baselines, provided their outputs agree."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def build_report(
     failed: Sequence[FailedCandidate] = (),
     conditions: RunConditions | None = None,
 ) -> BenchReport:
-    """Compare each row named in `baseline_of` with its baseline, where its parity allows it.
+    """Compare each row named in `baseline_of` with its baseline, provided its parity check passed.
 
     Args:
-        rows: The measured candidates with their parity, not yet compared with a baseline.
+        rows: Rows of the measured candidates, with parity but without ratios.
         environment: The machine, described before the run so that its load average excludes the benchmark itself.
-        baseline_of: Baseline of each candidate, both by name. If a baseline is among the `failed`, there is no ratio
-            and a warning says so.
+        baseline_of: Name of each candidate's baseline. If the baseline `failed`, the row gets a warning and no ratio.
         failed: Candidates that could not be measured.
-        conditions: How the run went.
+        conditions: Conditions of the run.
 
     Raises:
-        InputError: A name that was not measured or was measured twice, or a baseline from another run or batch size.
+        InputError: A name was not measured or was measured twice, or a baseline has another batch size or was measured
+            in another run.
     """
     by_name = {row.name: row for row in rows}
     gone = {one.description.name for one in failed}
@@ -61,6 +61,6 @@ def _obstacle(measurement: Measurement, parity: ParityGate | None) -> str | None
     if parity is None:
         return "its parity was not checked"
     if not parity:
-        return f"its parity does not hold ({parity})"
+        return f"its parity check failed ({parity})"
     rounds = len(measurement.rounds_ns)
-    return None if rounds >= MIN_ROUNDS else f"an interval needs {MIN_ROUNDS} rounds, found {rounds}"
+    return None if rounds >= MIN_ROUNDS else f"an interval needs {MIN_ROUNDS} rounds; found {rounds}"

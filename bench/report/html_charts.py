@@ -13,14 +13,14 @@ from .report import Row
 
 WIDTH, LANE, LEFT, RIGHT, TOP = 600, 46, 10, 20, 30
 AXIS_LEFT = 64
-"""Where a chart with a vertical axis begins."""
+"""Left end of charts with a vertical axis, in px."""
 PLOT_HEIGHT, BAR, BARS_FROM, LONGEST_BAR = 260, 30, 104, 270
 NEAR_PX = 18
-"""Marks closer to each other than this get their numbers stacked."""
+"""Marks closer together than this get stacked numbers."""
 
 
 def distributions(rows: Sequence[Row]) -> str:
-    """Draw the latency of every call, and the quartiles and the 99th percentile of each row."""
+    """Draw the latency of every call, with quartiles and 99th percentile, one lane per row."""
     calls = [np.array(row.measurement.calls_ns) / 1e6 for row in rows]
     low, high = float(min(c.min() for c in calls)) / 1.1, float(max(c.max() for c in calls)) * 1.1
     x, height = _log_axis(low, high), TOP + LANE * len(calls)
@@ -38,7 +38,7 @@ def distributions(rows: Sequence[Row]) -> str:
 
 
 def tradeoff(rows: Sequence[Row], metric: Metric) -> str:
-    """Draw a measure of accuracy over p90, better values on top."""
+    """Draw accuracy over p90 latency, with better values on top."""
     known = [(row, row.accuracy) for row in rows if row.accuracy is not None]
     times = [row.measurement.p90_ms for row, _ in known]
     spans = [(float(np.quantile(a.replicates, 0.025)), float(np.quantile(a.replicates, 0.975))) for _, a in known]
@@ -72,7 +72,7 @@ def tradeoff(rows: Sequence[Row], metric: Metric) -> str:
 
 
 def throughput(rows: Sequence[Row]) -> str:
-    """Draw images per second over the batch size, a line for each precision and provider."""
+    """Draw images per second over batch size, one line per precision and provider."""
     lines: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         d = row.measurement.description
@@ -102,7 +102,7 @@ def throughput(rows: Sequence[Row]) -> str:
 
 
 def stages(row: Row) -> str:
-    """Draw the median duration of each stage of a pipeline as a bar, with a tick at p90."""
+    """Draw the median duration of each pipeline stage as a bar, with a tick at p90."""
     times = {name: [percentile(ns, p) / 1e6 for p in (50, 90)] for name, ns in row.stages_ns.items()}
     longest = max(p90 for _, p90 in times.values())
     parts = []
@@ -118,7 +118,7 @@ def stages(row: Row) -> str:
 
 
 def _log_axis(low: float, high: float, *, left: float = LEFT, right: float = RIGHT) -> Callable[[float], float]:
-    """Map ms to px on a logarithmic axis of a drawing `WIDTH` px wide."""
+    """Return a function that maps ms to px on a logarithmic axis."""
 
     def x(ms: float) -> float:
         return left + (WIDTH - left - right) * float(np.log(ms / low) / np.log(high / low))
@@ -146,19 +146,19 @@ def value_axis(values: Sequence[float], y: Callable[[float], float]) -> list[str
 
 
 def round_values(low: float, high: float) -> list[float]:
-    """Values of a linear axis: multiples of 1, 2 or 5 times a power of ten, at most six of them."""
+    """Return at most six ticks for a linear axis, spaced by 1, 2 or 5 times a power of ten."""
     power = 10.0 ** np.floor(np.log10((high - low) / 5))
     step = next(float(power * mantissa) for mantissa in (1, 2, 5, 10) if power * mantissa >= (high - low) / 5)
     return [k * step for k in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis: 1, 2 and 5 times each power of ten, or the powers alone on a long axis."""
+    """Return ticks for a logarithmic axis: 1, 2 and 5 times each power of ten, or only the powers on a long axis."""
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     mantissas = (1, 2, 5) if high / low < 1e3 else (1,)
     return [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
 
 
 def svg(height: int, label: str, parts: Sequence[str]) -> str:
-    """Wrap the parts of a drawing `WIDTH` px wide."""
+    """Wrap SVG elements in a drawing `WIDTH` px wide and `height` px high."""
     return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'

@@ -1,4 +1,4 @@
-"""Pages that work offline, in dark and light mode, and on a phone: their style, tables, lists and pictures."""
+"""Building blocks of self-contained HTML pages: style, tables, lists and pictures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ figcaption { font-size: 13px; color: var(--soft); }
 
 
 def page(title: str, body: str) -> str:
-    """Wrap a body in one self-contained page."""
+    """Wrap a body in a self-contained page."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title><style>{STYLE}</style></head><body>
@@ -58,18 +58,18 @@ def page(title: str, body: str) -> str:
 
 
 def bullets(title: str, items: Sequence[str]) -> str:
-    """Render a list with a heading; nothing without items."""
+    """Render a list with a heading; an empty list renders as nothing."""
     if not items:
         return ""
     return f"<h2>{title}</h2><ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
 
 
 def table(content: Table, *, alarms: Collection[str] = ()) -> str:
-    """Render a table; on a phone each row becomes a card, with the headings from ``data-head``.
+    """Render a table; on a phone each row becomes a card.
 
     Args:
         content: Headings and rows.
-        alarms: Words that turn a cell red, if they are all of it or stand before its first comma.
+        alarms: Words that turn a cell red if its text up to the first comma equals one of them.
     """
     head, rows = content
 
@@ -82,10 +82,10 @@ def table(content: Table, *, alarms: Collection[str] = ()) -> str:
 
 
 def gallery(pictures: Sequence[tuple[bytes, str]]) -> str:
-    """Show pictures side by side.
+    """Render pictures side by side.
 
     Args:
-        pictures: JPEG files, which are embedded, and their captions.
+        pictures: JPEG data and caption of each picture.
     """
     figures = (
         f'<figure><img alt="" src="data:image/jpeg;base64,{b64encode(jpeg).decode()}">'

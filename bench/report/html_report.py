@@ -1,4 +1,4 @@
-"""A benchmark report as one HTML page that works offline, in dark and light mode, and on a phone."""
+"""A benchmark report as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .report import BenchReport, Row
 from .tables import footprint_table, input_notes, latency_table, machine, notes
 
 ALARMS = frozenset({"NO", *(kind.value for kind in FailureKind)})
-"""Cells shown in red: parity that does not hold, and how a candidate failed."""
+"""Words shown in red: a failed parity check, and the kinds of failure."""
 
 
 def to_html(report: BenchReport) -> str:
-    """Render a report as one self-contained page."""
+    """Render a report as a self-contained page."""
     body = f"""<p>{escape(machine(report.environment))}</p>
 <p>{"" if report.conditions is None else escape(str(report.conditions))}</p>
 <h2>Latency</h2>
@@ -29,7 +29,7 @@ def to_html(report: BenchReport) -> str:
 <h2>Footprint and cold start</h2>
 {table(footprint_table(report), alarms=ALARMS)}
 <p>Peak memory is that of the whole process. Import, load and first call were timed in fresh processes with all files in
-the page cache. “mien adds” is the time of mien's own code around a bare call of the session.</p>
+the page cache. “mien adds” is the time that mien's own code adds to a bare call of the session.</p>
 {bullets("Parity", [f"{row.measurement.description}: {row.parity}" for row in report.rows if row.parity is not None])}
 {bullets("Warnings", notes(report))}
 {bullets("Inputs", input_notes(report))}"""
@@ -40,14 +40,14 @@ def _distributions(report: BenchReport) -> str:
     if not report.rows:
         return "<p>Nothing was measured.</p>"
     caption = (
-        "<p>Each dot is a call. The box spans the middle half of the calls with the median as a line; the tick marks "
+        "<p>Each dot is a call. The box spans the middle half of the calls, the line is the median, and the tick marks "
         "the 99th percentile. The axis is logarithmic.</p>"
     )
     return f"<h2>Latency of each call</h2>{distributions(report.rows)}{caption}"
 
 
 def _throughputs(report: BenchReport) -> str:
-    """Plot the throughput of each model that was measured with several batch sizes."""
+    """Plot the throughput of each model that was measured at several batch sizes."""
     by_model: dict[str, list[Row]] = {}
     for row in report.rows:
         if row.measurement.description.level is Level.MODEL:
@@ -64,7 +64,7 @@ def _throughputs(report: BenchReport) -> str:
 
 
 def _tradeoffs(report: BenchReport) -> str:
-    """Plot each measure of accuracy over p90."""
+    """Plot each accuracy metric over p90 latency."""
     plots = []
     for metric in Metric:
         rows = [row for row in report.rows if row.accuracy is not None and row.accuracy.metric is metric]
@@ -72,7 +72,7 @@ def _tradeoffs(report: BenchReport) -> str:
             plots.append(f"<h3>{metric.value.upper()},{metric.unit}</h3>{tradeoff(rows, metric)}")
     if not plots:
         return ""
-    caption = "<p>Faster (p90) is to the left, more accurate is up; the line is the 95 % interval of the accuracy.</p>"
+    caption = "<p>Across: p90, faster to the left. Up: more accurate. Lines are 95 % intervals of the accuracy.</p>"
     return f"<h2>Speed against accuracy</h2>{''.join(plots)}{caption}"
 
 
@@ -81,7 +81,7 @@ def _stages(report: BenchReport) -> str:
     if not plots:
         return ""
     caption = (
-        "<p>The bar is the median duration of a stage when it runs, the tick its 90th percentile, × the number of "
-        "times it ran; detect and attributes do not run on every frame. process spans detect to smooth.</p>"
+        "<p>Bars are median durations of a stage when it runs, ticks the 90th percentile, and × the number of times it "
+        "ran. The stages detect and attributes do not run on every frame; process covers detect to smooth.</p>"
     )
     return f"<h2>Stages of the pipeline</h2>{''.join(plots)}{caption}"

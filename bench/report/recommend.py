@@ -1,4 +1,4 @@
-"""Recommendation of the model to ship: within a latency budget, by accuracy."""
+"""Recommends the model to ship: the most accurate one within a latency budget."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|us|µs)\s*$")
 _IN_MS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "µs": 1e-3}
 _OPTION = {Task.LANDMARKS.value: "--model", Task.DETECTOR.value: "--detector", Task.AGE_GENDER.value: "--age-gender"}
 _PROVIDERS = {provider.value for provider in Provider}
-"""Providers of mien's commands; rows of PyTorch have others, such as eager-cpu or compile-cuda."""
+"""Providers that mien's commands accept. Baselines have others, such as eager-cpu or compile-cuda."""
 SHIPPED_FILE = "shipped"
 REFERENCE_FILE = "torchvision"
-"""File name of the reference network, which is measured for comparison and never recommended."""
+"""Shown instead of a file for the reference network, which is measured for comparison and never recommended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The recommended candidate of a task.
+    """Recommended candidate for a task.
 
     Attributes:
-        task: The task; of a foreign model, its name.
-        row: The recommended row; None if nothing fits.
-        reason: Why this row, or why none.
+        task: The task; for a foreign model, the model's name.
+        row: The recommended row; None if no candidate is suitable.
+        reason: Why this row was chosen, or why none was.
     """
 
     task: str
@@ -45,30 +45,30 @@ def parse_budget(text: str) -> float:
     """Parse a duration such as ``8ms``, and return it in ms.
 
     Raises:
-        InputError: Another form, or zero.
+        InputError: The text is not a duration, or the duration is zero.
     """
     found = _BUDGET.match(text)
     if found is None or float(found.group(1)) == 0:
-        raise InputError(f"wanted a duration such as 8ms, found {text!r}")
+        raise InputError(f"expected a duration such as 8ms; found {text!r}")
     return float(found.group(1)) * _IN_MS[found.group(2)]
 
 
 def recommend(report: BenchReport, budget_ms: float, *, max_nme_loss: float | None = None) -> list[Recommendation]:
-    """Recommend one candidate for each task of a report.
+    """Recommend one candidate for each task in a report.
 
-    A candidate fits if its p90 is within the budget (half of all frames exceed the median, and p99 of a few hundred
-    calls rests on one or two of them) and its parity holds. Baselines need PyTorch and are never recommended. Of the
-    candidates that fit, the most accurate wins, or the fastest of those that are not significantly worse. Without
-    accuracy, the fastest wins.
+    A candidate is suitable if its parity check passed and its p90 is within the budget. (The median would be exceeded
+    by half of all frames, and the p99 of a few hundred calls depends on only a few of them.) Among suitable candidates,
+    the fastest that is not significantly less accurate than the best is recommended; without measured accuracy, simply
+    the fastest. Baselines need PyTorch and are never recommended.
 
     Args:
         report: The benchmark report.
-        budget_ms: Limit of the p90 of a call.
-        max_nme_loss: For landmark models, recommend the fastest within this many points of NME of the most accurate
-            model measured.
+        budget_ms: Maximum p90 latency of a call.
+        max_nme_loss: For landmark models, recommend the fastest whose NME is within this many points of the lowest in
+            the report.
 
     Raises:
-        InputError: `max_nme_loss` without a landmark model whose NME was measured.
+        InputError: `max_nme_loss` was given, but no landmark model has an NME.
     """
     rows = _candidates(report)
     tasks = list(dict.fromkeys(map(_task_of, rows)))
@@ -80,25 +80,25 @@ def recommend(report: BenchReport, budget_ms: float, *, max_nme_loss: float | No
 
 
 def command_of(row: Row) -> str:
-    """Return the shell command that uses a candidate."""
+    """Return the shell command that runs a candidate, after exporting it if it is a checkpoint."""
     d, file = row.measurement.description, row.metadata.file
     threads = f" --threads {d.threads}" if d.threads else ""
-    run = f"--provider {d.provider}{threads}"
-    made = ""
+    run_options = f"--provider {d.provider}{threads}"
+    export = ""
     if file.lower().endswith(".pt"):
         exported = f"{file[: -len('.pt')]}.onnx"
-        made = f"mien export {shlex.quote(file)} -o {shlex.quote(exported)} && "
+        export = f"mien export {shlex.quote(file)} -o {shlex.quote(exported)} && "
         file = exported
     if d.task == Task.CLASSIFY.value:
-        return f"{made}mien predict PICTURES --model {shlex.quote(file)} {run}"
+        return f"{export}mien predict PICTURES --model {shlex.quote(file)} {run_options}"
     if d.task not in _OPTION:
         return f"{file} on {d.provider} (mien has no command for a foreign model)"
-    named = "" if file == SHIPPED_FILE else f"{_OPTION[d.task]} {shlex.quote(file)} "
-    return f"{made}mien webcam {named}{run}"
+    model_option = "" if file == SHIPPED_FILE else f"{_OPTION[d.task]} {shlex.quote(file)} "
+    return f"{export}mien webcam {model_option}{run_options}"
 
 
 def _candidates(report: BenchReport) -> list[Row]:
-    """Rows that could be shipped, of each task at its most complete level and smallest batch (a budget is per face)."""
+    """Return the rows that could be shipped: for each task those at the most complete level and smallest batch."""
     bases = {row.baseline for row in report.rows}
     shippable = [
         row
@@ -119,7 +119,7 @@ def _candidates(report: BenchReport) -> list[Row]:
 
 
 def _task_of(row: Row) -> str:
-    """Task of a row; a foreign model, whose task is unknown, counts as its own."""
+    """Return a row's task; a foreign model's task is unknown, so its name stands in."""
     return row.measurement.description.task or row.measurement.description.model
 
 
@@ -127,45 +127,40 @@ def _recommendation(
     task: str, report: BenchReport, candidates: Sequence[Row], budget_ms: float, max_nme_loss: float | None
 ) -> Recommendation:
     rows = [row for row in candidates if _task_of(row) == task]
-    held = [row for row in rows if row.parity or (row.parity is None and row.baseline is None)]
-    sound = [row for row in held if not row.metadata.failure]
-    fitting = sorted((r for r in sound if r.measurement.p90_ms <= budget_ms), key=lambda r: r.measurement.p90_ms)
-    if not fitting:
+    agreeing = [row for row in rows if row.parity or (row.parity is None and row.baseline is None)]
+    sound = [row for row in agreeing if not row.metadata.failure]
+    suitable = sorted((r for r in sound if r.measurement.p90_ms <= budget_ms), key=lambda r: r.measurement.p90_ms)
+    if not suitable:
         fastest = min((r.measurement.p90_ms for r in sound), default=None)
-        why = "no parity holds" if fastest is None else f"the fastest has a p90 of {fastest:.2f} ms"
+        why = "none passed its parity check" if fastest is None else f"the fastest has a p90 of {fastest:.2f} ms"
         return Recommendation(task, None, f"nothing within {budget_ms:g} ms: {why}")
-    measured = [row for row in fitting if row.accuracy is not None]
-    if not measured:
-        return Recommendation(task, fitting[0], "the fastest; accuracy was not measured (--data adds it)")
+    evaluated = [(row, row.accuracy) for row in suitable if row.accuracy is not None]
+    if not evaluated:
+        return Recommendation(task, suitable[0], "the fastest; accuracy was not measured (--data adds it)")
     if max_nme_loss is not None and task == Task.LANDMARKS.value:
-        everything = [r.accuracy.value for r in report.rows if r.accuracy is not None and _has(r, Metric.NME)]
-        allowed = min(everything) + max_nme_loss
-        within = [row for row in measured if row.accuracy is not None and row.accuracy.value <= allowed]
+        known = [r.accuracy.value for r in report.rows if r.accuracy is not None and _has(r, Metric.NME)]
+        max_nme = min(known) + max_nme_loss
+        within = [row for row, accuracy in evaluated if accuracy.value <= max_nme]
         if not within:
-            return Recommendation(task, None, f"nothing within {budget_ms:g} ms has an NME of {allowed:.2f} % or less")
-        return Recommendation(task, within[0], f"the fastest with an NME of {allowed:.2f} % or less")
-    best = min(measured, key=_badness)
-    equal = [row for row in measured if not _is_worse(row.accuracy, best.accuracy)]
-    if equal[0] is best:
+            return Recommendation(task, None, f"nothing within {budget_ms:g} ms has an NME of {max_nme:.2f} % or less")
+        return Recommendation(task, within[0], f"the fastest with an NME of {max_nme:.2f} % or less")
+    best, best_accuracy = max(evaluated, key=lambda pair: _goodness(pair[1]))
+    fastest_equal = next(row for row, accuracy in evaluated if not _is_worse(accuracy, best_accuracy))
+    if fastest_equal is best:
         return Recommendation(task, best, "the most accurate within the budget")
     return Recommendation(
-        task, equal[0], f"faster than {best.measurement.description}, and not significantly less accurate"
+        task, fastest_equal, f"faster than {best.measurement.description}, and not significantly less accurate"
     )
 
 
-def _badness(row: Row) -> float:
-    accuracy = row.accuracy
-    if accuracy is None:
-        raise ValueError(f"{row.name} has no accuracy")
-    return -accuracy.value if accuracy.metric.higher_is_better else accuracy.value
+def _goodness(accuracy: Accuracy) -> float:
+    return accuracy.value if accuracy.metric.higher_is_better else -accuracy.value
 
 
-def _is_worse(one: Accuracy | None, best: Accuracy | None) -> bool:
-    """Tell whether it is worse in more than 97.5 % of the bootstrap draws, which are the same for both."""
-    if one is None or best is None or one is best:
-        return False
-    difference = np.array(one.replicates) - np.array(best.replicates)
-    if one.metric.higher_is_better:
+def _is_worse(accuracy: Accuracy, best: Accuracy) -> bool:
+    """Return whether an accuracy is below the best in more than 97.5 % of their common bootstrap draws."""
+    difference = np.array(accuracy.replicates) - np.array(best.replicates)
+    if accuracy.metric.higher_is_better:
         difference = -difference
     return bool(np.quantile(difference, 0.025) > 0)
 

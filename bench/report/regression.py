@@ -1,4 +1,4 @@
-"""Comparison of two benchmark reports: changes in latency or accuracy that exceed chance."""
+"""Compares two benchmark reports and finds significant changes in latency or accuracy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .report import BenchReport, FailedCandidate, Row
 
 TIMES = ("p50", "p90", "p95", "p99", "max", "mean")
 RATIO = "ratio"
-"""Ratio to the baseline, which is immune to a machine that is slower as a whole."""
+"""Ratio to the baseline, which does not change if the whole machine becomes slower."""
 ACCURACIES = tuple(metric.value for metric in Metric)
 METRICS = (*TIMES, RATIO, *ACCURACIES)
 HIGHER_IS_BETTER = frozenset({RATIO, *(metric.value for metric in Metric if metric.higher_is_better)})
@@ -29,7 +29,7 @@ _RULE = re.compile(r"^\s*(\w+)\s*(>\s*\+?|<\s*-?)\s*(\d+(?:\.\d+)?)\s*%\s*$")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A limit on regressions: `metric` may not get worse by more than `percent`."""
+    """Limit on regressions: `metric` may worsen by at most `percent`."""
 
     metric: str
     percent: float
@@ -45,11 +45,11 @@ class Change:
     Attributes:
         name: Name of the candidate.
         metric: Name of the metric.
-        old: Value in the earlier report: ms for times, else in the metric's own unit.
+        old: Value in the earlier report, in ms for times.
         new: Value in the later report.
-        value: New over old; 1.1 is ten percent more.
+        value: New value over old; 1.1 is an increase of ten percent.
         low: Lower end of the 95 % interval of `value`.
-        high: Upper end.
+        high: Upper end of that interval.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Change:
     high: float
 
     def breaks(self, rule: Rule) -> bool:
-        """Tell whether the change exceeds a rule and chance: its whole interval is on the worse side."""
+        """Return whether the change exceeds a rule and is significant: its whole interval is on the worse side."""
         if self.metric != rule.metric:
             return False
         if self.metric in HIGHER_IS_BETTER:
@@ -76,34 +76,34 @@ def parse_rule(text: str) -> Rule:
     """Parse a rule such as ``p95>+5%``, ``nme>+1%`` or ``ap50<-1%``.
 
     Raises:
-        InputError: Another form, an unknown metric, or the direction in which the metric improves.
+        InputError: The text is not a rule, the metric is unknown, or the rule would reject improvements.
     """
     found = _RULE.match(text)
     if found is None or found.group(1) not in METRICS:
-        raise InputError(f"wanted a rule such as p95>+5% with one of {', '.join(METRICS)}; found {text!r}")
+        raise InputError(f"expected a rule such as p95>+5% with one of {', '.join(METRICS)}; found {text!r}")
     rule = Rule(found.group(1), float(found.group(3)))
     if (found.group(2)[0] == "<") != (rule.metric in HIGHER_IS_BETTER):
-        raise InputError(f"{text!r} would fail on an improvement; wanted {rule}")
+        raise InputError(f"{text!r} would fail on an improvement; did you mean {rule}?")
     return rule
 
 
 def compare_reports(
     old: BenchReport, new: BenchReport, metrics: Sequence[str], *, allow_mismatch: bool = False, seed: int = 0
 ) -> list[Change]:
-    """Compute the changes of every candidate that both reports contain.
+    """Compute the changes of every candidate found in both reports.
 
-    Intervals of times come from `replicates`, those of accuracies from bootstrap draws shared by both reports.
+    Intervals of times come from `replicates`; those of accuracies from bootstrap draws that both reports share.
 
     Args:
         old: The earlier report.
         new: The later report.
-        metrics: Names from `METRICS`; a candidate is skipped for those that it lacks in either report.
-        allow_mismatch: Compare reports of different hardware, allocators, threads, inputs or labelled data.
+        metrics: Names from `METRICS`. A metric is skipped for candidates that lack it in either report.
+        allow_mismatch: Compare even if hardware, allocators, threads, inputs or labelled data differ.
         seed: Seed of the resampling.
 
     Raises:
-        InputError: No common candidate, a metric that no candidate has in both reports, fewer rounds than
-            `MIN_ROUNDS`, or a mismatch that was not allowed.
+        InputError: The reports have no candidate in common, no candidate has one of the metrics in both, there are
+            fewer rounds than `MIN_ROUNDS`, or there is a mismatch that was not allowed.
     """
     befores, afters = {row.name: row for row in old.rows}, {row.name: row for row in new.rows}
     pairs = [(befores[row.name], row) for row in new.rows if row.name in befores]
@@ -125,7 +125,7 @@ def compare_reports(
 
 
 def missing_results(old: BenchReport, new: BenchReport, metrics: Sequence[str] = ()) -> list[str]:
-    """List candidates, parities and `metrics` that the old report has and the new one lacks, with the reasons."""
+    """List candidates, passed parity checks and `metrics` that only the old report has, with reasons."""
     afters = {row.name: row for row in new.rows}
     found = []
     for before in old.rows:
@@ -136,7 +136,7 @@ def missing_results(old: BenchReport, new: BenchReport, metrics: Sequence[str] =
         if after.metadata.failure and not before.metadata.failure:
             found.append(f"{after.name}: its process failed ({after.metadata.failure})")
         if before.parity and not after.parity:
-            found.append(f"{after.name}: its parity held before, and now {_parity_now(after)}")
+            found.append(f"{after.name}: its parity check passed before, and now {_parity_now(after)}")
         for metric in metrics:
             if _has_metric(before, metric) and not _has_metric(after, metric):
                 why = f" ({after.withheld})" if metric == RATIO and after.withheld else ""
@@ -145,24 +145,24 @@ def missing_results(old: BenchReport, new: BenchReport, metrics: Sequence[str] =
 
 
 def _absence(before: Row, failed: Sequence[FailedCandidate]) -> str:
-    """Say how a candidate failed, or that the new report does not have it at all."""
-    for one in failed:
-        if _same_candidate(one.description, before.measurement.description):
-            return f"{before.name}: {one.failure.value} ({one.reason})"
+    """Describe how a candidate failed, or that the new report lacks it altogether."""
+    for candidate in failed:
+        if _same_candidate(candidate.description, before.measurement.description):
+            return f"{before.name}: {candidate.failure.value} ({candidate.reason})"
     return f"{before.name}: missing from the new report"
 
 
 def _same_candidate(failed: Description, measured: Description) -> bool:
-    """Match a failed candidate by its request; it may lack a precision and still say `auto`."""
+    """Match a failed candidate by its request; its precision may be unknown and its provider still `auto`."""
     if failed.precision is not None:
         return failed.name == measured.name
-    asked = (failed.model, failed.batch, failed.level)
-    of_kind = failed.provider in (measured.provider, Provider.AUTO.value)
-    return of_kind and asked == (measured.model, measured.batch, measured.level)
+    requested = (failed.model, failed.batch, failed.level)
+    same_provider = failed.provider in (measured.provider, Provider.AUTO.value)
+    return same_provider and requested == (measured.model, measured.batch, measured.level)
 
 
 def _parity_now(row: Row) -> str:
-    return "was not checked" if row.parity is None else f"does not hold ({row.parity})"
+    return "was not made" if row.parity is None else f"fails ({row.parity})"
 
 
 def _has_metric(row: Row, metric: str) -> bool:
@@ -177,13 +177,13 @@ def differences(old: BenchReport, new: BenchReport, pairs: Sequence[tuple[Row, R
     for name in ("cpu", "machine", "logical_cores", "gpu", "power_mode"):
         a, b = getattr(old.environment, name), getattr(new.environment, name)
         if a != b:
-            found.append(f"{name.replace('_', ' ')} was {a}, is now {b}")
+            found.append(f"{name.replace('_', ' ')} was {a}, now is {b}")
     if (
         old.conditions is not None
         and new.conditions is not None
         and old.conditions.allocator != new.conditions.allocator
     ):
-        found.append(f"the memory allocator was {old.conditions.allocator}, is now {new.conditions.allocator}")
+        found.append(f"the memory allocator was {old.conditions.allocator}, now is {new.conditions.allocator}")
     for a, b in pairs:
         x, y = a.measurement.description, b.measurement.description
         if x.threads != y.threads:
@@ -191,9 +191,9 @@ def differences(old: BenchReport, new: BenchReport, pairs: Sequence[tuple[Row, R
         if a.baseline is not None and b.baseline is not None and a.baseline != b.baseline:
             found.append(f"{x.name} was compared with {a.baseline}, now with {b.baseline}")
         if x.inputs_digest != y.inputs_digest:
-            found.append(f"{x.name} had other inputs")
+            found.append(f"{x.name} had different inputs")
         if a.accuracy is not None and b.accuracy is not None and a.accuracy.data_digest != b.accuracy.data_digest:
-            found.append(f"{x.name} was evaluated on other data")
+            found.append(f"{x.name} was evaluated on different data")
     return found
 
 
@@ -223,7 +223,7 @@ def _change(
 
 
 def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Generator) -> FloatArray | None:
-    """Value of a metric and its resampled values (1 + resamples,); None if the row lacks the metric."""
+    """Return a metric's value and its resampled values (1 + resamples,); None if the row lacks the metric."""
     if not _has_metric(row, metric):
         return None
     if row.accuracy is not None and metric in ACCURACIES:
@@ -236,7 +236,7 @@ def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Gener
 
 
 def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> FloatArray:
-    """Geometric mean over processes of a time in ms, and its resampled values (1 + RESAMPLES,); see `replicates`."""
+    """Return a time's geometric mean over processes in ms, and its resampled values (1 + RESAMPLES,)."""
 
     def statistic(calls_ns: FloatArray) -> float:
         if metric == "mean":
@@ -245,8 +245,8 @@ def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> F
 
     if len(measurement.rounds_ns) < MIN_ROUNDS:
         raise InputError(
-            f"{measurement.description.name} has {len(measurement.rounds_ns)} round(s), a comparison needs "
-            f"{MIN_ROUNDS}; measure with --rounds {MIN_ROUNDS} or more"
+            f"{measurement.description.name} has {len(measurement.rounds_ns)} round(s), but a comparison needs "
+            f"{MIN_ROUNDS} or more; measure with --rounds {MIN_ROUNDS} or more"
         )
     processes = [np.array(run.latencies_ns, dtype=np.float64) for run in measurement.processes]
     times: FloatArray = np.exp(replicates(processes, statistic, rng, RESAMPLES))

@@ -1,4 +1,4 @@
-"""`BenchReport`: measurements with all that is needed to judge them, serialized as versioned JSON."""
+"""`BenchReport`: measurements with everything needed to judge them, serialized as versioned JSON."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ VERSION = 5
 SUMMARY = ("p50_ms", "p90_ms", "p99_ms", "max_ms", "images_per_second", "spread")
 MAX_OVERHEAD_US = 50.0
 MAX_OVERHEAD_SHARE = 0.05
-"""Limit of the time that a runner's own code may add to a call: the larger of the two."""
+"""A runner's own code may add the larger of these to a call."""
 OTHERS_CORES = 0.1
-"""Cores that other processes may use without a warning."""
+"""Number of cores that other processes may use without a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,20 +33,20 @@ class CandidateMetadata:
     Attributes:
         file: Path as given by the user; ``shipped`` for the package's own models.
         size_bytes: Size of the model file.
-        import_ms: Time to import mien and the runtime library, from the interpreter's first line on. Like the next
-            two, the median over processes, with all files in the page cache.
+        import_ms: Time to import mien and the runtime library. Like the next two, this is the median over processes,
+            with all files in the page cache.
         load_ms: Time to load the model.
         first_ms: Time of the first call.
         peak_mib: Peak memory of the process, including its libraries.
-        device_mib: Growth of the GPU's used memory when the candidate was opened and called.
-        nodes: Number of nodes of the graph.
-        nodes_on_provider: Number of those that run on the provider.
+        device_mib: GPU memory taken up by opening and calling the candidate.
+        nodes: Number of nodes in the graph.
+        nodes_on_provider: Number of nodes that run on the provider.
         overhead_us: Time that the runner's own code adds to a call.
         bare_us: Time of the bare call of the session.
         power_w: Mean power of the whole board or GPU while the candidate runs continuously.
-        energy_mj: Energy of one call at that power.
-        inputs: Origin of the inputs, if they are not those of a model of mien.
-        preemptions: Number of times that the system preempted the process during its rounds.
+        energy_mj: Energy per call at that power.
+        inputs: Origin of the inputs of a pipeline or foreign model.
+        preemptions: Number of times that the operating system preempted the process during its rounds.
         failure: How its process failed after the rounds; empty if it did not.
     """
 
@@ -69,13 +69,13 @@ class CandidateMetadata:
 
     @property
     def overhead_is_small(self) -> bool | None:
-        """True if the runner's overhead is within its limit, None if it was not measured."""
+        """True if the runner's overhead is within its limit; None if it was not measured."""
         if self.overhead_us is None or self.bare_us is None:
             return None
         return self.overhead_us <= max(MAX_OVERHEAD_US, MAX_OVERHEAD_SHARE * self.bare_us)
 
     def warnings(self) -> list[str]:
-        """Describe what casts doubt on the candidate's figures."""
+        """List reasons to doubt the candidate's figures."""
         found = [f"its process failed after the rounds: {self.failure}"] if self.failure else []
         if self.nodes is not None and self.nodes_on_provider is not None and self.nodes_on_provider < self.nodes:
             found.append(f"{self.nodes - self.nodes_on_provider} of its {self.nodes} nodes run elsewhere")
@@ -89,18 +89,18 @@ NO_METADATA = CandidateMetadata()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A candidate of the report. A ratio requires parity: a row with the one and without the other cannot be made.
+    """Results of one candidate. A ratio without parity raises ValueError.
 
     Attributes:
         measurement: Its latencies.
         baseline: Name of the row that it is compared with.
         ratio: Its speed relative to the baseline.
         parity: Parity of its outputs with the baseline's.
-        withheld: Reason why there is no ratio.
-        warnings: See `measurement_warnings` and `CandidateMetadata.warnings`.
+        withheld: Why there is no ratio.
+        warnings: Reasons to doubt the figures; see `measurement_warnings` and `CandidateMetadata.warnings`.
         metadata: Facts besides its latency.
         accuracy: Accuracy on labelled data.
-        stages_ns: Durations of each stage of a pipeline, in the order of the frames.
+        stages_ns: Durations of each pipeline stage, in frame order.
     """
 
     measurement: Measurement
@@ -120,7 +120,7 @@ class Row:
         if self.baseline is None and (self.ratio is not None or self.withheld is not None):
             raise ValueError(f"{self.name}: a ratio needs a baseline")
         if self.baseline is not None and (self.ratio is None) == (self.withheld is None):
-            raise ValueError(f"{self.name}: wanted either a ratio or the reason why it is withheld")
+            raise ValueError(f"{self.name}: expected either a ratio or the reason why it is withheld")
 
     @property
     def name(self) -> str:
@@ -130,7 +130,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class FailedCandidate:
-    """A candidate that could not be measured to the end, and why."""
+    """A candidate that could not be measured, and why."""
 
     description: Description
     failure: FailureKind
@@ -143,14 +143,14 @@ class RunConditions:
 
     Attributes:
         rounds: Requested rounds, over all processes.
-        calls_per_round: Calls of each candidate in a round.
-        processes: Processes of each candidate, one after the other.
-        priming_calls: Untimed calls before each turn.
+        calls_per_round: Calls of each candidate per round.
+        processes: Number of successive processes per candidate.
+        priming_calls: Untimed calls before a candidate's calls of each round.
         allocator: Memory allocator of the candidates.
-        interrupted: Whether Ctrl-C ended the run.
-        others_cores: Cores that other processes used during the rounds.
-        stolen_cores: Cores that the hypervisor gave to others.
-        readings: Sensor readings before and after the rounds of each process.
+        interrupted: Whether Ctrl-C stopped the run.
+        others_cores: Mean number of cores that other processes used during the rounds.
+        stolen_cores: Mean number of cores that the hypervisor gave to other guests during the rounds.
+        readings: Sensor readings before the rounds of each process and after each round.
     """
 
     rounds: int
@@ -164,7 +164,6 @@ class RunConditions:
     readings: tuple[Reading, ...] = ()
 
     def __str__(self) -> str:
-        """Describe what was requested, and clock, temperature and load as far as they are known."""
         wanted = f"{self.rounds} rounds of {self.calls_per_round} calls in {self.processes} process(es)"
         how = f"{wanted}; memory: {self.allocator}."
         observed = []
@@ -177,7 +176,7 @@ class RunConditions:
         return f"{how} During the rounds: {', '.join(observed)}." if observed else how
 
     def warnings(self) -> list[str]:
-        """Describe what casts doubt on the whole run."""
+        """List reasons to doubt the whole run."""
         found = sensor_warnings(self.readings)
         if self.processes == 1:
             found.append(ONE_PROCESS)
@@ -199,7 +198,7 @@ class BenchReport:
         rows: The measured candidates.
         warnings: Warnings that concern all rows.
         failed: Candidates that could not be measured.
-        conditions: How the run went.
+        conditions: Conditions of the run.
     """
 
     environment: Environment
@@ -220,7 +219,7 @@ class BenchReport:
                 raise ValueError(f"{row.name} and its baseline have different rounds")
 
     def to_json(self) -> str:
-        """Serialize all raw values. ``summary`` and ``passed`` are added for readers, and ignored by `from_json`."""
+        """Serialize all raw values. ``summary`` and ``passed`` are for human readers; `from_json` ignores them."""
         whole = {"format": FORMAT, "version": VERSION} | encode(self)
         for row, written in zip(self.rows, whole["rows"], strict=True):
             written["summary"] = {name: getattr(row.measurement, name) for name in SUMMARY}
@@ -229,30 +228,30 @@ class BenchReport:
 
     @classmethod
     def from_json(cls, text: str, *, origin: str) -> BenchReport:
-        """Parse what `to_json` wrote.
+        """Parse the output of `to_json`.
 
         Args:
             text: The JSON.
             origin: Name of its file, for error messages.
 
         Raises:
-            InputError: Not a report, another version, a missing or malformed value, or a ratio without parity.
+            InputError: The text is not a report of this version, or a value is missing or invalid.
         """
         try:
             raw = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{origin} is not JSON ({error}); wanted one from mien bench --json") from error
+            raise InputError(f"{origin} is not JSON ({error}); expected a file from mien bench --json") from error
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-            raise InputError(f"{origin} is not a benchmark report; wanted a file from mien bench --json")
+            raise InputError(f"{origin} is not a benchmark report; expected a file from mien bench --json")
         version = raw.get("version")
         if type(version) is int and version > VERSION:
-            raise InputError(f"{origin}: report version {version}, this mien reads {VERSION}; upgrade mien")
+            raise InputError(f"{origin} has report version {version}, but this mien reads {VERSION}; upgrade mien")
         if version != VERSION or type(version) is not int:
-            raise InputError(f"{origin}: wanted report version {VERSION}, found {version!r}; measure again")
+            raise InputError(f"{origin}: expected report version {VERSION}; found {version!r}; measure again")
         try:
             report: BenchReport = decode(cls, raw)
             return report
         except KeyError as error:
-            raise InputError(f"{origin}: its report has no {error}; measure again") from error
+            raise InputError(f"{origin}: the report has no {error}; measure again") from error
         except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{origin}: its report cannot be read ({error}); measure again") from error
+            raise InputError(f"{origin}: the report cannot be read ({error}); measure again") from error

@@ -1,4 +1,4 @@
-"""Conversion of frozen dataclasses to JSON values and, strictly, back."""
+"""Converts frozen dataclasses to JSON values and strictly back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 
 
 def encode(value: Any) -> Any:
-    """Convert a value to JSON types. NaN and infinity, which JSON lacks, become None."""
+    """Convert a value to JSON types; NaN and infinity, which JSON lacks, become None."""
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value):
@@ -27,13 +27,13 @@ def decode(kind: Any, raw: Any) -> Any:
     """Invert `encode`, strictly: no number is parsed from a string or truncated to an integer.
 
     Args:
-        kind: The annotated type to build.
-        raw: The JSON value.
+        kind: Annotated type to build.
+        raw: JSON value.
 
     Raises:
         KeyError: A field is missing.
-        TypeError: A value of another type.
-        ValueError: An unknown value of an enumeration, or a dataclass that rejects its fields.
+        TypeError: A value has the wrong type.
+        ValueError: An enumeration has no such value, or a dataclass rejects its fields.
     """
     origin, inner = get_origin(kind), get_args(kind)
     if origin is UnionType:  # always "… | None" here
@@ -54,4 +54,4 @@ def decode(kind: Any, raw: Any) -> Any:
             return nan if raw is None else float(raw)  # a deviation of NaN is never within its tolerance
         if type(raw) is kind:
             return raw
-    raise TypeError(f"wanted {getattr(kind, '__name__', kind)}, found {str(raw)[:60]!r}")
+    raise TypeError(f"expected {getattr(kind, '__name__', kind)}, found {str(raw)[:60]!r}")

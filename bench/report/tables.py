@@ -1,4 +1,4 @@
-"""A benchmark report as tables: Markdown that is readable on a terminal, and CSV."""
+"""A benchmark report as tables: Markdown that also reads well in a terminal, and CSV."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def notes(report: BenchReport) -> list[str]:
 
 
 def input_notes(report: BenchReport) -> list[str]:
-    """List the origin of inputs that are not those of a model of mien."""
+    """List the origin of the inputs of pipelines and foreign models."""
     return [f"{row.measurement.description}: {row.metadata.inputs}" for row in report.rows if row.metadata.inputs]
 
 
@@ -52,7 +52,7 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: int) -
     Args:
         head: Headings.
         rows: Cells of each row.
-        words: Number of leading columns that hold text, aligned to the left; the others are aligned to the right.
+        words: Number of leading text columns, which are left-aligned; the others are right-aligned.
     """
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
     widths = [max(3, *(_width(row[i]) for row in cells)) for i in range(len(head))]
@@ -84,7 +84,7 @@ def _ratio_cell(row: Row, report: BenchReport) -> str:
 
 
 def parity_cell(row: Row) -> str:
-    """Tell whether parity holds, with the maximum deviation of the part that fails, else of the first part."""
+    """Return yes or NO for parity, with the maximum deviation of the first failed part, else of the first part."""
     if row.parity is None:
         return NONE
     part = next((p for p in row.parity.parts if not p), next(iter(row.parity.parts), None))
@@ -93,7 +93,7 @@ def parity_cell(row: Row) -> str:
 
 
 def latency_table(report: BenchReport) -> Table:
-    """Tabulate latency, ratio, parity and accuracy of every candidate, failed ones last."""
+    """Tabulate latency, ratio, parity and accuracy of each candidate, failed ones last."""
     with_accuracy = any(row.accuracy is not None for row in report.rows)
     head = ["model", "precision", "provider", "batch", "p50 ms", "p90 ms", "p99 ms", "images/s"]
     head += [_ratio_heading(report), "parity", *(["accuracy"] if with_accuracy else [])]
@@ -110,7 +110,7 @@ def latency_table(report: BenchReport) -> Table:
 
 
 def _name_cells(d: Description) -> list[str]:
-    """Model (with the level, unless it is the model alone), precision and provider."""
+    """Return the cells for model (with its level, unless it is the model alone), precision and provider."""
     model = d.model if d.level in (Level.MODEL, Level.PIPELINE) else f"{d.model}, {d.level.value}"
     return [model, NONE if d.precision is None else d.precision.value, d.provider]
 
@@ -120,7 +120,7 @@ def _accuracy_cell(row: Row) -> str:
 
 
 def footprint_table(report: BenchReport) -> Table:
-    """Tabulate counts of calls, memory, cold start, overhead and, where measured, power of every candidate."""
+    """Tabulate call counts, memory, cold start, overhead and, where measured, power of each candidate."""
     with_power = any(row.metadata.power_w is not None for row in report.rows)
     head = ["model", "precision", "provider", "threads", "calls", "warm-up", "max ms", "nodes", "MB", "peak MiB"]
     head += ["import ms", "load ms", "first ms", "mien adds µs", *(["W", "mJ per call"] if with_power else [])]
@@ -148,7 +148,7 @@ def stage_table(report: BenchReport) -> Table:
 
 
 def to_csv(report: BenchReport) -> str:
-    """Render a report as CSV, one line per candidate; values that are unknown stay empty."""
+    """Render a report as CSV, one line per candidate; unknown values are empty."""
     about = ("name", "model", "task", "level", "provider", "batch", "threads")
     metadata = [f.name for f in fields(CandidateMetadata) if f.name not in ("inputs", "failure")]
     text = io.StringIO()
@@ -196,5 +196,5 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Width on a terminal: combining marks take no column."""
+    """Return the width in a terminal, where combining marks take no column."""
     return sum(unicodedata.combining(c) == 0 for c in text)

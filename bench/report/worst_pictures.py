@@ -1,4 +1,4 @@
-"""Pictures on which a model did worst, with labels and predictions drawn in."""
+"""Draws labels and predictions into the pictures on which a model did worst."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def worst_rows(errors: FloatArray, count: int) -> list[int]:
 
 
 def whole_picture(file: Path) -> bytes:
-    """Return a picture, reduced, as JPEG."""
+    """Return a downscaled picture as JPEG."""
     image, _ = _reduced(read_image(file))
     return _jpeg(image)
 
 
 def face_with_points(file: Path, labelled: FloatArray, predicted: FloatArray) -> bytes:
-    """Cut out a face and draw its labelled and predicted landmarks (68, 2) px, NaN where there are none; as JPEG."""
+    """Return a JPEG of a face with its labelled and predicted landmarks (68, 2) in px; NaN ones are left out."""
     matrix = crop_matrix(landmark_bounds(labelled), scale=1.6, size=SIDE_PX)
     canvas = cut_crop(read_image(file), matrix, SIDE_PX).pixels
     is_found = bool(np.isfinite(predicted).all())
@@ -45,7 +45,7 @@ def face_with_points(file: Path, labelled: FloatArray, predicted: FloatArray) ->
 
 
 def picture_with_boxes(file: Path, labelled: FloatArray, boxes: FloatArray, scores: Sequence[float]) -> bytes:
-    """Draw the labelled boxes (m, 4) and the detected ones (n, 4) with their scores, xyxy px; as JPEG."""
+    """Return a JPEG of a picture with labelled boxes (m, 4), and detected ones (n, 4) with scores; xyxy in px."""
     canvas, factor = _reduced(read_image(file))
     for box in labelled * factor:
         cv2.rectangle(canvas, _pixel(box[:2]), _pixel(box[2:]), LABELLED, 2)
@@ -63,7 +63,7 @@ def _reduced(image: Image) -> tuple[Image, float]:
 
 
 def _pixel(point: FloatArray) -> tuple[int, int]:
-    x, y = np.clip(np.round(point[:2]), -10_000, 10_000).astype(int).tolist()  # OpenCV takes no more than 32 bits
+    x, y = np.clip(np.round(point[:2]), -10_000, 10_000).astype(int).tolist()  # OpenCV rejects more than 32 bits
     return x, y
 
 

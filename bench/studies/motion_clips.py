@@ -112,7 +112,7 @@ def pick_heads(table: LandmarkTable, rng: np.random.Generator, count: int) -> li
             if head is not None:
                 chosen[table.subjects[row]] = head
     if len(chosen) < count:
-        raise InputError(f"wanted {count} frontal persons, whole in their pictures; found {len(chosen)}")
+        raise InputError(f"expected {count} frontal persons, whole in their pictures; found {len(chosen)}")
     return list(chosen.values())
 
 

@@ -253,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asyncio.run(be_clients(options.port, options.clients))
         return
     if options.clip is None or options.rounds < MIN_ROUNDS:
-        parser.error(f"wanted a clip and at least {MIN_ROUNDS} rounds")
+        parser.error(f"expected a clip and at least {MIN_ROUNDS} rounds")
     with Pipeline.load(provider=Provider.CPU, threads=options.threads) as pipeline:
         print(json.dumps(measure(pipeline, read_clip(options.clip), options), indent=2))
 

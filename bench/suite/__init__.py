@@ -1,1 +1,1 @@
-"""Runs a benchmark: opens the candidates, times them in interleaved rounds, checks them, and reports."""
+"""Runs a benchmark: opens the candidates, times them in interleaved rounds, checks their outputs, and reports."""

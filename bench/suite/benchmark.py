@@ -1,4 +1,4 @@
-"""`mien bench`: chooses the candidates and measures each in its own process. Only baselines need torch."""
+"""`mien bench`: selects the candidates and measures each in its own process. Only checkpoints need PyTorch."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def run_bench(
 ) -> BenchReport:
     """Measure model files and checkpoints in interleaved rounds.
 
-    A model whose checkpoint is neither beside it nor shipped is measured without a ratio. A candidate that crashes,
-    hangs or runs out of memory is reported as failed, and the others go on. Ctrl-C ends the rounds; the report then
-    holds the complete ones.
+    A model has no ratio unless its checkpoint lies next to it or is shipped. A candidate that crashes, hangs or runs
+    out of memory is reported as failed, and the run continues without it. Ctrl-C stops the run; the report then
+    contains the completed rounds.
 
     Args:
-        models: model files, with or without mien's metadata, and checkpoints; none for the shipped models.
-        options: how to measure them.
-        bridge: opens checkpoints and baselines; without it, only model files are measured.
-        progress: called after each round with (rounds done, rounds).
+        models: Model files, with or without mien's metadata, and checkpoints; empty for the shipped models.
+        options: Options of the benchmark.
+        bridge: Opens checkpoints and baselines; without it, only model files can be measured.
+        progress: Called after each round with (rounds done, rounds).
 
     Raises:
-        ModelError: no such model file or checkpoint.
-        InputError: no inputs, or inputs and counts that make no sense.
-        ProcessFailed: all candidates failed.
+        ModelError: A model file or checkpoint does not exist.
+        InputError: There are no inputs, or inputs or counts are invalid.
+        ProcessFailed: All candidates failed.
     """
     environment = describe_environment()
     for path in (*models, *([] if options.clip is None else [options.clip])):
@@ -68,7 +68,7 @@ def run_bench(
 def _models(
     models: Sequence[Path], options: BenchOptions, folder: Path, bridge: PyTorchBridge | None
 ) -> list[Candidate]:
-    """List a candidate of each model; checkpoints and the reference network are first exported into `folder`."""
+    """Return a candidate for each model, after exporting checkpoints and the reference network to `folder`."""
 
     def candidate(name: str, file: str, path: Path) -> Candidate:
         return Candidate(
@@ -94,10 +94,10 @@ def _models(
 def _add_model(
     session: BenchmarkSession, model: Candidate, options: BenchOptions, bridge: PyTorchBridge | None
 ) -> None:
-    """Add a model at each level, batch and provider, and the baselines of its weights on the same devices."""
+    """Add a model at each level, batch size and provider, and the baselines with its weights on the same devices."""
     records: list[CandidateRecord] = []
     for level in options.levels:
-        # A picture yields one face; several of them would be a batch.
+        # A picture yields one face, so other batch sizes make sense for the model level only.
         for batch in options.batches if level is Level.MODEL else (1,):
             for provider in options.providers:
                 record = session.add(replace(model, device=provider.value, level=level, batch=batch))
@@ -118,7 +118,7 @@ def _checkpoint_of(model: Candidate, spec: ModelSpec, bridge: PyTorchBridge) -> 
 
 
 def _add_pipeline(session: BenchmarkSession, clip: Path, options: BenchOptions) -> None:
-    """Add the whole pipeline with the measured models, and shipped ones for the other tasks."""
+    """Add the whole pipeline with the measured models, and the shipped ones for the other tasks."""
     models = session.models_by_task()
     for provider in options.providers:
         session.add(
@@ -136,7 +136,7 @@ def _add_pipeline(session: BenchmarkSession, clip: Path, options: BenchOptions) 
 
 
 def _names(models: Sequence[Path]) -> list[str]:
-    """Name models by their stem; those that share one also by folder, and by number if they share that too."""
+    """Name each model by its stem, adding its folder and then a number where names would clash."""
     stems = [m.stem for m in models]
     names = [m.stem if stems.count(m.stem) == 1 else f"{m.resolve().parent.name}/{m.stem}" for m in models]
     return [n if names.count(n) == 1 else f"{n} #{names[: i + 1].count(n)}" for i, n in enumerate(names)]
@@ -144,5 +144,5 @@ def _names(models: Sequence[Path]) -> list[str]:
 
 def _required(bridge: PyTorchBridge | None) -> PyTorchBridge:
     if bridge is None:
-        raise InputError("checkpoints and baselines need PyTorch; give model files (.onnx) and no baseline")
+        raise InputError("checkpoints and baselines need PyTorch; pass model files (.onnx) and --baseline none")
     return bridge

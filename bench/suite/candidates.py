@@ -1,4 +1,4 @@
-"""Names of candidates, and the record that a session keeps of each open one."""
+"""Names and descriptions of candidates, and the record that a session keeps of each."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from .options import Baseline
 
 @dataclass(slots=True)
 class CandidateRecord:
-    """Everything a session knows about a candidate that is open.
+    """All that a session knows about a running candidate.
 
     Attributes:
-        candidate: what was asked for.
-        description: what it turned out to be.
-        process: its current process, which has its inputs.
-        inputs_file: file of its inputs; None for a pipeline.
-        images: images (n, h, w, 3) for its parity; None for what is not a model of mien.
-        metadata: what is known besides its latency.
-        cold_starts_ms: time for import, load and first call of each process.
-        runs: warm-up and rounds of each process.
-        baseline: name of the candidate that it is compared with.
-        parity: parity with the baseline; None until it is checked.
-        accuracy: accuracy on labelled data; None until it is measured.
+        candidate: The candidate as requested.
+        description: What it turned out to be, for instance which provider `auto` chose.
+        process: Its current process, with inputs bound.
+        inputs_file: File with its inputs; None for a pipeline.
+        images: Images (n, h, w, 3) for its parity check; None for a pipeline or a foreign model.
+        metadata: Facts besides its latency.
+        cold_starts_ms: Time for import, load and first call of each process.
+        runs: Warm-up latencies in ns and timed rounds of each process.
+        baseline: Name of the candidate that it is compared with.
+        parity: Parity with the baseline; None until checked.
+        accuracy: Accuracy on labelled data; None until measured.
     """
 
     candidate: Candidate
@@ -51,11 +51,11 @@ class CandidateRecord:
 
     @property
     def name(self) -> str:
-        """Name within the report, where it is unique."""
+        """Name of the candidate, unique within the report."""
         return self.description.name
 
     def row(self) -> Row:
-        """Summarize as a row of the report, not yet compared with its baseline."""
+        """Return the report's row for it, not yet compared with its baseline."""
         processes = tuple(process_run(warm_up_ns, rounds) for warm_up_ns, rounds in self.runs)
         rounds = [one_round for _, rounds in self.runs for one_round in rounds]
         stages = {stage: tuple(ns for calls in rounds for ns in calls.stages_ns.get(stage, ())) for stage in STAGES}
@@ -77,11 +77,11 @@ class CandidateRecord:
 
 
 def describe(candidate: Candidate, process: CandidateProcess | None) -> Description:
-    """Describe a candidate by what its process has said so far, else by what was asked for.
+    """Describe a candidate as its process reports it, else as it was requested.
 
     Args:
-        candidate: what was asked for.
-        process: its process if it could be opened.
+        candidate: The candidate as requested.
+        process: Its process; None if it did not start.
     """
     provider, precision, task = candidate.device, None, ""
     if candidate.baseline:
@@ -104,7 +104,7 @@ def describe(candidate: Candidate, process: CandidateProcess | None) -> Descript
 
 
 def candidate_name(candidate: Candidate, provider: str, precision: Precision | None) -> str:
-    """Name a candidate: unique within a report, and the same in the next one."""
+    """Return a name that is unique within a report, and stable between reports."""
     if candidate.level is Level.PIPELINE:
         return f"{candidate.model}/{provider}"
     level = "" if candidate.level is Level.MODEL else f"/{candidate.level.value}"

@@ -1,4 +1,4 @@
-"""Writes the inputs of a benchmark to files, once for all candidates that take the same."""
+"""Writes the inputs of a benchmark to files that candidates share."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ..worker.foreign import GIVEN
 from ..worker.targets import InputArrays
 
 INPUTS = 8
-"""Number of different inputs, which the calls use in rotation."""
+"""Number of different inputs; calls cycle through them."""
 
 
 class BenchInputs:
-    """Makes and writes inputs.
+    """Input files of a benchmark, written on first use.
 
     Args:
-        folder: folder to write to.
-        data: folders of pictures; none for the demo photograph.
-        feed: file (.npz) of arrays for a foreign model.
+        folder: Folder to write to.
+        data: Folders of pictures; empty for the demo photograph.
+        feed: Arrays (.npz) for a foreign model.
     """
 
     def __init__(self, folder: Path, *, data: Sequence[Path], feed: Path | None) -> None:
@@ -38,10 +38,10 @@ class BenchInputs:
         self._images: dict[str, Image] = {}
 
     def images(self, spec: ModelSpec, batch: int) -> Image:
-        """Make images (`INPUTS` · batch, h, w, 3) as a model takes them.
+        """Return images (`INPUTS` · batch, h, w, 3) uint8 BGR in a model's input size.
 
         Raises:
-            InputError: a folder without pictures, or with a picture of one single value.
+            InputError: The folder holds no pictures, or a picture of a single value.
         """
         key = f"{_key(spec)}-{batch}"
         if key not in self._images:
@@ -52,7 +52,7 @@ class BenchInputs:
         return self._images[key]
 
     def file(self, spec: ModelSpec, level: Level, batch: int) -> Path:
-        """Write the inputs of a model of mien at a level; see `ModelTarget.bind`."""
+        """Return the file with the inputs of a mien model at a level; see `ModelTarget.bind`."""
         path = self._folder / f"{level.value}-{_key(spec)}-{batch}.npz"
         if path.is_file():
             return path
@@ -66,10 +66,10 @@ class BenchInputs:
         return path
 
     def foreign_file(self) -> Path:
-        """Write what the inputs of a foreign model are made from, or the user's arrays.
+        """Return the file with the user's arrays, else with pictures to make the inputs of a foreign model from.
 
         Raises:
-            InputError: the given file holds no arrays.
+            InputError: The user's file holds no arrays.
         """
         path = self._folder / "foreign.npz"
         if not path.is_file():
@@ -77,7 +77,7 @@ class BenchInputs:
         return path
 
     def folder_of(self, spec: ModelSpec) -> Path | None:
-        """Choose the folder that a model's inputs come from: the one with its labels, else the first."""
+        """Choose the folder for a model's inputs: the one with labels for its task, else the first."""
         found = folder_for(spec.task, self._data)
         return found if found is not None else next(iter(self._data), None)
 
@@ -85,15 +85,15 @@ class BenchInputs:
         data = self.folder_of(spec)
         if spec.task in (Task.LANDMARKS, Task.AGE_GENDER):
             return sample_portraits(INPUTS, data=data)
-        pictures = tuple(sample_pictures(INPUTS, data=data))  # which need not show a face
+        pictures = tuple(sample_pictures(INPUTS, data=data))  # these need not show a face
         return Portraits(pictures, np.zeros((INPUTS, 4)), np.zeros((INPUTS, 68, 3)))
 
 
 def foreign_arrays(count: int, *, feed: Path | None, data: Path | None) -> InputArrays:
-    """Read the arrays in the user's file, else `count` pictures of a folder or the demo; see `feeds_for`.
+    """Read the user's arrays, else `count` pictures from a folder or the demo photograph; see `feeds_for`.
 
     Raises:
-        InputError: the given file holds no arrays, or the folder no pictures.
+        InputError: The user's file holds no arrays, or the folder no pictures.
     """
     if feed is not None:
         return {f"{GIVEN}{name}": array for name, array in _read_feed(feed).items()}
@@ -101,7 +101,7 @@ def foreign_arrays(count: int, *, feed: Path | None, data: Path | None) -> Input
 
 
 def _key(spec: ModelSpec) -> str:
-    """Key inputs by task, size and crop, so that models with the same crops share them."""
+    """Return a key of task, input size and crop, so that models with the same crops share a file."""
     return f"{spec.task.value}-{spec.input_size[0]}x{spec.input_size[1]}-{spec.crop_scale:g}"
 
 
@@ -110,4 +110,4 @@ def _read_feed(path: Path) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise InputError(f"{path} is no .npz file of arrays ({error}); write one with numpy.savez") from error
+        raise InputError(f"{path} is not an .npz file of arrays ({error}); write one with numpy.savez") from error

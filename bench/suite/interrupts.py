@@ -1,4 +1,4 @@
-"""Ctrl-C that is not lost."""
+"""Keeps Ctrl-C from getting lost."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from types import FrameType
 
 @contextmanager
 def remembered_interrupts() -> Iterator[Callable[[], None]]:
-    """Remember Ctrl-C, and yield a function that raises KeyboardInterrupt if there was one.
+    """Remember Ctrl-C, and yield a function that raises KeyboardInterrupt if it was pressed.
 
-    Python prints and drops a KeyboardInterrupt that is raised within a destructor or a weak reference's callback, as
-    when a process is replaced by the next. Elsewhere than in the main thread, or where SIGINT is ignored, nothing is
-    changed.
+    Python swallows a KeyboardInterrupt raised in a destructor or in the callback of a weak reference, which can happen
+    while one process replaces another. Does nothing outside the main thread, or where SIGINT is ignored.
     """
     interrupted = False
 

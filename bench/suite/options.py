@@ -12,10 +12,10 @@ from ..timing.measurement import Level
 
 
 class Baseline(str, Enum):
-    """A way to run a network in PyTorch."""
+    """Ways to run a network in PyTorch."""
 
     EAGER = "eager"
-    """As trained, without any option for speed."""
+    """As trained, without optimizations."""
     EAGER_FP16 = "eager-fp16"
     """In float16, between float32 normalization and outputs."""
     CHANNELS_LAST = "channels-last"
@@ -25,7 +25,7 @@ class Baseline(str, Enum):
 
     @property
     def precision(self) -> Precision:
-        """Precision that the network computes in."""
+        """Precision of the computation."""
         return Precision.FP16 if self is Baseline.EAGER_FP16 else Precision.FP32
 
 
@@ -34,20 +34,20 @@ class BenchOptions:
     """Options of a benchmark.
 
     Attributes:
-        batches: Numbers of images in a call.
-        threads: Threads of one operator, and of PyTorch.
-        rounds: Rounds of all processes together.
-        calls_per_round: Calls of each candidate in a round.
-        processes: Processes of each candidate, one after the other, among which the rounds are divided.
-        baselines: Baselines in PyTorch; ratios are to the first.
+        batches: Batch sizes: images per call.
+        threads: Threads per operator, and of PyTorch.
+        rounds: Total rounds over all processes.
+        calls_per_round: Calls of each candidate per round.
+        processes: Successive processes of each candidate; they share the rounds.
+        baselines: Baselines in PyTorch; ratios refer to the first.
         reference_model: Also measure torchvision's mobilenet_v2 at 224 px.
         providers: Providers to measure each model on.
-        levels: How much of the way from picture to result to time.
-        data: Folders of inputs and labels; accuracy is measured where they hold a task's labels.
-        held_out: Measure accuracy only on what training holds out.
+        levels: Levels to measure each model at.
+        data: Folders of inputs and labels; accuracy is measured for tasks that have labels there.
+        held_out: Measure accuracy only on the validation split that training holds out.
         clip: Video for the whole pipeline.
-        feed: Arrays (.npz) for a foreign file.
-        timeout_s: Time after which a process that does not answer counts as hung.
+        feed: Arrays (.npz) for a foreign model.
+        timeout_s: Seconds without an answer after which a process counts as hung.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -67,6 +67,6 @@ class BenchOptions:
 
     @property
     def rounds_by_process(self) -> list[int]:
-        """The rounds, divided among the processes as evenly as possible; none goes without a round."""
+        """Rounds of each process, as even as possible; there are never more processes than rounds."""
         count = min(self.rounds, self.processes)
         return [self.rounds // count + (i < self.rounds % count) for i in range(count)]

@@ -1,4 +1,4 @@
-"""Checks of candidates when the clock is off: memory, parity, the runner's overhead, power, accuracy."""
+"""Checks made after the timed rounds: memory, parity, overhead of the runner, power, accuracy."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .candidates import CandidateRecord
 log = logging.getLogger("mien")
 
 POWER_S = 3.0
-"""Time for which a candidate runs without a pause while its power is read."""
+"""Duration of the continuous run during which power is read."""
 POWER_EVERY_S = 0.05
 
 
 class PostRunChecks:
-    """Completes the records of candidates by what their processes answer after the rounds.
+    """Checks that complete the records of candidates after the timed rounds.
 
-    A process that fails meanwhile leaves what was measured, and a note in its metadata.
+    If a process fails during a check, its measurements are kept and the failure is noted in its metadata.
 
     Args:
-        records: candidates by name.
-        data: folders with labels.
-        held_out: measure accuracy only on what training holds out of them.
-        gpu: read the power from nvidia-smi.
+        records: Candidates by name.
+        data: Folders with labels.
+        held_out: Measure accuracy only on the validation split that training holds out.
+        gpu: Read the power from nvidia-smi.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class PostRunChecks:
         self._accuracies: dict[tuple[Path, str], Accuracy] = {}
 
     def run_essential(self) -> None:
-        """Run the checks that a report cannot do without: there is no ratio without parity."""
+        """Run the checks that every report needs; without parity, for instance, there is no ratio."""
         self._each(self._note_memory)
         self._each(self._check_parity)
 
     def run_slow(self) -> None:
-        """Run the other checks."""
+        """Run the remaining checks."""
         self._each(self._note_overhead)
         if self._power_w() is not None:
             self._each(self._note_power)
@@ -86,11 +86,11 @@ class PostRunChecks:
             self._note_failure(base, error)
             return
         found = runner(record.images)
-        # The tolerance is that of the less precise of the two.
+        # The less precise of the two sets the tolerance.
         precision = reference.precision if runner.precision is Precision.FP32 else runner.precision
         try:
             record.parity = compare_outputs(reference.spec, precision, wanted, found)
-        except CheckFailed as error:  # an output that is missing or has another shape
+        except CheckFailed as error:  # an output is missing or has a different shape
             log.warning("%s: %s", record.name, error)
             record.parity = ParityGate(())
 
@@ -107,7 +107,7 @@ class PostRunChecks:
         return read_sensors(gpu=True).power_w if self._gpu else board_power_w()
 
     def _note_power(self, record: CandidateRecord) -> None:
-        """Read the mean power while a candidate runs without a pause; this process is idle meanwhile."""
+        """Measure the mean power while a candidate runs continuously and this process idles."""
         record.process.start_running(POWER_S)
         readings = []
         until = time.monotonic() + POWER_S
@@ -121,7 +121,7 @@ class PostRunChecks:
             record.metadata = replace(record.metadata, power_w=power_w, energy_mj=1e3 * power_w * seconds / calls)
 
     def _note_accuracy(self, record: CandidateRecord) -> None:
-        """Measure every artifact on every provider once, and the baselines that others are compared with."""
+        """Measure each model file once per provider, and the baselines that others are compared with."""
         spec, candidate = record.process.spec, record.candidate
         folder = None if spec is None else folder_for(spec.task, self._data)
         is_compared_with = any(record.name == other.baseline for other in self._records.values())
@@ -132,7 +132,7 @@ class PostRunChecks:
             log.info("accuracy of %s on %s", record.name, folder.name)
             try:
                 self._accuracies[key] = accuracy_of(RemoteRunner(record.process), folder, held_out=self._held_out)
-            except InputError as error:  # no reason to discard what was measured
-                log.warning("no accuracy of %s: %s", record.name, error)
+            except InputError as error:  # the latencies are still valid
+                log.warning("no accuracy for %s: %s", record.name, error)
                 return
         record.accuracy = self._accuracies[key]

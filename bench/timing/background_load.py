@@ -12,10 +12,10 @@ class BackgroundLoad:
     """Reads the machine's state between rounds, and adds up what neither candidates nor this process used.
 
     Args:
-        read: reads the machine's state.
+        read: Reads the machine's state.
 
     Attributes:
-        readings: the state before the rounds of each process, and after each round.
+        readings: The state before the rounds of each process, and after each round.
     """
 
     def __init__(self, read: Callable[[], Reading]) -> None:
@@ -41,7 +41,7 @@ class BackgroundLoad:
         """End the rounds of a process.
 
         Args:
-            candidates_s: processor time that the candidates used in s; None if it is not known.
+            candidates_s: Processor time that the candidates used in s; None if it is not known.
         """
         first, last = self._first, self.readings[-1]
         elapsed_s, own_s = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]

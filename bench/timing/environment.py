@@ -54,7 +54,7 @@ def describe_environment(*, root: Path = Path("/")) -> Environment:
     """Describe this machine now.
 
     Args:
-        root: folder that holds ``proc`` and ``sys``.
+        root: Folder that holds ``proc`` and ``sys``.
     """
     cpuinfo = read_text_or_none(root / "proc/cpuinfo") or ""
     cpufreq = root / "sys/devices/system/cpu/cpu0/cpufreq"

@@ -29,8 +29,8 @@ class LocalCandidate(Description):
     """Something to time in this process.
 
     Attributes:
-        inputs: real batches (b, h, w, 3) uint8 BGR, used in rotation; candidates that are compared share them.
-        call: takes one of them and returns when the result is there, not merely queued.
+        inputs: Real batches (b, h, w, 3) uint8 BGR, used in rotation; candidates that are compared share them.
+        call: Takes one of them and returns when the result is there, not merely queued.
     """
 
     inputs: Sequence[Image]
@@ -48,11 +48,11 @@ class TimedCalls:
     """A candidate's calls of one round.
 
     Attributes:
-        calls_ns: latency of each call.
-        device_ns: the same calls by the device's own clock; empty where there is none.
-        stages_ns: durations by stage, of a pipeline.
-        cpu_ns: processor time of the process, priming included.
-        preemptions: number of times that the system took a core away.
+        calls_ns: Latency of each call.
+        device_ns: The same calls by the device's own clock; empty where there is none.
+        stages_ns: Durations by stage, of a pipeline.
+        cpu_ns: Processor time of the process, priming included.
+        preemptions: Number of times that the system took a core away.
     """
 
     calls_ns: tuple[int, ...]
@@ -69,11 +69,11 @@ class CallTimer(Protocol):
         """Time calls; call number i takes input i modulo the number of inputs.
 
         Args:
-            first: number of the first call.
-            count: number of calls.
+            first: Number of the first call.
+            count: Number of calls.
 
         Raises:
-            ProcessFailed: the process is gone.
+            ProcessFailed: The process is gone.
         """
         ...
 
@@ -113,15 +113,15 @@ def measure_interleaved(
     Ctrl-C during the rounds ends the run; the complete rounds are returned if there is one.
 
     Args:
-        candidates: what to measure.
-        rounds: number of rounds.
-        calls_per_round: calls of each candidate in a round.
-        warm_up_calls: most calls before the rounds; the warm-up ends earlier once latencies have settled.
-        clock: reads the time in ns.
-        progress: called after each round with (rounds done, rounds).
+        candidates: What to measure.
+        rounds: Number of rounds.
+        calls_per_round: Calls of each candidate in a round.
+        warm_up_calls: Most calls before the rounds; the warm-up ends earlier once latencies have settled.
+        clock: Reads the time in ns.
+        progress: Called after each round with (rounds done, rounds).
 
     Raises:
-        InputError: no candidate or input, a constant image, a batch of another size, a count that makes no sense.
+        InputError: No candidate or input, a constant image, a batch of another size, a count that makes no sense.
     """
     check_counts(rounds=rounds, calls_per_round=calls_per_round, warm_up_calls=warm_up_calls)
     _check_candidates(candidates)
@@ -155,9 +155,9 @@ class Rounds:
     """Outcome of interleaved rounds.
 
     Attributes:
-        rounds: the calls of each round, by candidate that did not fail.
-        failed: errors of the others, by name.
-        interrupted: whether Ctrl-C ended the rounds.
+        rounds: The calls of each round, by candidate that did not fail.
+        failed: Errors of the others, by name.
+        interrupted: Whether Ctrl-C ended the rounds.
     """
 
     rounds: Mapping[str, tuple[TimedCalls, ...]]
@@ -178,11 +178,11 @@ def interleave(
     Ctrl-C ends the rounds; the complete ones are returned if there is one, else it propagates.
 
     Args:
-        timers: candidates by name, in the order of a round.
-        rounds: number of rounds.
-        calls_per_round: calls of each candidate in a round.
-        before: rounds of earlier processes, after whose inputs these continue.
-        progress: called after each round with (rounds done, rounds).
+        timers: Candidates by name, in the order of a round.
+        rounds: Number of rounds.
+        calls_per_round: Calls of each candidate in a round.
+        before: Rounds of earlier processes, after whose inputs these continue.
+        progress: Called after each round with (rounds done, rounds).
     """
     done: list[dict[str, TimedCalls]] = []
     failed: dict[str, ProcessFailed] = {}
@@ -245,11 +245,11 @@ def time_calls(
     """Time calls; nothing but the call happens between two readings of the clock.
 
     Args:
-        call: makes the call of a given number.
-        first: number of the first call.
-        count: number of calls.
-        clock: reads the time in ns.
-        device_clock: also times each call by the device's own clock.
+        call: Makes the call of a given number.
+        first: Number of the first call.
+        count: Number of calls.
+        clock: Reads the time in ns.
+        device_clock: Also times each call by the device's own clock.
     """
     taken, on_device = [], []
     for i in range(first, first + count):
@@ -268,7 +268,7 @@ def check_counts(*, rounds: int, calls_per_round: int, warm_up_calls: int) -> No
     """Raise InputError for counts that make no sense."""
     if rounds < 1 or calls_per_round < 1 or warm_up_calls < 0:
         raise InputError(
-            "wanted at least 1 round, 1 call a round and 0 warm-up calls, "
+            "expected at least 1 round, 1 call a round and 0 warm-up calls, "
             f"found {rounds}, {calls_per_round} and {warm_up_calls}"
         )
 
@@ -276,12 +276,12 @@ def check_counts(*, rounds: int, calls_per_round: int, warm_up_calls: int) -> No
 def _check_candidates(candidates: Sequence[LocalCandidate]) -> None:
     names = [c.name for c in candidates]
     if not names or len(set(names)) < len(names):
-        raise InputError(f"wanted candidates with different names, found {', '.join(names) or 'none'}")
+        raise InputError(f"expected candidates with different names, found {', '.join(names) or 'none'}")
 
 
 def _check_inputs(candidate: LocalCandidate) -> None:
     if not candidate.inputs:
-        raise InputError(f"wanted real images to measure {candidate.name} with, found none")
+        raise InputError(f"expected real images to measure {candidate.name} with, found none")
     for i, batch in enumerate(candidate.inputs):
         if candidate.batch != len(batch):
             raise InputError(f"input {i} holds {len(batch)} images, {candidate.name} takes {candidate.batch}")

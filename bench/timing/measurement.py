@@ -52,9 +52,9 @@ class ProcessRun:
     """Raw values of one process of a candidate; its memory layout, for one, does not change until it ends.
 
     Attributes:
-        warm_up_ns: latencies before the rounds.
-        latencies_ns: latencies by round; round k of all candidates was timed at about the same time.
-        device_ns: the same calls by the device's own clock; empty where there is none.
+        warm_up_ns: Latencies before the rounds.
+        latencies_ns: Latencies by round; round k of all candidates was timed at about the same time.
+        device_ns: The same calls by the device's own clock; empty where there is none.
     """
 
     warm_up_ns: tuple[int, ...]

@@ -22,14 +22,14 @@ class Reading:
     """A machine's state at one moment; None where it is unknown.
 
     Attributes:
-        clock_mhz: mean clock of the cores.
-        temperature_c: temperature of the hottest zone.
-        power_w: power of the GPU, or of the whole Jetson.
-        throttled: number of times since boot that heat or current held the clock back.
-        gpu_clock_mhz: clock of the GPU.
-        gpu_memory_mib: used memory of the GPU.
-        busy_s: processor time since boot that was used by anything, all cores.
-        stolen_s: processor time since boot that a hypervisor gave to other guests.
+        clock_mhz: Mean clock of the cores.
+        temperature_c: Temperature of the hottest zone.
+        power_w: Power of the GPU, or of the whole Jetson.
+        throttled: Number of times since boot that heat or current held the clock back.
+        gpu_clock_mhz: Clock of the GPU.
+        gpu_memory_mib: Used memory of the GPU.
+        busy_s: Processor time since boot that was used by anything, all cores.
+        stolen_s: Processor time since boot that a hypervisor gave to other guests.
     """
 
     clock_mhz: float | None = None
@@ -46,8 +46,8 @@ def read_sensors(*, root: Path = Path("/"), gpu: bool = False) -> Reading:
     """Read the state of this machine.
 
     Args:
-        root: folder that holds ``proc`` and ``sys``.
-        gpu: also run nvidia-smi, which is slow.
+        root: Folder that holds ``proc`` and ``sys``.
+        gpu: Also run nvidia-smi, which is slow.
     """
     busy_s, stolen_s = _processor_time(root)
     clock, temperature, power, memory = _nvidia_smi() if gpu else (None, None, None, None)

@@ -30,10 +30,10 @@ class Ratio:
     """The baseline's latency over the candidate's: 2 means twice as fast.
 
     Attributes:
-        value: the ratio.
-        low: lower end of its 95 % interval.
-        high: upper end.
-        rounds: number of rounds it was taken from.
+        value: The ratio.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        rounds: Number of rounds it was taken from.
     """
 
     value: float
@@ -66,11 +66,11 @@ def paired_ratio(
     Both must come from one run: only then does round k of one belong to round k of the other.
 
     Raises:
-        InputError: different batches or numbers of rounds, or fewer rounds than `MIN_ROUNDS`.
+        InputError: Different batches or numbers of rounds, or fewer rounds than `MIN_ROUNDS`.
     """
     a, b = baseline.description, candidate.description
     if a.batch != b.batch:
-        raise InputError(f"wanted the same batch, found {a.name} with {a.batch} and {b.name} with {b.batch}")
+        raise InputError(f"expected the same batch, found {a.name} with {a.batch} and {b.name} with {b.batch}")
     if baseline.rounds != candidate.rounds:
         found = [" + ".join(map(str, m.rounds)) for m in (baseline, candidate)]
         raise InputError(f"{a.name} has {found[0]} rounds and {b.name} {found[1]}; measure both in one run")

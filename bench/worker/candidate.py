@@ -22,16 +22,16 @@ class Candidate:
     """One way to run one model.
 
     Attributes:
-        model: name in the report.
-        file: the model's file as the user named it.
-        path: file to open.
-        device: what runs it: a `Provider`'s value, or PyTorch's name of a device.
+        model: Name in the report.
+        file: The model's file as the user named it.
+        path: File to open.
+        device: What runs it: a `Provider`'s value, or PyTorch's name of a device.
         opener: ``module:function`` that takes the candidate and returns a `Target`; see `name_of`.
-        baseline: a `Baseline`'s value; empty for a candidate on a provider.
-        threads: threads of one operator; 0 leaves the library's default.
-        level: how much of the way from picture to result is timed.
-        batch: images in a call.
-        models: model files of a pipeline by task.
+        baseline: A `Baseline`'s value; empty for a candidate on a provider.
+        threads: Threads of one operator; 0 leaves the library's default.
+        level: How much of the way from picture to result is timed.
+        batch: Images in a call.
+        models: Model files of a pipeline by task.
     """
 
     model: str

@@ -74,8 +74,8 @@ def open_foreign(candidate: Candidate) -> Target:
     """Open a model file without mien's metadata in ONNX Runtime.
 
     Raises:
-        ModelError: no ONNX file.
-        ProviderError: the file does not run on `candidate.device`.
+        ModelError: No ONNX file.
+        ProviderError: The file does not run on `candidate.device`.
     """
     # Captured graphs are for calls through buffers on the GPU; these are plain.
     provider = Provider(candidate.device)
@@ -87,7 +87,7 @@ def feeds_for(session: Any, arrays: InputArrays, *, batch: int, variant: int = 0
     """Make or check the feeds of a session, with a line on where they come from; see `ForeignTarget.bind`.
 
     Raises:
-        InputError: what was given does not fit the inputs, or one of them cannot be made.
+        InputError: What was given does not fit the inputs, or one of them cannot be made.
     """
     wanted = wanted_by(session)
     given = {name[len(GIVEN) :]: a for name, a in arrays.items() if name.startswith(GIVEN)}
@@ -108,8 +108,8 @@ def answers(session: Any, feed: Feed, *, origin: str | Path) -> list[Any]:
     """Run a session on a feed; returns its outputs in their order.
 
     Raises:
-        InputError: the session rejects the feed.
-        MemoryError: there is not enough memory for it.
+        InputError: The session rejects the feed.
+        MemoryError: There is not enough memory for it.
     """
     try:
         return list(session.run(None, feed))

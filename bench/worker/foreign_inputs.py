@@ -116,14 +116,14 @@ def given_feeds(given: Mapping[str, npt.NDArray[Any]], dimensions: Mapping[str, 
         InputError: Names other than the file's inputs, or arrays of other dimensions.
     """
     if set(given) != set(dimensions):
-        raise InputError(f"wanted inputs named {', '.join(dimensions)}, found {', '.join(given)}")
+        raise InputError(f"expected inputs named {', '.join(dimensions)}, found {', '.join(given)}")
     several = {name: array.ndim == dimensions[name] + 1 for name, array in given.items()}
     for name, array in given.items():
         if array.ndim not in (dimensions[name], dimensions[name] + 1):
-            raise InputError(f"wanted {name} with {dimensions[name]} dimensions (or one more), found {array.shape}")
+            raise InputError(f"expected {name} with {dimensions[name]} dimensions (or one more), found {array.shape}")
     counts = {len(given[name]) for name, many in several.items() if many} or {1}
     if len(counts) > 1 or 0 in counts:
-        raise InputError(f"wanted the same number of different inputs, found {sorted(counts)}")
+        raise InputError(f"expected the same number of different inputs, found {sorted(counts)}")
     return [
         {name: np.ascontiguousarray(a[i] if several[name] else a) for name, a in given.items()} for i in range(*counts)
     ]

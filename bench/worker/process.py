@@ -74,16 +74,16 @@ class CandidateProcess:
     `CandidateFailed` when the process is gone or does not answer within `timeout_s`; it is ended then.
 
     Attributes:
-        candidate: what it opens.
-        spec: the model's spec, once it is open; None for a foreign file or a pipeline.
-        provider: what runs it, once it is open.
-        precision: what it computes in, once it is open; None if that is unknown.
-        batch: images in a call; of a foreign file known once it has its inputs.
-        inputs_digest: digest of its inputs, once it has them.
-        inputs_note: remark on its inputs for the report; mostly empty.
-        import_ms: time to import mien and what runs the model.
-        load_ms: time to load the file.
-        first_ms: time of the first call.
+        candidate: What it opens.
+        spec: The model's spec, once it is open; None for a foreign file or a pipeline.
+        provider: What runs it, once it is open.
+        precision: What it computes in, once it is open; None if that is unknown.
+        batch: Images in a call; of a foreign file known once it has its inputs.
+        inputs_digest: Digest of its inputs, once it has them.
+        inputs_note: Remark on its inputs for the report; mostly empty.
+        import_ms: Time to import mien and what runs the model.
+        load_ms: Time to load the file.
+        first_ms: Time of the first call.
     """
 
     def __init__(self, candidate: Candidate, *, timeout_s: float = 300.0) -> None:

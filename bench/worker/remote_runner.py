@@ -11,7 +11,7 @@ class RemoteRunner:
 
     def __init__(self, process: CandidateProcess) -> None:
         if process.spec is None or process.precision is None:
-            raise ValueError("wanted a model of mien, found one without a spec")
+            raise ValueError("expected a model of mien, found one without a spec")
         self._process = process
         self.spec = process.spec
         self.provider = process.provider

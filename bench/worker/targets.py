@@ -36,10 +36,10 @@ class Target(Protocol):
     """A candidate that is open in this process.
 
     Attributes:
-        spec: the model's spec; None for a foreign file or a pipeline.
-        provider: what really runs it.
-        precision: what it computes in; None if unknown.
-        batch: images in a call.
+        spec: The model's spec; None for a foreign file or a pipeline.
+        provider: What really runs it.
+        precision: What it computes in; None if unknown.
+        batch: Images in a call.
     """
 
     spec: ModelSpec | None
@@ -51,13 +51,13 @@ class Target(Protocol):
         """Take the inputs.
 
         Args:
-            arrays: input arrays by name.
+            arrays: Input arrays by name.
 
         Returns:
             Their digest, and a remark on them for the report, which may be empty.
 
         Raises:
-            InputError: this candidate cannot take them.
+            InputError: This candidate cannot take them.
         """
         ...
 
@@ -148,8 +148,8 @@ def picture_call(
     """Make a function from a picture's number to its decoded result: crop, model, and back to the picture.
 
     Args:
-        runner: the model.
-        pictures: the pictures, used in rotation.
+        runner: The model.
+        pictures: The pictures, used in rotation.
         bounds: (n, 4) bounds of the landmarks of one face in each picture, px.
         landmarks: (n, 68, ≥ 2) landmarks of that face, px.
     """
@@ -180,9 +180,9 @@ def overhead_us(
     deciles: a few lines of Python always cost the same, and other activity on the machine only adds to a call.
 
     Args:
-        through_runner: calls the runner on the input of a given number.
-        bare: calls the session on it.
-        inputs: number of inputs.
+        through_runner: Calls the runner on the input of a given number.
+        bare: Calls the session on it.
+        inputs: Number of inputs.
 
     Returns:
         The overhead, and the median of the bare call, both in µs.

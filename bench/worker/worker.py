@@ -38,7 +38,7 @@ def main(begun_ns: int, answers_fd: int) -> None:
 
     Args:
         begun_ns: `time.perf_counter_ns` when this interpreter began to import.
-        answers_fd: descriptor for the answers.
+        answers_fd: Descriptor for the answers.
     """
     answers = os.fdopen(answers_fd, "w", encoding="utf-8")
     enter_isolation()

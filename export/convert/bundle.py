@@ -167,7 +167,7 @@ class _Draft:
         if precision is not Precision.FP32:
             raise ModelError(f"{source} is {precision.value}; bundle the float32 file or the checkpoint")
         if spec.task is not TASKS[name]:
-            raise ModelError(f"{source} is a model for {spec.task.value}, wanted {TASKS[name].value}")
+            raise ModelError(f"{source} is a model for {spec.task.value}, expected {TASKS[name].value}")
         return path
 
     def add_golden_picture(self) -> None:

@@ -126,7 +126,7 @@ def _load(source: Path) -> tuple[onnx.ModelProto, int]:
     size = file.size_bytes
     if size > MAX_BYTES:
         raise ModelError(
-            f"{source} has {size / 2**30:.1f} GiB with its weights, wanted less than 2, the most that one file can "
+            f"{source} has {size / 2**30:.1f} GiB with its weights, expected less than 2, the most that one file can "
             "hold; convert it in parts"
         )
     model = onnx.load(str(source), load_external_data=False)
@@ -139,7 +139,7 @@ def _convert(model: onnx.ModelProto, source: Path) -> onnx.ModelProto:
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
     if opset < MIN_OPSET:
         raise ModelError(
-            f"{source} has opset {opset}, wanted {MIN_OPSET} or later; upgrade it with "
+            f"{source} has opset {opset}, expected {MIN_OPSET} or later; upgrade it with "
             "onnx.version_converter.convert_version"
         )
     if quantized := sorted(_QUANTIZED.intersection(node.op_type for node in model.graph.node)):

@@ -37,7 +37,7 @@ def check_output(source: Path, output: Path) -> None:
         OutputError: It is not.
     """
     if output.suffix.lower() != ".onnx" or output.resolve() == source.resolve():
-        raise OutputError(f"wanted an output file NAME.onnx other than the source, found {output}")
+        raise OutputError(f"expected an output file NAME.onnx other than the source, found {output}")
     check_writable(output)
 
 

@@ -87,7 +87,7 @@ def write_int8(
     """
     if (count := pictures_of(options.calibrate)) < MIN_CALIBRATION_PICTURES:
         raise InputError(
-            f"wanted at least {MIN_CALIBRATION_PICTURES} different pictures to calibrate on, found {count} in "
+            f"expected at least {MIN_CALIBRATION_PICTURES} different pictures to calibrate on, found {count} in "
             f"{options.calibrate}"
         )
     images = sample_batch(spec, CALIBRATION_IMAGES, data=options.calibrate, seed=0, subset=Subset.CALIBRATION)

@@ -64,7 +64,7 @@ def load_external_data(model: onnx.ModelProto, folder: Path) -> None:
         where = ExternalDataInfo(tensor)
         location = PurePath(where.location)
         if location.is_absolute() or ".." in location.parts:
-            raise ModelError(f"the weight {tensor.name} lies in {location}, wanted a file beside the model")
+            raise ModelError(f"the weight {tensor.name} lies in {location}, expected a file beside the model")
         length = -1 if where.length is None else int(where.length)
         try:
             with (folder / location).open("rb") as file:

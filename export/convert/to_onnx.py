@@ -140,7 +140,7 @@ def write_graph(net: torch.nn.Module, spec: ModelSpec, output: Path) -> None:
     model = program.model_proto
     names = tuple(output.name for output in model.graph.output)
     if names != spec.outputs:
-        raise ModelError(f"the exported graph has outputs {names}, wanted {spec.outputs}")
+        raise ModelError(f"the exported graph has outputs {names}, expected {spec.outputs}")
     _clean(model)
     onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.checker.check_model(model)

@@ -23,7 +23,7 @@ class Architecture:
     """torchvision model and its division into stages.
 
     Attributes:
-        build: torchvision's constructor.
+        build: Torchvision's constructor.
         ends: For each of `STRIDES`, one past the index of the last layer at that stride.
         dropped: Indices of residual blocks to leave out. Each block changes its input little, so a network fine-tuned
             without it loses little (Veit et al., "Residual networks behave like ensembles", 2016).
@@ -153,7 +153,7 @@ def reverse_input_channels(model: nn.Module) -> None:
     """
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
     if first.in_channels != 3:
-        raise ModelError(f"the first convolution takes {first.in_channels} channels, wanted 3")
+        raise ModelError(f"the first convolution takes {first.in_channels} channels, expected 3")
     with torch.no_grad():
         first.weight.copy_(first.weight.flip(1).clone())
 

@@ -149,7 +149,7 @@ def load_teachers(paths: Sequence[Path], task: Task) -> list[nn.Module]:
     for path in paths:
         checkpoint = load_checkpoint(path)
         if checkpoint.spec.task is not task:
-            raise InputError(f"--teacher {path} is a model for {checkpoint.spec.task.value}, wanted {task.value}")
+            raise InputError(f"--teacher {path} is a model for {checkpoint.spec.task.value}, expected {task.value}")
         net = build_network(checkpoint).requires_grad_(False)
         fold_batch_norms(net)  # twice as fast
         teachers.append(net.to(memory_format=torch.channels_last))

@@ -52,7 +52,7 @@ def _recorded_scale(weights: str, init_from: Path | None) -> Normalization | Non
         return None if text is None else Normalization(text)
     except ValueError:
         known = " or ".join(scale.value for scale in Normalization)
-        raise InputError(f"{weights}: wanted {KEY} {known} in its metadata, found {text!r}") from None
+        raise InputError(f"{weights}: expected {KEY} {known} in its metadata, found {text!r}") from None
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -61,9 +61,9 @@ def fitting(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[s
     for name, shape in needed.items():
         found = state.get(prefix + name)
         if found is None:
-            raise ValueError(f"wanted a tensor {name}, found {', '.join(list(state)[:2])} … ({len(state)} tensors)")
+            raise ValueError(f"expected a tensor {name}, found {', '.join(list(state)[:2])} … ({len(state)} tensors)")
         if found.shape != shape:
-            raise ValueError(f"wanted {name} of shape {tuple(shape)}, found {tuple(found.shape)}")
+            raise ValueError(f"expected {name} of shape {tuple(shape)}, found {tuple(found.shape)}")
     return {name: state[prefix + name] for name in wanted if prefix + name in state}
 
 
@@ -104,7 +104,7 @@ def _check_kind(path: Path, begin: bytes) -> None:
     if begin.lstrip(b"\xef\xbb\xbf \r\n\t")[:5].lower() in (b"<!doc", b"<html"):
         raise InputError(f"{path} is a web page, not the weights; download the file itself")
     if begin[8:9] != _HEADER and not begin.startswith(_SAVED):
-        raise InputError(f"{path} is no weights file; wanted safetensors or a state dict written by torch.save")
+        raise InputError(f"{path} is no weights file; expected safetensors or a state dict written by torch.save")
 
 
 def _unnested(content: Any) -> Mapping[str, Any]:

@@ -37,7 +37,7 @@ def open_baseline(candidate: Candidate) -> Target:
     """Open a checkpoint, or the reference network, in the way that the candidate's baseline names.
 
     Raises:
-        ProviderError: a CUDA device that PyTorch does not find.
+        ProviderError: A CUDA device that PyTorch does not find.
     """
     clock: DeviceClock | None = None
     if torch.device(candidate.device).type == "cuda":

@@ -22,11 +22,11 @@ class NetworkRunner:
     """A `Runner` over a network in eval and inference mode, with its layers as trained.
 
     Args:
-        net: the network.
-        spec: its spec.
+        net: The network.
+        spec: Its spec.
         device: PyTorch's name of the device.
-        threads: threads of PyTorch as a whole, which has no finer setting; 0 leaves it as it is.
-        how: options and precision to run it with.
+        threads: Threads of PyTorch as a whole, which has no finer setting; 0 leaves it as it is.
+        how: Options and precision to run it with.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class NetworkRunner:
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
         if batch.ndim != 4 or batch.shape[3] != 3:
-            raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")
+            raise InputError(f"expected a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")
         with torch.inference_mode():
             values = self._net(torch.from_numpy(batch).to(self._device))
         return {name: value.cpu().numpy() for name, value in zip(self._spec.outputs, values, strict=True)}

@@ -127,7 +127,7 @@ def _rank(fabric: Fabric) -> ProcessRank:
 
 def _start(fabric: Fabric, task: Training, train: TrainConfig) -> RunState:
     if not train.learning_rate > 0:
-        raise InputError(f"wanted a learning rate above 0, found {train.learning_rate}")
+        raise InputError(f"expected a learning rate above 0, found {train.learning_rate}")
     if len(load_batches(task.dataset, 0, train, _rank(fabric))) == 0:
         raise InputError(f"the data do not fill one batch of {train.batch_size}; lower --batch-size or add data")
     net = task.net.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

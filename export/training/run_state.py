@@ -202,7 +202,7 @@ def interrupted_run(out: Path, task: Training, train: TrainConfig) -> dict[str, 
         raise InputError(f"{out / LAST} was trained with other settings ({'; '.join(changed)}); resume with the same")
     epochs = int(checkpoint.config["train"]["epochs"])
     if train.epochs < epochs:
-        raise InputError(f"{out} was started for {epochs} epochs; wanted at least these, found --epochs {train.epochs}")
+        raise InputError(f"{out} was started for {epochs} epochs; --epochs {train.epochs} is fewer")
     if train.epochs > epochs:
         log.info("%d epochs instead of %d; the learning rate's schedule grows longer with them", train.epochs, epochs)
     return checkpoint.training

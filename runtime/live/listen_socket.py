@@ -60,7 +60,7 @@ def open_listen_socket(address: str, *, token: str | None = None) -> Iterator[Li
         token: Access token; required unless the address is loopback.
 
     Raises:
-        InputError: starlette or uvicorn is missing, the address is invalid or in use, or the token is missing or weak.
+        InputError: Starlette or uvicorn is missing, the address is invalid or in use, or the token is missing or weak.
     """
     missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
     if missing:

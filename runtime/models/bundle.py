@@ -102,12 +102,12 @@ class Bundle:
         (spec, *_) = [model.spec for model in self.models if model.name == name]
         image = self._array(golden_file(name, "image"))
         if image.dtype != np.uint8 or image.ndim != 4 or image.shape[3] != 3 or not len(image):
-            raise ModelError(f"{golden_file(name, 'image')}: wanted uint8 (n, h, w, 3), found {image.dtype}")
+            raise ModelError(f"{golden_file(name, 'image')}: expected uint8 (n, h, w, 3), found {image.dtype}")
         outputs = {output: self._array(golden_file(name, output)) for output in spec.outputs}
         for output, values in outputs.items():
             if values.dtype.kind != "f" or len(values) != len(image):
                 found = f"{values.dtype} {values.shape}"
-                raise ModelError(f"{golden_file(name, output)}: wanted floats, one row per input, found {found}")
+                raise ModelError(f"{golden_file(name, output)}: expected floats, one row per input, found {found}")
         return image, outputs
 
     def picture(self) -> tuple[Image, FloatArray]:
@@ -121,9 +121,9 @@ class Bundle:
         """
         image, faces = self._array(PICTURE), self._array(FACES)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise ModelError(f"{PICTURE}: wanted uint8 (h, w, 3), found {image.dtype} {image.shape}")
+            raise ModelError(f"{PICTURE}: expected uint8 (h, w, 3), found {image.dtype} {image.shape}")
         if faces.dtype.kind != "f" or faces.shape[1:] != (POINTS, 3) or not len(faces):
-            raise ModelError(f"{FACES}: wanted floats (n, {POINTS}, 3), found {faces.dtype} {faces.shape}")
+            raise ModelError(f"{FACES}: expected floats (n, {POINTS}, 3), found {faces.dtype} {faces.shape}")
         return image, faces
 
     def _array(self, name: str) -> Any:
@@ -131,7 +131,7 @@ class Bundle:
         start = 10 + int.from_bytes(data[8:10], "little")
         try:
             if (header := _ARRAY.fullmatch(data, 0, start)) is None:
-                raise ValueError("wanted a file of numpy.save, version 1.0")
+                raise ValueError("expected a file of numpy.save, version 1.0")
             shape = [int(side) for side in header["shape"].split(b",") if side]
             return np.frombuffer(data, header["dtype"].decode(), offset=start).reshape(shape).copy()
         except (ValueError, TypeError) as error:  # TypeError: no such dtype
@@ -258,7 +258,7 @@ def _check_members(infos: Sequence[zipfile.ZipInfo], packed_bytes: int, origin: 
         if not _NAME.fullmatch(name):
             raise ModelError(f"{origin} holds {name!r}, which is not a valid member name")
         if kind not in (0, stat.S_IFREG):
-            raise ModelError(f"{origin}: {name} is a link or a device, wanted a regular file")
+            raise ModelError(f"{origin}: {name} is a link or a device, expected a regular file")
         if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise ModelError(f"{origin}: {name} is compressed or encrypted; a bundle stores its members uncompressed")
     # Overlapping members could each be as large as the whole archive.
@@ -311,7 +311,7 @@ def _models(files: Mapping[str, bytes], rows: Sequence[Mapping[str, Any]], origi
             raise ModelError(f"{origin}: a model listed in its manifest cannot be used ({error!r})") from error
         spec = ModelSpec.from_json(text, origin=f"{origin}: {spec_file}")
         if spec.task is not task:
-            raise ModelError(f"{origin}: {spec_file} describes a model for {spec.task.value}, wanted {task.value}")
+            raise ModelError(f"{origin}: {spec_file} describes a model for {spec.task.value}, expected {task.value}")
         wanted = (file, *(golden_file(name, array) for array in ("image", *spec.outputs)))
         if missing := [member for member in wanted if member not in files]:
             raise ModelError(f"{origin}: {', '.join(missing)} is missing")

@@ -60,13 +60,13 @@ def profile_for(
     """
     if not 1 <= batch[0] <= batch[1] <= batch[2]:
         raise InputError(
-            f"wanted a minimum, optimum and maximum batch such as 1,1,16; found {','.join(map(str, batch))}"
+            f"expected a minimum, optimum and maximum batch such as 1,1,16; found {','.join(map(str, batch))}"
         )
     height, width = spec.input_size
     if spec.task is not Task.DETECTOR:
         return _within_limit(Profile(*((n, height, width, 3) for n in batch)))
     if max_side < max(height, width):
-        raise InputError(f"wanted a side of at least {max(height, width)} px for this detector, found {max_side}")
+        raise InputError(f"expected a side of at least {max(height, width)} px for this detector, found {max_side}")
     side = -(-max_side // DETECTOR_STEP) * DETECTOR_STEP
     return _within_limit(Profile((1, DETECTOR_STEP, DETECTOR_STEP, 3), (1, height, width, 3), (1, side, side, 3)))
 
@@ -74,5 +74,7 @@ def profile_for(
 def _within_limit(profile: Profile) -> Profile:
     if math.prod(profile.max) > MAX_VALUES:
         shape = "×".join(map(str, profile.max))
-        raise InputError(f"wanted inputs of at most {MAX_VALUES} values, found {shape}; use fewer or smaller pictures")
+        raise InputError(
+            f"expected inputs of at most {MAX_VALUES} values, found {shape}; use fewer or smaller pictures"
+        )
     return profile

@@ -42,21 +42,21 @@ def as_choice(kind: type[_Choice], given: _Choice | str) -> _Choice:
         return kind(given)
     except ValueError:
         known = ", ".join(member.value for member in kind)
-        raise InputError(f"wanted a {kind.__name__.lower()} ({known}), found {given!r}") from None
+        raise InputError(f"expected a {kind.__name__.lower()} ({known}), found {given!r}") from None
 
 
 def check_batch(batch: object) -> None:
     """Raise InputError unless `batch` is (b, h, w, 3) uint8."""
     if not isinstance(batch, np.ndarray):
-        raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {type(batch).__name__}")
+        raise InputError(f"expected a uint8 batch (b, h, w, 3), found {type(batch).__name__}")
     if batch.dtype != np.uint8 or batch.ndim != 4 or batch.shape[3] != 3:
-        raise InputError(f"wanted a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")
+        raise InputError(f"expected a uint8 batch (b, h, w, 3), found {batch.dtype} {batch.shape}")
 
 
 def check_task(spec: ModelSpec, task: Task) -> None:
     """Raise ModelError unless a model is one for `task`."""
     if spec.task is not task:
-        raise ModelError(f"wanted {MODEL_FOR[task]}, found {MODEL_FOR[spec.task]}")
+        raise ModelError(f"expected {MODEL_FOR[task]}, found {MODEL_FOR[spec.task]}")
 
 
 class Runner(Protocol):

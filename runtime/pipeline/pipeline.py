@@ -277,6 +277,6 @@ def check_image(image: object) -> None:
     if not isinstance(image, np.ndarray):
         hint = "; did cv2.imread find the file?" if image is None else ""
         found = "None" if image is None else type(image).__name__
-        raise InputError(f"wanted a picture (h, w, 3) uint8 BGR, found {found}{hint}")
+        raise InputError(f"expected a picture (h, w, 3) uint8 BGR, found {found}{hint}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise InputError(f"wanted a picture (h, w, 3) uint8 BGR, found {image.dtype} {image.shape}")
+        raise InputError(f"expected a picture (h, w, 3) uint8 BGR, found {image.dtype} {image.shape}")

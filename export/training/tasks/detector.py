@@ -50,7 +50,7 @@ class DetectorTraining:
         unlabelled: Sequence[Path] = (),
     ) -> None:
         if input_size % LEVELS[-1]:
-            raise InputError(f"wanted an input size that is a multiple of {LEVELS[-1]}, found {input_size}")
+            raise InputError(f"expected an input size that is a multiple of {LEVELS[-1]}, found {input_size}")
         self.net = DetectorNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
         training, validation = zip(*(split(folder) for folder in data), strict=True)
         self.teachers: list[Any] = load_teachers(teachers, Task.DETECTOR)

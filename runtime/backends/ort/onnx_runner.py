@@ -90,7 +90,7 @@ class OnnxRunner:
                 values = session.run(None, {INPUT: batch}) if bound is None else bound(INPUT, batch)
         except InvalidArgument as error:
             height, width = self._spec.input_size
-            raise InputError(f"wanted crops of {height} × {width}, found a batch {batch.shape}") from error
+            raise InputError(f"expected crops of {height} × {width}, found a batch {batch.shape}") from error
         return dict(zip(self._spec.outputs, values, strict=True))
 
     def close(self) -> None:

@@ -103,7 +103,7 @@ def find_tensorrt(*, load: Callable[[str], Any] = importlib.import_module) -> An
         raise ProviderError(f"TensorRT's libraries are missing ({error}); install those of its bindings") from error
     version = tuple(int(part) for part in re.findall(r"\d+", str(trt.__version__))[:2])
     if version < OLDEST or version[0] > NEWEST:
-        raise ProviderError(f"wanted TensorRT 10.3 to {NEWEST}.x, found {trt.__version__}; install one of these")
+        raise ProviderError(f"expected TensorRT 10.3 to {NEWEST}.x, found {trt.__version__}; install one of these")
     return trt
 
 

@@ -69,7 +69,7 @@ def build_engine(
         ProviderError: There is no GPU, or the build fails, for instance for lack of memory.
     """
     if not 1 <= workspace_mb <= MAX_WORKSPACE_MB:
-        raise InputError(f"wanted a workspace of 1 to {MAX_WORKSPACE_MB} MB, found {workspace_mb}")
+        raise InputError(f"expected a workspace of 1 to {MAX_WORKSPACE_MB} MB, found {workspace_mb}")
     started = time.monotonic()
     model = ModelFile.of(source)
     logger = engine_logger(trt)

@@ -70,7 +70,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_told(landmark_folder: Pat
 def test_a_model_for_another_task_is_refused(landmark_folder: Path) -> None:
     runner = Oracle(landmark_folder)
     runner.spec = ModelSpec(Task.DETECTOR, (64, 64), ("boxes", "scores"))
-    with pytest.raises(InputError, match="wanted a model for landmarks, found one for detector"):
+    with pytest.raises(InputError, match="expected a model for landmarks, found one for detector"):
         evaluate_landmarks(runner, landmark_folder)
 
 

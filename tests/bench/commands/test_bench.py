@@ -48,7 +48,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (["--level", "pipeline"], "use --pipeline CLIP"),
         (["--level", "crop"], "--level expects one or more of model, picture"),
-        (["--budget", "8"], "wanted a duration such as 8ms"),
+        (["--budget", "8"], "expected a duration such as 8ms"),
         (["--max-nme-loss", "0.2"], "--max-nme-loss goes with --budget"),
         (["--max-nme-loss", "0.2", "--budget", "8ms"], "--max-nme-loss needs --data"),
         (["--pipeline", "none.mp4"], "no file none.mp4"),

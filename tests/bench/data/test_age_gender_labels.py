@@ -31,11 +31,11 @@ def with_row(folder: Path, number: int, **changes: str) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"age": "nan"}, r"row 4: wanted a finite number in column age, found 'nan'"),
-        ({"age": ""}, r"row 4: wanted a number in column age, found ''"),
-        ({"age": "-1"}, r"row 4: wanted an age from 0 to 120 years, found -1"),
-        ({"age": "121"}, r"row 4: wanted an age from 0 to 120 years, found 121"),
-        ({"gender": "f"}, r"row 4: wanted gender male or female, found 'f'"),
+        ({"age": "nan"}, r"row 4: expected a finite number in column age, found 'nan'"),
+        ({"age": ""}, r"row 4: expected a number in column age, found ''"),
+        ({"age": "-1"}, r"row 4: expected an age from 0 to 120 years, found -1"),
+        ({"age": "121"}, r"row 4: expected an age from 0 to 120 years, found 121"),
+        ({"gender": "f"}, r"row 4: expected gender male or female, found 'f'"),
         ({"file": "01.png"}, r"row 4: 01.png is already listed in .*row 3"),
         ({"file": "gone.png"}, r"1 labelled image\(s\) are missing, the first is .*gone.png"),
     ],

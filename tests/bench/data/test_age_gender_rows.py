@@ -75,10 +75,10 @@ def test_a_training_picture_that_is_also_a_validation_picture_is_left_out(
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("train/1.jpg,29-20,Male,x,y", "row 2: wanted a range of ages from 0 to 120 years, found 29-20"),
-        ("train/1.jpg,20-290,Male,x,y", "row 2: wanted a range of ages"),
-        ("train/1.jpg,03-Sep,Male,x,y", "row 2: wanted a number in column age, found '03-Sep'"),
-        ("train/1.jpg,3-9,unknown,x,y", "row 2: wanted gender male or female, found 'unknown'"),
+        ("train/1.jpg,29-20,Male,x,y", "row 2: expected a range of ages from 0 to 120 years, found 29-20"),
+        ("train/1.jpg,20-290,Male,x,y", "row 2: expected a range of ages"),
+        ("train/1.jpg,03-Sep,Male,x,y", "row 2: expected a number in column age, found '03-Sep'"),
+        ("train/1.jpg,3-9,unknown,x,y", "row 2: expected gender male or female, found 'unknown'"),
         ("train/100.jpg,3-9,Male,x,y", r"1 labelled image\(s\) are missing, the first is .*100\.jpg"),
     ],
 )

@@ -108,7 +108,7 @@ def test_one_picture_a_class_is_enough_where_the_parts_are_given(tmp_path: Path)
         (("train", "test", "models"), "a b", r"models, test, train look like parts .* pass one, as --data .*/test$"),
         (("test", "val"), "a b", r"test, val look like parts of a data set, not classes; pass one, as --data .*/test$"),
         (("train1", "train2"), "a b", r"train1, train2 look like parts"),
-        (("train", "test"), "a", r"train: wanted two or more subfolders, one per class; found \['a'\]"),
+        (("train", "test"), "a", r"train: expected two or more subfolders, one per class; found \['a'\]"),
     ],
 )
 def test_parts_that_make_no_training_and_validation_set_are_refused(
@@ -123,15 +123,15 @@ def test_parts_are_never_classes(tmp_path: Path) -> None:
     for part in ("train", "test"):
         for i in range(4):
             draw(tmp_path / part / f"cat.{i}.png")
-    with pytest.raises(InputError, match=r"train: wanted two or more subfolders, one per class; found none"):
+    with pytest.raises(InputError, match=r"train: expected two or more subfolders, one per class; found none"):
         read_classes(tmp_path)
     shutil.rmtree(tmp_path / "train")
     draw_parts(tmp_path, "train", classes="a b")
-    with pytest.raises(InputError, match=r"test: wanted two or more subfolders"):
+    with pytest.raises(InputError, match=r"test: expected two or more subfolders"):
         read_classes(tmp_path)
     shutil.rmtree(tmp_path / "test")
     draw_parts(tmp_path, "test", classes="a c")
-    with pytest.raises(InputError, match="wanted the same classes in train and test, found a, b and a, c"):
+    with pytest.raises(InputError, match="expected the same classes in train and test, found a, b and a, c"):
         read_classes(tmp_path)
 
 

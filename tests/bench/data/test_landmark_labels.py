@@ -44,7 +44,7 @@ def test_reads_the_seed_layout(tmp_path: Path, landmark_folder: Path) -> None:
 
 def test_a_row_with_too_few_columns_is_named(landmark_folder: Path) -> None:
     edit(landmark_folder / "landmarks.csv", 3, lambda line: line.rsplit(",", 1)[0])
-    with pytest.raises(InputError, match=r"landmarks\.csv, row 4: wanted 141 columns, found 140"):
+    with pytest.raises(InputError, match=r"landmarks\.csv, row 4: expected 141 columns, found 140"):
         read_landmarks(landmark_folder)
 
 
@@ -84,7 +84,7 @@ def test_points_in_fractions_of_the_picture_are_refused(landmark_folder: Path) -
             line,
             lambda text: ",".join([*text.split(",")[:5], *(str(float(v) / 160) for v in text.split(",")[5:])]),
         )
-    with pytest.raises(InputError, match="the points of every row lie within 1 px; wanted px of the picture"):
+    with pytest.raises(InputError, match="the points of every row lie within 1 px; expected px of the picture"):
         read_landmarks(landmark_folder)
 
 
@@ -180,7 +180,7 @@ def test_faces_of_a_landmark_folder(landmark_folder: Path) -> None:
 
 def test_boxes_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "boxes.csv").write_text("file,x,y,w,h\na.jpg,1,1,0,5\n")
-    with pytest.raises(InputError, match=r"row 2: wanted a box .* 0\.0 × 5\.0 px"):
+    with pytest.raises(InputError, match=r"row 2: expected a box .* 0\.0 × 5\.0 px"):
         read_faces(tmp_path)
     (tmp_path / "boxes.csv").unlink()
     with pytest.raises(InputError, match="no pictures"):

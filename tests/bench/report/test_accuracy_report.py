@@ -62,7 +62,7 @@ def test_a_confusion_matrix_has_a_row_per_labelled_class() -> None:
 
 def test_reliability_compares_the_predicted_with_the_found_rate() -> None:
     chart = reliability(np.array([0.72, 0.78, 0.95, 1.0]), np.array([True, False, True, True]), label="r")
-    assert "70 to 80 %: 2 samples, predicted 75.0 %, found 50.0 %" in chart
+    assert "70 to 80 %: 2 samples, predicted 75.0 %, observed 50.0 %" in chart
     assert "90 to 100 %: 2 samples, predicted 97.5 %, found 100.0 %" in chart
 
 

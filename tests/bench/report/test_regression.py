@@ -84,7 +84,7 @@ def test_what_differs_from_launch_to_launch_is_no_change(between: float) -> None
 
 
 def test_few_rounds_are_not_compared() -> None:
-    with pytest.raises(InputError, match=r"has 4 round\(s\), a comparison needs 5"):
+    with pytest.raises(InputError, match=r"has 4 round\(s\), but a comparison needs 5"):
         compare_reports(report(0, rounds=4), report(1), ["p50"])
 
 
@@ -98,15 +98,15 @@ def test_a_change_by_hand() -> None:
 def test_different_things_are_not_compared_unless_told_to() -> None:
     other = report(1)
     for new, reason in [
-        (replace(other, environment=replace(MACHINE, cpu="Xeon")), "cpu was EPYC, is now Xeon"),
+        (replace(other, environment=replace(MACHINE, cpu="Xeon")), "cpu was EPYC, now is Xeon"),
         (report(1, threads=2), r"had 1 thread\(s\), now has 2"),
-        (report(1, inputs="b"), "had other inputs"),
+        (report(1, inputs="b"), "had different inputs"),
     ]:
         with pytest.raises(InputError, match=reason):
             compare_reports(report(0), new, ["p50"])
         assert compare_reports(report(0), new, ["p50"], allow_mismatch=True)
     kept, plain = (RunConditions(rounds=20, calls_per_round=10, allocator=a) for a in ("kept", "plain"))
-    with pytest.raises(InputError, match="the memory allocator was kept, is now plain"):
+    with pytest.raises(InputError, match="the memory allocator was kept, now is plain"):
         compare_reports(replace(report(0), conditions=kept), replace(other, conditions=plain), ["p50"])
     renamed = replace(other.rows[0].measurement.description, name="detector")
     nothing = BenchReport(MACHINE, (Row(replace(other.rows[0].measurement, description=renamed)),))
@@ -116,7 +116,7 @@ def test_different_things_are_not_compared_unless_told_to() -> None:
 
 @pytest.mark.parametrize("text", ["p95", "p95=5%", "speed>5%", "p95>5", "p95>-5%", ""])
 def test_rules_that_cannot_be_read_are_told(text: str) -> None:
-    with pytest.raises(InputError, match="wanted a rule such as"):
+    with pytest.raises(InputError, match="expected a rule such as"):
         parse_rule(text)
 
 
@@ -169,7 +169,7 @@ def test_accuracy_is_only_compared_where_both_have_it_of_the_same_data() -> None
     with pytest.raises(InputError, match="no candidate has ap50"):
         compare_reports(old, old, ["ap50"])
     other = with_accuracy(report(0), nme(0, digest="e"))
-    with pytest.raises(InputError, match="evaluated on other data"):
+    with pytest.raises(InputError, match="evaluated on different data"):
         compare_reports(old, other, ["nme"])
     assert compare_reports(old, other, ["nme"], allow_mismatch=True)
 
@@ -226,8 +226,8 @@ def test_what_is_not_known_any_more_is_told() -> None:
         return missing_results(BenchReport(MACHINE, (before,)), BenchReport(MACHINE, (after,)), metrics)
 
     held = replace(row, parity=good)
-    assert "its parity held before, and now does not hold" in told(held, replace(row, parity=bad))[0]
-    assert "its parity held before, and now was not checked" in told(held, row)[0]
+    assert "its parity check passed before, and now fails" in told(held, replace(row, parity=bad))[0]
+    assert "its parity check passed before, and now was not made" in told(held, row)[0]
     assert "its process failed (SIGSEGV)" in told(row, replace(row, metadata=CandidateMetadata(failure="SIGSEGV")))[0]
     measured = replace(row, accuracy=nme(0))
     assert told(measured, row, "nme") == ["landmarks/cpu/fp32/1: nme is missing now"]
@@ -251,5 +251,5 @@ def test_ratios_to_different_baselines_are_not_compared() -> None:
 
 def test_another_gpu_is_other_hardware() -> None:
     new = replace(report(1), environment=replace(MACHINE, gpu="H100"))
-    with pytest.raises(InputError, match="gpu was None, is now H100"):
+    with pytest.raises(InputError, match="gpu was None, now is H100"):
         compare_reports(report(0), new, ["p50"])

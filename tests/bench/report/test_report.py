@@ -115,7 +115,7 @@ def test_no_ratio_without_a_true_parity(parity: ParityGate | None) -> None:
 
 def test_too_few_rounds_withhold_the_ratio() -> None:
     found = report({"ort": SAME}, rounds=1)
-    assert found.rows[1].withheld == "an interval needs 5 rounds, found 1"
+    assert found.rows[1].withheld == "an interval needs 5 rounds; found 1"
     assert "Warning, landmarks fp16 on cpu, batch 1: 10 calls are few" in to_markdown(found)
 
 
@@ -166,8 +166,8 @@ def test_json_has_a_summary_for_readers() -> None:
         ('{"benchmarks": []}', "not a benchmark report"),
         (broken(lambda raw: raw.update(version=VERSION + 1)), f"report version {VERSION + 1}, .* upgrade mien"),
         ("[" * 200_000, "is not JSON"),
-        (broken(lambda raw: raw.update(version="1")), f"wanted report version {VERSION}, found '1'"),
-        (broken(lambda raw: raw.pop("version")), f"wanted report version {VERSION}, found None"),
+        (broken(lambda raw: raw.update(version="1")), f"expected report version {VERSION}; found '1'"),
+        (broken(lambda raw: raw.pop("version")), f"expected report version {VERSION}; found None"),
         (broken(lambda raw: raw.pop("rows")), "has no 'rows'"),
         (broken(lambda raw: raw["environment"].pop("cpu")), "has no 'cpu'"),
         (broken(lambda raw: raw["environment"].update(load_average=[1.0])), "cannot be read"),
@@ -192,10 +192,16 @@ def test_json_has_a_summary_for_readers() -> None:
         ),
         (
             broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[1.5]])),
-            "wanted int, found '1.5'",
+            "expected int, found '1.5'",
         ),
-        (broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[["1"]])), "wanted int"),
-        (broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[True]])), "wanted int"),
+        (
+            broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[["1"]])),
+            "expected int",
+        ),
+        (
+            broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[True]])),
+            "expected int",
+        ),
         (broken(lambda raw: raw["rows"][0]["measurement"]["description"].update(precision="fp8")), "fp8"),
         (
             broken(lambda raw: raw["rows"][0]["measurement"]["description"].update(name="ort")),
@@ -210,7 +216,7 @@ def test_json_has_a_summary_for_readers() -> None:
         ),
         (broken(lambda raw: raw["rows"][1]["parity"].update(parts=[])), "a ratio needs parity"),
         (broken(lambda raw: raw["rows"][1]["ratio"].update(low=None)), "no ratio with an interval"),
-        (broken(lambda raw: raw["rows"][1].update(ratio=None)), "wanted either a ratio"),
+        (broken(lambda raw: raw["rows"][1].update(ratio=None)), "expected either a ratio"),
         (broken(lambda raw: raw["rows"][1].update(baseline=None)), "a ratio needs a baseline"),
     ],
 )

@@ -89,7 +89,7 @@ def test_heads_are_cut_from_photographs(landmark_folder: Path) -> None:
         opacity = cut.pictures[0][..., 3]
         assert opacity[int((y0 + y1) / 2), int((x0 + x1) / 2)] == 255 and opacity[0, 0] == 0
         assert 0 < x0 < x1 < opacity.shape[1] and 0 < y0 < y1 < opacity.shape[0]
-    with pytest.raises(InputError, match="wanted 99 frontal persons"):
+    with pytest.raises(InputError, match="expected 99 frontal persons"):
         pick_heads(table, np.random.default_rng(0), 99)
 
 

@@ -86,7 +86,7 @@ def pair(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[BenchmarkS
             record = session.add(odd("sleeps", model=name))
             assert record is not None
             names.append(record.name)
-        session._records[names[1]].baseline = names[0]
+        session._records.running[names[1]].baseline = names[0]
         yield session
 
 
@@ -95,12 +95,12 @@ def test_a_pair_has_its_ratio(pair: BenchmarkSession, caplog: pytest.LogCaptureF
     assert second.parity and second.ratio is not None and 0.5 < second.ratio.value < 2
     assert (second.metadata.overhead_us, second.metadata.nodes_on_provider, second.metadata.nodes) == (1.5, 3, 4)
     assert "1 of its 4 nodes run elsewhere" in second.warnings
-    assert first.accuracy is None and "no accuracy of first" in caplog.text  # the folder holds no classes
+    assert first.accuracy is None and "no accuracy for first" in caplog.text  # the folder holds no classes
 
 
 def test_each_launch_is_a_process_of_its_own(pair: BenchmarkSession) -> None:
     pair._options = replace(pair._options, rounds=5, processes=2)
-    pids = {record.process.pid for record in pair._records.values()}
+    pids = {record.process.pid for record in pair._records.running.values()}
     seen: list[tuple[int, int]] = []
     report = pair.measure(describe_environment(), progress=lambda done, rounds: seen.append((done, rounds)))
     assert seen == [(i, 5) for i in range(1, 6)]
@@ -108,8 +108,8 @@ def test_each_launch_is_a_process_of_its_own(pair: BenchmarkSession) -> None:
         assert [len(run.latencies_ns) for run in row.measurement.processes] == [3, 2]
         assert all(run.warm_up_ns for run in row.measurement.processes)
     assert report.rows[1].ratio is not None and report.rows[1].ratio.rounds == 5
-    assert pids.isdisjoint(record.process.pid for record in pair._records.values())
-    assert all(len(record.cold_starts_ms) == 2 for record in pair._records.values())
+    assert pids.isdisjoint(record.process.pid for record in pair._records.running.values())
+    assert all(len(record.cold_starts_ms) == 2 for record in pair._records.running.values())
     assert report.conditions is not None and report.conditions.processes == 2 and len(report.conditions.readings) == 7
     assert BenchOptions(rounds=20, processes=3).rounds_by_process == [7, 7, 6]
     assert BenchOptions(rounds=2, processes=5).rounds_by_process == [1, 1]
@@ -150,8 +150,8 @@ def test_ctrl_c_in_a_destructor_is_not_lost(pair: BenchmarkSession) -> None:
 
 def test_one_that_does_not_come_up_again_is_lost(pair: BenchmarkSession, tmp_path: Path) -> None:
     pair._options = replace(pair._options, rounds=10, processes=2)
-    first, second = list(pair._records)
-    process = pair._records[first].process
+    first, second = list(pair._records.running)
+    process = pair._records.running[first].process
     process.candidate = replace(process.candidate, opener="odd_targets:refuses")
     report = pair.measure(describe_environment())
     assert [row.name for row in report.rows] == [second] and report.failed[0].failure is FailureKind.REFUSED
@@ -167,13 +167,13 @@ def test_outputs_that_cannot_be_compared_are_a_false_parity(
     monkeypatch.setattr(post_checks, "compare_outputs", other_shapes)
     row = pair.measure(describe_environment()).rows[1]
     assert row.parity is not None and not row.parity and row.ratio is None
-    assert row.withheld == "its parity does not hold (nothing compared)"
+    assert row.withheld == "its parity check failed (nothing compared)"
 
 
 def test_a_process_that_is_lost_behind_the_rounds_keeps_them(
     pair: BenchmarkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    second = list(pair._records.values())[1]
+    second = list(pair._records.running.values())[1]
 
     def gone(*_: object) -> None:
         second.process._kill()
@@ -191,7 +191,7 @@ def test_a_process_that_is_lost_behind_the_rounds_keeps_them(
 
 
 def test_the_baseline_is_lost_where_it_was_the_baseline(pair: BenchmarkSession) -> None:
-    first = next(iter(pair._records.values()))
+    first = next(iter(pair._records.running.values()))
     check = PostRunChecks._note_memory
 
     def lose_it(checks: PostRunChecks, record: CandidateRecord) -> None:
@@ -215,7 +215,7 @@ def test_two_ways_to_one_name_are_lost_once(monkeypatch: pytest.MonkeyPatch, tmp
         assert len(session.measure(describe_environment()).failed) == 1
     with BenchmarkSession(QUICK, tmp_path) as session:
         session.add(odd("wants_nothing", model="x"))
-        assert session._failed
+        assert session._records.failed
         session.add(odd("sleeps", model="x"))
         report = session.measure(describe_environment())
         assert not report.failed and len(report.rows) == 1
@@ -398,7 +398,7 @@ def test_a_given_file_feeds_a_foreign_model(tmp_path: Path) -> None:
     assert failed.description.name == "softmax/cpu/unknown/8" and failed.failure is FailureKind.REFUSED
     assert failed.reason == "--batch 8 was asked for, but its inputs hold 2 image(s) a call"
     feed.write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"is no \.npz file"):
+    with pytest.raises(InputError, match=r"is not an \.npz file"):
         run_bench([model], replace(QUICK, feed=feed), bridge=TorchBridge())
 
 

@@ -42,7 +42,7 @@ class Sleeper:
 
     def outputs(self, batch: Any) -> Mapping[str, Any]:
         if len(batch) != self.batch:
-            raise InputError(f"wanted batches of {self.batch}, found {len(batch)}")
+            raise InputError(f"expected batches of {self.batch}, found {len(batch)}")
         return {"logits": batch.reshape(len(batch), -1).mean(axis=1, keepdims=True)}
 
     def overhead_us(self) -> tuple[float, float] | None:

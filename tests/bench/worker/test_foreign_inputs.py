@@ -103,7 +103,7 @@ def test_inputs_can_be_given() -> None:
     feeds = given_feeds({"image": image, "state": state}, {"image": 2, "state": 2})
     assert len(feeds) == 3 and feeds[2]["image"].shape == (1, 8) and feeds[2]["state"] is not None
     assert len(given_feeds({"image": image}, {"image": 3})) == 1
-    with pytest.raises(InputError, match="wanted inputs named image, found other"):
+    with pytest.raises(InputError, match="expected inputs named image, found other"):
         given_feeds({"other": image}, {"image": 3})
     with pytest.raises(InputError, match="with 1 dimensions"):
         given_feeds({"image": image}, {"image": 1})

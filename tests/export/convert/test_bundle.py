@@ -75,13 +75,13 @@ def test_what_is_in_a_bundle(made: Bundled) -> None:
 
 def test_it_holds_where_it_was_made(made: Bundled) -> None:
     verdict = verify_file(made.path, VerifyOptions(rounds=1, calls_per_round=3), sha256=made.sha256.upper())
-    assert verdict and len(verdict.checks) == 8 and str(verdict) == "holds: 8 of 8 checks on cpu"
+    assert verdict and len(verdict.checks) == 8 and str(verdict) == "verified: 8 of 8 checks passed on cpu"
     for check in verdict.checks:
         assert check.measurement is not None and len(check.measurement.calls_ns) == 3
         assert verdict.bundled_p50_ms(check) is not None
         assert check.parity is not None and all(part.count for part in check.parity.parts)
     row = json.loads(json.dumps(verdict.to_row()))
-    assert row["holds"] is True and row["environment"]["cpu"] and len(row["checks"]) == 8
+    assert row["passed"] is True and row["environment"]["cpu"] and len(row["checks"]) == 8
 
 
 def test_the_same_models_make_the_same_bytes(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_device_that_computes_something_else_is_told(made: Bundled, tmp_path: 
     moved = npy(outputs["landmarks"] + np.float32(0.01))  # by 1.1 px
     path = repacked(made, tmp_path / "other.mien", {golden_file("landmarks", "landmarks"): moved})
     verdict = verify_file(path, UNMEASURED)
-    assert not verdict and str(verdict) == "does not hold: 6 of 8 checks on cpu"
+    assert not verdict and str(verdict) == "failed: 6 of 8 checks passed on cpu"
     assert {c.name for c in verdict.checks if not c} == {"landmarks/fp32/cpu", "landmarks/fp16/cpu"}
     assert all("px (tolerance" in str(c.parity) for c in verdict.checks if not c and c.model == "landmarks")
 
@@ -117,7 +117,7 @@ def test_a_device_that_cuts_crops_otherwise_is_told(made: Bundled) -> None:
     for other, told in (
         ({FACES: npy(faces + 3.0)}, "NME % (tolerance"),
         ({PICTURE: npy(np.random.default_rng(0).integers(0, 255, picture.shape, np.uint8))}, "no face was found"),
-        ({FACES: npy(faces[0])}, "wanted floats (n, 68, 3)"),
+        ({FACES: npy(faces[0])}, "expected floats (n, 68, 3)"),
     ):
         verdict = verify(replace(bundle, files=dict(bundle.files) | other), UNMEASURED)
         assert [c.name for c in verdict.checks if not c] == ["pipeline/fp32/cpu", "pipeline/fp16/cpu"]
@@ -129,7 +129,7 @@ def test_each_face_is_compared_with_the_one_next_to_it() -> None:
     errors = face_errors(faces[[2, 0, 1]] + [0.5, 0, 0], faces[:2])
     eyes = np.linalg.norm(faces[:2, 36, :2] - faces[:2, 45, :2], axis=-1)
     np.testing.assert_allclose(errors, 100 * 0.5 / eyes)
-    with pytest.raises(CheckFailed, match="no face was found in the golden picture, wanted 3"):
+    with pytest.raises(CheckFailed, match="no face was found in the golden picture; expected 3"):
         face_errors(faces[:0], faces)
 
 
@@ -198,7 +198,7 @@ def test_engines_are_built_and_checked_where_tensorrt_is(
     monkeypatch.setenv("MIEN_CACHE", str(tmp_path))
     monkeypatch.setattr(engine_runner, "find_accelerator", fake_accelerator)
     verdict = verify(read_bundle(made.path), VerifyOptions(required=(Provider.TENSORRT,), rounds=1, calls_per_round=2))
-    assert str(verdict) == "holds: 8 of 8 checks on tensorrt"
+    assert str(verdict) == "verified: 8 of 8 checks passed on tensorrt"
     assert all(check.measurement is not None for check in verdict.checks)
     engines = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.plan")}
     assert len(engines) == 6
@@ -235,7 +235,7 @@ def test_verify_needs_no_torch(made: Bundled) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["holds"] is True
+    assert json.loads(done.stdout)["passed"] is True
 
 
 def test_what_does_not_hold_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +252,7 @@ def test_bundles_of_the_wrong_models_are_refused(
     target, whole = tmp_path / "face.mien", (Precision.FP32,)
     with pytest.raises(InputError, match="a bundle has landmarks, a detector"):
         make_bundle(target, models={"landmarks": None})
-    with pytest.raises(ModelError, match="a model for detector, wanted landmarks"):
+    with pytest.raises(ModelError, match="a model for detector, expected landmarks"):
         make_bundle(target, models={"landmarks": shipped_model("detector"), "detector": None}, precisions=whole)
     half = tmp_path / "half.onnx"
     half.write_bytes(read_bundle(made.path).files["models/landmarks.fp16.onnx"])
@@ -293,7 +293,8 @@ def test_the_commands_from_bundle_to_prediction(tmp_path: Path) -> None:
     path = tmp_path / "face.mien"
     digest = mien("bundle", "-o", path, "--precision", "fp32", "--rounds", 0).stdout.strip()
     told = mien("verify", path, "--sha256", digest, "--rounds", 1, "--provider", "cpu").stdout
-    assert "✓ landmarks fp32 on cpu: max 0 px" in told and told.splitlines()[-1] == "holds: 4 of 4 checks on cpu"
+    assert "✓ landmarks fp32 on cpu: max 0 px" in told
+    assert told.splitlines()[-1] == "verified: 4 of 4 checks passed on cpu"
     photo, _ = find_photo()
     rows = [json.loads(mien("predict", photo, "--json", "-", *more).stdout) for more in ([], ["--bundle", path])]
     assert rows[0] == rows[1] and rows[0]["faces"][0]["age"] is not None
@@ -303,14 +304,14 @@ def test_the_commands_from_bundle_to_prediction(tmp_path: Path) -> None:
 
 
 def test_verify_says_no(made: Bundled, tmp_path: Path) -> None:
-    assert "wanted sha256 00" in mien("verify", made.path, "--sha256", "00", code=1).stdout
+    assert "expected sha256 00" in mien("verify", made.path, "--sha256", "00", code=1).stdout
     damaged = tmp_path / "damaged.mien"
     data = bytearray(made.path.read_bytes())
     data[len(data) // 2] ^= 1
     damaged.write_bytes(data)
     assert mien("verify", damaged, code=1).stdout.startswith("refused: ")
     row = json.loads(mien("verify", damaged, "--json", code=1).stdout)
-    assert row["holds"] is False and row["verdict"].startswith("refused: ") and row["checks"] == []
+    assert row["passed"] is False and row["verdict"].startswith("refused: ") and row["checks"] == []
     assert "no bundle" in mien("verify", tmp_path / MANIFEST, code=2).stderr
     assert "omit it" in mien("verify", made.path, "--provider", "auto", code=2).stderr
 

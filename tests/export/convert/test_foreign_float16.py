@@ -100,7 +100,7 @@ def test_given_inputs_are_compared_on(tmp_path: Path) -> None:
     np.savez(feed, image=np.random.default_rng(0).uniform(0, 1, (4, 2, 3, 32, 32)).astype(np.float32))
     assert convert(source, inputs=feed).compared_on == "4 calls, inputs from the given file"
     np.savez(feed, picture=np.ones((1, 3, 32, 32), np.float32))
-    refused(source, InputError, "wanted inputs named image, found picture", inputs=feed)
+    refused(source, InputError, "expected inputs named image, found picture", inputs=feed)
     np.savez(feed, image=np.ones((1, 5, 32, 32), np.float32))
     refused(source, InputError, r"whole\.onnx does not take these inputs", inputs=feed)
 
@@ -152,7 +152,7 @@ def test_weights_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert done.source_bytes == source.stat().st_size + weights.stat().st_size and done.parity
     with monkeypatch.context() as patch:
         patch.setattr(foreign_float16, "MAX_BYTES", 1000)
-        with pytest.raises(ModelError, match="GiB with its weights, wanted less than 2"):
+        with pytest.raises(ModelError, match="GiB with its weights, expected less than 2"):
             foreign_float16._load(source)
     weights.unlink()
     refused(source, ModelError, "two.onnx is not a model that ONNX Runtime can load")
@@ -259,7 +259,7 @@ def test_files_that_are_not_float32_or_too_old(tmp_path: Path) -> None:
     old = save(
         tmp_path / "old.onnx", [helper.make_node("MatMul", ["x", "w"], ["y"])], *ends, [weight("w", 8, 8)], opset=6
     )
-    refused(old, ModelError, "has opset 6, wanted 7 or later")
+    refused(old, ModelError, "has opset 6, expected 7 or later")
 
 
 def test_misuse(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_misuse(tmp_path: Path) -> None:
         convert_foreign(source, tmp_path / "x.onnx", precision=Precision.INT8)
     with pytest.raises(InputError, match=r"already an ONNX file.*--precision fp16"):
         convert_foreign(source, tmp_path / "x.onnx", precision=Precision.FP32)
-    with pytest.raises(OutputError, match="wanted an output file"):
+    with pytest.raises(OutputError, match="expected an output file"):
         convert_foreign(source, source, precision=Precision.FP16)
     with pytest.raises(OutputError, match="no folder"):
         convert_foreign(source, tmp_path / "none" / "x.onnx", precision=Precision.FP16)

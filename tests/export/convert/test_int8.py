@@ -216,7 +216,7 @@ def test_few_pictures_calibrate_nothing(photographs: Path, tmp_path: Path) -> No
     few.mkdir()
     for path in sorted(photographs.iterdir())[:31]:
         (few / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match="wanted at least 32 different pictures to calibrate on, found 31"):
+    with pytest.raises(InputError, match="expected at least 32 different pictures to calibrate on, found 31"):
         export_onnx(SHIPPED, tmp_path / "i.onnx", precision=Precision.INT8, int8=Int8Options(few))
 
 

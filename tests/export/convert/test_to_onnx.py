@@ -154,9 +154,9 @@ def test_bench_tells_models_of_one_name_apart(model: Path, tmp_path: Path) -> No
 
 def test_runner_refuses_other_batches(model: Path) -> None:
     with OnnxRunner(model, provider=Provider.CPU) as runner:
-        with pytest.raises(InputError, match="wanted a uint8 batch"):
+        with pytest.raises(InputError, match="expected a uint8 batch"):
             runner(np.zeros((1, 64, 64, 3), np.float32))  # type: ignore[arg-type]
-        with pytest.raises(InputError, match="wanted crops of 64 × 64"):
+        with pytest.raises(InputError, match="expected crops of 64 × 64"):
             runner(np.zeros((1, 32, 64, 3), np.uint8))
     with pytest.raises(InputError, match="closed"):
         runner(np.zeros((1, 64, 64, 3), np.uint8))

@@ -41,7 +41,7 @@ def test_a_file_that_does_not_say_needs_the_option(metadata: dict[str, str] | No
 
 
 def test_a_scale_that_is_unknown_and_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="wanted normalization imagenet or symmetric in its metadata, found 'caffe'"):
+    with pytest.raises(InputError, match="expected normalization imagenet or symmetric in its metadata, found 'caffe'"):
         input_scale(weights(tmp_path, {"normalization": "caffe"}), None, SYMMETRIC)
     (tmp_path / "broken.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0nonsense")
     for name in ("broken.safetensors", "missing.safetensors", "missing.pt"):

@@ -68,10 +68,14 @@ def test_safetensors_are_known_by_their_content(trained: dict[str, torch.Tensor]
 def test_another_network_is_named(trained: dict[str, torch.Tensor], tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save(trained, path)
-    with pytest.raises(InputError, match=f"the weights of resnet18 .wanted a tensor conv1.weight.*--backbone {NAME}$"):
+    with pytest.raises(
+        InputError, match=f"the weights of resnet18 .expected a tensor conv1.weight.*--backbone {NAME}$"
+    ):
         build_backbone("resnet18", str(path))
     torch.save(trained | {"features.0.0.weight": torch.zeros(16, 1, 3, 3)}, path)
-    with pytest.raises(InputError, match=r"wanted features.0.0.weight of shape \(16, 3, 3, 3\), found \(16, 1, 3, 3\)"):
+    with pytest.raises(
+        InputError, match=r"expected features.0.0.weight of shape \(16, 3, 3, 3\), found \(16, 1, 3, 3\)"
+    ):
         build_backbone(NAME, str(path))
 
 
@@ -81,7 +85,7 @@ def test_another_network_is_named(trained: dict[str, torch.Tensor], tmp_path: Pa
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is a Git LFS pointer.*git lfs pull"),
         (b"\n<!DOCTYPE html><html>", "is a web page.*download the file itself"),
         (b"<html>Not found</html>", "is a web page"),
-        (b"no pickle", "is no weights file; wanted safetensors or"),
+        (b"no pickle", "is no weights file; expected safetensors or"),
         (b"", "is no weights file"),
         (b"PK\3\4 and no more", r"is damaged \(.+\)"),
         (b'\x10\0\0\0\0\0\0\0{"a":', "is damaged"),

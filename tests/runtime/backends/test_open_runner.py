@@ -68,7 +68,7 @@ def test_tensorrt_is_tensorrt_or_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_auto_without_tensorrt_goes_on(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def absent() -> None:
-        raise ProviderError("wanted TensorRT 10.3 to 11.x, found 8.6")
+        raise ProviderError("expected TensorRT 10.3 to 11.x, found 8.6")
 
     monkeypatch.setattr(open_model, "find_accelerator", absent)
     with caplog.at_level(logging.INFO, logger="mien"), open_model.open_model(LANDMARKS) as runner:

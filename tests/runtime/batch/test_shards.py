@@ -331,5 +331,5 @@ def test_models_are_those_that_were_chosen(tmp_path: Path) -> None:
     assert set(chosen.models) == {"landmarks", "detector"} and chosen.provider is Provider.CPU
     with pytest.raises(ModelError, match=r"mien export best.pt -o best.onnx"):
         pack_pipeline(PipelineOptions(Path("best.pt")), max_side=320)
-    with pytest.raises(ModelError, match="wanted a landmark model"):
+    with pytest.raises(ModelError, match="expected a landmark model"):
         pack_pipeline(PipelineOptions(shipped_model("age_gender")), max_side=320)

@@ -138,10 +138,10 @@ def test_a_model_is_used_for_what_it_was_trained_for(tmp_path: Path) -> None:
     assert "is a detector, and so is the file of --detector" in mien("webcam", "demo", *twice, code=2).stderr
     assert "add --model CLASSIFIER.onnx" in mien("webcam", "demo", "--on", "faces", code=2).stderr
     wrong = ["--age-gender", tmp_path / "detector.onnx"]
-    assert "wanted an age and gender model, found a detector" in mien("webcam", "demo", *wrong, code=2).stderr
+    assert "expected an age and gender model, found a detector" in mien("webcam", "demo", *wrong, code=2).stderr
 
 
 def test_only_a_classifier_labels_frames() -> None:
     options = PipelineOptions(classifier=shipped_model("detector"))
-    with pytest.raises(ModelError, match="wanted a classifier, found a detector"):
+    with pytest.raises(ModelError, match="expected a classifier, found a detector"):
         options.load_frame_classifier(threads=1)

@@ -60,7 +60,7 @@ def test_info_tells_where_nodes_run(cache: Path) -> None:
         (["--batch", "a,b,c"], "--batch expects integers"),
         (["--batch", "1,1,3000000000"], "at most 2147483647 values"),
         (["--workspace-mb", "100000"], "OutOfMemory"),
-        (["--workspace-mb", "100000000000000"], "wanted a workspace of 1 to 1048576 MB"),
+        (["--workspace-mb", "100000000000000"], "expected a workspace of 1 to 1048576 MB"),
         (["--max-side", "10000000000"], "at most 2147483647 values"),
         (["none.onnx"], "no model"),
     ],

@@ -83,7 +83,7 @@ def test_every_result_about_a_provider_says_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("text", "told", "step"),
     [
-        ("wanted a, found b; take c", "wanted a, found b", "take c"),
+        ("expected a, found b; take c", "expected a, found b", "take c"),
         ("a; b; c (d)", "a; b", "c (d)"),
         ("could not build it (no memory; canceled)", "could not build it (no memory; canceled)", ""),
         ("nothing to do", "nothing to do", ""),

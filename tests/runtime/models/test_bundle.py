@@ -302,7 +302,7 @@ def test_another_models_spec_is_refused(tmp_path: Path) -> None:
     models, files = material()
     files["specs/landmarks.json"] = SPECS["detector"].to_json().encode()
     message = refused(tmp_path, pack_bundle(models, files, made_by="0.1.0"))
-    assert "describes a model for detector, wanted landmarks" in message
+    assert "describes a model for detector, expected landmarks" in message
     files["specs/landmarks.json"] = replace(SPECS["landmarks"], version=99).to_json().encode()
     assert "spec version 99" in refused(tmp_path, pack_bundle(models, files, made_by="0.1.0"))
 

@@ -78,16 +78,16 @@ def test_no_face_in_plain_pictures(pipeline: Pipeline) -> None:
 
 @pytest.mark.parametrize("picture", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
 def test_what_is_no_picture(pipeline: Pipeline, picture: Image) -> None:
-    with pytest.raises(InputError, match="wanted a picture"):
+    with pytest.raises(InputError, match="expected a picture"):
         pipeline(picture)
 
 
 def test_what_is_no_array(pipeline: Pipeline) -> None:
     with pytest.raises(InputError, match=r"found None; did cv2\.imread find the file\?"):
         pipeline(cv2.imread("none.jpg"))
-    with pytest.raises(InputError, match=r"wanted a picture .* found list"):
+    with pytest.raises(InputError, match=r"expected a picture .* found list"):
         pipeline([[0, 0, 0]])  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"wanted a uint8 batch .* found NoneType"):
+    with pytest.raises(InputError, match=r"expected a uint8 batch .* found NoneType"):
         pipeline.landmarks(None)  # type: ignore[arg-type]
 
 
@@ -98,11 +98,11 @@ def test_files_and_providers_by_their_names(photo: Image) -> None:
     with OnnxRunner(model, provider="cpu") as runner:
         assert runner.provider == "cpu"
     for provider in ("gpu", "CPU"):
-        with pytest.raises(InputError, match=rf"wanted a provider \(auto, cpu, .*\), found '{provider}'"):
+        with pytest.raises(InputError, match=rf"expected a provider \(auto, cpu, .*\), found '{provider}'"):
             Pipeline.load(provider=provider)
-        with pytest.raises(InputError, match="wanted a provider"):
+        with pytest.raises(InputError, match="expected a provider"):
             OnnxRunner(model, provider=provider)
-    with pytest.raises(InputError, match=r"wanted a precision \(fp32, fp16, int8\), found 'half'"):
+    with pytest.raises(InputError, match=r"expected a precision \(fp32, fp16, int8\), found 'half'"):
         Pipeline.load(precision="half")
     for missing in ({"model": "none.onnx"}, {"detector": "none.onnx"}, {"age_gender": "none.onnx"}):
         with pytest.raises(ModelError, match=r"none\.onnx"):
@@ -121,7 +121,7 @@ def test_models_that_were_opened_before_a_bad_one_are_closed() -> None:
         opened.append(OnnxRunner(path, provider=provider, threads=threads))
         return opened[-1]
 
-    with pytest.raises(ModelError, match="wanted an age and gender model"):
+    with pytest.raises(ModelError, match="expected an age and gender model"):
         Pipeline.load(age_gender=shipped_model("landmarks"), provider=Provider.CPU, open_runner=note)
     assert len(opened) == 2 and all(runner.session is None for runner in opened)
 
@@ -151,9 +151,9 @@ def test_tracking_follows_a_face_that_turns(pipeline: Pipeline, photo: Image) ->
 
 
 def test_wrong_models_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="wanted a landmark model, found a detector"):
+    with pytest.raises(ModelError, match="expected a landmark model, found a detector"):
         Pipeline.load(model=shipped_model("detector"))
-    with pytest.raises(ModelError, match="wanted a detector, found a landmark model"):
+    with pytest.raises(ModelError, match="expected a detector, found a landmark model"):
         open_detector(shipped_model("landmarks"))
     with pytest.raises(ModelError, match="ships no model 'ears'"):
         shipped_model("ears")

@@ -91,5 +91,5 @@ def test_unusable_teachers_are_refused(teacher: Path, boxed_folder: Path, class_
     checkpoint = load_checkpoint(teacher)
     other = replace(checkpoint, spec=replace(checkpoint.spec, task=type(checkpoint.spec.task).LANDMARKS))
     save_checkpoint(teacher, other)
-    with pytest.raises(InputError, match="wanted detector"):
+    with pytest.raises(InputError, match="expected detector"):
         DetectorTraining([boxed_folder], SMALL, input_size=128, teachers=[teacher])

@@ -306,7 +306,7 @@ def test_inputs_that_no_tensor_holds_are_refused(name: str, size: dict) -> None:
 
 @pytest.mark.parametrize("workspace_mb", [0, 10**14])
 def test_workspace_that_no_gpu_has_is_refused(tmp_path: Path, workspace_mb: int) -> None:
-    with pytest.raises(InputError, match="wanted a workspace of 1 to 1048576 MB, found"):
+    with pytest.raises(InputError, match="expected a workspace of 1 to 1048576 MB, found"):
         open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path, workspace_mb=workspace_mb)
 
 

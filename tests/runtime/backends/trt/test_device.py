@@ -59,7 +59,7 @@ def test_accelerator_takes_the_older_name_of_cuda_core(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["8.6.1", "10.2.0", "12.0.1"])
 def test_other_tensorrt_versions_are_refused(version: str) -> None:
-    with pytest.raises(ProviderError, match=rf"wanted TensorRT 10\.3 to 11\.x, found {version}"):
+    with pytest.raises(ProviderError, match=rf"expected TensorRT 10\.3 to 11\.x, found {version}"):
         find_tensorrt(load=loader(tensorrt=version))
 
 

@@ -74,7 +74,7 @@ def test_it_says_what_it_is(runner: EngineRunner) -> None:
 def test_other_shapes_are_refused(runner: EngineRunner, shape: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="the engine accepts batches of"):
         runner(np.zeros(shape, np.uint8))
-    with pytest.raises(InputError, match="wanted a uint8 batch"):
+    with pytest.raises(InputError, match="expected a uint8 batch"):
         runner(np.zeros((1, 112, 112, 3), np.float32))
 
 
