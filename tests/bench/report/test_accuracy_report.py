@@ -60,10 +60,10 @@ def test_a_confusion_matrix_has_a_row_per_labelled_class() -> None:
     assert "&lt;dog&gt;" in table and "<dog>" not in table
 
 
-def test_reliability_compares_the_predicted_with_the_found_rate() -> None:
+def test_reliability_compares_the_predicted_with_the_observed_rate() -> None:
     chart = reliability(np.array([0.72, 0.78, 0.95, 1.0]), np.array([True, False, True, True]), label="r")
     assert "70 to 80 %: 2 samples, predicted 75.0 %, observed 50.0 %" in chart
-    assert "90 to 100 %: 2 samples, predicted 97.5 %, found 100.0 %" in chart
+    assert "90 to 100 %: 2 samples, predicted 97.5 %, observed 100.0 %" in chart
 
 
 def test_the_worst_come_first_and_failures_before_them() -> None:
