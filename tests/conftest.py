@@ -88,10 +88,10 @@ def in_threads() -> Callable[..., None]:
     return run
 
 
-@pytest.fixture
-def landmark_folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def drawn_landmarks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in the landmark format: 24 drawn faces of 12 people, depth for all but one."""
-    folder = tmp_path / "drawn"
+    folder = tmp_path_factory.mktemp("drawn") / "drawn"
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)
     labels, depths = [], []
@@ -114,9 +114,15 @@ def landmark_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def age_gender_folder(tmp_path: Path) -> Path:
+def landmark_folder(drawn_landmarks: Path, tmp_path: Path) -> Path:
+    """A copy of `drawn_landmarks` that a test may change."""
+    return shutil.copytree(drawn_landmarks, tmp_path / drawn_landmarks.name)
+
+
+@pytest.fixture(scope="session")
+def drawn_ages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in the age and gender format: 40 drawn faces; the old are pale, women have a red background."""
-    folder = tmp_path / "ages"
+    folder = tmp_path_factory.mktemp("drawn") / "ages"
     (folder / "images").mkdir(parents=True)
     rng = np.random.default_rng(1)
     labels = []
@@ -132,9 +138,15 @@ def age_gender_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def class_folder(tmp_path: Path) -> Path:
+def age_gender_folder(drawn_ages: Path, tmp_path: Path) -> Path:
+    """A copy of `drawn_ages` that a test may change."""
+    return shutil.copytree(drawn_ages, tmp_path / drawn_ages.name)
+
+
+@pytest.fixture(scope="session")
+def drawn_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder a class, 16 drawn pictures each: discs and squares."""
-    folder = tmp_path / "shapes"
+    folder = tmp_path_factory.mktemp("drawn") / "shapes"
     rng = np.random.default_rng(2)
     for name in ("disc", "square"):
         (folder / name).mkdir(parents=True)
@@ -147,6 +159,12 @@ def class_folder(tmp_path: Path) -> Path:
                 cv2.rectangle(canvas, (x - 12, y - 12), (x + 12, y + 12), (60, 60, 240), -1)
             cv2.imwrite(str(folder / name / f"{i:02d}.png"), canvas)
     return folder
+
+
+@pytest.fixture
+def class_folder(drawn_shapes: Path, tmp_path: Path) -> Path:
+    """A copy of `drawn_shapes` that a test may change."""
+    return shutil.copytree(drawn_shapes, tmp_path / drawn_shapes.name)
 
 
 def write_csv(path: Path, header: list[str], rows: list[list[object]]) -> None:

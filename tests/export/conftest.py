@@ -1,4 +1,4 @@
-"""A backbone that is exported in two seconds, where the real ones take torch.onnx.export ten."""
+"""A backbone that is exported in two seconds, where the real ones take torch.onnx.export ten, and no first tries."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mien.export.networks.backbones import ARCHITECTURES, Architecture
+from mien.runtime.backends.ort import onnx_session
 
 SMALL = "small"
 
@@ -37,3 +38,9 @@ def small_backbone() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, SMALL, Architecture(SmallBackbone, (1, 2, 3, 4)))
         yield SMALL
+
+
+@pytest.fixture(autouse=True)
+def no_first_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open the models that tests make without a process for each, which tests/runtime/test_isolated.py tests."""
+    monkeypatch.setattr(onnx_session, "try_first", lambda *_, **__: None)

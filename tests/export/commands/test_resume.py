@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,23 @@ def epochs_of(run: Path) -> list[str]:
         return [row["epoch"] for row in csv.DictReader(handle)]
 
 
-@pytest.fixture
-def run(class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A finished run of one epoch; its data were named relative to the folder that the command ran in."""
-    monkeypatch.chdir(tmp_path)
-    result = mien("classify", "--data", class_folder.name, *OPTIONS.split(), "--epochs", 1, "--out", "runs/x")
+@pytest.fixture(scope="module")
+def trained(drawn_shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and a finished run of one epoch; its data were named relative to that folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    shutil.copytree(drawn_shapes, folder / "shapes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = mien("classify", "--data", "shapes", *OPTIONS.split(), "--epochs", 1, "--out", "runs/x")
     assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished run, in a copy of its folder."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "runs" / "x"
 
 

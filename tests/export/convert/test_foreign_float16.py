@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,16 @@ from mien.runtime.models.spec import Precision
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 YUNET = Path(__file__).parents[4] / "shared" / "weights" / "face_detection_yunet_2023mar.onnx"
+
+
+@pytest.fixture(autouse=True)
+def convert_here(monkeypatch: pytest.MonkeyPatch, no_first_try: None) -> None:
+    """Convert in this process; `monkeypatch.undo()` brings back the one that conversions have of their own."""
+
+    def call(function: Callable[..., object], *args: object, doing: str, hint: str) -> object:
+        return function(*args)
+
+    monkeypatch.setattr(foreign_float16, "call_isolated", call)
 
 
 def value(name: str, shape: list[int | str] | None, kind: int = FLOAT) -> onnx.ValueInfoProto:
@@ -217,7 +228,8 @@ def test_sizes_that_the_file_itself_does_not_take_are_left_out(tmp_path: Path) -
 @pytest.mark.skipif(
     platform.machine() not in ("x86_64", "AMD64"), reason="other processors divide by -1 without a trap"
 )
-def test_a_crash_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_crash_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
     """The quotient of these two fits no integer: the processor ends whoever asks for it, here while folding."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Div", ["least", "minus"], ["q"])]
     weights = [weight("w", 8, 8), numpy_helper.from_array(np.int64(-(2**63)), "least")]
@@ -320,7 +332,10 @@ def test_yunet(tmp_path: Path) -> None:
     assert len(done.parity.outputs) == 12 and done.size_bytes < 0.6 * done.source_bytes
 
 
-def test_a_refusal_names_the_source_and_prints_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_names_the_source_and_prints_nothing_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
     halves = helper.make_node("Reshape", ["x", "shape"], ["y"])
     shape = numpy_helper.from_array(np.array([2, -1]), "shape")
     partial = save(tmp_path / ".mien-1.onnx", [halves], [value("x", ["n"])], [value("y", None)], [shape])
