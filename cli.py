@@ -142,20 +142,31 @@ def options(
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
 
 
-COMMANDS: dict[Callable[..., None], str] = {
-    webcam: "mien webcam clip.mp4 --output faces.mp4 --no-show; mien webcam --serve 127.0.0.1:8080",
-    predict: "mien predict photo.jpg --json - --draw out/; mien predict s3://b/photos --ray auto --json s3://b/rows",
-    export: "mien export runs/landmarks/best.pt -o landmarks.onnx --data landmarks68; "
-    "mien export other.onnx -o other16.onnx --precision fp16",
-    engine: "mien engine landmarks.onnx --batch 1,4,16",
-    info: "mien info landmarks.onnx",
-    doctor: "mien doctor --json",
-    bundle: "mien bundle -o face.mien",
-    verify: "mien verify face.mien --json",
+COMMANDS: dict[Callable[..., None], list[str]] = {
+    webcam: [
+        "mien webcam",
+        "mien webcam clip.mp4 --output faces.mp4 --no-show",
+        "mien webcam clip.mp4 --blur --output blurred.mp4 --no-show",
+        "mien webcam --model pets.onnx --serve 127.0.0.1:8080",
+    ],
+    predict: [
+        "mien predict photo.jpg",
+        "mien predict photos/ --json rows.jsonl --draw drawn/",
+        "mien predict s3://bucket/photos --ray auto --json s3://bucket/rows",
+    ],
+    export: [
+        "mien export runs/landmarks/best.pt -o landmarks.onnx --data landmarks68",
+        "mien export other.onnx -o other16.onnx --precision fp16",
+    ],
+    engine: ["mien engine landmarks.onnx --batch 1,4,16"],
+    info: ["mien info landmarks.onnx"],
+    doctor: ["mien doctor", "mien doctor --json"],
+    bundle: ["mien bundle -o face.mien"],
+    verify: ["mien verify face.mien"],
 }
 """Commands without subcommands, with the examples below their help."""
-for command, example in COMMANDS.items():
-    app.command(epilog=example)(command)
+for command, examples in COMMANDS.items():
+    app.command(epilog="\n\n".join(examples))(command)
 
 
 def main() -> None:

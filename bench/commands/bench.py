@@ -58,12 +58,13 @@ bench_app = typer.Typer(
 
 @bench_app.command("run", epilog="mien bench landmarks.onnx --batch 1,8 --data landmarks68 --json bench.json")
 @with_config
-@with_options(bench_options, "options")
+@with_options(bench_options, "options", panel="What is measured, and how")
 def run(
     ctx: typer.Context,
     options: BenchOptions,
     models: list[Path] = typer.Argument(
         None,
+        metavar="MODEL",
         help="Model files, of mien or foreign, or checkpoints.",
         show_default="the shipped models",
         envvar="MIEN_MODELS",  # see predict
@@ -177,8 +178,8 @@ def print_recommendations(found: Sequence[Recommendation], budget_ms: float) -> 
     "compare", epilog="mien bench compare last_week.json today.json --fail-if 'p95>+5%' --fail-if 'nme>+1%'"
 )
 def compare(
-    old: Path = typer.Argument(..., help="Earlier report of mien bench --json."),
-    new: Path = typer.Argument(..., help="Later report."),
+    old: Path = typer.Argument(..., metavar="OLD", help="Earlier report of mien bench --json."),
+    new: Path = typer.Argument(..., metavar="NEW", help="Later report."),
     fail_if: list[str] = typer.Option(
         ["p50>+5%"], "--fail-if", help="Change that counts as a regression; can be repeated."
     ),

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @with_config
 def export(
-    source: Path = typer.Argument(..., help="Checkpoint (.pt) from mien train, or a float32 model file (.onnx)."),
+    source: Path = typer.Argument(
+        ..., metavar="MODEL", help="Checkpoint (.pt) from mien train, or a float32 model file (.onnx)."
+    ),
     output: Path = typer.Option(..., "--output", "-o", help="Model file to write.", show_default=False),
     precision: Precision = typer.Option(Precision.FP32, "--precision", help="Number format of the file."),
     calibrate: Path | None = typer.Option(

@@ -55,7 +55,7 @@ def train_landmarks(
     shared: TrainOptions,
     face: FaceOptions,
     dims: int | None = typer.Option(
-        None, "--dims", min=2, max=3, help="3: also learn depth.", show_default="3 where the labels have depth"
+        None, "--dims", min=2, max=3, help="2, or 3 to learn depth too.", show_default="3 where the labels have depth"
     ),
     negatives: Path | None = typer.Option(
         None, "--negatives", callback=existing_folder, help="Folder of images without faces."
@@ -189,7 +189,7 @@ def train_detector(
     teacher: list[Path] = TEACHER,
     unlabelled: list[Path] = UNLABELLED,
 ) -> None:
-    """Train the face detector."""
+    """Train the face detector, on scenes that are composed of labelled pictures."""
     if shared.summary:
         print_layers(Task.DETECTOR, backbone, shared, input_size=input_size)
         return

@@ -223,7 +223,7 @@ def train_options(
         "--bfloat16/--float32",
         help="Compute convolutions in bfloat16 (fast on GPUs and on processors with AVX512-BF16 or AMX).",
     ),
-    device: str = typer.Option("cpu", "--device", help="cpu, cuda, cuda:1, …"),
+    device: str = typer.Option("cpu", "--device", help="Device to train on: cpu, cuda, cuda:1, …"),
     devices: int = typer.Option(1, "--devices", min=1, help="Processes (GPUs) per machine; torchrun works too."),
     nodes: int = typer.Option(1, "--nodes", min=1, help="Number of machines."),
     out: Path | None = typer.Option(
@@ -273,7 +273,7 @@ def with_train_options(
     group.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[shown(parameter) for parameter in signature.parameters.values()]
     )
-    return with_options(group, "shared")
+    return with_options(group, "shared", panel="Training")
 
 
 with_face_options = with_options(face_options, "face")

@@ -16,7 +16,9 @@ from .options import positive_ints
 
 
 def engine(
-    models: list[Path] | None = typer.Argument(None, help="Model files (.onnx); default: the shipped ones."),
+    models: list[Path] | None = typer.Argument(
+        None, metavar="MODEL", help="Model files (.onnx); default: the shipped ones."
+    ),
     batch: str = typer.Option(
         ",".join(map(str, DEFAULT_BATCH)), "--batch", help="Minimum, optimum and maximum number of faces per call."
     ),

@@ -16,7 +16,7 @@ from .options import AS_JSON, PROVIDER
 
 
 def info(
-    model: Path = typer.Argument(..., help="Model file (.onnx)."),
+    model: Path = typer.Argument(..., metavar="MODEL", help="Model file (.onnx)."),
     provider: Provider = PROVIDER,
     as_json: bool = AS_JSON,
 ) -> None:

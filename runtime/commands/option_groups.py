@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 
-def with_options(group: Callable[..., Any], name: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_options(
+    group: Callable[..., Any], name: str | None, *, panel: str | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a command so that it also has the options of `group`.
 
     Args:
         group: Function whose parameters are options; it returns the object that collects their values.
         name: Argument of the command that receives this object; None where the group only acts.
+        panel: Heading in the help for those options that have none; None for the command's own.
     """
-    shared = inspect.signature(group, eval_str=True).parameters
+    signature = inspect.signature(group, eval_str=True)
+    shared = {key: _in_panel(parameter, panel) for key, parameter in signature.parameters.items()}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         own = inspect.signature(command, eval_str=True)
@@ -32,3 +37,9 @@ def with_options(group: Callable[..., Any], name: str | None) -> Callable[[Calla
         return run
 
     return decorate
+
+
+def _in_panel(parameter: inspect.Parameter, panel: str | None) -> inspect.Parameter:
+    option = copy.copy(parameter.default)  # others may share it
+    option.rich_help_panel = option.rich_help_panel or panel
+    return parameter.replace(default=option)

@@ -22,12 +22,16 @@ from .input_paths import existing_folder
 
 DATA = typer.Option(..., "--data", callback=existing_folder, help="Folder with images and labels.", show_default=False)
 DETECTOR = typer.Option(None, "--detector", help="Face detector: a mien or YuNet model; default: the shipped one.")
-PROVIDER = typer.Option(Provider.AUTO, "--provider", help="Execution provider; auto: the fastest that works.")
+PROVIDERS = f"{', '.join(provider.value for provider in list(Provider)[:-1])} or {list(Provider)[-1].value}"
+PROVIDER = typer.Option(
+    Provider.AUTO, "--provider", metavar="PROVIDER", help=f"Runs the models: {PROVIDERS}; auto: the fastest that works."
+)
 THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads per operator; 0: all cores.")
 MAX_SIDE = typer.Option(
     DEFAULT_MAX_SIDE, "--max-side", min=64, help="Downscale the detector's input to this longer side, px."
 )
 BLUR = typer.Option(False, "--blur", help="Hide all faces in everything that is drawn, shown or served.")
+FACES = "Which faces are reported"
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
 HELD_OUT = typer.Option(False, "--held-out", help="Use only the validation split that mien train holds out.")
 
@@ -36,7 +40,7 @@ def pipeline_options(
     model: Path | None = typer.Option(
         None,
         "--model",
-        help="Any model of mien (.onnx): used in place of the shipped one of its kind; a classifier labels frames.",
+        help="Model of your own (.onnx), in place of the shipped one of its kind; a classifier labels frames or faces.",
     ),
     on: Classified | None = typer.Option(
         None, "--on", help="With a classifier: label whole frames, or each face.", show_default="frame"
@@ -46,23 +50,32 @@ def pipeline_options(
         None, "--age-gender", help="Age and gender model; default: the shipped one."
     ),
     bundle: Path | None = typer.Option(None, "--bundle", help="Load all models from a file made by mien bundle."),
-    precision: Precision = typer.Option(
-        Precision.FP32, "--precision", help="Precision of the models to load from the bundle."
-    ),
+    precision: Precision = typer.Option(Precision.FP32, "--precision", help="Which models of the bundle to load."),
     attributes: bool = typer.Option(True, "--attributes/--no-attributes", help="Estimate age and gender."),
     provider: Provider = PROVIDER,
     min_score: float | None = typer.Option(
-        None, "--min-score", help="Report faces from this detection score on, above 0 to 1; default: the detector's."
+        None,
+        "--min-score",
+        rich_help_panel=FACES,
+        help="Report faces from this detection score on, above 0 to 1; default: the detector's.",
     ),
-    max_faces: int | None = typer.Option(None, "--max-faces", min=1, help="Report only the N largest faces."),
+    max_faces: int | None = typer.Option(
+        None, "--max-faces", min=1, rich_help_panel=FACES, help="Report only the N largest faces."
+    ),
     min_face: float | None = typer.Option(
-        None, "--min-face", metavar="PX", help="Report faces whose box has a longer side of PX or more."
+        None,
+        "--min-face",
+        metavar="PX",
+        rich_help_panel=FACES,
+        help="Report faces whose box has a longer side of PX or more.",
     ),
     region: str | None = typer.Option(
         None,
         "--region",
-        metavar="LEFT,TOP,RIGHT,BOTTOM",
-        help="Report faces whose centre is in this part of the picture, in shares of it; 0.5,0,1,1: the right half.",
+        metavar="L,T,R,B",
+        rich_help_panel=FACES,
+        help="Report faces whose centre is in this part of the picture: left, top, right and bottom as shares of it; "
+        "0.5,0,1,1 is the right half.",
     ),
 ) -> PipelineOptions:
     """Collect the options that choose the models of a pipeline and its faces, for `with_options`."""
@@ -130,7 +143,7 @@ def refuse_face_options(options: PipelineOptions, given: Mapping[str, object]) -
 
 def overlay_style(
     boxes: bool = typer.Option(True, "--boxes/--no-boxes", help="Draw the box of each face."),
-    labels: bool = typer.Option(True, "--labels/--no-labels", help="Draw track, age and gender."),
+    labels: bool = typer.Option(True, "--labels/--no-labels", help="Draw track, age, gender and classes."),
     axes: bool | None = typer.Option(
         None, "--axes/--no-axes", help="Draw the axes of the head; default: for faces of 80 px or more."
     ),

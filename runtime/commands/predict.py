@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @with_config
-@with_options(overlay_style, "style")
-@with_options(pipeline_options, "options")
+@with_options(overlay_style, "style", panel="Drawing")
+@with_options(pipeline_options, "options", panel="Models")
 def predict(
     options: PipelineOptions,
     style: OverlayStyle,
@@ -68,7 +68,7 @@ def predict(
     ),
     shard_size: int | None = typer.Option(None, "--shard-size", min=1, help="With --ray: pictures per output file."),
 ) -> None:
-    """Find faces in pictures and videos, or classify them; print a line for each, or write rows, pictures, crops."""
+    """Find faces in pictures and videos, or classify them; tell what was found, or write it in many forms."""
     from ..batch.parallel import plan_threads
     from ..batch.predict import Outputs, several_pictures
 

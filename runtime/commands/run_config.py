@@ -101,7 +101,7 @@ def config_options(
         save_config()  # type: ignore[operator]  # what `save_later` made of the path
 
 
-with_config = with_options(config_options, None)
+with_config = with_options(config_options, None, panel="Saved options")
 """Decorate a command so that its options can be saved to a file, and read from one."""
 
 

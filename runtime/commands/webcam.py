@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 
 @with_config
-@with_options(overlay_style, "style")
-@with_options(pipeline_options, "options")
+@with_options(overlay_style, "style", panel="Drawing")
+@with_options(pipeline_options, "options", panel="Models")
 def webcam(
     options: PipelineOptions,
     style: OverlayStyle,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer import Context
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from mien.cli import app
@@ -94,3 +99,33 @@ def test_missing_paths_are_told_from_their_folders(tmp_path: Path) -> None:
     assert describe_missing(tmp_path / "xyz") == f"no file {tmp_path}/xyz"
     assert describe_missing(Path("n" * 300)) == f"no file {'n' * 300}"
     assert describe_missing(Path("a\0b")) == "no file a\0b"
+
+
+def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """All commands, with the words by which they are called."""
+    yield words, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from leaves(below, (*words, name))
+
+
+def test_every_example_of_the_help_can_be_typed() -> None:
+    program = get_command(app)
+    examples = [example for _, command in leaves(program) for example in (command.epilog or "").split("\n\n")]
+    examples = [example.removeprefix("Start with: [bold]").removesuffix("[/bold]") for example in examples if example]
+    assert len(examples) > 20
+    for example in examples:
+        first, *words = shlex.split(example)
+        command = program
+        while hasattr(command, "commands"):
+            command = command.commands[words.pop(0) if words[0] in command.commands else "run"]
+        command.make_parser(Context(command)).parse_args(words)  # raises for an option that there is not
+        assert first == "mien"
+
+
+def test_the_help_is_grouped_and_fits_a_narrow_terminal() -> None:
+    told = CliRunner().invoke(app, ["webcam", "--help"]).output
+    for heading in ("Models", "Which faces are reported", "Drawing", "Saved options"):
+        assert f"─ {heading} ─" in told
+    assert told.index("─ Options ─") < told.index("─ Models ─") < told.index("─ Saved options ─")
+    assert "ort-tensorrt" in told  # in one word
+    assert all(len(line) <= 80 for line in told.splitlines())
