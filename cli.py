@@ -131,6 +131,7 @@ def options(
     import cv2
 
     ctx.obj = TorchBridge()
+    os.environ.setdefault("AV_LOG_FORCE_NOCOLOR", "1")  # FFmpeg's lines go into the log
     if not verbose:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         logs: Any = getattr(cv2.utils, "logging", cv2)  # the module is missing in OpenCV 4.8

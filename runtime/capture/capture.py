@@ -48,8 +48,9 @@ FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 5.0
 MEASURED_INTERVALS = 60
 """Maximum number of frame intervals over which a live source's rate is measured."""
-MIN_INTERVALS = 10
-"""Minimum; until then, the nominal rate of the source is reported."""
+MIN_SPAN_NS = 250_000_000
+"""Least time that they span; until then, as while a network stream delivers what it held back while it was opened, the
+nominal rate of the source is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +150,9 @@ class Capture:
     def fps(self) -> float | None:
         """Frames per second: measured for a live source, from the header of a file."""
         with self._lock:
-            intervals = len(self._stamps_ns) - 1
-            if self._info.live and intervals >= MIN_INTERVALS:
-                return intervals * 1e9 / (self._stamps_ns[-1] - self._stamps_ns[0])
+            span_ns = self._stamps_ns[-1] - self._stamps_ns[0] if self._stamps_ns else 0
+            if self._info.live and span_ns >= MIN_SPAN_NS:
+                return (len(self._stamps_ns) - 1) * 1e9 / span_ns
             return self._info.fps
 
     @property

@@ -17,8 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..credentials import mask_secrets
-from ..errors import InputError
+from ..credentials import mask_secrets, mask_text
+from ..errors import InputError, one_line
+from ..pictures.native_messages import native_messages
 from ..values import Image
 from .frame_shape import square_width
 from .frame_times import FrameTimes
@@ -100,7 +101,9 @@ class VideoSource:
     def _read(self) -> RawFrame | None:
         for _ in range(MAX_BROKEN_FRAMES):
             try:
-                if not self._video.grab():
+                with ffmpeg_logged():
+                    grabbed = self._video.grab()
+                if not grabbed:
                     self._warn_if_short()
                     return None
                 self._grabbed += 1
@@ -162,6 +165,15 @@ def as_bgr(pixels: cv2.typing.MatLike, name: str) -> Image:
 
 
 @contextmanager
+def ffmpeg_logged() -> Iterator[None]:
+    """Log what FFmpeg prints inside the block, masked: it quotes URLs with their passwords."""
+    with native_messages() as messages:
+        yield
+    for message in messages:
+        log.info("%s", one_line(mask_text(message)))
+
+
+@contextmanager
 def plain_name(path: Path) -> Iterator[str]:
     """Yield a name by which OpenCV can open a file: it takes one with a colon for a URL, and needs UTF-8."""
     name = os.path.abspath(path)  # noqa: PTH100 - not through links
@@ -203,7 +215,8 @@ def open_stream(url: str, options: SourceOptions) -> OpenedSource:
         InputError: There is no video, or not within the timeout.
     """
     name = mask_secrets(url)
-    video = cv2.VideoCapture(url, _ffmpeg(), [*_ONE_DECODER, *_timeouts(options)])
+    with ffmpeg_logged():
+        video = cv2.VideoCapture(url, _ffmpeg(), [*_ONE_DECODER, *_timeouts(options)])
     if not video.isOpened():
         raise InputError(
             f"{name} delivered no video (waited up to {options.open_timeout_s:g} s); does ffplay show it? "

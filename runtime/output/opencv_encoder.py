@@ -13,6 +13,8 @@ from ..values import Image
 CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}
 MAX_GAP_S = 5.0
 """Longer gaps, as while a camera was lost, are not filled with repeated frames."""
+MAX_FPS = 600.0
+"""MPEG-4 part 2 counts time in at most 65,535 parts of a second; with two decimals, this rate fits."""
 
 
 class OpenCvEncoder:
@@ -24,7 +26,7 @@ class OpenCvEncoder:
     Args:
         path: File to write; the suffix selects the codec.
         size: (width, height) in px.
-        fps: Frame rate of the file.
+        fps: Frame rate of the file, rounded to what every codec takes.
 
     Raises:
         OutputError: The file cannot be written.
@@ -32,7 +34,7 @@ class OpenCvEncoder:
 
     def __init__(self, path: Path, size: tuple[int, int], *, fps: float) -> None:
         self._path = path
-        self._fps = fps
+        self._fps = max(0.01, round(min(fps, MAX_FPS), 2))
         self._written = 0
         self._gap_frames = 0
         self._last: Image | None = None
@@ -42,7 +44,7 @@ class OpenCvEncoder:
             # OpenCV would end the process.
             raise OutputError(f"OpenCV cannot write {path!a}, a name that is not UTF-8; choose another") from None
         codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
-        self._writer = cv2.VideoWriter(name, codec, fps, size)
+        self._writer = cv2.VideoWriter(name, codec, self._fps, size)
         if not self._writer.isOpened():
             raise OutputError("OpenCV cannot write it; try another folder or .avi")
 

@@ -86,6 +86,16 @@ def test_the_rate_is_measured_when_live() -> None:
         assert capture.fps == pytest.approx(1e9 / INTERVAL_NS)
 
 
+def test_a_burst_at_the_start_is_not_measured() -> None:
+    """Network streams deliver at once what arrived while they were opened."""
+    source = FakeSource([picture()] * 30 + [None])
+    times_ns = iter(range(0, 30_000_000, 1_000_000))
+    opened = OpenedSource(source, SourceInfo("fake", live=True, fps=20.0))
+    with Capture(lambda: opened, clock=lambda: next(times_ns), policy=FramePolicy.EVERY) as capture:
+        assert len(list(capture)) == 30
+        assert capture.fps == 20.0
+
+
 def test_timestamps_always_grow() -> None:
     clock = FakeClock()
     source = FakeSource([picture() for _ in range(3)], clock, permits=0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
+import platform
 import threading
 
 import cv2
@@ -12,10 +15,33 @@ from mien.runtime.capture import opencv_video as video
 from mien.runtime.capture.sources import (
     OpenedSource,
     SourceInfo,
+    SourceOptions,
 )
 from mien.runtime.errors import InputError
 from mien.tests.fakes.fake_capture import FakeClock, FakeSource, FakeVideo, picture
 from mien.tests.processes import wait_for
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's stderr can be diverted")
+def test_what_ffmpeg_prints_is_logged_without_passwords(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    libc = ctypes.CDLL(None)
+
+    class Printing(FakeVideo):
+        def __init__(self, *_: object) -> None:
+            super().__init__([picture()])
+
+        def grab(self) -> bool:
+            libc.fputs(b"[hls @ 0x1] cannot open 'http://u:secret@h/a.ts?t=secret'\n", ctypes.c_void_p(stderr.value))
+            return super().grab()
+
+    stderr = ctypes.c_void_p.in_dll(libc, "stderr")
+    monkeypatch.setattr(video.cv2, "VideoCapture", Printing)
+    with caplog.at_level(logging.INFO, logger="mien"):
+        video.open_stream("http://u:secret@h/a.m3u8", SourceOptions())
+    assert "[hls @ 0x1] cannot open 'http://***@h/a.ts?t=***'" in caplog.text
+    assert "secret" not in caplog.text + "".join(capfd.readouterr())
 
 
 def test_a_file_without_timestamps_counts_by_its_rate() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from mien.runtime.errors import OutputError
 from mien.runtime.live.outputs import OutputFiles
+from mien.runtime.output.opencv_encoder import OpenCvEncoder
 from mien.runtime.output.video_file import VideoSink
 from mien.runtime.values import Faces, Frame
 
@@ -103,6 +104,15 @@ def test_without_pyav_an_mp4_is_said_to_be_part_2(
     assert "MPEG-4 part 2" in caplog.text and "pip install av" in caplog.text
     monkeypatch.undo()
     assert shown(tmp_path / "out.mp4")[1] == pytest.approx(3.0, abs=0.05)
+
+
+@pytest.mark.parametrize("fps", [0.001, 1000 / 15, 29.97003, 2232.996, 90_000])
+def test_any_rate_fits_into_the_files_of_opencv(tmp_path: Path, fps: float) -> None:
+    encoder = OpenCvEncoder(tmp_path / "out.mp4", (64, 48), fps=fps)
+    encoder.append(np.zeros((48, 64, 3), np.uint8), 0)
+    encoder.close()
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 1
 
 
 def test_opencv_is_not_given_a_name_that_ends_the_process(tmp_path: Path) -> None:
