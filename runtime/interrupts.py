@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+REPEAT_S = 0.01
+"""Delay of an interrupt that Python has dropped."""
 _arrived = signal.SIGINT
 """Last signal that arrived."""
 
@@ -21,13 +25,28 @@ def leave_at_once() -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Have every signal that ends a process raise KeyboardInterrupt inside the block."""
+    """Have every signal that ends a process raise KeyboardInterrupt inside the block.
+
+    Python drops an exception that is raised within a destructor, or a callback of a weak reference or of C: then the
+    signal is repeated.
+    """
 
     def interrupt(_: signal.Signals) -> None:
         raise KeyboardInterrupt
 
+    def repeat_dropped(dropped: sys.UnraisableHookArgs) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            threading.Timer(REPEAT_S, _signal_main_thread).start()
+        else:
+            previous(dropped)
+
+    previous = sys.unraisablehook
     with deferred(interrupt):
-        yield
+        sys.unraisablehook = repeat_dropped
+        try:
+            yield
+        finally:
+            sys.unraisablehook = previous
 
 
 @contextlib.contextmanager
@@ -66,6 +85,13 @@ def postponed() -> Iterator[None]:
 def exit_code() -> int:
     """Return the exit code of a command that was interrupted, by convention 128 and the signal: 130 for Ctrl-C."""
     return 128 + _arrived
+
+
+def _signal_main_thread() -> None:
+    if sys.platform == "win32":
+        _thread.interrupt_main(_arrived)
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, _arrived)  # also out of a system call
 
 
 def _handle(act: Callable[[signal.Signals], object]) -> None:

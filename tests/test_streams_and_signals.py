@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -110,6 +111,17 @@ def test_ctrl_c_while_a_candidate_starts_is_not_lost(tmp_path: Path) -> None:
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130 and stderr == "interrupted\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_that_strikes_in_a_destructor_is_not_lost() -> None:
+    class Struck:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt), interrupts.interruptible():
+        Struck()
+        time.sleep(10)
+    assert interrupts.exit_code() == 143
 
 
 def test_a_postponed_signal_arrives_at_the_end() -> None:

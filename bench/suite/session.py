@@ -27,7 +27,6 @@ from ..worker.process import CandidateFailed, CandidateProcess, allocator
 from ..worker.targets import PRIMING_CALLS
 from .candidates import CandidateRecord, candidate_name, describe
 from .inputs import BenchInputs
-from .interrupts import remembered_interrupts
 from .options import BenchOptions
 from .post_checks import PostRunChecks
 from .records import CandidateRecords
@@ -50,7 +49,6 @@ class BenchmarkSession:
         self._options = options
         self._inputs = BenchInputs(folder, data=options.data, feed=options.feed)
         self._stack = ExitStack()
-        self._check_interrupt = self._stack.enter_context(remembered_interrupts())
         self._gpu = has_nvidia_smi()
         self._records = CandidateRecords()
         self._shared_baselines: dict[tuple[Path, str, str, Level, int], str] = {}
@@ -98,7 +96,6 @@ class BenchmarkSession:
         return record
 
     def _started(self, candidate: Candidate) -> CandidateProcess:
-        self._check_interrupt()
         with postponed():  # an interrupt in between would leave a process that nobody closes
             process = CandidateProcess(candidate, timeout_s=self._options.timeout_s)
             self._stack.callback(process.close)
@@ -229,7 +226,6 @@ class BenchmarkSession:
         def after_round(*_: int) -> None:
             background.sample()
             count_round()
-            self._check_interrupt()
 
         background.begin()
         found = interleave(

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ...runtime.errors import ProcessFailed
+from ...runtime.interrupts import postponed
 from ...runtime.isolated import end_of, error_line, ran_out_of_memory, was_killed
 from ...runtime.models.spec import ModelSpec, Precision
 from ...runtime.values import FloatArray, Image
@@ -97,7 +98,7 @@ class CandidateProcess:
         self._timeout_s = timeout_s
         self._errors = b""
         self._answers: queue.Queue[str] = queue.Queue()
-        self._waiting = 0
+        self._number = 0
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BEGIN, json.dumps(sys.path)],
             stdin=subprocess.PIPE,
@@ -115,7 +116,8 @@ class CandidateProcess:
 
     def open(self) -> None:
         """Import and load, timed."""
-        row = self._ask_line(self.candidate.to_json())
+        self._send_line(self.candidate.to_json())
+        row = self._receive()
         if row["spec"] is not None:
             self.spec = ModelSpec.from_json(row["spec"], origin=str(self.candidate.path))
         self.provider = row["provider"]
@@ -162,7 +164,7 @@ class CandidateProcess:
 
     def start_running(self, seconds: float) -> None:
         """Start calling without a pause; `calls_run` waits for the end."""
-        self._send(json.dumps({"do": "run for", "seconds": seconds}))
+        self._send(do="run for", seconds=seconds)
 
     def calls_run(self) -> tuple[int, float]:
         """Wait for `start_running`; returns its number of calls and its duration in s."""
@@ -216,36 +218,38 @@ class CandidateProcess:
             self._errors = (self._errors + chunk)[-KEPT_ERRORS:]
 
     def _ask(self, **request: Any) -> dict[str, Any]:
-        return self._ask_line(json.dumps(request))
-
-    def _ask_line(self, line: str) -> dict[str, Any]:
-        while self._waiting:  # an interrupt left an answer unread
-            self._receive()
-        self._send(line)
+        self._send(**request)
         return self._receive()
 
-    def _send(self, line: str) -> None:
+    def _send(self, **request: Any) -> None:
+        self._number += 1
+        self._send_line(json.dumps({"number": self._number, **request}))
+
+    def _send_line(self, line: str) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
+            with postponed():  # half a line would spoil the next
+                self._process.stdin.write(line + "\n")
+                self._process.stdin.flush()
         except (OSError, ValueError):
             raise self._failed() from None
-        self._waiting += 1
 
     def _receive(self) -> dict[str, Any]:
-        try:
-            line = self._answers.get(timeout=self._timeout_s)
-        except queue.Empty:
-            self._kill()
-            raise CandidateFailed(FailureKind.HUNG, f"no answer within {self._timeout_s:g} s; it was killed") from None
-        self._waiting -= 1
-        if not line.endswith("\n"):  # it ended, perhaps in the middle of a line
-            raise self._failed()
-        row: dict[str, Any] = json.loads(line)
-        if "refused" in row:
-            raise CandidateFailed(FailureKind.REFUSED, row["refused"])
-        return row
+        """Wait for the answer to the last request; an interrupt may have left those to earlier ones unread."""
+        while True:
+            try:
+                line = self._answers.get(timeout=self._timeout_s)
+            except queue.Empty:
+                self._kill()
+                reason = f"no answer within {self._timeout_s:g} s; it was killed"
+                raise CandidateFailed(FailureKind.HUNG, reason) from None
+            if not line.endswith("\n"):  # it ended, perhaps in the middle of a line
+                raise self._failed()
+            row: dict[str, Any] = json.loads(line)
+            if "refused" in row:
+                raise CandidateFailed(FailureKind.REFUSED, row["refused"])
+            if row.pop("number") == self._number:
+                return row
 
     def _failed(self) -> CandidateFailed:
         self._answers.put("")  # so that the next request fails at once too

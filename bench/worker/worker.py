@@ -1,7 +1,8 @@
 """The measured process: opens one candidate in a fresh interpreter, then calls and times it on request.
 
 `CandidateProcess` starts it. Each request is a line of JSON on standard input, each answer one on the descriptor that
-was standard output; arrays travel in files. Everything else that is printed goes to standard error.
+was standard output, with the request's number; arrays travel in files. Everything else that is printed goes to standard
+error.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def main(begun_ns: int, answers_fd: int) -> None:
         opened_ns = time.perf_counter_ns()
         answer(
             {
+                "number": 0,
                 "spec": None if target.spec is None else target.spec.to_json(),
                 "provider": target.provider,
                 "precision": None if target.precision is None else target.precision.value,
@@ -65,7 +67,8 @@ def main(begun_ns: int, answers_fd: int) -> None:
             }
         )
         for line in sys.stdin:
-            answer(serve(target, json.loads(line)))
+            request = json.loads(line)
+            answer({"number": request.pop("number"), **serve(target, request)})
     except MienError as error:
         answer({"refused": str(error)})
 

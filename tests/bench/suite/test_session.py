@@ -128,26 +128,6 @@ def test_ctrl_c_between_launches_keeps_the_launches_before(
     assert [len(row.measurement.rounds_ns) for row in report.rows] == [5, 5] and report.rows[1].ratio is not None
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.skipif(signal.getsignal(signal.SIGINT) is signal.SIG_IGN, reason="SIGINT is ignored here")
-def test_ctrl_c_in_a_destructor_is_not_lost(pair: BenchmarkSession) -> None:
-    class Replaced:
-        def __del__(self) -> None:
-            os.kill(os.getpid(), signal.SIGINT)  # Python drops what its handler raises here
-
-    seen: list[int] = []
-
-    def progress(done: int, rounds: int) -> None:
-        seen.append(done)
-        if done == 2:
-            Replaced()
-
-    pair._options = replace(pair._options, rounds=10, processes=2)
-    report = pair.measure(describe_environment(), progress=progress)
-    assert seen == [1, 2] and report.conditions is not None and report.conditions.interrupted
-    assert [len(row.measurement.rounds_ns) for row in report.rows] == [2, 2]
-
-
 def test_one_that_does_not_come_up_again_is_lost(pair: BenchmarkSession, tmp_path: Path) -> None:
     pair._options = replace(pair._options, rounds=10, processes=2)
     first, second = list(pair._records.running)

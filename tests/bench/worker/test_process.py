@@ -155,6 +155,8 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(sleeper: Can
     sleeper.bind(None)
     sleeper.start_running(0.01)  # as an interrupted turn: asked, and the answer never read
     assert len(sleeper.time_calls(0, 7).calls_ns) == 7
+    sleeper._number += 1  # interrupted before it was asked
+    assert len(sleeper.time_calls(0, 5).calls_ns) == 5
 
 
 def test_one_that_is_lost_leaves_the_rounds_and_the_others_finish() -> None:
