@@ -26,6 +26,8 @@ class FileKind(Enum):
     HEIC = "a HEIC picture"
     GIF = "a GIF picture"
     JPEG_2000 = "a JPEG 2000 picture"
+    JPEG_XL = "a JPEG XL picture"
+    RAW = "a camera's raw picture"
     PNM = "a PNM picture"
     VIDEO = "a video"
     TEXT = "text"
@@ -48,9 +50,11 @@ _MAGIC = {
     b"\x89PNG\r\n\x1a\n": FileKind.PNG,
     b"RIFF....WEBP": FileKind.WEBP,
     b"BM....\0\0\0\0": FileKind.BMP,
+    b"II[*]\0.{4}CR|FUJIFILMCCD-RAW|IIU\0|IIR[OS]|MMOR|....ftypcrx": FileKind.RAW,
     b"II[*+]\0|MM\0[*+]": FileKind.TIFF,
     b"GIF8[79]a": FileKind.GIF,
     b"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51": FileKind.JPEG_2000,
+    b"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n": FileKind.JPEG_XL,
     rb"P[1-6][\s#]": FileKind.PNM,
     b"RIFF....AVI |\x1a\x45\xdf\xa3|FLV\x01|OggS|\x30\x26\xb2\x75\x8e\x66|\\.RMF|YUV4MPEG2": FileKind.VIDEO,
     b"....(moov|mdat|wide|free|skip|pnot)": FileKind.VIDEO,  # QuickTime before it had brands
@@ -72,11 +76,11 @@ def kind_of(head: bytes) -> FileKind:
     """Tell the content of a file by its first `HEAD_BYTES` bytes, or all of a shorter file."""
     if not head:
         return FileKind.EMPTY
-    if head[4:8] == b"ftyp":
-        return _kind_of_brands(head)
     for pattern, kind in _PATTERNS:
         if pattern.match(head):
             return kind
+    if head[4:8] == b"ftyp":
+        return _kind_of_brands(head)
     return FileKind.TEXT if _is_text(head) else FileKind.UNKNOWN
 
 

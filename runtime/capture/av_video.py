@@ -121,7 +121,10 @@ class AvSource:
     def _decode(self) -> Iterator[RawFrame]:
         """Decode all packets; what cannot be decoded is passed over, and raised at the end of a recording."""
         broken = 0
+        lost = LostPackets()
         for packet in self._packets():
+            if lost.seen_before(packet):
+                self._note_damage("a packet is incomplete")
             arrived_ns = None if self._clock is None else self._clock()
             try:
                 frames = self._stream.decode(packet)
@@ -131,8 +134,6 @@ class AvSource:
                 self._note_damage(_reason(error))
                 if broken > MAX_BROKEN_PACKETS:
                     break
-            if packet is not None and packet.is_corrupt:
-                self._note_damage("a packet is incomplete")
             for frame in frames:
                 if frame.is_corrupt:
                     self._note_damage("a picture is incomplete")
@@ -180,6 +181,32 @@ class AvSource:
         matrix = SideDataContainer(frame).get(SideDataType.DISPLAYMATRIX)  # type: ignore[call-arg]
         pixels = np.asarray(bgr, dtype=np.uint8)
         return pixels if matrix is None else upright(pixels, np.frombuffer(bytes(matrix), np.int32))
+
+
+class LostPackets:
+    """Tell packets that lack a part from those at the end of one of several joined files.
+
+    MPEG-TS counts its parts, so FFmpeg takes the end of a joined file for a loss; there, time goes back.
+    """
+
+    DELAY = 3
+    """Packets in which time may still go back: the parser holds some."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._last_dts: int | None = None
+
+    def seen_before(self, packet: av.Packet[VideoStream] | None) -> bool:
+        """Take the next packet, or None at the end; return True once an earlier one is known to lack a part."""
+        dts, last = None if packet is None else packet.dts, self._last_dts
+        self._last_dts = dts
+        if dts is not None and last is not None and dts < last:
+            self._left = 0
+        known = self._left == 1 or (self._left > 0 and packet is None)
+        self._left = max(0, self._left - 1)
+        if packet is not None and packet.is_corrupt:
+            self._left = self.DELAY
+        return known
 
 
 def open_file(path: Path) -> OpenedSource:
@@ -237,7 +264,11 @@ def _video_stream(container: av.container.InputContainer, name: str) -> VideoStr
         InputError: There is none.
     """
     stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream) or stream.codec_context.name in TEXT_CODECS:
+    if not isinstance(stream, VideoStream):
+        raise InputError(f"{name} is not a video: it holds no moving picture")
+    if (codec := stream.codec_context) is None:  # type: ignore[redundant-expr,unused-ignore]
+        raise InputError(f"{name} holds pictures in a format for which this FFmpeg has no decoder")
+    if codec.name in TEXT_CODECS:
         raise InputError(f"{name} is not a video: it holds no moving picture")
     # Multithreaded decoding delays a stream by one frame per thread, and takes cores from inference.
     stream.codec_context.thread_count = 1

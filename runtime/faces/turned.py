@@ -16,10 +16,13 @@ from ..vision.geometry import (
     landmark_bounds,
     transform_points,
 )
+from .detector import reduced
 from .landmarks import SURE
 
 ANGLES = (90, 180, 270, 45, 135, 225, 315)
 """Turns of the picture that are tried, in degrees; with faces found up to 30° either way, no angle is left out."""
+MAX_SIDE = 3000
+"""Longer side, px, to which pictures are reduced first: a turned copy is as wide and high as the picture's diagonal."""
 
 
 def find_turned(image: Image, find_upright: Callable[[Image], Faces], unsure: Faces) -> Faces:
@@ -35,7 +38,10 @@ def find_turned(image: Image, find_upright: Callable[[Image], Faces], unsure: Fa
         unsure ones, best score first.
     """
     best = Faces.empty()
-    for copy, matrix in _turned_copies(image):
+    small, factor = reduced(image, MAX_SIDE)
+    to_small = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2]])  # a pixel's centre is its index
+    for copy, turn in _turned_copies(small):
+        matrix = turn[:, :2] @ to_small + np.pad(turn[:, 2:], ((0, 0), (2, 0)))
         found = find_upright(copy)
         found = found.mask(found.presence >= SURE)
         if found.scores.sum() > best.scores.sum():

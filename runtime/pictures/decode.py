@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import itertools
 import struct
@@ -18,14 +19,22 @@ from ..errors import InputError
 from ..file_kinds import HEAD_BYTES, PICTURES, FileKind, kind_of
 from ..values import GREY, Image
 from .native_messages import native_messages
-from .structure import find_damage, frame_count, is_cmyk, is_padding, is_premultiplied, orientation
+from .structure import find_damage, frame_count, is_cmyk, is_padding, is_premultiplied, is_raw, orientation
 
 AT_ONCE = 16
 """Frames of an animation decoded in one call, which bounds the memory; OpenCV decodes those before them again."""
 DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG", "libpng error")
 """Beginnings of libjpeg's and libpng's messages about pixels that are not those of the camera."""
-WRITERS = {FileKind.AVIF: ".avif", FileKind.HEIC: ".heic", FileKind.GIF: ".gif", FileKind.JPEG_2000: ".jp2"}
+WRITERS = {
+    FileKind.AVIF: ".avif",
+    FileKind.HEIC: ".heic",
+    FileKind.GIF: ".gif",
+    FileKind.JPEG_2000: ".jp2",
+    FileKind.JPEG_XL: ".jxl",
+}
 """Formats that not every OpenCV reads, by a suffix; one that reads them also writes them."""
+PLUGINS = {FileKind.HEIC: ("pillow_heif", "pillow-heif"), FileKind.JPEG_XL: ("pillow_jxl", "pillow-jxl-plugin")}
+"""Modules that make Pillow read a format when they are imported or asked to, and the packages that hold them."""
 PILLOW_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, RuntimeError),
     *(ArithmeticError, LookupError, TypeError, AttributeError, struct.error),
@@ -72,6 +81,8 @@ def decode_frames(data: bytes, *, name: str) -> Iterator[PictureFrame]:
     kind = kind_of(data[:HEAD_BYTES])
     if kind not in PICTURES:
         raise InputError(f"{name} is not a picture: it holds {kind.value}")
+    if kind is FileKind.RAW or (kind is FileKind.TIFF and is_raw(data)):
+        raise InputError(f"{name} holds {FileKind.RAW.value}; develop it, or export it as a JPEG, first")
     if (damage := find_damage(data, kind)) is not None:
         raise InputError(f"{name} is damaged: {damage}")
     count = frame_count(data, kind)
@@ -116,8 +127,10 @@ def _decode(data: bytes, kind: FileKind, name: str) -> Image:
         except cv2.error as error:
             raise InputError(f"{name} cannot be read (OpenCV: {error.err})") from error
     said = [text for text in messages if text.startswith(DAMAGE) and not is_padding(data, text)]
-    if pixels is None or said:
-        raise InputError(f"{name} is damaged: {said[0] if said else 'OpenCV cannot decode it'}")
+    if said:
+        raise InputError(f"{name} is damaged: {said[0]}")
+    if pixels is None:
+        raise InputError(f"{name} is damaged, or {kind.value} of a variant that OpenCV {cv2.__version__} cannot decode")
     multiplied = kind is FileKind.TIFF and is_premultiplied(data, 8 * pixels.itemsize)
     return turned(to_bgr(pixels, premultiplied=multiplied), orientation(data, kind))
 
@@ -158,17 +171,17 @@ def _tiff_pages(data: bytes, count: int, name: str) -> Iterator[PictureFrame]:
 
 
 def _pillow_frames(data: bytes, kind: FileKind, name: str) -> Iterator[PictureFrame]:
+    module, package = PLUGINS.get(kind, ("PIL", "pillow-heif"))  # which needs Pillow too
     try:
         import PIL.Image
         import PIL.ImageOps
 
+        plugin = importlib.import_module(module)
         if kind is FileKind.HEIC:
-            import pillow_heif
-
-            pillow_heif.register_heif_opener()
+            plugin.register_heif_opener()
     except ModuleNotFoundError:
         raise InputError(
-            f"{name} holds {kind.value}, which OpenCV {cv2.__version__} cannot read; run: pip install pillow-heif"
+            f"{name} holds {kind.value}, which OpenCV {cv2.__version__} cannot read; run: pip install {package}"
         ) from None
     try:
         with warnings.catch_warnings():

@@ -14,7 +14,7 @@ import cv2
 from ..errors import InputError, warn_once
 from ..file_kinds import PICTURES, FileKind, is_folder, kind_of_file
 
-_SUFFIXES = r"\.(jpe?g|jpe|jfif|a?png|bmp|dib|webp|tiff?|avif|hei[cf]|gif|jp2|p[bgp]m)"
+_SUFFIXES = r"\.(jpe?g|jpe|jfif|a?png|bmp|dib|webp|tiff?|avif|hei[cf]|gif|jp2|jxl|p[bgp]m)"
 _SYSTEM = re.compile(
     r"\._.*|\.DS_Store|Thumbs\.db|ehthumbs\.db|desktop\.ini|\.mien-.*"
     r"|@eaDir|#recycle|@Recycle|\.@__thumb|\.thumbnails|__MACOSX|\.Spotlight-V100|\.Trashes|\.fseventsd"

@@ -6,6 +6,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Literal
 
 from ..file_kinds import FileKind
 
@@ -15,6 +16,10 @@ PHOTOMETRIC = 262
 CMYK = 5
 EXTRA_SAMPLES = 338
 ASSOCIATED, UNASSOCIATED = 1, 2
+SUBFILE, REDUCED = 254, 1
+WIDTHS = {1: 1, 3: 2, 4: 4}
+"""Bytes of the whole numbers in a TIFF file, by the number of their type."""
+DNG_VERSION = 50706
 
 
 def find_damage(data: bytes, kind: FileKind) -> str | None:
@@ -61,6 +66,12 @@ def exif_orientation(exif: bytes) -> int:
     """Find the orientation in EXIF data, which has the form of a TIFF file (CIPA DC-008, 4.6); 1 if there is none."""
     turned = _tiff_tags(exif).get(ORIENTATION, 1)
     return turned if 1 <= turned <= 8 else 1
+
+
+def is_raw(data: bytes) -> bool:
+    """Check whether a TIFF file is a camera's raw picture (DNG, NEF, ARW), whose first page is mostly a thumbnail."""
+    tags = _tiff_tags(data)
+    return DNG_VERSION in tags or bool(tags.get(SUBFILE, 0) & REDUCED)
 
 
 def is_cmyk(data: bytes) -> bool:
@@ -135,7 +146,7 @@ def _riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _tiff_tags(data: bytes) -> dict[int, int]:
-    """Read the tags of the first page of a TIFF file, or of an EXIF block, that hold one 16-bit number."""
+    """Read the tags of the first page of a TIFF file, or of EXIF data, that hold whole numbers, the first of each."""
     return next(_tiff_pages(data), {})
 
 
@@ -153,8 +164,9 @@ def _tiff_pages(data: bytes) -> Iterator[dict[int, int]]:
             seen.add(at)
             (count,) = struct.unpack_from(order + count_form, data, at)
             entries = range(at + struct.calcsize(f"={count_form}"), len(data), entry_bytes)[:count]
-            fields = [struct.unpack_from(f"{order}HH{form}H", data, entry) for entry in entries]
-            yield {tag: value for tag, kind, _, value in fields if kind == 3}
+            fields = [struct.unpack_from(f"{order}HH{form}4s", data, entry) for entry in entries]
+            byteorder: Literal["little", "big"] = "little" if order == "<" else "big"
+            yield {t: int.from_bytes(v[: WIDTHS[kind]], byteorder) for t, kind, _, v in fields if kind in WIDTHS}
             (at,) = struct.unpack_from(order + form, data, entries.start + count * entry_bytes)
     except struct.error:  # the file ends before the page
         yield {}

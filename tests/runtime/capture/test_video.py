@@ -128,6 +128,24 @@ def test_a_cut_file_is_told_and_its_frames_are_kept(
     assert damage is not None and "damaged, or its end is missing" in damage and str(path) in damage
 
 
+def test_joined_transport_streams_are_whole_and_a_lost_packet_is_told(tmp_path: Path) -> None:
+    content = write(tmp_path / "a.ts", noisy=True).read_bytes()
+    joined, holed = tmp_path / "joined.ts", tmp_path / "holed.ts"
+    joined.write_bytes(content + content)
+    middle = len(content) // 188 // 2 * 188
+    holed.write_bytes(content[:middle] + content[middle + 188 :])
+    frames, damage = read(joined)
+    assert len(frames) == 50 and damage is None
+    assert read(holed)[1] is not None
+
+
+def test_a_codec_without_a_decoder_is_said(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(InputError, match="no decoder"):
+        read(path)
+
+
 def test_a_file_without_its_index_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", noisy=True)
     path.write_bytes(path.read_bytes()[:-200])

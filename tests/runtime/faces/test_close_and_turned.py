@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from mien.runtime.capture.demo_camera import find_photo
+from mien.runtime.faces import turned
+from mien.runtime.faces.turned import find_turned
 from mien.runtime.pictures.images import read_image
 from mien.runtime.pipeline.pipeline import Pipeline
-from mien.runtime.values import Image
+from mien.runtime.values import Faces, Image
 from mien.runtime.vision.geometry import transform_points
 
 
@@ -55,6 +57,22 @@ def test_a_face_turned_by_any_angle_is_found(pipeline: Pipeline, photo: Image, a
     assert error(found.landmarks[0], wanted) < 0.08
     x0, y0, x1, y1 = found.boxes[0]
     assert x0 < wanted[30, 0] < x1 and y0 < wanted[30, 1] < y1
+
+
+def test_a_turned_face_in_a_long_strip_is_found_without_a_square_of_its_length(
+    pipeline: Pipeline, photo: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (box, *_) = pipeline(photo).boxes.round().astype(int)
+    x0, y0, x1, y1 = (int(v) for v in box)
+    strip = np.full((y1 - y0 + 400, 6000, 3), 128, np.uint8)
+    strip[200 : 200 + y1 - y0, 5000 : 5000 + x1 - x0] = photo[y0:y1, x0:x1][::-1, ::-1]
+    copies: list[tuple[int, ...]] = []
+    warp = turned.cv2.warpAffine
+    monkeypatch.setattr(turned.cv2, "warpAffine", lambda *a, **k: copies.append(a[2]) or warp(*a, **k))
+    found = find_turned(strip, pipeline._find_upright, Faces.empty())
+    assert max(side for size in copies for side in size) <= 3000
+    assert len(found) == 1 and 5000 < found.landmarks[0, 30, 0] < 5000 + x1 - x0
+    assert 200 < found.landmarks[0, 30, 1] < 200 + y1 - y0
 
 
 def test_a_picture_without_a_face_stays_without(pipeline: Pipeline) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import io
 import struct
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,14 +140,8 @@ def test_an_old_opencv_says_what_reads_an_animation(
 
 def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     """Let the import of a package fail."""
-    real = builtins.__import__
-
-    def fail(name: str, *rest: Any) -> Any:
-        if name.split(".")[0] == package:
-            raise ModuleNotFoundError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", fail)
+    for name in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
 
 
 def test_heic_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +236,36 @@ def test_damage_is_told_of_the_right_picture_in_every_thread(pixels: np.ndarray)
 )
 def test_what_is_no_picture_is_said(data: bytes, kind: str) -> None:
     assert told(data).startswith("a.jpg is not a picture: it holds ") and kind in told(data)
+
+
+def tiff_with(pixels: np.ndarray, tag: int, kind: int, value: object) -> bytes:
+    tags = pytest.importorskip("PIL.TiffImagePlugin").ImageFileDirectory_v2()
+    tags.tagtype[tag] = kind
+    tags[tag] = value
+    return encoded(pixels, "TIFF", tiffinfo=tags)
+
+
+def test_the_thumbnail_of_a_raw_picture_is_not_taken_for_it(pixels: np.ndarray) -> None:
+    dng, nef = tiff_with(pixels, 50706, 1, b"\1\4\0\0"), tiff_with(pixels, 254, 4, 1)
+    signatures = (b"II*\0\x10\0\0\0CR\2\0", b"FUJIFILMCCD-RAW 0201", b"\0\0\0\x18ftypcrx \0\0\0\1crx ", b"IIU\0")
+    for data in (dng, nef, *(signature + bytes(90) for signature in signatures)):
+        assert "holds a camera's raw picture" in told(data)
+    page = tiff_with(pixels, 254, 4, 2)  # one of several, at full size
+    assert (decode_image(page, name="a") == pixels).all()
+
+
+@pytest.mark.skipif(cv2.haveImageWriter(".jxl"), reason="this OpenCV reads JPEG XL")
+def test_a_format_without_a_decoder_names_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "pillow_jxl")
+    for data in (b"\xff\x0a\xfa\x1f", b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl "):
+        assert "a JPEG XL picture" in told(data) and "pip install pillow-jxl-plugin" in told(data)
+
+
+def test_a_variant_that_opencv_lacks_is_not_called_damaged(pixels: np.ndarray) -> None:
+    data = bytearray(encoded(pixels, "TIFF"))
+    at = bytes(data).index(b"\x03\x01\x03\x00\x01\x00\x00\x00")  # Compression, one SHORT
+    data[at + 8 : at + 10] = (34925).to_bytes(2, "little")  # LZMA
+    assert "or a TIFF picture of a variant that OpenCV" in told(bytes(data))
 
 
 def test_a_name_is_only_a_name(pixels: np.ndarray, tmp_path: Path) -> None:
