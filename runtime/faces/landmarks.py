@@ -5,44 +5,49 @@ from __future__ import annotations
 import numpy as np
 
 from ..models.runner import Runner
-from ..values import Faces, FloatArray, Image
+from ..values import POINTS, Faces, FloatArray, Image
 from ..vision.crop import cut_crop
 from ..vision.geometry import bounds_from_box, crop_matrix, landmark_bounds, roll_of
 
 TILTED = 0.3
 """In-plane rotation, in radians, from which on a crop is turned upright; the model was trained mostly on less."""
-
-
+REDUCE_FROM = 4.0
+"""Reduction from which on pixels are averaged before the crop is cut. Up to there the model does as well without: on
+127 photographs reduced by 2 to 3 its NME is 3.72 % either way, and half of a call's time beside it is saved."""
 SURE = 0.95
 """Presence from which on a crop certainly holds a face; one turned by more than about 45° has nearly none."""
 DOUBTFUL = 0.99
 """Presence below which quarter turns of the crop are tried: an upside-down face may pass for one, with less."""
 
 
-def locate(runner: Runner, image: Image, faces: Faces, bounds: FloatArray, roll: FloatArray | None = None) -> Faces:
-    """Fill in landmarks and presence of faces.
+def locate(
+    runner: Runner, image: Image, bounds: FloatArray, roll: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Locate the landmarks of faces in one call of the model.
 
     Args:
         runner: A landmark model.
         image: Picture (h, w, 3), uint8 BGR.
-        faces: The faces, of which only the number and order matter.
         bounds: Where their landmarks are expected, (n, 4) xyxy px.
         roll: Rotation of each face (n,), radians clockwise; its crop is turned back by it. None for upright faces.
+
+    Returns:
+        Landmarks (n, 68, 3) px, and the probability (n,) that each crop contains a face.
     """
-    if not len(faces):
-        return faces
+    if not len(bounds):
+        return np.empty((0, POINTS, 3)), np.empty(0)
     spec = runner.spec
     size = spec.input_size[0]
-    angles = np.zeros(len(faces)) if roll is None else roll
+    angles = [0.0] * len(bounds) if roll is None else roll.tolist()
     crops = [
-        cut_crop(image, crop_matrix(b, scale=spec.crop_scale, size=size, roll=float(a)), size)
+        cut_crop(image, crop_matrix(b, scale=spec.crop_scale, size=size, roll=a), size, reduce_from=REDUCE_FROM)
         for b, a in zip(bounds, angles, strict=True)
     ]
     outputs = runner(np.stack([c.pixels for c in crops]))
-    points = np.stack([c.to_image(p.astype(np.float64)) for c, p in zip(crops, outputs["landmarks"], strict=True)])
+    points = np.stack([c.to_image(p) for c, p in zip(crops, outputs["landmarks"].astype(np.float64), strict=True)])
     # A model that was trained on faces alone takes every crop for a face.
-    presence = outputs["presence"] if "presence" in outputs else np.ones(len(faces))
-    return faces.with_fields(landmarks=points, presence=presence.astype(np.float64))
+    presence = outputs["presence"].astype(np.float64) if "presence" in outputs else np.ones(len(bounds))
+    return points, presence
 
 
 def locate_in_boxes(runner: Runner, image: Image, faces: Faces) -> Faces:
@@ -50,21 +55,21 @@ def locate_in_boxes(runner: Runner, image: Image, faces: Faces) -> Faces:
 
     On held-out faces the second pass lowers the NME by 0.14 percentage points.
     """
-    faces = _turn_doubtful(runner, image, locate(runner, image, faces, bounds_from_box(faces.boxes)))
-    roll = roll_of(faces.landmarks)
-    return locate(runner, image, faces, landmark_bounds(faces.landmarks), np.where(np.abs(roll) > TILTED, roll, 0.0))
-
-
-def _turn_doubtful(runner: Runner, image: Image, faces: Faces) -> Faces:
-    """Locate doubtful faces again at the quarter turn of their crop at which they are most certain."""
-    doubtful = np.flatnonzero(faces.presence < DOUBTFUL)
-    if not len(doubtful):
-        return faces
-    landmarks, presence = faces.landmarks.copy(), faces.presence.copy()
-    some = faces.mask(doubtful)
-    for turns in (1, 2, 3):
-        bounds = bounds_from_box(some.boxes, quarter_turns=turns)
-        found = locate(runner, image, some, bounds, np.full(len(some), turns * np.pi / 2))
-        better = (found.presence >= SURE) & (found.presence > presence[doubtful])
-        landmarks[doubtful[better]], presence[doubtful[better]] = found.landmarks[better], found.presence[better]
+    first = _turn_doubtful(runner, image, faces.boxes, *locate(runner, image, bounds_from_box(faces.boxes)))
+    roll = roll_of(first)
+    landmarks, presence = locate(runner, image, landmark_bounds(first), np.where(np.abs(roll) > TILTED, roll, 0.0))
     return faces.with_fields(landmarks=landmarks, presence=presence)
+
+
+def _turn_doubtful(
+    runner: Runner, image: Image, boxes: FloatArray, landmarks: FloatArray, presence: FloatArray
+) -> FloatArray:
+    """Return the landmarks, those of doubtful faces at the quarter turn of their crop that is the most certain."""
+    landmarks, presence = landmarks.copy(), presence.copy()
+    doubtful = np.flatnonzero(presence < DOUBTFUL)
+    for turns in (1, 2, 3):
+        bounds = bounds_from_box(boxes[doubtful], quarter_turns=turns)
+        turned, certain = locate(runner, image, bounds, np.full(len(doubtful), turns * np.pi / 2))
+        better = (certain >= SURE) & (certain > presence[doubtful])
+        landmarks[doubtful[better]], presence[doubtful[better]] = turned[better], certain[better]
+    return landmarks

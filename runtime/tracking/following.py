@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..values import Faces, FloatArray, Frame
+from ..values import FloatArray, Frame, Image
 from ..vision.boxes import enclosed
 from ..vision.geometry import (
     SAME_FACE_IOU,
@@ -38,8 +38,8 @@ HEAD = 0.15
 ONE_FACE_IOU = 0.6
 """Overlap from which on two tracks have run into one face."""
 
-Locate = Callable[[npt.NDArray[np.uint8], Faces, FloatArray, FloatArray], Faces]
-"""Fills in landmarks and presence, as `landmarks.locate` does over a runner."""
+Locate = Callable[[Image, FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+"""Locates landmarks by their bounds and rolls, as `landmarks.locate` does over a runner."""
 
 
 def follow(frame: Frame, tracks: Sequence[Track], locate: Locate) -> list[Sight]:
@@ -67,10 +67,9 @@ def locate_faces(frame: Frame, boxes: FloatArray, locate: Locate) -> list[Sight]
     sights = [Sight(box=box) for box in boxes]
     large = np.flatnonzero(longer_side(boxes) >= MIN_FACE_PX)
     if len(large):
-        faces = Faces.from_boxes(boxes[large], np.zeros(len(large)))
-        faces = locate(frame.pixels, faces, bounds_from_box(faces.boxes), np.zeros(len(large)))
-        for i, points, presence in zip(large.tolist(), faces.landmarks, faces.presence, strict=True):
-            sights[i].presence = float(presence)
+        landmarks, presences = locate(frame.pixels, bounds_from_box(boxes[large]), np.zeros(len(large)))
+        for i, points, presence in zip(large.tolist(), landmarks, presences.tolist(), strict=True):
+            sights[i].presence = presence
             if presence >= MIN_PRESENCE:
                 sights[i].landmarks, sights[i].box = points, box_from_bounds(landmark_bounds(points))
     for sight in sights:
@@ -102,15 +101,10 @@ def _by_landmarks(
     large = np.flatnonzero(longer_side(places) >= MIN_FACE_PX)
     if not len(large):
         return
-    bounds, roll = bounds_from_box(places[large]), np.zeros(len(large))
-    for row, i in enumerate(large.tolist()):
-        points = tracks[i].landmarks
-        if points is not None:
-            bounds[row] = landmark_bounds(points) + np.tile(places[i, :2] - tracks[i].box[:2], 2)
-            roll[row] = roll_of(points[None])[0]
-    faces = locate(frame.pixels, Faces.from_boxes(bounds, np.zeros(len(large))), bounds, roll)
-    for i, points, presence in zip(large.tolist(), faces.landmarks, faces.presence, strict=True):
-        sights[i].presence = float(presence)
+    roll = np.array([0.0 if (p := tracks[i].landmarks) is None else roll_of(p[None])[0] for i in large.tolist()])
+    landmarks, presences = locate(frame.pixels, bounds_from_box(places[large]), roll)
+    for i, points, presence in zip(large.tolist(), landmarks, presences.tolist(), strict=True):
+        sights[i].presence = presence
         if presence >= MIN_PRESENCE:
             _compare(frame, tracks[i], places[i], points, sights[i])
 

@@ -14,7 +14,7 @@ from ..values import FloatArray, Image, size_of
 SIDE = 16
 """Side of a patch, px."""
 SAMPLES = 3
-"""Pixels that are averaged in each direction, at least; the others of a large face are skipped."""
+"""Pixels that are averaged in each direction; the others of a large face are skipped."""
 REACH = 0.75
 """How far a face is searched around the place where it is expected, in its own sizes."""
 
@@ -67,9 +67,15 @@ def find_patch(image: Image, patch: FloatArray, box: FloatArray, *, reach: float
 
 def _average(image: Image, size: tuple[int, int]) -> FloatArray:
     """Reduce an image to (width, height), by the mean of some pixels."""
-    step = max(1, min(image.shape[0] // size[1], image.shape[1] // size[0]) // SAMPLES)
-    sampled = image[step // 2 :: step, step // 2 :: step]
-    return np.asarray(cv2.resize(sampled, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+    finer = (SAMPLES * size[0], SAMPLES * size[1])
+    if image.shape[1] > finer[0] and image.shape[0] > finer[1]:
+        image = sampled(image, finer)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+
+
+def sampled(image: Image, size: tuple[int, int]) -> Image:
+    """Reduce an image to (width, height) by leaving pixels out; it reads only those that stay."""
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
 
 def _peak(values: FloatArray, at: int) -> float:

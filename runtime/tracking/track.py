@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
-
-import numpy as np
 
 from ..values import FloatArray
 from .patch import likeness
@@ -69,7 +68,7 @@ class Track:
         state: Where it is in its life.
         id: Number in the results; -1 while tentative.
         usual: Mean of its patches.
-        velocity: Of its centre, (2,) px/s; None as long as that is unknown.
+        velocity: Of its centre, x and y in px/s; None as long as that is unknown.
         misses: Searches since that have not found it.
         replaced: True if it ended in another face at its place; then it must look alike to come back.
         hidden: True if it went out of sight where another face was.
@@ -90,7 +89,7 @@ class Track:
     hidden: bool = False
     unrest: float = 0.02
     usual: FloatArray = field(init=False)
-    velocity: FloatArray | None = None
+    velocity: tuple[float, float] | None = None
     clear: tuple[FloatArray, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,24 +98,22 @@ class Track:
     @property
     def size(self) -> float:
         """Mean side of its box, px."""
-        return float((self.box[2:] - self.box[:2]).mean())
+        x0, y0, x1, y1 = self.box.tolist()
+        return (x1 - x0 + y1 - y0) / 2
 
     @property
     def continues(self) -> float:
         """Likeness of successive patches below which another face has taken its place."""
         return min(max(LIKE_ITSELF, 1 - UNREST * self.unrest), LIKE_ITSELF_AT_REST)
 
-    def shift(self, time_ns: int) -> FloatArray:
-        """Return how far (2,) its centre has moved by `time_ns`, at a constant velocity that fades; 0 if hardly."""
-        if self.velocity is None:
-            return np.zeros(2)
-        elapsed_s = max(time_ns - self.seen_ns, 0) / 1e9
-        moved: FloatArray = self.velocity * FADES_S * (1 - np.exp(-elapsed_s / FADES_S))
-        return moved if np.hypot(*moved.tolist()) > STEADY * self.size else np.zeros(2)
-
     def predicted(self, time_ns: int) -> FloatArray:
-        """Return the box (4,) where the face should be at `time_ns`."""
-        return self.box + np.tile(self.shift(time_ns), 2)
+        """Return the box (4,) where the face should be at `time_ns`, at a constant velocity that fades."""
+        if self.velocity is None:
+            return self.box
+        elapsed_s = max(time_ns - self.seen_ns, 0) / 1e9
+        fading_s = FADES_S * (1 - math.exp(-elapsed_s / FADES_S))
+        x, y = (speed * fading_s for speed in self.velocity)
+        return self.box + [x, y, x, y] if math.hypot(x, y) > STEADY * self.size else self.box
 
     def see(self, sight: Sight, time_ns: int) -> None:
         """Note where and how the face is in a frame; little is learned from it where others are near."""
@@ -124,9 +121,10 @@ class Track:
         steady = (self.landmarks is None) == (sight.landmarks is None)  # the two kinds of boxes differ
         elapsed_s = (time_ns - self.seen_ns) / 1e9
         if steady and not sight.meets and elapsed_s > 0:
-            moved = (sight.box[:2] + sight.box[2:] - self.box[:2] - self.box[2:]) / 2
-            speed = moved / elapsed_s
-            self.velocity = speed if self.velocity is None else self.velocity + GAIN * (speed - self.velocity)
+            x0, y0, x1, y1 = ((sight.box - self.box) / elapsed_s).tolist()
+            speed = (x0 + x1) / 2, (y0 + y1) / 2
+            before = speed if self.velocity is None else self.velocity
+            self.velocity = before[0] + GAIN * (speed[0] - before[0]), before[1] + GAIN * (speed[1] - before[1])
         if sight.landmarks is not None and (not sight.meets or likeness(sight.patch, self.usual) > CERTAINLY_ITSELF):
             if steady:
                 self.unrest += LEARNING * (1 - likeness(sight.patch, self.patch) - self.unrest)

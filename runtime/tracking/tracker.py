@@ -13,7 +13,7 @@ from ..vision.geometry import SAME_FACE_IOU, intersection_over_union, longer_sid
 from .association import match
 from .detection_schedule import Detections, DetectionSchedule, Need
 from .following import FOUND, MIN_FACE_PX, RECALLED, Locate, follow, locate_faces, meetings
-from .patch import REACH, cut_patch, find_patch, likeness
+from .patch import REACH, cut_patch, find_patch, likeness, sampled
 from .track import Sight, State, Track
 
 CERTAIN = 0.6
@@ -30,8 +30,8 @@ UNCOVERED = 0.5
 """Covered share of a hidden face below which it should come into sight again."""
 SAME_SCENE = 0.5
 """Likeness of successive pictures, as thumbnails, below which the scene may have been cut."""
-SAMPLE_STEP = 16
-"""Rows and columns of a picture of which one is compared."""
+SAMPLE_PX = 48
+"""Side of the picture of single pixels from which such a thumbnail is made."""
 
 
 class Tracker:
@@ -85,15 +85,17 @@ class Tracker:
         seen = self._in_sight()
         if replaced or not seen:
             return Need.NOW
-        hidden = np.array([t.predicted(time_ns) for t in self._tracks if t.hidden]).reshape(-1, 4)
-        if (enclosed(hidden, np.array([t.box for t in seen])).max(axis=0, initial=0) < UNCOVERED).any():
-            return Need.NEXT
+        hidden = [t.predicted(time_ns) for t in self._tracks if t.hidden]
+        if hidden:
+            covered = enclosed(np.array(hidden), np.array([t.box for t in seen])).max(axis=0)
+            if (covered < UNCOVERED).any():
+                return Need.NEXT
         settled = all(t.state is State.CONFIRMED and t.landmarks is not None for t in self._tracks)
         return Need.ROUTINE if settled else Need.SOON
 
-    def _locate(self, image: Image, faces: Faces, bounds: FloatArray, roll: FloatArray) -> Faces:
+    def _locate(self, image: Image, bounds: FloatArray, roll: FloatArray) -> tuple[FloatArray, FloatArray]:
         with self._timer.stage("landmarks"):
-            return self._runner(image, faces, bounds, roll)
+            return self._runner(image, bounds, roll)
 
     def _follow(self, frame: Frame) -> bool:
         """Follow the faces in sight; return True if another one has taken the place of any."""
@@ -108,7 +110,7 @@ class Tracker:
 
     def _begin_scene(self, pixels: Image) -> None:
         """Forget all faces if the picture has changed and none of them is in sight any more."""
-        before, sample = self._sample, pixels[::SAMPLE_STEP, ::SAMPLE_STEP].copy()
+        before, sample = self._sample, sampled(pixels, (SAMPLE_PX, SAMPLE_PX))
         self._sample = sample
         if before is None or self._in_sight() or not self._tracks:
             return
@@ -222,9 +224,15 @@ def _faces(tracks: Sequence[Track]) -> Faces:
     if not tracks:
         return Faces.empty()
     no_points = np.full((POINTS, 3), np.nan)
-    return Faces.from_boxes(np.array([t.box for t in tracks]), np.array([t.score for t in tracks])).with_fields(
+    unknown = np.full(len(tracks), np.nan)
+    return Faces(
+        boxes=np.array([t.box for t in tracks]),
+        scores=np.array([t.score for t in tracks]),
         landmarks=np.array([no_points if t.landmarks is None else t.landmarks for t in tracks]),
         presence=np.array([t.presence for t in tracks]),
+        age=unknown,
+        age_std=unknown,
+        female=unknown,
         track_id=np.array([t.id for t in tracks], dtype=np.int64),
     )
 

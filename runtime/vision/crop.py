@@ -41,7 +41,7 @@ class Crop:
         return transform_points(pixels, invert_affine(self.matrix))
 
 
-def cut_crop(image: Image, matrix: FloatArray, size: int) -> Crop:
+def cut_crop(image: Image, matrix: FloatArray, size: int, *, reduce_from: float = 2.0) -> Crop:
     """Cut a crop out of an image; pixels outside the image are black.
 
     A crop much smaller than its source is sampled from a copy reduced by a whole factor, so that it does not alias.
@@ -50,9 +50,10 @@ def cut_crop(image: Image, matrix: FloatArray, size: int) -> Crop:
         image: Picture (h, w, 3), uint8 BGR.
         matrix: Affine map (2, 3) from image px to crop px.
         size: Side of the crop, px.
+        reduce_from: Pixels of the image along one of the crop from which on it is reduced first, at least 2.
     """
     step = int(1 / max(zoom_of(matrix), 1e-3))
-    if step < 2:
+    if step < reduce_from:
         return Crop(pixels=_warp(image, matrix, size), matrix=matrix)
     x0, y0, x1, y1 = _window(image, matrix, size)
     if x1 - x0 < step or y1 - y0 < step:  # the crop lies outside, or the image is a line

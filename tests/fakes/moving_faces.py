@@ -9,7 +9,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from mien.runtime.values import Faces, FloatArray, Frame, Image
+from mien.runtime.values import FloatArray, Frame, Image
 from mien.runtime.vision.geometry import bounds_from_box, overlap_area
 
 SIZE = (320, 240)
@@ -84,7 +84,7 @@ class Film:
 
     def close(self) -> None: ...
 
-    def locate(self, image: Image, faces: Faces, bounds: FloatArray, roll: FloatArray) -> Faces:
+    def locate(self, image: Image, bounds: FloatArray, roll: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Locate the landmarks of the face in front that lies nearest, up to half its width away."""
         landmarks, presence = np.zeros((len(bounds), 68, 3)), np.zeros(len(bounds))
         seen = self._visible(int(image[1, 1, 0]), 0.4)
@@ -93,7 +93,7 @@ class Film:
             if apart and min(apart) < 0.5:
                 face = seen[int(np.argmin(apart))]
                 landmarks[i], presence[i] = _points(face), self._presence
-        return faces.with_fields(landmarks=landmarks, presence=presence)
+        return landmarks, presence
 
     def _visible(self, index: int, share: float) -> list[Drawn]:
         faces = self.faces(index)

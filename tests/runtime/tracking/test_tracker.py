@@ -51,10 +51,10 @@ def test_a_face_that_walks_fast_is_one_face_though_its_landmarks_lag_at_first(mo
     film = Film(lambda i: [Drawn(1, 30 + 10 * i, 100)])  # a quarter of its width per frame
     exact = film.locate
 
-    def lagging(image: Image, faces: Faces, bounds: FloatArray, roll: FloatArray) -> Faces:
-        found = exact(image, faces, bounds, roll)
-        late = 0.4 * (bounds - landmark_bounds(found.landmarks))[:, None, :2]
-        return found.with_fields(landmarks=found.landmarks + np.concatenate([late, 0 * late[..., :1]], axis=2))
+    def lagging(image: Image, bounds: FloatArray, roll: FloatArray) -> tuple[FloatArray, FloatArray]:
+        landmarks, presence = exact(image, bounds, roll)
+        late = 0.4 * (bounds - landmark_bounds(landmarks))[:, None, :2]
+        return landmarks + np.concatenate([late, 0 * late[..., :1]], axis=2), presence
 
     monkeypatch.setattr(film, "locate", lagging)
     results = track(film, 26)
