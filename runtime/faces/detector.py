@@ -48,8 +48,19 @@ class Detector(Protocol):
     min_score: float
     """Lowest score of a detection unless another is asked for."""
 
-    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
-        """Return boxes (n, 4) xyxy px of `image` (h, w, 3) and scores (n,), best first."""
+    def __call__(
+        self, image: Image, *, min_score: float | None = None, small_only: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
+        """Find faces.
+
+        Args:
+            image: Picture (h, w, 3), uint8 BGR.
+            min_score: Lowest score of a detection; None for the detector's own.
+            small_only: Large faces may be left out, if the search takes less time for it.
+
+        Returns:
+            Boxes (n, 4) xyxy px of `image` and scores (n,), best first.
+        """
         ...
 
     def close(self) -> None:
@@ -77,18 +88,23 @@ class OwnDetector:
         self.max_side = max_side
         self.min_score = min_score
 
-    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
+    def __call__(
+        self, image: Image, *, min_score: float | None = None, small_only: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
         """See `Detector`."""
         lowest = self.min_score if min_score is None else min_score
         scaled, factor = reduced(image, self.max_side)
         boxes, scores = self._rows(scaled, factor, lowest)
+        if small_only or max(scaled.shape[:2]) >= TWICE_FROM_PX:
+            far = longer_side(boxes) < 1.5 * LARGE_PX / factor
+            boxes, scores = boxes[far], scores[far]
+        if small_only:
+            return select_boxes(boxes, scores, threshold=lowest)
         if max(scaled.shape[:2]) >= TWICE_FROM_PX:
             half, half_factor = reduced(image, max(scaled.shape[:2]) // 2)
             large, large_scores = self._rows(half, half_factor, lowest)
-            limit = LARGE_PX / factor
-            near, far = longer_side(large) >= limit, longer_side(boxes) < 1.5 * limit
-            boxes = np.concatenate([boxes[far], large[near]])
-            scores = np.concatenate([scores[far], large_scores[near]])
+            near = longer_side(large) >= LARGE_PX / factor
+            boxes, scores = np.concatenate([boxes, large[near]]), np.concatenate([scores, large_scores[near]])
         if not (longer_side(boxes) >= CLOSE_SHARE * max(image.shape[:2])).any():
             close, close_scores = self._close(image, lowest)
             boxes, scores = np.concatenate([boxes, close]), np.concatenate([scores, close_scores])
@@ -134,7 +150,9 @@ class YunetDetector:
         self.max_side = max_side
         self.min_score = min_score
 
-    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
+    def __call__(
+        self, image: Image, *, min_score: float | None = None, small_only: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
         """See `Detector`."""
         scaled, factor = reduced(image, self.max_side)
         with self._lock:

@@ -21,10 +21,30 @@ NEW_SCORE, LOW_SCORE = 0.8, 0.6
 may be a face that is followed already (Zhang et al., "ByteTrack", ECCV 2022)."""
 
 
-HALVES = 2
-"""Routine searches at half size between two at full size."""
+FIFTHS = 5
+"""Parts of the interval, of which a routine search takes one or more."""
 RESTS = 5
 """While nobody is in sight, this many frames of each `every` are searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A kind of search.
+
+    Attributes:
+        part: Divisor of the size at which the picture is searched.
+        small_only: Large faces may be left out, for they are found at a smaller size.
+        fifths: When its result is due, in fifths of the interval.
+    """
+
+    part: int = 1
+    small_only: bool = False
+    fifths: int = 1
+
+
+FULL = Look()
+ROUTINE = (Look(1, True, 3), Look(3), Look(3))
+"""Looks in turns while all faces are followed by their landmarks. They take as long as 1.2 full ones."""
 
 
 class Need(Enum):
@@ -50,7 +70,7 @@ class Detections:
         likely: (n,) if it may be a new face; others may only be faces that are followed.
         picture: The reduced frame that was searched.
         factor: Size of `picture` over that of the frame.
-        full: If small faces could be seen.
+        full: If faces of all sizes could be seen.
         boxes_then: Boxes of the faces followed in that frame, by any key.
     """
 
@@ -67,8 +87,8 @@ class DetectionSchedule:
     """Searches frames in a thread of its own while faces are followed.
 
     A result is handed out a fixed number of frames after its frame, and waited for if need be, so that it does not
-    depend on the speed of the machine. In routine, two searches at half size, which take a third of the time,
-    follow each one at full size.
+    depend on the speed of the machine. In routine, a search at full size for small faces is followed by two at a third
+    of the size for large ones.
 
     Args:
         detector: Finds the faces.
@@ -95,8 +115,7 @@ class DetectionSchedule:
         self._due = 0  # frame of the pending result, or of the next search
         self._rests_until = 0
         self._begins = False
-        self._full = False
-        self._halves = HALVES  # routine searches at half size since the last full one
+        self._turn = 0  # of the next routine look
 
     @property
     def min_score(self) -> float:
@@ -117,7 +136,7 @@ class DetectionSchedule:
             if self._frame < self._rests_until:
                 return None
             self._rests_until = self._frame + max(1, self._every // RESTS)
-            self._due, self._full, self._begins = self._frame + 1, True, True
+            self._due, self._begins = self._frame + 1, True
             self._pending = None
             return self._start(pixels, boxes_then).result()
         self._rests_until = 0
@@ -126,34 +145,30 @@ class DetectionSchedule:
             return None
         if begins and need is not Need.ROUTINE:  # what the first search found is confirmed without delay
             return self._start(pixels, boxes_then).result()
-        fifth = self._every // (2 * HALVES + 1)
+        fifth = self._every // FIFTHS
         if not fifth:
-            self._due, self._full = self._frame + self._every, True
+            self._due = self._frame + self._every
             return self._start(pixels, boxes_then).result()
-        self._full = need is not Need.ROUTINE or self._halves == HALVES
-        self._halves = 0 if self._full else self._halves + 1
-        routine = self._every - HALVES * fifth if self._full else fifth
-        self._due = self._frame + {Need.NEXT: 1, Need.SOON: fifth, Need.ROUTINE: routine}[need]
-        self._pending = self._start(pixels, boxes_then)
+        look = ROUTINE[self._turn] if need is Need.ROUTINE else FULL
+        self._turn = (self._turn + 1) % len(ROUTINE) if need is Need.ROUTINE else 1
+        self._due = self._frame + (1 if need is Need.NEXT else look.fifths * fifth)
+        self._pending = self._start(pixels.copy(), boxes_then, look)  # the caller may draw on the frame meanwhile
         return None
 
     def close(self) -> None:
         """End the thread after the search that is under way."""
         self._worker.shutdown(wait=False)
 
-    def _start(self, pixels: Image, boxes_then: Mapping[Any, FloatArray]) -> Future[Detections]:
-        """Begin a search, at full size if it is a full one's turn."""
-        full = self._full
-        side = min(self._detector.max_side, max(size_of(pixels)))
-        picture, factor = reduced(pixels, side if full else side // 2)
-        if picture is pixels:
-            picture = pixels.copy()  # the caller may draw on the frame meanwhile
+    def _start(self, pixels: Image, boxes_then: Mapping[Any, FloatArray], look: Look = FULL) -> Future[Detections]:
+        side = min(self._detector.max_side, max(size_of(pixels))) // look.part
 
         def run() -> Detections:
             with self._timer.stage("detect"):
-                boxes, scores = self._detector(picture, min_score=LOW_SCORE * self._detector.min_score)
+                picture, factor = reduced(pixels, side)
+                lowest = LOW_SCORE * self._detector.min_score
+                boxes, scores = self._detector(picture, min_score=lowest, small_only=look.small_only)
             likely = scores >= NEW_SCORE * self._detector.min_score
-            return Detections(boxes / factor, scores, likely, picture, factor, full, boxes_then)
+            return Detections(boxes / factor, scores, likely, picture, factor, look == FULL, boxes_then)
 
         self._calls.__enter__()
         search = self._worker.submit(run)  # all of them, or each thread would keep buffers for the detector

@@ -74,7 +74,9 @@ class Film:
         picture[:8, :8] = index  # how detector and landmarks know what they see
         return Frame(np.asarray(picture, np.uint8), timestamp_ns=round(index * 1e9 / FPS), index=index)
 
-    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
+    def __call__(
+        self, image: Image, *, min_score: float | None = None, small_only: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
         """Detect the faces of which at least 60 % can be seen."""
         index, factor = int(image[1, 1, 0]), image.shape[1] / SIZE[0]
         self.searched.append(index)

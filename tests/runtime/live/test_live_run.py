@@ -63,7 +63,9 @@ class Detector:
     usual_score = min_score = 0.5
     max_side = 64
 
-    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
+    def __call__(
+        self, image: Image, *, min_score: float | None = None, small_only: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
         return np.array([[10.0, 10, 40, 40]]), np.array([0.9])
 
     def close(self) -> None: ...

@@ -21,14 +21,18 @@ class Detector:
     def __init__(self, *, waits_for: threading.Event | None = None) -> None:
         self.waits_for = waits_for
         self.sizes: list[tuple[int, int]] = []
+        self.small_only: list[bool] = []
         self.threads: list[str] = []
 
-    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
+    def __call__(
+        self, image: Image, *, min_score: float | None = None, small_only: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
         if self.waits_for is not None:
             assert self.waits_for.wait(10)
         if not (image == 7).all():
             raise ValueError("the picture has changed")
         self.sizes.append((image.shape[1], image.shape[0]))
+        self.small_only.append(small_only)
         self.threads.append(threading.current_thread().name)
         return np.array([[0.0, 0, image.shape[1], image.shape[0]]] * 3), np.array([0.9, 0.42, 0.35])
 
@@ -44,11 +48,12 @@ def steps(schedule: DetectionSchedule, need: Need, frames: int) -> list[int]:
     return came
 
 
-def test_routine_searches_at_full_size_and_twice_at_half_and_is_joined_after_a_fixed_number_of_frames() -> None:
+def test_routine_searches_at_full_size_and_twice_at_a_third_and_is_joined_after_a_fixed_number_of_frames() -> None:
     detector = Detector()
     schedule = DetectionSchedule(detector, every=16, timer=StageTimer())
     assert steps(schedule, Need.ROUTINE, 40) == [10, 13, 16, 26, 29, 32]
-    assert detector.sizes[:5] == [(320, 240), (160, 120), (160, 120), (320, 240), (160, 120)]
+    assert detector.sizes[:5] == [(320, 240), (106, 80), (106, 80), (320, 240), (106, 80)]
+    assert detector.small_only[:5] == [True, False, False, True, False]
     assert all(name.startswith("detect") for name in detector.threads)
 
 
@@ -58,11 +63,20 @@ def test_boxes_are_those_of_the_frame_and_scores_are_graded() -> None:
     for _ in range(20):
         results.append(schedule.next_frame())
         schedule.search(PICTURE, Need.ROUTINE, {"a": np.zeros(4)})
-    full, half, _ = (r for r in results if r is not None)
-    for found, factor in ((full, 1.0), (half, 0.5)):
-        assert np.allclose(found.boxes, [0, 0, 320, 240]) and found.factor == factor
+    large, third, _ = (r for r in results if r is not None)
+    for found, width in ((large, 320), (third, 106)):
+        assert np.allclose(found.boxes, [0, 0, 320, 240], atol=2) and found.factor == width / 320
+        assert found.picture.shape[1] == width
         assert found.likely.tolist() == [True, True, False] and "a" in found.boxes_then
-    assert full.full and not half.full
+    assert not large.full and not third.full  # each misses faces that the other sees
+
+
+def test_a_search_for_nobody_in_sight_is_for_faces_of_all_sizes() -> None:
+    detector = Detector()
+    schedule = DetectionSchedule(detector, every=16, timer=StageTimer())
+    schedule.next_frame()
+    found = schedule.search(PICTURE, Need.NOW, {})
+    assert found is not None and found.full and detector.small_only == [False]
 
 
 def test_a_slow_detector_is_waited_for() -> None:

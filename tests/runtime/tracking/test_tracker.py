@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,9 +152,9 @@ def test_the_same_film_has_the_same_rows_however_slow_the_detector(monkeypatch: 
         return [Drawn(1, 40 + 3 * i, 110), Drawn(2, 160, 110), *([Drawn(3, 260, 60, 15)] * (i > 20))]
 
     class Slow(Film):
-        def __call__(self, image: np.ndarray, *, min_score: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+        def __call__(self, image: Image, **options: Any) -> tuple[FloatArray, FloatArray]:
             sum(range(300_000))
-            return super().__call__(image, min_score=min_score)
+            return super().__call__(image, **options)
 
     fast, slow = track(Film(scene), 60), track(Slow(scene), 60)
     for a, b in zip(fast, slow, strict=True):
