@@ -22,7 +22,7 @@ may be a face that is followed already (Zhang et al., "ByteTrack", ECCV 2022).""
 
 
 FIFTHS = 5
-"""Parts of the interval, of which a routine search takes one or more."""
+"""A result is due after one of so many parts of the interval; the first of the routine ones has the rest."""
 RESTS = 5
 """While nobody is in sight, this many frames of each `every` are searched."""
 
@@ -34,17 +34,15 @@ class Look:
     Attributes:
         part: Divisor of the size at which the picture is searched.
         small_only: Large faces may be left out, for they are found at a smaller size.
-        fifths: When its result is due, in fifths of the interval.
     """
 
     part: int = 1
     small_only: bool = False
-    fifths: int = 1
 
 
 FULL = Look()
-ROUTINE = (Look(1, True, 3), Look(3), Look(3))
-"""Looks in turns while all faces are followed by their landmarks. They take as long as 1.2 full ones."""
+ROUTINE = (Look(small_only=True), Look(2), Look(2, small_only=True))
+"""Searches in turns while all faces are followed by their landmarks: each takes a part of a full one's work."""
 
 
 class Need(Enum):
@@ -87,8 +85,8 @@ class DetectionSchedule:
     """Searches frames in a thread of its own while faces are followed.
 
     A result is handed out a fixed number of frames after its frame, and waited for if need be, so that it does not
-    depend on the speed of the machine. In routine, a search at full size for small faces is followed by two at a third
-    of the size for large ones.
+    depend on the speed of the machine. In routine, a search at full size for small faces is followed by two at half
+    the size for larger ones.
 
     Args:
         detector: Finds the faces.
@@ -151,7 +149,8 @@ class DetectionSchedule:
             return self._start(pixels, boxes_then).result()
         look = ROUTINE[self._turn] if need is Need.ROUTINE else FULL
         self._turn = (self._turn + 1) % len(ROUTINE) if need is Need.ROUTINE else 1
-        self._due = self._frame + (1 if need is Need.NEXT else look.fifths * fifth)
+        frames = fifth if look is not ROUTINE[0] else self._every - (len(ROUTINE) - 1) * fifth
+        self._due = self._frame + (1 if need is Need.NEXT else frames)
         self._pending = self._start(pixels.copy(), boxes_then, look)  # the caller may draw on the frame meanwhile
         return None
 

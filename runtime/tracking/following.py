@@ -19,7 +19,7 @@ from ..vision.geometry import (
     roll_of,
 )
 from .patch import cut_patch, find_patch, likeness
-from .track import LIKE_ITSELF, STEADY, Sight, Track
+from .track import LIKE_ITSELF, STEADY, Sight, Track, landmarks_of
 
 MIN_PRESENCE = 0.5
 """Presence below which landmarks do not hold."""
@@ -101,7 +101,7 @@ def _by_landmarks(
     large = np.flatnonzero(longer_side(places) >= MIN_FACE_PX)
     if not len(large):
         return
-    roll = np.array([0.0 if (p := tracks[i].landmarks) is None else roll_of(p[None])[0] for i in large.tolist()])
+    roll = np.nan_to_num(roll_of(landmarks_of([tracks[i] for i in large.tolist()])))  # upright where it is unknown
     landmarks, presences = locate(frame.pixels, bounds_from_box(places[large]), roll)
     for i, points, presence in zip(large.tolist(), landmarks, presences.tolist(), strict=True):
         sights[i].presence = presence

@@ -61,7 +61,7 @@ def one_euro(
     raw_speeds = (values - state.values) / (step_s * scale)
     speeds = _blend(state.speeds, raw_speeds, smoothing_factor(euro.derivative_cutoff_hz, step_s))
     # A point's x, y and z share one cutoff: filtered apart, a point that moves along x would lag in x but not in y.
-    speed = np.linalg.norm(speeds, axis=-1, keepdims=True)
+    speed = np.sqrt(np.square(speeds).sum(axis=-1, keepdims=True))
     cutoff = euro.min_cutoff_hz + euro.beta * speed
     return FilterState(time_s, _blend(state.values, values, smoothing_factor(cutoff, step_s)), speeds)
 

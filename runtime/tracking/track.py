@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from ..values import FloatArray
+import numpy as np
+
+from ..values import POINTS, FloatArray
 from .patch import likeness
 
 GAIN = 0.4
@@ -23,6 +26,7 @@ UNREST = 10.0
 """Unlikeness over its mean that is usual, between these two."""
 LEARNING = 0.1
 """Weight of the newest patch in the mean."""
+_NO_POINTS = np.full((POINTS, 3), np.nan)
 
 
 class State(Enum):
@@ -142,3 +146,8 @@ class Track:
         if self.hidden:
             time_ns, (self.box, self.seen_ns) = self.seen_ns, self.clear
             self.box, self.seen_ns = self.predicted(time_ns), time_ns
+
+
+def landmarks_of(tracks: Sequence[Track]) -> FloatArray:
+    """Return the landmarks (n, 68, 3) of tracks, NaN where they have none."""
+    return np.stack([_NO_POINTS if t.landmarks is None else t.landmarks for t in tracks])

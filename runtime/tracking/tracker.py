@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..faces.stage_timer import StageTimer
-from ..values import POINTS, Faces, FloatArray, Frame, Image, size_of
+from ..values import Faces, FloatArray, Frame, Image, size_of
 from ..vision.boxes import enclosed
 from ..vision.geometry import SAME_FACE_IOU, intersection_over_union, longer_side
 from .association import match
 from .detection_schedule import Detections, DetectionSchedule, Need
 from .following import FOUND, MIN_FACE_PX, RECALLED, Locate, follow, locate_faces, meetings
 from .patch import REACH, cut_patch, find_patch, likeness, sampled
-from .track import Sight, State, Track
+from .track import Sight, State, Track, landmarks_of
 
 CERTAIN = 0.6
 """Score from which on a face without landmarks needs no second detection."""
@@ -30,7 +30,7 @@ UNCOVERED = 0.5
 """Covered share of a hidden face below which it should come into sight again."""
 SAME_SCENE = 0.5
 """Likeness of successive pictures, as thumbnails, below which the scene may have been cut."""
-SAMPLE_PX = 48
+SAMPLE_PX = 32
 """Side of the picture of single pixels from which such a thumbnail is made."""
 
 
@@ -223,12 +223,11 @@ def _carried(frame: Frame, box: FloatArray, patch: FloatArray, reach: float) -> 
 def _faces(tracks: Sequence[Track]) -> Faces:
     if not tracks:
         return Faces.empty()
-    no_points = np.full((POINTS, 3), np.nan)
     unknown = np.full(len(tracks), np.nan)
     return Faces(
         boxes=np.array([t.box for t in tracks]),
         scores=np.array([t.score for t in tracks]),
-        landmarks=np.array([no_points if t.landmarks is None else t.landmarks for t in tracks]),
+        landmarks=landmarks_of(tracks),
         presence=np.array([t.presence for t in tracks]),
         age=unknown,
         age_std=unknown,

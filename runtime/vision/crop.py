@@ -36,9 +36,10 @@ class Crop:
 
     def to_image(self, points_crop: FloatArray) -> FloatArray:
         """Map points (…, 2 or 3) in fractions of the crop to image px; z is scaled by the same factor."""
-        pixels = points_crop * self.pixels.shape[0]
-        pixels[..., :2] -= 0.5  # fractions count from the crop's edge, pixel indices from the first centre
-        return transform_points(pixels, invert_affine(self.matrix))
+        (a, b, x), (c, d, y) = invert_affine(self.matrix).tolist()
+        x, y = x - (a + b) / 2, y - (c + d) / 2  # fractions count from the crop's edge, indices from the first centre
+        size = self.pixels.shape[0]
+        return transform_points(points_crop, np.array([[a * size, b * size, x], [c * size, d * size, y]]))
 
 
 def cut_crop(image: Image, matrix: FloatArray, size: int, *, reduce_from: float = 2.0) -> Crop:

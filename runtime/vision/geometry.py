@@ -61,18 +61,17 @@ def crop_matrix(bounds: FloatArray, *, scale: float, size: int, roll: float = 0.
 
 def roll_of(landmarks: FloatArray) -> FloatArray:
     """Return the in-plane rotation (n,), radians clockwise, of landmarks (n, 68, ≥ 2): the slope between the eyes."""
-    right, left = landmarks[:, 36:42, :2].mean(axis=1), landmarks[:, 42:48, :2].mean(axis=1)
-    across = left - right
+    eyes = landmarks[:, 36:48, :2].reshape(-1, 2, 6, 2).sum(axis=2)
+    across = eyes[:, 1] - eyes[:, 0]
     return np.arctan2(across[:, 1], across[:, 0])
 
 
 def transform_points(points: FloatArray, matrix: FloatArray) -> FloatArray:
     """Apply an affine map (2, 3) to the x, y of points (…, 2 or 3); z is scaled by the map's zoom."""
-    moved = points.copy()
-    moved[..., :2] = points[..., :2] @ matrix[:, :2].T + matrix[:, 2]
-    if points.shape[-1] == 3:
-        moved[..., 2] *= zoom_of(matrix)
-    return moved
+    if points.shape[-1] == 2:
+        return points @ matrix[:, :2].T + matrix[:, 2]
+    (a, b, x), (c, d, y) = matrix.tolist()
+    return points @ np.array([[a, c, 0], [b, d, 0], [0, 0, zoom_of(matrix)]]) + np.array([x, y, 0])
 
 
 def zoom_of(matrix: FloatArray) -> float:
@@ -85,7 +84,8 @@ def invert_affine(matrix: FloatArray) -> FloatArray:
     """Invert an affine map (2, 3)."""
     (a, b, x), (c, d, y) = matrix.tolist()
     area = a * d - b * c
-    return np.array([[d, -b, b * y - d * x], [-c, a, c * x - a * y]]) / area
+    a, b, c, d = d / area, -b / area, -c / area, a / area
+    return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]])
 
 
 def longer_side(boxes: FloatArray) -> FloatArray:

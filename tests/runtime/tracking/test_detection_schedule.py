@@ -48,12 +48,12 @@ def steps(schedule: DetectionSchedule, need: Need, frames: int) -> list[int]:
     return came
 
 
-def test_routine_searches_at_full_size_and_twice_at_a_third_and_is_joined_after_a_fixed_number_of_frames() -> None:
+def test_routine_searches_at_full_size_and_twice_at_half_and_is_joined_after_a_fixed_number_of_frames() -> None:
     detector = Detector()
     schedule = DetectionSchedule(detector, every=16, timer=StageTimer())
     assert steps(schedule, Need.ROUTINE, 40) == [10, 13, 16, 26, 29, 32]
-    assert detector.sizes[:5] == [(320, 240), (106, 80), (106, 80), (320, 240), (106, 80)]
-    assert detector.small_only[:5] == [True, False, False, True, False]
+    assert detector.sizes[:4] == [(320, 240), (160, 120), (160, 120), (320, 240)]
+    assert detector.small_only[:4] == [True, False, True, True]
     assert all(name.startswith("detect") for name in detector.threads)
 
 
@@ -63,12 +63,12 @@ def test_boxes_are_those_of_the_frame_and_scores_are_graded() -> None:
     for _ in range(20):
         results.append(schedule.next_frame())
         schedule.search(PICTURE, Need.ROUTINE, {"a": np.zeros(4)})
-    large, third, _ = (r for r in results if r is not None)
-    for found, width in ((large, 320), (third, 106)):
-        assert np.allclose(found.boxes, [0, 0, 320, 240], atol=2) and found.factor == width / 320
+    large, half, _ = (r for r in results if r is not None)
+    for found, width in ((large, 320), (half, 160)):
+        assert np.allclose(found.boxes, [0, 0, 320, 240]) and found.factor == width / 320
         assert found.picture.shape[1] == width
         assert found.likely.tolist() == [True, True, False] and "a" in found.boxes_then
-    assert not large.full and not third.full  # each misses faces that the other sees
+    assert not large.full and not half.full  # each misses faces that the other sees
 
 
 def test_a_search_for_nobody_in_sight_is_for_faces_of_all_sizes() -> None:
