@@ -72,10 +72,12 @@ class CountingDetector:
         self.min_score = detector.min_score
         self.calls = 0
 
-    def __call__(self, image: Image, *, min_score: float | None = None) -> tuple[FloatArray, FloatArray]:
+    def __call__(
+        self, image: Image, *, min_score: float | None = None, small_only: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
         """See `Detector`."""
         self.calls += 1
-        return self._detector(image, min_score=min_score)
+        return self._detector(image, min_score=min_score, small_only=small_only)
 
     def close(self) -> None:
         """See `Detector`."""

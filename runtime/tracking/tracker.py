@@ -223,15 +223,9 @@ def _carried(frame: Frame, box: FloatArray, patch: FloatArray, reach: float) -> 
 def _faces(tracks: Sequence[Track]) -> Faces:
     if not tracks:
         return Faces.empty()
-    unknown = np.full(len(tracks), np.nan)
-    return Faces(
-        boxes=np.array([t.box for t in tracks]),
-        scores=np.array([t.score for t in tracks]),
+    return Faces.from_boxes(np.array([t.box for t in tracks]), np.array([t.score for t in tracks])).with_fields(
         landmarks=landmarks_of(tracks),
         presence=np.array([t.presence for t in tracks]),
-        age=unknown,
-        age_std=unknown,
-        female=unknown,
         track_id=np.array([t.id for t in tracks], dtype=np.int64),
     )
 
