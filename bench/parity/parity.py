@@ -29,6 +29,7 @@ class Unit(str, Enum):
     SCORE = "score"
     NME = "NME %"
     YEARS = "years"
+    SIDE = "% of the box's longer side"
     SCALE = "% of its largest value"
     UNEQUAL = "% of a call's values unequal"
 
@@ -193,7 +194,8 @@ def compare_detections(
     reference: Outputs,
     candidate: Outputs,
     *,
-    tolerance_px: float = BOX_TOLERANCE_PX,
+    tolerance: float = BOX_TOLERANCE_PX,
+    unit: Unit = Unit.PX,
     tolerance_score: float = SCORE_TOLERANCE,
 ) -> ParityGate:
     """Compare the raw rows of a detector one by one: boxes by their worst side, and scores.
@@ -203,7 +205,8 @@ def compare_detections(
     Args:
         reference: Outputs ``boxes`` (b, n, 4) in px and ``scores`` (b, n).
         candidate: Outputs of the same shapes.
-        tolerance_px: Maximum shift of a side of a box.
+        tolerance: Maximum shift of a side of a box, in `unit`.
+        unit: Pixels, or percent of the longer side of the reference's box.
         tolerance_score: Maximum difference of a score.
 
     Raises:
@@ -213,10 +216,13 @@ def compare_detections(
     if boxes[0].shape[:-1] != scores[0].shape:
         raise CheckFailed(f"expected one score per box, found boxes {boxes[0].shape} and scores {scores[0].shape}")
     worst = _difference(*boxes).max(axis=-1)
+    if unit is Unit.SIDE:
+        sides = (boxes[0][..., 2:] - boxes[0][..., :2]).max(axis=-1)
+        worst = 100 * worst / np.maximum(sides, 1.0)
     counted = (scores[0] > MIN_SCORE) | ~np.isfinite(worst)
     return ParityGate(
         (
-            parity_of(worst[counted], unit=Unit.PX, tolerance=tolerance_px),
+            parity_of(worst[counted], unit=unit, tolerance=tolerance),
             parity_of(_difference(*scores), unit=Unit.SCORE, tolerance=tolerance_score),
         )
     )

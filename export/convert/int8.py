@@ -39,7 +39,7 @@ from ...runtime.models.spec import METADATA_KEY, ModelSpec
 from ...runtime.values import Image
 from .gates import Exported, Gates, measure_reference
 from .int8_options import Int8Options, TargetRuntime
-from .onnx_graph import named_nodes
+from .onnx_graph import named_nodes, values_used
 
 CALIBRATION_IMAGES = 128
 SENSITIVITY_IMAGES = 8
@@ -184,7 +184,8 @@ def quantize(
     """
     with tempfile.TemporaryDirectory() as folder:
         named = Path(folder) / "named.onnx"
-        onnx.save(named_nodes(onnx.load(source)), str(named))
+        float32 = named_nodes(onnx.load(source))
+        onnx.save(float32, str(named))
         try:
             with _quietly():
                 quantize_static(
@@ -194,13 +195,35 @@ def quantize(
                     quant_format=QuantFormat.QDQ,
                     per_channel=True,
                     weight_type=QuantType.QInt8,
-                    nodes_to_exclude=sorted(float_layers),
+                    nodes_to_exclude=sorted(float_layers | decoding_nodes(float32.graph)),
                     **_OPTIONS[runtime],
                 )
         except ValueError as error:  # a nearly constant tensor has no histogram
             raise InputError(
                 f"the pictures cannot calibrate {source.name} ({error}); use more, and more varied ones"
             ) from error
+
+
+def decoding_nodes(graph: onnx.GraphProto) -> set[str]:
+    """Find the nodes behind the last layers, which turn their outputs into boxes, points or ages.
+
+    They take no time, and 256 steps over the width of a picture would be too coarse for a box, whose range would be
+    that of the pictures' size in the calibration besides.
+
+    Args:
+        graph: Graph in topological order whose nodes have names.
+
+    Returns:
+        Names of the nodes that are no layers, and whose results no layer reads.
+    """
+    read: set[str] = set()
+    decoding = set()
+    for node in reversed(graph.node):
+        if node.op_type in ("Conv", "Gemm") or not read.isdisjoint(node.output):
+            read.update(values_used(node))
+        else:
+            decoding.add(node.name)
+    return decoding
 
 
 def layers_by_sensitivity(source: Path, quantized: Path, images: Image) -> list[str]:

@@ -89,7 +89,7 @@ def test_what_is_not_finite_never_passes(value: float) -> None:
     for name, index in places:
         bad = changed(detections, name, index, value)
         for pair in ((detections, bad), (bad, detections), (bad, bad)):
-            assert not compare_detections(*pair, tolerance_px=1e9, tolerance_score=1e9)
+            assert not compare_detections(*pair, tolerance=1e9, tolerance_score=1e9)
 
 
 def test_comparing_nothing_is_no_parity() -> None:

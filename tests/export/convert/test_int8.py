@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mien.bench.data.sample_inputs import Subset, sample_batch
+from mien.bench.parity.tolerances import compare_outputs
 from mien.bench.timing.speedup import Ratio
 from mien.export.convert import gates, int8
 from mien.export.convert.int8_options import Int8Options, TargetRuntime
@@ -145,6 +146,20 @@ def test_int8_of_the_shipped_model(photographs: Path, tmp_path: Path, monkeypatc
     assert {"QuantizeLinear", "DequantizeLinear"} <= {n.op_type for n in model.graph.node}
     with OnnxRunner(done.path) as runner:
         assert runner.precision is Precision.INT8 and runner.spec.task is Task.LANDMARKS
+
+
+def test_boxes_of_int8_reach_further_than_the_pictures_that_calibrated_it(photographs: Path, tmp_path: Path) -> None:
+    detector = shipped_model("detector")
+    with OnnxRunner(detector) as reference:
+        images = sample_batch(reference.spec, 4, data=photographs, seed=0)
+        int8.quantize(detector, tmp_path / "d.onnx", images, runtime=TargetRuntime.CPU, float_layers=frozenset())
+        int8._set_spec(tmp_path / "d.onnx", reference.spec)
+        wide = np.concatenate([np.zeros_like(images), images], axis=2)
+        wanted = reference(wide)
+        assert wanted["boxes"][wanted["scores"] > 0.5][:, 2].max() > 1.2 * images.shape[2]
+        with OnnxRunner(tmp_path / "d.onnx") as quantized:
+            parity = compare_outputs(reference.spec, Precision.INT8, wanted, quantized(wide))
+    assert parity, parity
 
 
 def test_int8_for_tensorrt_is_symmetric(photographs: Path, tmp_path: Path) -> None:
