@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import csv
+import math
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.bench.timing import interleave
 from mien.tests.processes import MARKER, started_by_tests
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, which every child would inherit
@@ -43,6 +45,14 @@ def no_process_is_left() -> Iterator[None]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert not left, f"left running: {left}"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_warm_ups() -> Iterator[None]:
+    """End warm-ups after their first windows: beside other tests, latencies never settle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interleave, "SETTLED", math.inf)
+        yield
 
 
 def mean_shape() -> np.ndarray:

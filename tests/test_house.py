@@ -163,7 +163,9 @@ def test_bench_needs_no_torch_and_no_onnx() -> None:
 import sys
 for name in ("torch", "torchvision", "onnx", "onnxscript"):
     sys.modules[name] = None
+from mien.bench.timing import interleave
 from mien.cli import app
+interleave.SETTLED = 1e9  # warm up briefly
 app(["bench", "--baseline", "none", "--rounds", "1", "--calls-per-round", "1"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

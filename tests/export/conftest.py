@@ -40,7 +40,9 @@ def small_backbone() -> Iterator[str]:
         yield SMALL
 
 
-@pytest.fixture(autouse=True)
-def no_first_try(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def no_first_try() -> Iterator[None]:
     """Open the models that tests make without a process for each, which tests/runtime/test_isolated.py tests."""
-    monkeypatch.setattr(onnx_session, "try_first", lambda *_, **__: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_session, "try_first", lambda *_, **__: None)
+        yield

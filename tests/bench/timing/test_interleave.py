@@ -9,13 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.bench.timing.interleave import WINDOW, WINDOWS, LocalCandidate, has_settled, measure_interleaved
+from mien.bench.timing import interleave
+from mien.bench.timing.interleave import SETTLED, WINDOW, WINDOWS, LocalCandidate, has_settled, measure_interleaved
 from mien.bench.timing.measurement import Description, Measurement, ProcessRun
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import Precision
 from mien.runtime.values import Image
 
 MS = 1_000_000
+
+
+@pytest.fixture(autouse=True)
+def real_warm_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interleave, "SETTLED", SETTLED)
 
 
 class FakeClock:

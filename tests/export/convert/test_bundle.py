@@ -229,6 +229,8 @@ def test_verify_needs_no_torch(made: Bundled) -> None:
     code = (
         "import sys\n"
         "for name in ('torch', 'torchvision', 'onnx', 'onnxscript', 'matplotlib'): sys.modules[name] = None\n"
+        "from mien.bench.timing import interleave\n"
+        "interleave.SETTLED = 1e9\n"  # warm up briefly
         f"sys.argv = ['mien', 'verify', {str(made.path)!r}, '--rounds', '1', '--json']\n"
         "from mien.cli import app\n"
         "app()\n"

@@ -16,7 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from mien.export.convert import foreign_float16
 from mien.export.convert.foreign_float16 import ConvertedForeign, convert_foreign, is_foreign
 from mien.runtime.backends.open_runner import open_model
+from mien.runtime.backends.ort import onnx_session
 from mien.runtime.errors import CheckFailed, InputError, MienError, ModelError, OutputError, ProcessFailed
+from mien.runtime.models.first_try import try_first
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Precision
@@ -26,7 +28,7 @@ YUNET = Path(__file__).parents[4] / "shared" / "weights" / "face_detection_yunet
 
 
 @pytest.fixture(autouse=True)
-def convert_here(monkeypatch: pytest.MonkeyPatch, no_first_try: None) -> None:
+def convert_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Convert in this process; `monkeypatch.undo()` brings back the one that conversions have of their own."""
 
     def call(function: Callable[..., object], *args: object, doing: str, hint: str) -> object:
@@ -229,8 +231,9 @@ def test_sizes_that_the_file_itself_does_not_take_are_left_out(tmp_path: Path) -
     platform.machine() not in ("x86_64", "AMD64"), reason="other processors divide by -1 without a trap"
 )
 def test_a_crash_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
     """The quotient of these two fits no integer: the processor ends whoever asks for it, here while folding."""
+    monkeypatch.undo()
+    monkeypatch.setattr(onnx_session, "try_first", try_first)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Div", ["least", "minus"], ["q"])]
     weights = [weight("w", 8, 8), numpy_helper.from_array(np.int64(-(2**63)), "least")]
     weights.append(numpy_helper.from_array(np.int64(-1), "minus"))
