@@ -1,5 +1,8 @@
 """Run the commands: ``python -m mien`` is ``mien``."""
 
-from .cli import app
+from .runtime.interrupts import leave_at_once
 
-app(prog_name="mien")
+leave_at_once()  # as in cli.py, which does not know this process for its own
+from .cli import main  # noqa: E402
+
+main()

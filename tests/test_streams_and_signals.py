@@ -44,6 +44,12 @@ def test_a_broken_stream_ends_in_a_plain_exit_code(command: str, redirected: str
     assert not list(tmp_path.iterdir())
 
 
+def test_the_package_is_run_as_the_command_is(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m mien {INFO} >/dev/full"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (2, "error: cannot write to standard output (No space left on device)\n")
+
+
 def test_a_live_run_goes_on_without_its_streams(tmp_path: Path) -> None:
     command = "webcam demo --no-show --max-frames 5 --fps 20 --csv faces.csv --output video.avi"
     assert in_shell(f"{command} >&- 2>&- <&-", tmp_path).returncode == 0
