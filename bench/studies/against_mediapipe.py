@@ -16,7 +16,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import cv2
 import numpy as np
 
 from ...runtime.faces.detector import LIVE_MAX_SIDE
-from ...runtime.faces.landmarks import locate
+from ...runtime.faces.locator import Locator
 from ...runtime.faces.stage_timer import StageTimer
 from ...runtime.models.runner import DEFAULT_THREADS, Provider
 from ...runtime.pipeline.pipeline import Pipeline
@@ -33,7 +32,6 @@ from ...runtime.tracking.tracker import Tracker
 from ...runtime.values import Frame, Image, percentile
 
 SIZE = (1280, 720)
-MAX_FACES = 3
 PERCENTS = (50, 90, 99)
 
 
@@ -58,17 +56,17 @@ def mien_steps(threads: int) -> Callable[[Image], int]:
     """Return a function that tracks the faces of the next frame and returns their number."""
     pipeline = Pipeline.load(attributes=False, provider=Provider.CPU, threads=threads, max_side=LIVE_MAX_SIDE)
     schedule = DetectionSchedule(pipeline.detector, every=15, timer=StageTimer())
-    tracker = Tracker(schedule, partial(locate, pipeline.landmarks))
+    tracker = Tracker(schedule, Locator(pipeline.landmarks))
     return lambda pixels: len(tracker.update(Frame(pixels, time.monotonic_ns(), 0)))
 
 
-def mediapipe_steps() -> Callable[[Image], int]:
+def mediapipe_steps(max_faces: int) -> Callable[[Image], int]:
     """Return the same function for MediaPipe FaceMesh in video mode."""
     try:
         mediapipe: Any = importlib.import_module("mediapipe")
     except ModuleNotFoundError:
         raise SystemExit("mediapipe is not installed; run: pip install mediapipe==0.10.21") from None
-    mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=MAX_FACES)
+    mesh = mediapipe.solutions.face_mesh.FaceMesh(static_image_mode=False, max_num_faces=max_faces)
     return lambda pixels: len(mesh.process(pixels).multi_face_landmarks or [])
 
 
@@ -100,10 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--side-by-side", type=int, default=1, metavar="N", help="repeat the middle of the picture N times"
     )
+    parser.add_argument("--max-faces", type=int, default=3, help="faces that MediaPipe looks for; mien has no limit")
     options = parser.parse_args(arguments)
     frames = read_frames(options.clip, options.side_by_side)
     rgb = [np.ascontiguousarray(f[..., ::-1]) for f in frames]
-    ours, theirs = mien_steps(options.threads), mediapipe_steps()
+    ours, theirs = mien_steps(options.threads), mediapipe_steps(options.max_faces)
     taken: dict[str, list[list[float]]] = {"mien": [], "mediapipe": []}
     faces: dict[str, list[int]] = {"mien": [], "mediapipe": []}
     for number in range(options.rounds + 1):

@@ -55,7 +55,7 @@ def predict(
         None,
         "--threads",
         min=0,
-        help="Total threads, one per picture; 0: all cores (default; 2 for one picture or video).",
+        help="Total threads, one per picture; 0: all cores (default; fewer for one picture or video).",
     ),
     max_side: int | None = typer.Option(
         None,

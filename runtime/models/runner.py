@@ -13,8 +13,9 @@ from ..errors import InputError, ModelError
 from ..values import FloatArray, Image
 from .spec import MODEL_FOR, ModelSpec, Precision, Task
 
-DEFAULT_THREADS = min(2, os.cpu_count() or 1)
-"""Intra-op threads. The models are small: a second thread saves a quarter of the time, more save little."""
+DEFAULT_THREADS = 2 if (os.cpu_count() or 1) >= 4 else 1
+"""Intra-op threads. The models are small: a second thread saves a quarter of the time, more save little. A call waits
+for all its threads, so that with few cores the detector, or another program, on one of them would hold up both."""
 
 
 class Provider(str, Enum):

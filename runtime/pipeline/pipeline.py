@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -17,7 +16,8 @@ from ..faces.attributes import TrackedAttributes, estimate
 from ..faces.classifier import classify_faces
 from ..faces.detector import DEFAULT_MAX_SIDE, Detector, open_detector
 from ..faces.face_filter import FaceFilter, Region
-from ..faces.landmarks import SURE, locate, locate_in_boxes
+from ..faces.landmarks import SURE, locate_in_boxes
+from ..faces.locator import Locator
 from ..faces.stage_timer import StageTimer
 from ..faces.turned import find_turned
 from ..models.bundle import read_bundle
@@ -232,11 +232,12 @@ class Pipeline:
         if detect_every is None:
             detect_every = 1 if thorough else DETECT_EVERY
         schedule = DetectionSchedule(self.detector, every=detect_every, timer=clock, calls=self._calls)
-        tracker = Tracker(schedule, partial(locate, self.landmarks), timer=clock, thorough=thorough)
+        locator = Locator(self.landmarks)
+        tracker = Tracker(schedule, locator, timer=clock, thorough=thorough)
         smoother = Smoother(smoothing) if smoothing is not None else None
         attributes = TrackedAttributes(self.age_gender) if self.age_gender is not None else None
         classes = TrackedClasses(self.classifier, smoothing) if self.classifier is not None else None
-        with closing(schedule):
+        with closing(schedule), closing(locator):
             for frame in frames:
                 with self._calls, clock.stage("process"):
                     faces = tracker.update(frame)
