@@ -228,9 +228,7 @@ def test_foreign_models_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "foreign.onnx"
     onnx.save(foreign, path)
     assert "carries no mien metadata" in one_line(mien("info", path, code=2))
-    assert "neither a detector of mien nor a YuNet file" in one_line(
-        mien("predict", "x.jpg", "--detector", path, code=2)
-    )
+    assert "neither a mien detector nor a YuNet file" in one_line(mien("predict", "x.jpg", "--detector", path, code=2))
     path.write_bytes(b"not a model")
     assert "not a model that ONNX Runtime can load" in one_line(mien("info", path, code=2))
 

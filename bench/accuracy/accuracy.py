@@ -1,4 +1,4 @@
-"""Accuracy of a model on labelled data, with the bootstrap replicates that an interval needs."""
+"""Accuracy of a model on labelled data, with bootstrap replicates for intervals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LABEL_FILES = {Task.LANDMARKS: (LABELS, SEED_LABELS), Task.AGE_GENDER: (AGES, *F
 
 
 class Metric(str, Enum):
-    """Measure of a task's accuracy."""
+    """Metric of a task's accuracy."""
 
     NME = "nme"
     """Normalized mean error: percent of the outer eye distance, mean over faces."""
@@ -81,11 +81,11 @@ def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False, progress:
     Args:
         runner: The model.
         data: Folder with labels for the model's task.
-        held_out: Measure only on what `mien train` holds out.
-        progress: Called after each picture.
+        held_out: Measure only on the validation split that `mien train` holds out.
+        progress: Called after each picture with (pictures done, pictures).
 
     Raises:
-        InputError: Malformed labels, labels of another task, or no sample to measure on.
+        InputError: Labels are malformed or for another task, or there is no sample to measure on.
     """
     task = runner.spec.task
     options: dict[str, Any] = {"held_out": held_out, "progress": progress}
@@ -111,9 +111,9 @@ def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False, progress:
 
 
 def folder_for(task: Task, folders: Sequence[Path]) -> Path | None:
-    """Return the first folder that has labels for a task, None without one.
+    """Return the first folder with labels for a task, or None.
 
-    For a classifier, this is the first folder that has no label file of another task.
+    For a classifier, return the first folder without the label file of another task.
     """
 
     def has_any(folder: Path, names: Sequence[str]) -> bool:
@@ -129,7 +129,7 @@ def mean_accuracy(values: FloatArray, metric: Metric, *, data_digest: str) -> Ac
     """Average values (n,), one per sample.
 
     Raises:
-        InputError: No samples, or a value that is not finite.
+        InputError: There are no samples, or a value is not finite.
     """
     return resampled(lambda rows: float(values[rows].mean()), len(values), metric, data_digest=data_digest)
 
@@ -137,7 +137,7 @@ def mean_accuracy(values: FloatArray, metric: Metric, *, data_digest: str) -> Ac
 def resampled(
     statistic: Callable[[npt.NDArray[Any]], float], count: int, metric: Metric, *, data_digest: str
 ) -> Accuracy:
-    """Compute a statistic over all samples and over bootstrap draws of them.
+    """Compute a statistic over all samples and over bootstrap draws.
 
     Args:
         statistic: Function of the indices (k,) of the samples to use.
@@ -146,7 +146,7 @@ def resampled(
         data_digest: See `Accuracy`.
 
     Raises:
-        InputError: No samples, or a result that is not finite.
+        InputError: There are no samples, or a result is not finite.
     """
     if not count:
         raise InputError(f"no labelled samples to compute the {metric.value} of")

@@ -41,10 +41,10 @@ def evaluate_age_gender(
         inspect: Called with the ages in years and the probabilities of female (n, 2), and their labels.
 
     Returns:
-        Measures over all crops and ``by_decade`` of age; ``unreadable`` lists the pictures that were skipped.
+        Metrics over all crops and ``by_decade`` of age; ``unreadable`` lists the skipped pictures.
 
     Raises:
-        InputError: Another kind of model, malformed labels, or no crop to evaluate on.
+        InputError: The model is for another task, labels are malformed, or there is no crop to evaluate on.
     """
     require_task(runner, Task.AGE_GENDER)
     predicted, table, unreadable = predict_ages(runner, data, held_out=held_out, progress=progress)
@@ -58,8 +58,8 @@ def predict_ages(
     """Run an age and gender model on labelled aligned crops.
 
     Returns:
-        Ages in years, probabilities of female and standard deviations of the ages (n, 3), their n rows of the label
-        table, and the errors of unreadable pictures.
+        Predictions (n, 3): age in years, probability of female, and standard deviation of the age; the corresponding n
+        rows of the label table; and the error messages of unreadable pictures.
     """
     table = read_labelled_ages(data, held_out)
     size = runner.spec.input_size[0]
@@ -82,9 +82,9 @@ def evaluate_age_gender_pipeline(
     progress: Progress | None = None,
     inspect: Callable[[FloatArray, AgeGenderTable], None] = ignore,
 ) -> dict[str, Any]:
-    """Compute the measures of `evaluate_age_gender` for the whole pipeline, on the largest face of each picture.
+    """Compute the metrics of `evaluate_age_gender` for the whole pipeline, on the largest face of each picture.
 
-    Pictures in which no face is found, or none clear enough for an age, count under ``not_detected`` and nowhere else.
+    Pictures without a face, or without one clear enough to estimate an age, are only counted under ``not_detected``.
     Arguments and errors are those of `evaluate_age_gender`.
     """
     table = read_labelled_ages(data, held_out)
@@ -106,7 +106,7 @@ def evaluate_age_gender_pipeline(
 
 
 def age_gender_summary(predicted: FloatArray, table: AgeGenderTable) -> dict[str, Any]:
-    """Summarize ages in years, probabilities of female and deviations of the ages (n, 3) against their labels."""
+    """Compare predictions (n, 3) of age in years, probability of female and deviation of the age with their labels."""
 
     def measures(rows: Any) -> dict[str, float]:
         age, female, std = predicted[rows].T
@@ -124,10 +124,10 @@ def age_gender_summary(predicted: FloatArray, table: AgeGenderTable) -> dict[str
 
 
 def read_labelled_ages(data: Path, held_out: bool) -> AgeGenderTable:
-    """Read the labelled crops of a folder, or only the validation split of them.
+    """Read the labelled crops of a folder, or only their validation split.
 
     Raises:
-        InputError: Malformed labels, or an empty validation split.
+        InputError: Labels are malformed, or the validation split is empty.
     """
     table = read_age_gender(data)
     if held_out:
@@ -156,10 +156,10 @@ def evaluate_classes(
         inspect: Called with the probability of each class (n, classes), and the labels.
 
     Returns:
-        Accuracy in percent over all pictures and ``by_class``; ``unreadable`` lists the pictures that were skipped.
+        Accuracy in percent over all pictures and ``by_class``; ``unreadable`` lists the skipped pictures.
 
     Raises:
-        InputError: Another kind of model, or a folder of other classes than the model's.
+        InputError: The model is for another task, or the folder's classes differ from the model's.
     """
     require_task(runner, Task.CLASSIFY)
     probabilities, table, unreadable = predict_classes(runner, data, held_out=held_out, progress=progress)
@@ -184,10 +184,11 @@ def predict_classes(
     """Run a classifier on labelled pictures.
 
     Returns:
-        Probabilities (n, classes), their n rows of the label table, and the errors of unreadable pictures.
+        Probabilities (n, classes), the corresponding n rows of the label table, and the error messages of unreadable
+        pictures.
 
     Raises:
-        InputError: A folder of other classes than the model's.
+        InputError: The folder's classes differ from the model's.
     """
     table = read_classes(data)
     if table.classes != runner.spec.classes:

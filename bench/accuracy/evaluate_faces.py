@@ -37,7 +37,7 @@ from .metrics import (
 
 BATCH = 32
 LOWEST_SCORE = 0.02
-"""Minimum score of the boxes that a detector is evaluated on: low enough for the whole precision-recall curve."""
+"""Score threshold for evaluating a detector, low enough for the whole precision-recall curve."""
 Item = TypeVar("Item")
 
 
@@ -46,7 +46,7 @@ def ignore(*_: object) -> None:
 
 
 class PictureReader:
-    """Iterates over (row, picture), skipping the pictures that cannot be read.
+    """Iterator over (row, picture) that skips unreadable pictures.
 
     Attributes:
         unreadable: Error message of each skipped picture, by row.
@@ -68,14 +68,14 @@ class PictureReader:
 
     @property
     def messages(self) -> list[str]:
-        """The error messages alone."""
+        """Error messages of the skipped pictures."""
         return list(self.unreadable.values())
 
     def readable(self) -> npt.NDArray[np.bool_]:
         """Mark the rows (n,) that were read.
 
         Raises:
-            InputError: Not a single picture could be read.
+            InputError: None of the pictures could be read.
         """
         rows = len(self._files)
         if len(self.unreadable) == rows:
@@ -107,10 +107,10 @@ def evaluate_landmarks(
         inspect: Called with the landmarks (n, 68, 3) in image px, NaN where a face was not found, and their labels.
 
     Returns:
-        Measures in percent over all faces and ``by_source``; ``unreadable`` lists the pictures that were skipped.
+        Metrics in percent over all faces and ``by_source``; ``unreadable`` lists the skipped pictures.
 
     Raises:
-        InputError: Another kind of model, malformed labels, or no face to evaluate on.
+        InputError: The model is for another task, labels are malformed, or there is no face to evaluate on.
     """
     require_task(runner, Task.LANDMARKS)
     predicted, table, unreadable = predict_landmarks(runner, data, held_out=held_out, progress=progress)
@@ -124,7 +124,8 @@ def predict_landmarks(
     """Run a landmark model on crops cut around the labelled points.
 
     Returns:
-        Landmarks (n, 68, 3) in image px, their n rows of the label table, and the errors of unreadable pictures.
+        Landmarks (n, 68, 3) in image px, the corresponding n rows of the label table, and the error messages of
+        unreadable pictures.
     """
     table = read_labelled_faces(data, held_out)
     bounds = landmark_bounds(table.points)
@@ -160,10 +161,10 @@ def evaluate_pipeline(
     progress: Progress | None = None,
     inspect: Callable[[FloatArray, LandmarkTable], None] = ignore,
 ) -> dict[str, Any]:
-    """Compute the measures of `evaluate_landmarks` for the whole pipeline, from the picture to the points.
+    """Compute the metrics of `evaluate_landmarks` for the whole pipeline, from picture to points.
 
     A face that is not detected counts as a failure in AUC and FR, and under ``not_detected``; NME is the mean over
-    the detected ones. Arguments and errors are those of `evaluate_landmarks`.
+    detected faces. Arguments and errors are those of `evaluate_landmarks`.
     """
     table = read_labelled_faces(data, held_out)
     boxes = box_from_bounds(landmark_bounds(table.points))
@@ -186,7 +187,7 @@ def evaluate_pipeline(
 
 
 def landmark_summary(predicted: FloatArray, table: LandmarkTable) -> dict[str, Any]:
-    """Summarize landmarks (n, 68, 3) in image px, NaN where a face was not found, against their labels."""
+    """Compare landmarks (n, 68, 3) in image px, NaN where a face was not found, with their labels."""
     labelled = np.concatenate([table.points, table.depth[..., None]], axis=2)
     errors = normalized_mean_error(predicted, labelled)
     sources = np.array(table.sources)
@@ -210,10 +211,10 @@ def _landmark_measures(errors: FloatArray) -> dict[str, float | None]:
 
 
 def read_labelled_faces(data: Path, held_out: bool) -> LandmarkTable:
-    """Read the labelled landmarks of a folder, or only the validation split of them.
+    """Read the labelled landmarks of a folder, or only their validation split.
 
     Raises:
-        InputError: Malformed labels, or an empty validation split.
+        InputError: Labels are malformed, or the validation split is empty.
     """
     table = read_landmarks(data)
     if held_out:
@@ -231,20 +232,20 @@ def evaluate_detector(
     progress: Progress | None = None,
     inspect: Callable[[Sequence[Detections], Sequence[Path], float], None] = ignore,
 ) -> dict[str, Any]:
-    """Compute AP50, and recall and precision at the detector's usual score, on pictures with boxed faces.
+    """Compute AP50, and recall and precision at the detector's default score, on pictures with boxed faces.
 
     Args:
-        detector: Opened with a `min_score` of `LOWEST_SCORE`, so that the curve is complete.
+        detector: Detector opened with a `min_score` of `LOWEST_SCORE`, so that the curve is complete.
         data: Folder with boxed faces.
         held_out: Evaluate only on the pictures that `mien train` holds out.
         progress: Called after each picture.
-        inspect: Called with the detections of each picture, their files, and the detector's usual score.
+        inspect: Called with the detections in each picture, the files, and the detector's default score.
 
     Returns:
-        Measures in percent over all faces and ``by_min_side_px``; ``unreadable`` lists the pictures that were skipped.
+        Metrics in percent over all faces and ``by_min_side_px``; ``unreadable`` lists the skipped pictures.
 
     Raises:
-        InputError: Malformed labels, or no face to evaluate on.
+        InputError: Labels are malformed, or there is no face to evaluate on.
     """
     detections, files, unreadable = detect_faces(detector, data, held_out=held_out, progress=progress)
     score = detector.usual_score
@@ -261,7 +262,8 @@ def detect_faces(
     """Run a detector on labelled pictures.
 
     Returns:
-        Its boxes with the labelled ones, the n files, and the errors of unreadable pictures.
+        Detected and labelled boxes of each readable picture, the corresponding n files, and the error messages of
+        unreadable pictures.
     """
     table = read_boxed_pictures(data, held_out)
     pictures = PictureReader(table.files, progress)
@@ -271,10 +273,10 @@ def detect_faces(
 
 
 def read_boxed_pictures(data: Path, held_out: bool) -> FaceTable:
-    """Read the boxed faces of a folder, or only the validation split of them.
+    """Read the boxed faces of a folder, or only their validation split.
 
     Raises:
-        InputError: Malformed labels, or no face at all.
+        InputError: Labels are malformed, or there is no face.
     """
     table = read_faces(data)
     if held_out:

@@ -1,6 +1,6 @@
 """Evaluation of the `face-alignment` package (Bulat and Tzimiropoulos, ICCV 2017) on the same pictures, for comparison.
 
-The package is not a dependency. It downloads its weights on first use, so nothing here runs it unasked.
+The package is not a dependency. It downloads its weights on first use, so it runs only on request.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measures of accuracy: NME, AUC and FR of landmarks, MAE and CS of ages, AP, recall and precision of boxes."""
+"""Accuracy metrics: NME, AUC and FR of landmarks; MAE and CS of ages; AP, recall and precision of boxes."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def normalized_mean_error(predicted: FloatArray, labelled: FloatArray) -> FloatA
 
 
 def outer_eye_distance(points: FloatArray) -> FloatArray:
-    """Distance (n,) of the outer eye corners of landmarks (n, 68, 2 or 3), in their unit."""
+    """Return the distance (n,) between the outer eye corners of landmarks (n, 68, 2 or 3), in their unit."""
     left, right = OUTER_EYE_CORNERS
     return np.linalg.norm(points[:, left, :2] - points[:, right, :2], axis=-1)
 
 
 def depth_error(predicted: FloatArray, labelled: FloatArray) -> FloatArray:
-    """Compute the mean |Δz| over the outer eye distance, after subtracting each face's mean depth.
+    """Compute the mean |Δz| divided by the outer eye distance, after subtracting each face's mean depth.
 
     Args:
         predicted: Landmarks (n, 68, 3).
@@ -52,22 +52,22 @@ def depth_error(predicted: FloatArray, labelled: FloatArray) -> FloatArray:
 
 
 def area_under_curve(errors: FloatArray, limit: float = FAILURE_PERCENT) -> float:
-    """Area under the cumulative distribution of errors (n,) up to `limit`, in percent of the whole area.
+    """Compute the area under the cumulative distribution of errors (n,) up to `limit`, in percent.
 
-    Exact for a step function: the mean of max(0, limit − error) / limit.
+    The area of the step function is exactly the mean of max(0, limit − error) / limit.
     """
     return float(100 * np.clip(limit - errors, 0, None).mean() / limit)
 
 
 def failure_rate(errors: FloatArray, limit: float = FAILURE_PERCENT) -> float:
-    """Percentage of errors (n,) above `limit`."""
+    """Return the percentage of errors (n,) above `limit`."""
     return float(100 * (errors > limit).mean())
 
 
 def age_gender_measures(
     age: FloatArray, female: FloatArray, labelled_age: FloatArray, labelled_female: FloatArray
 ) -> dict[str, float]:
-    """Compute the measures of age and gender estimates.
+    """Compute the metrics of age and gender estimates.
 
     Args:
         age: Estimated ages (n,) in years.
@@ -77,7 +77,7 @@ def age_gender_measures(
 
     Returns:
         MAE in years; CS@5, the percentage of ages at most five years off; gender accuracy in percent; and the
-        calibration error of the gender's probability in percent, see `calibration_error`.
+        calibration error of the gender in percent, see `calibration_error`.
     """
     distance = np.abs(age - labelled_age)
     return {
@@ -89,7 +89,7 @@ def age_gender_measures(
 
 
 def calibration_error(probability: FloatArray, labelled: FloatArray, *, bins: int = 10) -> float:
-    """Expected calibration error in percent (Guo et al., ICML 2017, eq. 3).
+    """Compute the expected calibration error in percent (Guo et al., ICML 2017, eq. 3).
 
     Args:
         probability: Estimated probabilities (n,) of a label 1.
@@ -129,13 +129,13 @@ class DetectionCurve:
     faces: int
 
     def average_precision(self) -> float:
-        """Area under the precision envelope in percent (all-point interpolation, Pascal VOC 2010)."""
+        """Compute the area under the precision envelope in percent (all-point interpolation, Pascal VOC 2010)."""
         envelope = np.maximum.accumulate(self.precision[::-1])[::-1]
         steps = np.diff(np.concatenate([[0.0], self.recall]))
         return float(100 * (envelope * steps).sum())
 
     def at(self, score: float) -> tuple[float, float]:
-        """Recall and precision in percent of the boxes with a score of at least `score`."""
+        """Return recall and precision in percent of the boxes with a score of at least `score`."""
         kept = int((self.scores >= score).sum())
         if kept == 0:
             return 0.0, 100.0
@@ -147,9 +147,9 @@ class Matches:
     """Matched detections of one picture, by descending score.
 
     Attributes:
-        scores: Their scores.
-        hits: Whether each matches a labelled face.
-        faces: Number of labelled faces that count.
+        scores: Scores of the detections.
+        hits: Whether each detection matches a labelled face.
+        faces: Number of labelled faces that are not ignored.
     """
 
     scores: tuple[float, ...]

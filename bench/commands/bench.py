@@ -1,4 +1,4 @@
-"""`mien bench …`: measure latency, or compare reports."""
+"""`mien bench`: measure latency, or compare reports."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class DefaultsToRun(TyperGroup):
-    """Command group with ``run`` as its default: arguments that name no command go to ``run``."""
+    """Command group that passes arguments to ``run`` if they do not start with a command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Insert ``run`` unless a command, or the help of all, is asked for."""
+        """Insert ``run`` unless the arguments start with a command or ask for help."""
         if not args or args[0] not in (*self.commands, *ctx.help_option_names):
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -65,13 +65,13 @@ def run(
     models: list[Path] = typer.Argument(
         None,
         metavar="MODEL",
-        help="Model files, of mien or foreign, or checkpoints.",
+        help="Model files, with or without mien's metadata, or checkpoints.",
         show_default="the shipped models",
         envvar="MIEN_MODELS",  # see predict
         show_envvar=False,
     ),
     budget: str | None = typer.Option(
-        None, "--budget", help="Recommend a model with a p90 within this budget, such as 8ms."
+        None, "--budget", help="Recommend a model whose p90 latency is within this budget, for example 8ms."
     ),
     max_nme_loss: float | None = typer.Option(
         None,
@@ -113,7 +113,7 @@ def run(
 def write_files(
     report: BenchReport, json_out: Path | None, html_out: Path | None, csv_out: Path | None
 ) -> dict[str, str]:
-    """Write the files that were asked for; returns the content of those that cannot be written, by the reason."""
+    """Write the requested files; return the text of those that cannot be written, by error message."""
     from ..report.html_report import to_html
     from ..report.tables import to_csv
 
@@ -129,20 +129,20 @@ def write_files(
 
 
 def interrupted(report: BenchReport) -> bool:
-    """Tell whether Ctrl-C ended the run."""
+    """Return whether Ctrl-C stopped the run."""
     return report.conditions is not None and report.conditions.interrupted
 
 
 def end_with(report: BenchReport, without_fit: Sequence[str] = ()) -> None:
-    """Raise what ends the command with the report's exit code.
+    """Raise the exception that gives the command its exit code; return normally on success.
 
     Args:
         report: The report.
-        without_fit: Tasks for which nothing fits the budget.
+        without_fit: Tasks for which no model is within the budget.
 
     Raises:
-        typer.Exit: With code 130 if Ctrl-C ended the rounds.
-        CheckFailed: A candidate failed, its parity does not hold, or nothing fits the budget.
+        typer.Exit: With code 130 if Ctrl-C stopped the rounds.
+        CheckFailed: A candidate or its parity check failed, or no model is within the budget.
     """
     if interrupted(report):
         raise typer.Exit(exit_code())
@@ -159,7 +159,7 @@ def end_with(report: BenchReport, without_fit: Sequence[str] = ()) -> None:
 
 
 def print_recommendations(found: Sequence[Recommendation], budget_ms: float) -> list[str]:
-    """Print the recommended models and the commands that use them; returns the tasks for which nothing fits."""
+    """Print the recommended models and the commands to run them; return the tasks without a recommendation."""
     from ..report.recommend import command_of
 
     print(f"\nWithin {budget_ms:g} ms at p90:\n")
@@ -229,7 +229,7 @@ def print_changes(changes: Sequence[Change], title: str, *, as_json: bool) -> No
 
 
 def read_report(path: Path) -> BenchReport:
-    """Read a report.
+    """Read a benchmark report.
 
     Raises:
         InputError: The file cannot be read, or is not a report.

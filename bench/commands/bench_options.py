@@ -1,4 +1,4 @@
-"""Options of `mien bench run` that say what to measure and how."""
+"""Options of `mien bench run` that define the benchmark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BASELINES = ", ".join(baseline.value for baseline in Baseline)
 
 def bench_options(
     providers: str = typer.Option(
-        "cpu", "--provider", "--providers", help=f"What runs the models, comma-separated: {PROVIDERS}."
+        "cpu", "--provider", "--providers", help=f"Providers to run the models on, comma-separated: {PROVIDERS}."
     ),
     baseline: str | None = typer.Option(
         None,
@@ -50,7 +50,7 @@ def bench_options(
         "--processes",
         min=1,
         max=1000,
-        help="Processes of each candidate, one after the other; the rounds are divided among them.",
+        help="Number of successive processes per candidate, which share the rounds.",
     ),
     reference_model: bool = typer.Option(
         False, "--reference-model", help="Also measure torchvision's mobilenet_v2 at 224 px."
@@ -63,7 +63,7 @@ def bench_options(
         show_default="the demo picture",
     ),
     held_out: bool = typer.Option(
-        False, "--held-out", help="Measure accuracy only on what mien train holds out of --data."
+        False, "--held-out", help="Measure accuracy only on the validation split that mien train holds out."
     ),
     feed: Path | None = typer.Option(
         None,
@@ -76,7 +76,7 @@ def bench_options(
         300.0, "--timeout", min=1.0, max=86_400.0, help="Seconds after which a candidate counts as hung."
     ),
 ) -> BenchOptions:
-    """Collect the options that say what to measure and how, for `with_options`."""
+    """Collect the options that define the benchmark; see `with_options`."""
     if held_out and not data:
         raise InputError("--held-out goes with --data")
     batches = tuple(dict.fromkeys(positive_ints(batch, "--batch")))
@@ -101,10 +101,10 @@ def bench_options(
 
 
 def baselines_of(text: str | None) -> tuple[Baseline, ...]:
-    """Parse ``--baseline``; without it, eager PyTorch is the baseline if it is installed.
+    """Parse ``--baseline``; the default is eager PyTorch if it is installed.
 
     Raises:
-        InputError: An unknown baseline, or PyTorch is not installed.
+        InputError: A baseline is unknown, or PyTorch is not installed.
     """
     has_torch = importlib.util.find_spec("torch") is not None
     if text is None:
@@ -121,7 +121,11 @@ def baselines_of(text: str | None) -> tuple[Baseline, ...]:
 
 
 def levels_of(text: str) -> tuple[Level, ...]:
-    """Parse ``--level``; the pipeline has its own option, as it needs a video."""
+    """Parse ``--level``.
+
+    Raises:
+        InputError: A level is unknown, or is pipeline, which has an option of its own.
+    """
     found = enum_members(text, Level, "--level")
     if Level.PIPELINE in found:
         raise InputError("the level pipeline needs a video; use --pipeline CLIP instead")

@@ -26,19 +26,19 @@ from ...runtime.pipeline.pipeline import Pipeline
 from ..bridge import PyTorchBridge
 
 MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.pt); default: the shipped model.")
-DETECTOR_MODEL = typer.Option(None, "--model", help="Detector of mien or a YuNet file; default: the shipped detector.")
+DETECTOR_MODEL = typer.Option(None, "--model", help="A mien detector or a YuNet file; default: the shipped detector.")
 INDEX = "index.html"
 REPORT = typer.Option(
     None,
     "--report",
-    help="Write a page with charts and the worst pictures, into this folder, or to this .html file.",
+    help="Write a web page with charts and the worst pictures to this folder or .html file.",
     show_default=False,
 )
 evaluate_app = typer.Typer(no_args_is_help=True, help="Measure a model's accuracy on labelled pictures.")
 
 
 class Peer(str, Enum):
-    """Package whose landmarks can be compared with mien's."""
+    """Third-party package to compare mien's landmarks with."""
 
     FACE_ALIGNMENT = "face-alignment"
 
@@ -54,7 +54,7 @@ def evaluate_landmarks(
         False, "--detect", help="Evaluate the whole pipeline instead of crops around the labelled points."
     ),
     against: Peer | None = typer.Option(
-        None, "--against", help="Evaluate this package too; it must be installed, and downloads its weights."
+        None, "--against", help="Also evaluate this package, which must be installed and downloads its weights."
     ),
     detector: Path | None = DETECTOR,
     provider: Provider = PROVIDER,
@@ -192,14 +192,14 @@ def opener_of(bridge: PyTorchBridge) -> Callable[..., Runner]:
 
 
 class EvaluationPage:
-    """Page that ``--report`` asks for, or none; it is checked before the evaluation, and written after it.
+    """Page requested by ``--report``, if any; its path is checked before the evaluation.
 
     Attributes:
-        model: Model that is evaluated; None for the shipped one.
+        model: Evaluated model; None for the shipped one.
 
     Raises:
         InputError: The folder already holds a page, or the file is an input.
-        OutputError: The page cannot be written there.
+        OutputError: The page cannot be written to that path.
     """
 
     def __init__(self, report: Path | None, data: Path, model: Path | None) -> None:
@@ -219,11 +219,11 @@ class EvaluationPage:
         self._predictions = predictions
 
     def write(self, summary: dict[str, Any], sections: Callable[..., str]) -> None:
-        """Write the page, if there is one to write."""
+        """Write the page, if one was requested."""
         from ..report.accuracy_report import accuracy_page
 
         if self._file is not None:
-            with contextlib.suppress(OSError):  # writing the page says why there is no folder
+            with contextlib.suppress(OSError):  # write_report raises the error with a better message
                 self._file.parent.mkdir(exist_ok=True)
             write_report(self._file, accuracy_page(summary, self._data, sections(*self._predictions)))
             say(f"report: {self._file}")
@@ -235,9 +235,9 @@ def print_evaluation(
     """Print a summary as tables or JSON, and write its page.
 
     Args:
-        summary: Measures of the evaluation.
+        summary: Metrics of the evaluation.
         page: Page to write.
-        sections: Function that renders the page's charts and pictures from the predictions.
+        sections: Renders the page's charts and pictures from the predictions.
         as_json: Print JSON.
 
     Raises:
@@ -256,7 +256,7 @@ def print_evaluation(
 
 
 def print_tables(summary: dict[str, Any]) -> None:
-    """Print single values on one line, and groups of values as tables."""
+    """Print single metrics on one line, and groups of metrics as tables."""
     print("  ".join(f"{k}: {v}" for k, v in summary.items() if not isinstance(v, dict)))
     for title, group in summary.items():
         if not isinstance(group, dict):

@@ -1,4 +1,4 @@
-"""`mien verify`: check a bundle on this machine."""
+"""`mien verify`: checks a bundle on this machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from ..timing.environment import environment_warnings
 from ..verdict import Check, Verdict
 from ..verify import VerifyOptions, verify_file
 
-ROUNDS = typer.Option(10, "--rounds", min=0, help="Rounds of ten calls for the latency; 0: do not measure.")
-
+ROUNDS = typer.Option(10, "--rounds", min=0, help="Rounds of ten timed calls; 0: do not measure latency.")
 THREADS = typer.Option(1, "--threads", min=0, help="Threads per operator; 0: all cores.")
 
 
@@ -25,10 +24,10 @@ def verify(
     provider: list[Provider] = typer.Option(
         [],
         "--provider",
-        help="Check this provider only, and fail if it is unavailable; can be repeated. Default: all available ones.",
+        help="Check only this provider, and fail if it is unavailable; can be repeated. Default: all available ones.",
     ),
     sha256: str | None = typer.Option(
-        None, "--sha256", help="Digest that mien bundle printed; any other file is refused."
+        None, "--sha256", help="Digest printed by mien bundle; a file with another digest is rejected."
     ),
     rounds: int = ROUNDS,
     threads: int = THREADS,

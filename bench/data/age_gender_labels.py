@@ -30,7 +30,7 @@ class AgeGenderTable:
         groups: Group (n,) of each picture. Near-duplicates share a group, and a split never divides one.
         age: Ages (n,) in years.
         female: 1 for female, 0 for male (n,).
-        given_split: Marks (n,) of the rows that the data set itself holds out; None if it gives no split.
+        given_split: Whether the data set itself holds out each row (n,); None if it defines no split.
     """
 
     files: tuple[Path, ...]
@@ -43,7 +43,7 @@ class AgeGenderTable:
         return len(self.files)
 
     def mask(self, keep: npt.NDArray[Any]) -> AgeGenderTable:
-        """Select rows by a boolean mask."""
+        """Return the rows selected by a boolean mask (n,)."""
         rows = np.arange(len(self))[keep]
         return AgeGenderTable(
             files=tuple(self.files[i] for i in rows),
@@ -54,7 +54,7 @@ class AgeGenderTable:
         )
 
     def validation(self) -> npt.NDArray[np.bool_]:
-        """Mark the rows (n,) of the validation split: the given one, or a tenth of the groups."""
+        """Mark the rows (n,) of the validation split: that of the data set, else a tenth of the groups."""
         return held_out(self.groups) if self.given_split is None else self.given_split
 
 
@@ -62,12 +62,12 @@ def read_age_gender(folder: Path) -> AgeGenderTable:
     """Read the labels of aligned face crops.
 
     Args:
-        folder: Folder with ``labels.csv`` (file, age, gender and, optionally, group) beside ``images/``, with the label
-            files of FairFace beside ``train/`` and ``val/``, or with pictures named as in UTKFace.
+        folder: Folder with ``labels.csv`` (file, age, gender and, optionally, group) next to ``images/``, with
+            FairFace's label files next to ``train/`` and ``val/``, or with pictures named as in UTKFace.
 
     Raises:
-        InputError: No labels; a malformed row, an age outside 0 to 120, a gender other than male or female, or a
-            picture that is listed twice or missing (each named).
+        InputError: There are no labels, a row is malformed, an age is outside 0 to 120, a gender is neither male nor
+            female, or a picture is listed twice or missing.
     """
     faces = read_faces_with_age(folder)
     if not faces:
@@ -99,9 +99,9 @@ def check_pictures(table: AgeGenderTable) -> None:
 
 
 def join_copies(table: AgeGenderTable) -> AgeGenderTable:
-    """Merge the groups of byte-identical pictures. Call it before any split, which would leak otherwise.
+    """Merge the groups of byte-identical pictures, so that a later split does not leak.
 
-    Where the data set gives the split, training pictures of a group that is held out are left out.
+    If the data set defines the split, training pictures in a held-out group are dropped.
     """
     groups = list(table.groups)
     group_of: dict[bytes, str] = {}
@@ -127,14 +127,14 @@ def join_copies(table: AgeGenderTable) -> AgeGenderTable:
 
 
 def check_split(table: AgeGenderTable, folder: Path) -> npt.NDArray[np.bool_]:
-    """Mark the rows (n,) of the validation split, and check that both sides can be used.
+    """Mark the rows (n,) of the validation split, and check that both sides are usable.
 
     Args:
         table: The labels.
         folder: Their folder, for the error message.
 
     Raises:
-        InputError: One side would be empty or contain one gender only.
+        InputError: A side is empty, or contains one gender only.
     """
     validation = training_split(table.groups, folder, noun="group", given=table.given_split)
     for side, rows in (("training", ~validation), ("validation", validation)):

@@ -29,11 +29,11 @@ class LabelledFace:
 
     Attributes:
         file: The picture.
-        where: Name of the row in error messages.
+        where: File and row, for error messages.
         age: Age in years.
         female: 1 for female, 0 for male.
         group: Group of near-duplicates that the picture belongs to.
-        held_out: Side of a split that the data set itself gives; None without one.
+        held_out: Whether the data set itself holds the picture out; None if it defines no split.
     """
 
     file: Path
@@ -48,7 +48,7 @@ def read_faces_with_age(folder: Path) -> list[LabelledFace]:
     """Read the labels of a folder: ``labels.csv``, else FairFace's label files, else UTKFace's file names.
 
     Raises:
-        InputError: None of them, or a malformed row (named).
+        InputError: There are no labels, or a row is malformed.
     """
     fairface = [name for name in FAIRFACE if (folder / name).is_file()]
     if (folder / LABELS).is_file():
@@ -75,7 +75,7 @@ def _label_file(folder: Path, path: Path, held_out: bool | None) -> Iterator[Lab
 
 
 def _age(folder: Path, where: str, row: dict[str, str]) -> float:
-    """Return an age in years; a range, such as 20-29, becomes its middle."""
+    """Return an age in years; for a range such as 20-29, its middle."""
     text = row["age"].lower()
     limits = re.fullmatch(r"(\d+)\s*[-–]\s*(\d+)", text)
     if limits is None and text not in ("more than 70", "70+"):
@@ -83,7 +83,7 @@ def _age(folder: Path, where: str, row: dict[str, str]) -> float:
         if not 0 <= age <= MAX_AGE:
             raise InputError(f"{where}: expected an age from 0 to {MAX_AGE} years, found {row['age']}")
         return age
-    warn_once(f"{folder}: ranges of age are taken as their middle, 20-29 as 24.5 years and more than 70 as {OLDEST:g}")
+    warn_once(f"{folder}: age ranges count as their middle, 20-29 as 24.5 years and more than 70 as {OLDEST:g}")
     if limits is None:
         return OLDEST
     low, high = (int(limit) for limit in limits.groups())
@@ -97,7 +97,7 @@ def _named_files(folder: Path) -> list[LabelledFace]:
     faces = [face for face in map(_named_file, files) if face is not None]
     if not faces:
         raise InputError(
-            f"{folder} has no {LABELS}, no {' or '.join(FAIRFACE)}, and no pictures that are named "
+            f"{folder} has no {LABELS}, no {' or '.join(FAIRFACE)}, and no pictures named "
             "age_gender_race_date, as in UTKFace"
         )
     if len(faces) < len(files):

@@ -29,7 +29,7 @@ class ClassTable:
         files: Paths (n,).
         labels: Indices (n,) into `classes`.
         digests: SHA-256 (n,) of each picture's file.
-        given_split: Marks (n,) of the rows that the data set itself holds out; None if it gives no split.
+        given_split: Whether the data set itself holds out each row (n,); None if it defines no split.
     """
 
     classes: tuple[str, ...]
@@ -53,7 +53,7 @@ class ClassTable:
         )
 
     def validation(self) -> npt.NDArray[np.bool_]:
-        """Mark the rows (n,) of the validation split: the given one, or a fifth of each class."""
+        """Mark the rows (n,) of the validation split: that of the data set, else a fifth of each class."""
         if self.given_split is not None:
             return self.given_split
         names = [f"{file.parent.name}/{file.name}" for file in self.files]
@@ -67,15 +67,15 @@ class ClassTable:
 def read_classes(folder: Path) -> ClassTable:
     """Read ``folder/CLASS/picture``, or ``folder/PART/CLASS/picture`` with a training and a validation part.
 
-    Of byte-identical pictures only the first is kept, with a warning; of those in both parts, that of the validation.
-    Hidden files, and pictures outside the class folders, are left out.
+    Of byte-identical pictures only the first is kept, with a warning; if they are in both parts, the validation one.
+    Hidden files and pictures outside the class folders are skipped.
 
     Args:
-        folder: Folder with one subfolder per class, or with parts that have.
+        folder: Folder with one subfolder per class, or one per part with subfolders per class.
 
     Raises:
-        InputError: No class folders (see `find_class_folders`), a class without enough pictures, or the same picture in
-            two classes.
+        InputError: There are no class folders (see `find_class_folders`), a class has too few pictures, or two classes
+            share a picture.
     """
     parts = find_class_folders(folder)
     rows: dict[str, tuple[Path, int, bool | None]] = {}

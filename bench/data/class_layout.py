@@ -1,4 +1,4 @@
-"""Class folders of a data set: one level of them, or one in each of the parts that it comes in."""
+"""Finds the class folders of a data set, which may come in a training and a validation part."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ClassFolders:
     Attributes:
         folder: The folder.
         classes: Names of its subfolders, sorted.
-        held_out: Side of the split that it is; None where the data set gives no split.
+        held_out: Whether this is the validation part; None if the data set defines no split.
     """
 
     folder: Path
@@ -38,15 +38,15 @@ class ClassFolders:
 def find_class_folders(root: Path) -> list[ClassFolders]:
     """Find the class folders of a data set.
 
-    Where the set comes in parts, such as ``training_set/`` and ``test_set/``, or ``train/``, ``val/`` and ``test/``,
-    the training part is trained on and the validation part is held out; the test part is, if there is no other.
+    If the set comes in parts, such as ``training_set/`` and ``test_set/``, or ``train/``, ``val/`` and ``test/``, the
+    validation part is held out, or the test part if there is no validation part.
 
     Returns:
-        The folder of the classes, or the training and the validation part.
+        The folder with the classes, or the training and the validation part.
 
     Raises:
-        InputError: No such folder, fewer than two classes, names that a model file cannot hold, or parts that do not
-            make a training and a validation set of the same classes.
+        InputError: The folder does not exist or has fewer than two classes, a class name is not plain text, or the
+            parts are not one training and one validation set with the same classes.
     """
     if not is_folder(root):
         raise InputError(describe_missing(root, "folder"))
@@ -71,7 +71,8 @@ def find_class_folders(root: Path) -> list[ClassFolders]:
             f"{', '.join(training.classes)} and {', '.join(validation.classes)}"
         )
     unused = f"; {parts[TEST][0].name} is not used" if parts[VALIDATION] and parts[TEST] else ""
-    warn_once(f"{folder}: {training.folder.name} is trained on, {validation.folder.name} is held out{unused}")
+    names = f"{training.folder.name} for training and {validation.folder.name} for validation"
+    warn_once(f"{folder}: using {names}{unused}")
     return [
         ClassFolders(training.folder, training.classes, held_out=False),
         ClassFolders(validation.folder, validation.classes, held_out=True),
@@ -88,12 +89,12 @@ def _classes_of(folder: Path) -> ClassFolders:
         )
     odd = next((name for name in names if not name.isprintable()), None)
     if odd is not None:
-        raise InputError(f"{folder}: the class folder {odd!a} has a name that is no plain UTF-8 text; rename it")
+        raise InputError(f"{folder}: the name of the class folder {odd!a} is not plain UTF-8 text; rename it")
     return ClassFolders(folder, names)
 
 
 def _without_wrapping(folder: Path) -> Path:
-    """Skip a folder that holds only one of its own name, or only one part, as some archives have it."""
+    """Skip a folder that contains nothing but a folder of the same name or a single part, as in some archives."""
     below = _subfolders(folder)
     wraps = len(below) == 1 and (_role(below[0].name) is not None or below[0].name == folder.name)
     return below[0] if wraps and _subfolders(below[0]) else folder
@@ -106,7 +107,7 @@ def _role(name: str) -> str | None:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """List the folders in a folder, without hidden ones and those of the operating system."""
+    """List the subfolders of a folder, except hidden ones and those of the operating system."""
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208
     except OSError as error:

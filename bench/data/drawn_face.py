@@ -1,4 +1,4 @@
-"""Draw a plain face that the shipped models find, as an input where no photograph is installed."""
+"""Draws a plain face that the shipped models detect, for use where no photograph is installed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ LIPS = slice(48, 60)
 
 
 def draw_face(index: int = 0) -> tuple[Image, FloatArray]:
-    """Draw a face before a wall; another index moves and scales it.
+    """Draw a face in front of a wall.
+
+    Args:
+        index: Seed of the face's position and size.
 
     Returns:
-        Picture (480, 640, 3) uint8 BGR, and landmarks (68, 3) in px of it.
+        Picture (480, 640, 3) uint8 BGR, and landmarks (68, 3) in px.
     """
     rng = np.random.default_rng(index)
     width, height = SIZE

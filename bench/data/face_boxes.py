@@ -1,4 +1,4 @@
-"""Reader of pictures in which every face is boxed, for training and evaluating detectors."""
+"""Reader of pictures with boxed faces, for training and evaluating detectors."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ class FaceTable:
     Attributes:
         files: Paths (n,).
         groups: Group (n,) of each picture; a split never divides one.
-        boxes: N arrays (k, 4) xyxy px; k may be 0.
-        lower_faces: N outlines (j, 2) px of the area that a mask would cover on the first face; empty if unknown.
+        boxes: Boxes (k, 4) xyxy px of each of the n pictures; k may be 0.
+        lower_faces: Outline (j, 2) px of the area that a mask would cover on each picture's first face; empty if
+            unknown.
     """
 
     files: tuple[Path, ...]
@@ -65,10 +66,10 @@ def read_faces(folder: Path) -> FaceTable:
     """Read the boxed faces of a folder.
 
     Args:
-        folder: Folder with ``boxes.csv`` beside ``images/``, with labelled landmarks, or with pictures without faces.
+        folder: Folder with ``boxes.csv`` next to ``images/``, with labelled landmarks, or with pictures without faces.
 
     Raises:
-        InputError: Neither a label file nor a picture, or a malformed row (named).
+        InputError: There is neither a label file nor a picture, or a row is malformed.
     """
     if (folder / BOXES).is_file():
         return _read_boxed(folder)
@@ -81,7 +82,7 @@ def read_faces(folder: Path) -> FaceTable:
 
 
 def held_out_pictures(folder: Path, table: FaceTable) -> npt.NDArray[np.bool_]:
-    """Mark the rows (n,) of the validation split: the same people as for landmarks, or a fifth of boxed pictures."""
+    """Mark the rows (n,) of the validation split: a fifth of boxed pictures, else the same people as for landmarks."""
     return held_out(table.groups, HELD_OUT_PICTURES if (folder / BOXES).is_file() else HELD_OUT)
 
 
@@ -93,7 +94,7 @@ def _read_boxed(folder: Path) -> FaceTable:
     check_files(files)
     for file, of_file in zip(files, boxes.values(), strict=True):
         _check_inside(file, of_file, folder / BOXES)
-    # A picture without a row is labelled as well: it contains no face.
+    # Pictures without a row are labelled too: they contain no face.
     labelled = set(files)
     rest = [p for p in pictures_in(folder / "images", required=False) if p not in labelled]
     empty = [np.empty((0, 4)) for _ in rest]
@@ -101,7 +102,7 @@ def _read_boxed(folder: Path) -> FaceTable:
 
 
 def _check_inside(file: Path, boxes: FloatArray, labels: Path) -> None:
-    """Refuse boxes that lie wholly outside their picture, as those of another size or orientation of it do."""
+    """Reject boxes that lie wholly outside their picture, as happens if it was resized or turned after labelling."""
     size = read_size(file)
     if size is None:
         return

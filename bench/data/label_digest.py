@@ -1,4 +1,4 @@
-"""Digest of a table of labels, by which a resumed training knows its data again."""
+"""Digest of label tables, by which a resumed training run recognizes its data."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 
 
 def label_digest(*tables: Any) -> str:
-    """Return the SHA-256 of the labels of tables, with the names and sizes of their pictures.
+    """Return the SHA-256 of label tables and of their pictures' names and sizes.
 
-    The digest is the same wherever the data folder lies. Pictures are not read.
+    The digest does not depend on where the data folder is. Pictures are not read.
 
     Args:
-        *tables: Tables of labels, each a dataclass with the paths of its pictures in `files`; or lists of paths.
+        *tables: Label tables, each a dataclass with the paths of its pictures in `files`, or lists of paths.
     """
     digest = hashlib.sha256()
     for table in tables:

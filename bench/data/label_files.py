@@ -1,4 +1,4 @@
-"""Reader of CSV label files as spreadsheets and editors save them, with errors that name the file and the row."""
+"""Lenient reader of CSV label files, whose errors name the file and row."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ NAMED = 3
 def read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Read a CSV file with a header.
 
-    UTF-8 and UTF-16 are read, with or without a byte order mark; commas, semicolons or tabs between the cells; any line
-    ends. Blank lines and spaces around a cell do not count, nor does the case of a column's name.
+    Accepts UTF-8 and UTF-16, with or without a byte order mark, separators comma, semicolon and tab, and any line
+    ends. Ignores blank lines, spaces around cells, and the case of column names.
 
     Args:
         path: The file.
         required: Columns that the header must have, in lower case.
 
     Yields:
-        (where, row) of each row, by lower-case column name; `where` names the row in error messages.
+        (where, row): file and row for error messages, and the cells by lower-case column name.
 
     Raises:
-        InputError: No such file, not a text file, a missing column or one that occurs twice, or a row with too few or
-            too many columns.
+        InputError: The file does not exist or is not text, a column is missing or occurs twice, or a row has too few
+            or too many columns.
     """
     lines = _lines(path)
     first = next((line for line in lines if line.strip()), None)
@@ -80,10 +80,10 @@ def numbers(where: str, row: dict[str, str], columns: Sequence[str]) -> list[flo
 
 
 def picture_path(folder: Path, name: str) -> Path:
-    """Locate a labelled picture: in ``images/``, beside the label file, or in a folder that an archive unpacks to.
+    """Locate a labelled picture in ``images/``, next to the label file, or in any other subfolder.
 
     Returns:
-        The path in ``images/`` if there is no such picture.
+        The path of the picture; its path in ``images/`` if it does not exist.
     """
     name = name.replace("\\", "/")
     usual = folder / "images" / name
@@ -98,7 +98,7 @@ def check_files(files: Sequence[Path]) -> None:
     """Check that every labelled picture exists.
 
     Raises:
-        InputError: Some do not; the message counts them and names the first few.
+        InputError: Some are missing; the message counts them and names the first few.
     """
     missing = [file for file in files if not _is_file(file)]
     if missing:
@@ -130,7 +130,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _unmarked_encoding(data: bytes) -> str:
-    """Tell UTF-16 by the zero bytes of its first characters, which are a header's and so plain ASCII."""
+    """Recognize UTF-16 by zero bytes at the start, which is the header and so plain ASCII."""
     start = data[:64]
     if start[1::2].count(0) > len(start) // 4:
         return "utf-16-le"

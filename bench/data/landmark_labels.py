@@ -1,4 +1,4 @@
-"""Reader of faces with 68 labelled points, in the project's folder layout or in the seed set's own."""
+"""Reader of faces with 68 labelled points, in mien's folder layout or in that of the seed set."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SEED_LABELS = "training_frames_keypoints.csv"
 SIZE = ("width", "height")
 """Optional columns with the size in px of the picture that was labelled."""
 EYES = (36, 45)
-"""Outer corners of the eyes, whose distance errors are measured in."""
+"""Outer eye corners, whose distance is the unit of errors."""
 LEAST_SPAN_PX = 1.0
-"""Least width, height and eye distance of a face's points."""
+"""Minimum width, height and eye distance of a face's points."""
 
 MIRRORED = np.array(
     [
@@ -37,10 +37,10 @@ MIRRORED = np.array(
         *(64, 63, 62, 61, 60, 67, 66, 65),  # inner lips
     ]
 )
-"""Index of the point that each of the 68 points becomes when the picture is mirrored."""
+"""Index that each of the 68 points gets when the picture is mirrored."""
 
 UNDER_A_MASK = [*range(1, 16), 28]
-"""Points around the area that a mask covers: the jaw from ear to ear, and the bridge of the nose."""
+"""Points that outline the area covered by a mask: the jaw from ear to ear, and the bridge of the nose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +84,17 @@ class LandmarkTable:
 
 
 def read_landmarks(folder: Path) -> LandmarkTable:
-    """Read ``landmarks.csv`` beside ``images/``, or ``training_frames_keypoints.csv`` beside ``training/``.
+    """Read ``landmarks.csv`` next to ``images/``, or ``training_frames_keypoints.csv`` next to ``training/``.
+
+    Rows whose points cannot be a face's are dropped, with a warning. If ``landmarks.csv`` gives the size of a picture,
+    it decides whether the points refer to the picture as stored or as turned by EXIF.
 
     Args:
         folder: Folder with either file.
 
-    Rows whose points are no face's are left out, with a warning. Where ``landmarks.csv`` gives the width and height of
-    a picture, its points are those of the picture as stored or as EXIF turns it, whichever has that size.
-
     Raises:
-        InputError: Neither file, no rows, a malformed row (named), missing images, or a picture of another size.
+        InputError: Neither file exists, there are no rows, a row is malformed, or a picture is missing or has another
+            size.
     """
     if (folder / LABELS).is_file():
         table = _read_ours(folder)
@@ -108,7 +109,7 @@ def read_landmarks(folder: Path) -> LandmarkTable:
 
 
 def _with_faces(table: LandmarkTable, folder: Path) -> LandmarkTable:
-    """Leave out the rows whose points are no face's: all zero, say, or fractions of the picture instead of px."""
+    """Drop rows whose points cannot be a face's: all zero, for instance, or fractions of the picture instead of px."""
     eyes = np.linalg.norm(table.points[:, EYES[0]] - table.points[:, EYES[1]], axis=1)
     keep = (np.ptp(table.points, axis=1).min(axis=1) >= LEAST_SPAN_PX) & (eyes >= LEAST_SPAN_PX)
     if not keep.any():
@@ -125,9 +126,9 @@ def _with_faces(table: LandmarkTable, folder: Path) -> LandmarkTable:
 
 
 def _upright(table: LandmarkTable, folder: Path) -> LandmarkTable:
-    """Turn points that were labelled on a picture as stored into the picture as its EXIF orientation turns it.
+    """Map points that refer to pictures as stored to the pictures as turned by EXIF.
 
-    The label file's own width and height tell which of the two it means.
+    The width and height in the label file tell the two apart.
     """
     points, depth = table.points.copy(), table.depth.copy()
     turned = 0
@@ -139,14 +140,14 @@ def _upright(table: LandmarkTable, folder: Path) -> LandmarkTable:
         if labelled != header.stored:
             raise InputError(
                 f"{folder}: the labels of {table.files[i].name} are for a picture of {labelled[0]:g} × {labelled[1]:g} "
-                f"px, but it has {header.upright[0]} × {header.upright[1]} px; label it anew, or restore the picture"
+                f"px, but it has {header.upright[0]} × {header.upright[1]} px; label it again, or restore the picture"
             )
         turned += 1
         points[i] = header.turn(points[i])
         if header.is_mirrored:
             points[i], depth[i] = points[i][MIRRORED], depth[i][MIRRORED]
     if turned:
-        warn_once(f"{folder}: {turned} picture(s) were labelled as stored; their points are turned as EXIF turns them")
+        warn_once(f"{folder}: {turned} picture(s) were labelled as stored; their points were turned according to EXIF")
     return replace(table, points=points, depth=depth)
 
 

@@ -1,4 +1,4 @@
-"""Size and EXIF orientation of a picture, of a JPEG file from its header alone."""
+"""Size and EXIF orientation of a picture; JPEG files need not be decoded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...runtime.pictures.structure import exif_orientation
 from ...runtime.values import FloatArray
 
 HEADER_BYTES = 1 << 18
-"""Bytes of a file to look for the size in: a thumbnail and colour profiles may stand before it."""
+"""Number of bytes to search for the size, which may follow a thumbnail and colour profiles."""
 STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -23,7 +23,7 @@ class PictureSize:
 
     Attributes:
         stored: Width and height in px as stored in the file.
-        orientation: EXIF orientation, 1 to 8; from 5 on, width and height change places when the picture is shown.
+        orientation: EXIF orientation, 1 to 8; from 5 on, width and height are swapped for display.
     """
 
     stored: tuple[int, int]
@@ -31,17 +31,17 @@ class PictureSize:
 
     @property
     def upright(self) -> tuple[int, int]:
-        """Width and height in px as shown, and as `read_image` reads the picture."""
+        """Width and height in px as displayed, and as read by `read_image`."""
         width, height = self.stored
         return (width, height) if self.orientation < 5 else (height, width)
 
     @property
     def is_mirrored(self) -> bool:
-        """True if left and right change places when the picture is shown."""
+        """True if the picture is mirrored for display."""
         return self.orientation in (2, 4, 5, 7)
 
     def turn(self, points: FloatArray) -> FloatArray:
-        """Map points (n, 2) from px as stored to px as shown."""
+        """Map points (n, 2) in px from the picture as stored to the picture as displayed."""
         x, y = points.T
         right, bottom = self.stored[0] - 1 - x, self.stored[1] - 1 - y
         shown = {
@@ -57,9 +57,9 @@ class PictureSize:
 
 
 def read_size(path: Path) -> PictureSize | None:
-    """Read a picture's size, or return None if the picture cannot be read.
+    """Read a picture's size; return None if the picture cannot be read.
 
-    Formats other than JPEG are decoded, and count as shown: as stored and as shown are the same.
+    Formats other than JPEG are decoded, which already applies the orientation.
     """
     try:
         with path.open("rb") as file:

@@ -26,32 +26,32 @@ from .drawn_face import draw_face
 from .landmark_labels import LABELS, SEED_LABELS, read_landmarks
 
 SPACING = 20
-"""Frames of the demo camera to skip between two pictures, so that they differ."""
+"""Number of demo camera frames from one picture to the next, so that they differ."""
 
 
 class Subset(Enum):
-    """Part of a folder to sample from: an int8 file is not judged on the pictures that calibrated it."""
+    """Part of a folder to sample from, so that an int8 model is not checked on its calibration pictures."""
 
     ALL = "all"
     CALIBRATION = "calibration"
     GATE = "gate"
 
     def rows(self, count: int) -> npt.NDArray[np.int64]:
-        """Indices of the rows of this subset among `count` rows; every fourth row belongs to `GATE`."""
+        """Return the indices of this subset among `count` rows; every fourth row belongs to `GATE`."""
         rows = np.arange(count)
         return {Subset.ALL: rows, Subset.CALIBRATION: rows[rows % 4 != 3], Subset.GATE: rows[rows % 4 == 3]}[self]
 
     def draw(self, total: int, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Draw the indices of `count` rows of this subset among `total`; none twice, as long as there are enough."""
+        """Draw the indices of `count` rows of this subset among `total`, without repetition if there are enough."""
         rows = self.rows(total)
         return rows[rng.choice(len(rows), size=count, replace=len(rows) < count)]
 
 
 def pictures_of(data: Path) -> int:
-    """Number of pictures that `sample_batch` can draw from a folder.
+    """Return the number of pictures that `sample_batch` can draw from a folder.
 
     Raises:
-        InputError: The folder contains none.
+        InputError: The folder contains no pictures.
     """
     return len(read_landmarks(data)) if _has_labels(data) else len(pictures_in(data))
 
@@ -160,12 +160,12 @@ def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
             if len(pictures) == count:
                 break
     if not pictures:
-        raise InputError(f"no face was found in pictures of {data}; --level picture needs faces, give another --data")
+        raise InputError(f"no face was found in pictures of {data}; --level picture needs faces, pass another --data")
     return Portraits(tuple(pictures), np.stack(bounds), np.stack(landmarks))
 
 
 def _scale(spec: ModelSpec) -> float:
-    """Ratio of the crop's side to the landmarks' bounds; an aligned crop shows about as much as a landmark crop."""
+    """Return the ratio of the crop's side to the landmarks' bounds, similar to that of aligned crops."""
     return max(spec.crop_scale, 1.0) if spec.task is Task.LANDMARKS else 1.3
 
 
@@ -184,11 +184,11 @@ def _labelled_faces(data: Path, count: int, rng: np.random.Generator, subset: Su
 
 
 def has_photo() -> bool:
-    """Check for the demo photograph, and say once what serves in its place."""
+    """Return whether the demo photograph is installed; if not, warn once."""
     try:
         find_photo()
     except InputError:
-        warn_once("no sample photograph is installed (mien[demo]): a drawn face serves; real pictures: --data FOLDER")
+        warn_once("no sample photograph is installed (mien[demo]); using a drawn face, pass --data for real pictures")
         return False
     return True
 
@@ -204,7 +204,7 @@ def _demo_face() -> tuple[Image, FloatArray]:
 def _pictures(
     data: Path, count: int, rng: np.random.Generator, subset: Subset, *, faces: bool
 ) -> list[tuple[Image, FloatArray]]:
-    """Draw pictures of a folder, with the bounds of a face that the shipped detector finds, else of the middle."""
+    """Draw pictures from a folder, with the bounds of the best face in each, or of its middle if there is none."""
     files = pictures_in(data)
     images = [read_image(files[i]) for i in subset.draw(len(files), count, rng)]
     if not faces:

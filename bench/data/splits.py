@@ -1,4 +1,4 @@
-"""Split into training and validation by group (person or near-duplicates), the same on every machine."""
+"""Splits data into training and validation by group (a person, or near-duplicates), identically on every machine."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import numpy.typing as npt
 from ...runtime.errors import InputError
 
 HELD_OUT = 0.1
-"""Fraction of the groups that training never sees."""
+"""Fraction of the groups held out for validation."""
 HELD_OUT_PICTURES = 0.2
-"""The same for the detector's boxed pictures, which are fewer."""
+"""The same for classes and for the detector's boxed pictures, of which there are fewer."""
 
 
 def held_out(groups: Sequence[str], fraction: float = HELD_OUT) -> npt.NDArray[np.bool_]:
     """Mark the rows (n,) of the validation split.
 
-    A group falls on one side as a whole, and its side depends on its name alone. Of two or more groups, at least one
-    is held out and at least one is left for training.
+    A group is never divided, and its side depends on its name alone. With two or more groups, both sides get at least
+    one.
 
     Args:
         groups: Group (n,) of each row.
@@ -44,7 +44,7 @@ def training_split(
         groups: Group (n,) of each row.
         folder: Their folder, for the error message.
         noun: Word for a group, for the error message.
-        given: Split (n,) that the data set itself gives, instead of one by the names of the groups.
+        given: Split (n,) defined by the data set itself; None: split by group name.
 
     Raises:
         InputError: One side would be empty.

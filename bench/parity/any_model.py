@@ -1,4 +1,4 @@
-"""Parity of foreign models, whose outputs have unknown units: deviations relative to each output's own scale."""
+"""Parity of foreign models: as the units of outputs are unknown, deviations are relative to each output's scale."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .parity import Parity, Unit, parity_of
 from .tolerances import FOREIGN_SCALE, FOREIGN_UNEQUAL
 
 SMALLEST_SCALE = float(np.finfo(np.float16).smallest_normal)
-"""float16 loses digits below it: an output that never reaches it is compared at this scale, and proves nothing."""
+"""Smallest scale at which float16 keeps its precision. Outputs that never reach it prove nothing."""
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignParity:
-    """Parity of each output; true if all hold and at least one proves something.
+    """Parity of each output; true if all are within tolerance and at least one proves something.
 
     Attributes:
         outputs: Parity of each output by name.
-        silent: Names of outputs that prove nothing, being empty or below `SMALLEST_SCALE`.
+        silent: Names of outputs that prove nothing, because they are empty or below `SMALLEST_SCALE`.
     """
 
     outputs: Mapping[str, Parity]
@@ -57,16 +57,16 @@ def compare_values(
 ) -> ForeignParity:
     """Compare the outputs of two sessions for the same calls.
 
-    Floats deviate in percent of the largest finite value that the reference gives in any call; NaN and infinity must be
-    where the reference has them. Other types, such as class ids, deviate by the percentage of unequal values per call.
+    Deviations of floats are in percent of the reference's largest finite value over all calls; NaN and infinity must
+    match. Deviations of other types, such as class ids, are the percentage of unequal values per call.
 
     Args:
         names: Names of the outputs.
-        wanted: Outputs of the reference, in the order of `names`, for each call.
-        found: Outputs of the candidate, likewise.
+        wanted: Reference outputs of each call, in the order of `names`.
+        found: Candidate outputs of each call, likewise.
 
     Raises:
-        CheckFailed: An output has another shape than the reference's.
+        CheckFailed: An output has a different shape than the reference's.
         ModelError: An output is not a tensor.
     """
     outputs, silent = {}, set()
@@ -97,7 +97,7 @@ def _pair(name: str, wanted: Any, found: Any) -> tuple[Array, Array]:
 
 
 def _deviation(wanted: Array, found: Array, *, scale: float) -> Array:
-    """Deviation in percent of `scale`; infinite where one is finite or the infinities differ."""
+    """Return deviations in percent of `scale`; infinite where only one value is finite, or the infinities differ."""
     a, b = wanted.astype(np.float64), found.astype(np.float64)
     with np.errstate(invalid="ignore"):
         percent = 100 * np.abs(a - b) / scale

@@ -1,4 +1,4 @@
-"""Parity: comparison of the outputs of two runners, in units of the task."""
+"""Parity: comparison of the outputs of two runners, in task units."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class ParityGate:
-    """All comparisons between two models; true if there is at least one and every one is true."""
+    """All comparisons between two models; true if there is at least one and all are true."""
 
     parts: tuple[Parity, ...]
 
@@ -198,9 +198,9 @@ def compare_detections(
     unit: Unit = Unit.PX,
     tolerance_score: float = SCORE_TOLERANCE,
 ) -> ParityGate:
-    """Compare the raw rows of a detector one by one: boxes by their worst side, and scores.
+    """Compare the raw rows of a detector: boxes by the side that deviates most, and scores.
 
-    Boxes count where the reference's score is above `MIN_SCORE`, or where one of the two is not finite.
+    Boxes count where the reference's score is above `MIN_SCORE`, or where either box is not finite.
 
     Args:
         reference: Outputs ``boxes`` (b, n, 4) in px and ``scores`` (b, n).

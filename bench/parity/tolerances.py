@@ -1,4 +1,4 @@
-"""Tolerances of parity by precision, and the comparison of two models by task."""
+"""Parity tolerances by precision, and the comparison of two models by task."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Tolerance:
         years: Difference of an age.
         score: Difference of a score or probability.
         logit: Difference of a logit.
-        nme: NME of a face in percent, instead of `px`; None: compare point by point.
-        box_px: Shift of a box's side, if other than `px`.
+        nme: NME of a face in percent, to compare instead of points; None: compare points.
+        box_px: Shift of a box's side, if different from `px`.
         box_percent: Shift of a box's side in percent of its longer side; None: compare by `box_px`.
     """
 
@@ -51,20 +51,20 @@ class Tolerance:
 
 TOLERANCES = {
     Precision.FP32: Tolerance(px=0.05, years=0.01, score=0.001, logit=0.01),
-    # Unlike others, ARM processors also accumulate in float16: in 28 scenes, boxes with low scores (under 0.1) moved
-    # by up to 0.92 px, and reported ones by 0.32 px.
+    # ARM processors accumulate in float16 too, unlike others: in 28 scenes, boxes scored below 0.1 moved by up to
+    # 0.92 px, and reported ones by 0.32 px.
     Precision.FP16: Tolerance(px=0.25, years=0.25, score=0.02, logit=0.1, box_px=1.5),
-    # Single points move in int8; the mean of a face must not. A box that is shifted by 15 % of its side still
-    # overlaps by 0.74.
+    # In int8 single points may move, but not the mean of a face. A box shifted by 15 % of its side still overlaps by
+    # 0.74.
     Precision.INT8: Tolerance(px=4.0, years=3.0, score=0.1, logit=1.0, nme=1.5, box_percent=15.0),
 }
 
-# For a foreign model in fp16, whose outputs have unknown units; see `any_model.compare_values`. Networks lose 0.05 to
-# 0.6 % of an output's scale. The limit is that of our own scores: two hundredths.
+# For foreign models in fp16; see `any_model.compare_values`. Networks typically deviate by 0.05 to 0.6 % of an output's
+# scale; the limit equals that for mien's scores, 0.02.
 FOREIGN_SCALE = 2.0
 """Percent of a float output's largest value."""
 FOREIGN_UNEQUAL = 1.0
-"""Percent of the values of an integer output: the borders in a map of class ids move; a single id must be equal."""
+"""Percent of the values of an integer output: borders in a segmentation map may move, but a single id must match."""
 
 
 def compare_outputs(spec: ModelSpec, precision: Precision, wanted: Outputs, found: Outputs) -> ParityGate:

@@ -1,11 +1,11 @@
-"""Latency of the tracked pipeline compared with MediaPipe FaceMesh.
+"""Compares the latency of the tracking pipeline with MediaPipe FaceMesh.
 
     python -m mien.bench.studies.against_mediapipe CLIP.mp4
 
-Needs ``pip install mediapipe`` (0.10.21 has FaceMesh), which is not a dependency of mien. Both process the same frames,
-scaled to 1280 × 720 beforehand, in turns, a pass each; reading, scaling, color conversion and drawing are not timed.
-The ratios are medians over these pairs of passes, so that other work on the machine, which both meet, counts little.
-``--side-by-side 3`` repeats the middle of the picture three times, for a clip with one face in its middle.
+Needs ``pip install mediapipe`` (0.10.21 has FaceMesh), which is not a dependency of mien. The two take turns, one pass
+each, over the same frames, scaled to 1280 × 720 beforehand; reading, scaling, colour conversion and drawing are not
+timed. Ratios are medians over the pairs of passes, so that other load, which affects both, matters little.
+``--side-by-side 3`` repeats the middle of the picture three times, for clips with one face in the middle.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PERCENTS = (50, 90, 99)
 
 
 def read_frames(clip: Path, side_by_side: int) -> list[Image]:
-    """Read all frames of a clip, (720, 1280, 3) BGR, with the middle of each repeated `side_by_side` times."""
+    """Read all frames (720, 1280, 3) BGR of a clip, repeating the middle of each `side_by_side` times."""
     video = cv2.VideoCapture(str(clip))
     frames = []
     while True:
@@ -71,7 +71,7 @@ def mediapipe_steps(max_faces: int) -> Callable[[Image], int]:
 
 
 def time_pass(step: Callable[[Image], int], frames: Sequence[Image]) -> tuple[list[float], list[int]]:
-    """Measure each frame; returns the times in ms and the numbers of faces."""
+    """Time each frame; return the times in ms and the numbers of faces."""
     taken, faces = [], []
     for pixels in frames:
         start = time.perf_counter_ns()
@@ -82,7 +82,7 @@ def time_pass(step: Callable[[Image], int], frames: Sequence[Image]) -> tuple[li
 
 
 def median_ratio(passes: Sequence[Sequence[float]], others: Sequence[Sequence[float]], percent: int) -> float:
-    """Return the median over pairs of passes of the ratio of a percentile of their times."""
+    """Return the ratio of a percentile of the times in each pair of passes, as the median over the pairs."""
     pairs = zip(passes, others, strict=True)
     return statistics.median(percentile(np.array(a), percent) / percentile(np.array(b), percent) for a, b in pairs)
 
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     faces: dict[str, list[int]] = {"mien": [], "mediapipe": []}
     for number in range(options.rounds + 1):
         for name, step, pictures in (("mien", ours, frames), ("mediapipe", theirs, rgb)):
-            times, counts = time_pass(step, pictures[:: -1 if number % 2 else 1])  # to and fro: no jump between passes
+            times, counts = time_pass(step, pictures[:: -1 if number % 2 else 1])  # back and forth, without a jump
             if number:  # the first pass warms up
                 taken[name].append(times)
                 faces[name] += counts

@@ -1,9 +1,9 @@
-"""Efficiency of ``mien predict`` on a folder: ``python -m mien.bench.studies.predict_load FOLDER``.
+"""Measures the efficiency of ``mien predict`` on a folder: ``python -m mien.bench.studies.predict_load FOLDER``.
 
 The reference is bare `session.run`: the network calls of the run, recorded once and replayed with the same number of
-threads, without reading, decoding, scaling, cropping or writing rows. Several arrangements of these calls are tried
-first (threads per operator or one call per thread, crops of all pictures in larger batches), and predict is compared
-with the fastest, taking turns. Prints JSON.
+threads, without reading, decoding, scaling, cropping or writing rows. First, several arrangements of these calls are
+tried (several threads per operator, or one call per thread, or crops of all pictures in larger batches). Then predict
+takes turns with the fastest. Prints JSON.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ MODELS = ("detector", "landmarks", "age_gender")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A network call of a run, with its batch (b, h, w, 3) uint8 BGR."""
+    """Recorded network call, with its batch (b, h, w, 3) uint8 BGR."""
 
     model: str
     batch: Image
@@ -115,7 +115,7 @@ class RecordingRunner:
 
 
 def record_calls(paths: Sequence[Path]) -> list[list[Call]]:
-    """Run the shipped models on pictures one by one; returns the network calls of each, in order."""
+    """Run the shipped models on pictures one by one; return the network calls for each, in order."""
     recorded = []
     calls: list[Call] = []
     with Pipeline.load(provider=Provider.CPU, threads=1) as pipeline:
@@ -158,7 +158,7 @@ def arrange(recorded: Sequence[Sequence[Call]], arrangement: Arrangement) -> lis
 
 
 class Bare:
-    """Sessions of ONNX Runtime with the calls to make. Close it, or use it as a context manager."""
+    """ONNX Runtime sessions with the calls to make. Close it, or use it as a context manager."""
 
     def __init__(self, recorded: Sequence[Sequence[Call]], arrangement: Arrangement) -> None:
         self._sessions = {
@@ -189,7 +189,7 @@ class Bare:
 
 
 def predict_once(pipeline: Pipeline, paths: Sequence[Path], rows: Path, *, workers: int) -> None:
-    """Do what the command does except opening the models: from files to a file of rows."""
+    """Run `mien predict` on opened models, from picture files to a file of rows."""
     with Predictor(pipeline, json_target=str(rows), workers=workers) as predictor:
         predictor.run(paths)
 
@@ -204,7 +204,7 @@ def timed(work: Callable[[], None]) -> Timing:
 def fastest_arrangement(
     recorded: Sequence[Sequence[Call]], *, threads: int, rounds: int
 ) -> tuple[Arrangement, list[dict[str, Any]]]:
-    """Try all arrangements, taking turns; returns the one with the lowest median time, and a row for each."""
+    """Try all arrangements in turns; return the one with the lowest median time, and a row for each."""
     tried = arrangements(threads)
     bare = [Bare(recorded, a) for a in tried]
     try:
@@ -265,7 +265,7 @@ def _summary(passes: Sequence[Timing], pictures: int) -> dict[str, Any]:
 def _ratio(
     taken: Sequence[dict[str, Timing]], baseline: str, candidate: str, threads: int, *, cpu: bool = False
 ) -> dict[str, Any]:
-    """Throughput of the candidate relative to the baseline, with a 95 % interval; cpu: per CPU time."""
+    """Return the candidate's throughput relative to the baseline; with `cpu`, per CPU time."""
 
     def measured(name: str) -> Measurement:
         about = Description(

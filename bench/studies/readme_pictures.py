@@ -31,7 +31,7 @@ WAIT_MS = 12_000
 
 
 def film() -> list[Image]:
-    """Follow the demo face and draw it; every third frame is kept, at 480 × 360 px."""
+    """Track the demo face and draw it; keep every third frame, at 480 × 360 px."""
     camera = DemoCamera()
     frames = (Frame(camera.frame(i), int(i * 1e9 / DEMO_FPS), i) for i in range(FILM_FRAMES))
     with Pipeline.load() as pipeline:
@@ -41,7 +41,7 @@ def film() -> list[Image]:
 
 
 def write_film(pictures: list[Image], path: Path) -> None:
-    """Write pictures as an animation that repeats."""
+    """Write pictures as an endless animation."""
     animation = cv2.Animation()
     animation.frames = pictures
     animation.durations = [round(1000 * FILM_STEP / DEMO_FPS)] * len(pictures)

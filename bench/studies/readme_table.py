@@ -68,7 +68,7 @@ def _row(row: Row) -> str:
 
 
 def put_between(text: str, content: str) -> str:
-    """Replace the text between the marks.
+    """Replace the text between the two markers.
 
     Raises:
         ValueError: A mark is missing.

@@ -39,7 +39,7 @@ from ...runtime.values import Faces, Frame, Image
 from ..timing.speedup import MIN_ROUNDS, median_ratio
 
 SETTLE_S = 0.4
-"""Seconds to wait after clients come or go, before a turn is measured."""
+"""Seconds to wait after clients connect or disconnect, before measuring."""
 TURN_S = 1.0
 
 
@@ -60,7 +60,7 @@ class Loop:
 
 
 class Counter:
-    """Sink that counts frames, and ends the run once `done` is set."""
+    """Sink that counts frames, and stops the run once `done` is set."""
 
     needs_picture = False
 
@@ -97,7 +97,7 @@ class Turn:
 
 
 def read_clip(clip: Path) -> list[Image]:
-    """Read all frames of a clip, forwards then backwards, so that the loop has no jump."""
+    """Read all frames of a clip, forwards and then backwards, so that the loop has no jump."""
     video = cv2.VideoCapture(str(clip))
     frames: list[Image] = []
     while True:
@@ -112,7 +112,7 @@ def read_clip(clip: Path) -> list[Image]:
 
 
 async def be_clients(port: int, count: int) -> None:
-    """Connect and disconnect at each line of standard input; print how much was read in between."""
+    """Connect or disconnect on each line of standard input; print how much was read in between."""
 
     async def read(number: int) -> int:
         path = "/faces" if number % 5 == 4 else "/stream.mjpg"
@@ -147,7 +147,7 @@ async def be_clients(port: int, count: int) -> None:
 def take_turns(
     counter: Counter, crowd: subprocess.Popen[str], rounds: int
 ) -> tuple[list[Turn], list[dict[str, float]]]:
-    """Measure turns without and with clients in the order no, yes, yes, no, so that drift affects both alike."""
+    """Measure without and with clients in the order no, yes, yes, no, so that drift affects both alike."""
     turns, reports = [], []
     for number in range(rounds):
         for watched in (False, True, True, False):
@@ -179,7 +179,7 @@ def _line(to: IO[str]) -> None:
 
 
 def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Namespace) -> dict[str, object]:
-    """Run the pipeline while taking turns; returns the results as a row."""
+    """Run the pipeline with and without clients; return the results as a row."""
     stages, counter = StageTimer(), Counter()
     rate = options.rate or 1000.0
     found: list[tuple[list[Turn], list[dict[str, float]]]] = []
@@ -233,7 +233,7 @@ def measure(pipeline: Pipeline, frames: Sequence[Image], options: argparse.Names
 
 
 def resident_mb() -> float:
-    """Resident memory of this process in MB, NaN if unknown."""
+    """Return the resident memory of this process in MB, NaN if unknown."""
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096 / 1e6
     return float("nan")

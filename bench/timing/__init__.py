@@ -1,1 +1,1 @@
-"""Times calls: warm-up, interleaved rounds, statistics, the state of the machine."""
+"""Times calls in interleaved rounds, records the machine's state, and computes statistics."""

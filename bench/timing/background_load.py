@@ -1,4 +1,4 @@
-"""Measures what other processes and the hypervisor used of the machine while candidates were timed."""
+"""Measures the load that other processes and the hypervisor caused while candidates were timed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .sensors import Reading
 
 
 class BackgroundLoad:
-    """Reads the machine's state between rounds, and adds up what neither candidates nor this process used.
+    """Processor time used by neither the candidates nor this process, summed over the rounds.
 
     Args:
         read: Reads the machine's state.
 
     Attributes:
-        readings: The state before the rounds of each process, and after each round.
+        readings: The machine's state before the rounds of each process, and after each round.
     """
 
     def __init__(self, read: Callable[[], Reading]) -> None:
@@ -25,10 +25,10 @@ class BackgroundLoad:
         self._first = Reading()
         self._others: list[tuple[float, float]] = []
         self._stolen: list[tuple[float, float]] = []
-        """(processor time, duration) in s of the rounds of each process for which it is known."""
+        """(processor time, duration) in s of the rounds of each process, where known."""
 
     def begin(self) -> None:
-        """Begin the rounds of a process."""
+        """Start measuring, before the rounds of a process."""
         self.sample()
         self._first = self.readings[-1]
         self._begun = time.perf_counter(), time.process_time()
@@ -38,10 +38,10 @@ class BackgroundLoad:
         self.readings.append(self._read())
 
     def end(self, candidates_s: float | None) -> None:
-        """End the rounds of a process.
+        """Stop measuring, after the rounds of a process.
 
         Args:
-            candidates_s: Processor time that the candidates used in s; None if it is not known.
+            candidates_s: Processor time that the candidates used, in s; None if unknown.
         """
         first, last = self._first, self.readings[-1]
         elapsed_s, own_s = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]

@@ -1,4 +1,4 @@
-"""Describes the machine that numbers were measured on, without anything that identifies its owner."""
+"""Describes the machine that figures were measured on, without identifying its owner."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BUSY = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A machine and its state when a run began; None for what is unknown."""
+    """A machine and its state at the start of a run; unknown values are None."""
 
     python: str
     os: str
@@ -38,23 +38,23 @@ class Environment:
     memory_gib: float | None
     packages: Mapping[str, str]
     governor: str | None
-    """Frequency governor of the first core; ``performance`` is best for a benchmark."""
+    """Frequency governor of the first core; benchmarks want ``performance``."""
     clock_mhz: float | None
     load_average: tuple[float, float, float] | None
-    """Over 1, 5 and 15 minutes."""
+    """Load averages over 1, 5 and 15 minutes."""
     utc: str
-    """ISO 8601, seconds."""
+    """Time of day in ISO 8601, to the second."""
     gpu: str | None = None
-    """NVIDIA's name of the first one."""
+    """NVIDIA's name of the first GPU."""
     power_mode: str | None = None
-    """Of a Jetson, as nvpmodel left it."""
+    """Power mode of a Jetson, as set by nvpmodel."""
 
 
 def describe_environment(*, root: Path = Path("/")) -> Environment:
-    """Describe this machine now.
+    """Describe this machine in its current state.
 
     Args:
-        root: Folder that holds ``proc`` and ``sys``.
+        root: Folder that contains ``proc`` and ``sys``.
     """
     cpuinfo = read_text_or_none(root / "proc/cpuinfo") or ""
     cpufreq = root / "sys/devices/system/cpu/cpu0/cpufreq"
@@ -76,7 +76,7 @@ def describe_environment(*, root: Path = Path("/")) -> Environment:
 
 
 def environment_warnings(environment: Environment) -> list[str]:
-    """List reasons to doubt what is measured in this state, in plain words."""
+    """List reasons to doubt figures measured in this state."""
     found = []
     load = environment.load_average
     if load is not None and load[0] > BUSY * environment.logical_cores:
@@ -87,7 +87,7 @@ def environment_warnings(environment: Environment) -> list[str]:
 
 
 def _cpu_model(cpuinfo: str, root: Path) -> str:
-    # ARM kernels write no model name; boards such as the Jetson say in the device tree what they are.
+    # ARM kernels report no model name; boards like the Jetson identify themselves in the device tree.
     board = read_text_or_none(root / "proc/device-tree/model")
     return _field(cpuinfo, "model name") or board or platform.processor() or "unknown"
 
@@ -103,7 +103,7 @@ def _clock_mhz(cpuinfo: str, current_khz: str | None) -> float | None:
 
 
 def _gpu(root: Path) -> str | None:
-    """Read the GPU's name from the kernel driver; a Jetson has none there and names its board as its CPU."""
+    """Read the GPU's name from the kernel driver; a Jetson has none there, but its CPU model names the board."""
     for card in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
         return _field(read_text_or_none(card) or "", "Model")
     return None

@@ -1,4 +1,4 @@
-"""Times several candidates in interleaved rounds on the same real inputs; every raw value is kept."""
+"""Times several candidates in interleaved rounds on the same real inputs, keeping all raw values."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ log = logging.getLogger("mien")
 WINDOW = 5
 WINDOWS = 3
 SETTLED = 1.05
-"""A warm-up is over when the medians of its last `WINDOWS` windows of `WINDOW` calls lie within this factor."""
+"""A warm-up ends once the medians of its last `WINDOWS` windows of `WINDOW` calls lie within this factor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalCandidate(Description):
-    """Something to time in this process.
+    """A callable to time in this process.
 
     Attributes:
-        inputs: Real batches (b, h, w, 3) uint8 BGR, used in rotation; candidates that are compared share them.
-        call: Takes one of them and returns when the result is there, not merely queued.
+        inputs: Real batches (b, h, w, 3) uint8 BGR, which calls cycle through; candidates to compare share them.
+        call: Takes one of the inputs, and returns once the result is available, not merely queued.
     """
 
     inputs: Sequence[Image]
@@ -38,21 +38,21 @@ class LocalCandidate(Description):
 
     @property
     def description(self) -> Description:
-        """Description of the candidate, without what it calls."""
+        """Description of the candidate, without its inputs and callable."""
         about = Description(**{f.name: getattr(self, f.name) for f in fields(Description)})
         return replace(about, inputs_digest=digest_of(self.inputs))
 
 
 @dataclass(frozen=True, slots=True)
 class TimedCalls:
-    """A candidate's calls of one round.
+    """A candidate's calls in one round.
 
     Attributes:
         calls_ns: Latency of each call.
-        device_ns: The same calls by the device's own clock; empty where there is none.
-        stages_ns: Durations by stage, of a pipeline.
-        cpu_ns: Processor time of the process, priming included.
-        preemptions: Number of times that the system took a core away.
+        device_ns: Latency of the same calls by the device's own clock; empty if it has none.
+        stages_ns: Durations by stage, for a pipeline.
+        cpu_ns: Processor time of the process, including priming.
+        preemptions: Number of times that the operating system preempted the process.
     """
 
     calls_ns: tuple[int, ...]
@@ -63,26 +63,26 @@ class TimedCalls:
 
 
 class CallTimer(Protocol):
-    """Something that can be timed in rounds: a callable in this process, or another process."""
+    """A target of timing: a callable in this process, or another process."""
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
-        """Time calls; call number i takes input i modulo the number of inputs.
+        """Time calls; call i takes input i modulo the number of inputs.
 
         Args:
             first: Number of the first call.
             count: Number of calls.
 
         Raises:
-            ProcessFailed: The process is gone.
+            ProcessFailed: The process ended or hung.
         """
         ...
 
 
 class DeviceClock(Protocol):
-    """A device's own clock, such as CUDA events: it times what is queued between start and stop."""
+    """A device's own clock, such as CUDA events; it times the work queued between start and stop."""
 
     def start(self) -> None:
-        """Mark the start on the device's queue."""
+        """Mark the start in the device's queue."""
         ...
 
     def stop_ns(self) -> int:
@@ -91,7 +91,7 @@ class DeviceClock(Protocol):
 
 
 def digest_of(inputs: Sequence[npt.NDArray[Any]]) -> str:
-    """Digest arrays, including their order and shapes."""
+    """Return a digest of arrays, including their order and shapes."""
     digest = hashlib.sha256()
     for batch in inputs:
         digest.update(repr(batch.shape).encode())
@@ -108,20 +108,21 @@ def measure_interleaved(
     clock: Callable[[], int] = time.perf_counter_ns,
     progress: Progress | None = None,
 ) -> list[Measurement]:
-    """Measure candidates in this process in rounds, A B C A B C …, so that drift of the machine affects all alike.
+    """Measure candidates in this process in rounds (A B C A B C …), so that drift affects them all alike.
 
-    Ctrl-C during the rounds ends the run; the complete rounds are returned if there is one.
+    Ctrl-C during the rounds stops the run; completed rounds are returned, if any.
 
     Args:
-        candidates: What to measure.
+        candidates: Candidates to measure.
         rounds: Number of rounds.
-        calls_per_round: Calls of each candidate in a round.
-        warm_up_calls: Most calls before the rounds; the warm-up ends earlier once latencies have settled.
+        calls_per_round: Calls of each candidate per round.
+        warm_up_calls: Maximum number of warm-up calls; the warm-up ends earlier once the latencies have settled.
         clock: Reads the time in ns.
         progress: Called after each round with (rounds done, rounds).
 
     Raises:
-        InputError: No candidate or input, a constant image, a batch of another size, a count that makes no sense.
+        InputError: There is no candidate or no input, an image has a single value, a batch has the wrong size, or a
+            count is invalid.
     """
     check_counts(rounds=rounds, calls_per_round=calls_per_round, warm_up_calls=warm_up_calls)
     _check_candidates(candidates)
@@ -129,7 +130,7 @@ def measure_interleaved(
         _check_inputs(candidate)
     timers = {c.name: _LocalTimer(c, clock) for c in candidates}
     collecting = gc.isenabled()
-    gc.disable()  # a collection would be charged to whichever candidate it interrupts
+    gc.disable()  # a collection would count towards whichever candidate it interrupts
     try:
         warm_ups = {name: warm_up(timer, limit=warm_up_calls) for name, timer in timers.items()}
         done = interleave(timers, rounds=rounds, calls_per_round=calls_per_round, progress=progress)
@@ -155,9 +156,9 @@ class Rounds:
     """Outcome of interleaved rounds.
 
     Attributes:
-        rounds: The calls of each round, by candidate that did not fail.
-        failed: Errors of the others, by name.
-        interrupted: Whether Ctrl-C ended the rounds.
+        rounds: Calls of each round, by the name of each candidate that did not fail.
+        failed: Error of each failed candidate, by name.
+        interrupted: Whether Ctrl-C stopped the rounds.
     """
 
     rounds: Mapping[str, tuple[TimedCalls, ...]]
@@ -173,15 +174,15 @@ def interleave(
     before: int = 0,
     progress: Progress | None = None,
 ) -> Rounds:
-    """Time candidates in rounds, one at a time; one that fails is left out from then on, and the others go on.
+    """Time candidates in rounds, one after the other; rounds continue without candidates that failed.
 
-    Ctrl-C ends the rounds; the complete ones are returned if there is one, else it propagates.
+    Ctrl-C stops the rounds. Completed rounds are returned; if there are none, KeyboardInterrupt propagates.
 
     Args:
         timers: Candidates by name, in the order of a round.
         rounds: Number of rounds.
-        calls_per_round: Calls of each candidate in a round.
-        before: Rounds of earlier processes, after whose inputs these continue.
+        calls_per_round: Calls of each candidate per round.
+        before: Rounds timed in earlier processes; the inputs continue from there.
         progress: Called after each round with (rounds done, rounds).
     """
     done: list[dict[str, TimedCalls]] = []
@@ -189,7 +190,7 @@ def interleave(
     interrupted = False
     try:
         for i in range(rounds):
-            # A round is added whole, or an interrupt would leave candidates with unequal numbers of rounds.
+            # Rounds are added whole, so that an interrupt leaves every candidate with the same number.
             taken: dict[str, TimedCalls] = {}
             for name, timer in timers.items():
                 if name not in failed:
@@ -206,13 +207,13 @@ def interleave(
         if not done:
             raise
         interrupted = True
-        log.warning("interrupted: %d of %d rounds are complete and kept", len(done), rounds)
+        log.warning("interrupted: kept the %d of %d rounds that are complete", len(done), rounds)
     kept = [name for name in timers if name not in failed]
     return Rounds({name: tuple(one_round[name] for one_round in done) for name in kept}, failed, interrupted)
 
 
 def warm_up(timer: CallTimer, *, limit: int) -> tuple[int, ...]:
-    """Call until the latencies have settled, at most `limit` times; returns the latencies in ns."""
+    """Call until the latencies have settled, at most `limit` times; return the latencies in ns."""
     taken: tuple[int, ...] = ()
     while len(taken) < limit and not has_settled(taken):
         taken += timer.time_calls(len(taken), min(WINDOW, limit - len(taken))).calls_ns
@@ -220,13 +221,13 @@ def warm_up(timer: CallTimer, *, limit: int) -> tuple[int, ...]:
 
 
 def process_run(warm_up_ns: tuple[int, ...], rounds: Sequence[TimedCalls]) -> ProcessRun:
-    """Collect the raw values of one process from its warm-up and its rounds."""
+    """Collect the raw values of one process from its warm-up and rounds."""
     on_device = tuple(calls.device_ns for calls in rounds if calls.device_ns)
     return ProcessRun(warm_up_ns, tuple(calls.calls_ns for calls in rounds), on_device)
 
 
 def has_settled(calls_ns: Sequence[int]) -> bool:
-    """Check that the last windows of latencies have about the same median."""
+    """Return whether the last windows of latencies have about the same median."""
     tail = calls_ns[-WINDOW * WINDOWS :]
     if len(tail) < WINDOW * WINDOWS:
         return False
@@ -242,14 +243,14 @@ def time_calls(
     clock: Callable[[], int] = time.perf_counter_ns,
     device_clock: DeviceClock | None = None,
 ) -> TimedCalls:
-    """Time calls; nothing but the call happens between two readings of the clock.
+    """Time calls, with nothing but the call between two readings of the clock.
 
     Args:
-        call: Makes the call of a given number.
+        call: Function to time; takes the number of the call.
         first: Number of the first call.
         count: Number of calls.
         clock: Reads the time in ns.
-        device_clock: Also times each call by the device's own clock.
+        device_clock: The device's own clock, to time each call by as well.
     """
     taken, on_device = [], []
     for i in range(first, first + count):
@@ -265,10 +266,10 @@ def time_calls(
 
 
 def check_counts(*, rounds: int, calls_per_round: int, warm_up_calls: int) -> None:
-    """Raise InputError for counts that make no sense."""
+    """Raise InputError for invalid counts."""
     if rounds < 1 or calls_per_round < 1 or warm_up_calls < 0:
         raise InputError(
-            "expected at least 1 round, 1 call a round and 0 warm-up calls, "
+            "expected at least 1 round, 1 call per round and 0 warm-up calls, "
             f"found {rounds}, {calls_per_round} and {warm_up_calls}"
         )
 
@@ -289,10 +290,10 @@ def _check_inputs(candidate: LocalCandidate) -> None:
 
 
 def check_pictures(inputs: Sequence[Sequence[Image] | Image]) -> None:
-    """Raise InputError for batches with an image of one value.
+    """Raise InputError if an image is empty or has a single value.
 
-    Zeros are quicker than pictures: denormals, sparsity and a detector with nothing to sort.
+    Constant images are faster than real ones: no denormals, sparse activations, and no detections to sort.
     """
     for i, batch in enumerate(inputs):
         if any(image.size == 0 or image.min() == image.max() for image in batch):
-            raise InputError(f"input {i} holds an image of one single value; measure with real pictures")
+            raise InputError(f"input {i} holds an image of a single value; measure with real pictures")

@@ -1,4 +1,4 @@
-"""Measured latencies, and the description of what was measured."""
+"""Measured latencies, with a description of what was measured."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ...runtime.values import percentile
 
 
 class Level(str, Enum):
-    """How much of the way from picture to result is timed."""
+    """Scope of the timing."""
 
     MODEL = "model"
-    """The model alone: a batch of crops in, its outputs back."""
+    """The model alone, from a batch of crops to its outputs."""
     PICTURE = "picture"
-    """A face's crop cut out of a picture, the model, and the result taken back to the picture."""
+    """Crop a face from a picture, run the model, and map the result back to the picture."""
     PIPELINE = "pipeline"
-    """A frame of a video, from the file to the tracked faces."""
+    """A video frame, from the file to the tracked faces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,17 +28,17 @@ class Description:
     name: str
     model: str
     precision: Precision | None
-    """None if unknown, as for a foreign file."""
+    """None if unknown, as for a foreign model."""
     provider: str
-    """What really runs it: ``cpu``, ``cuda``, ``eager-cpu``, …"""
+    """The actual provider: ``cpu``, ``cuda``, ``eager-cpu``, …"""
     batch: int
-    """Images in a call."""
+    """Images per call."""
     threads: int
-    """Threads of one operator, 0 for all cores."""
+    """Threads per operator; 0: all cores."""
     inputs_digest: str = ""
-    """Digest of the inputs: measurements on other inputs are not comparable."""
+    """Digest of the inputs; measurements on different inputs are not comparable."""
     task: str = ""
-    """What the model is for; empty for a foreign file."""
+    """The model's task; empty for a foreign model."""
     level: Level = Level.MODEL
 
     def __str__(self) -> str:
@@ -49,12 +49,12 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRun:
-    """Raw values of one process of a candidate; its memory layout, for one, does not change until it ends.
+    """Raw values from one process of a candidate.
 
     Attributes:
         warm_up_ns: Latencies before the rounds.
         latencies_ns: Latencies by round; round k of all candidates was timed at about the same time.
-        device_ns: The same calls by the device's own clock; empty where there is none.
+        device_ns: Latencies of the same calls by the device's own clock; empty if it has none.
     """
 
     warm_up_ns: tuple[int, ...]
@@ -65,7 +65,7 @@ class ProcessRun:
         if not self.latencies_ns or not all(self.latencies_ns):
             raise ValueError("a process needs at least one round, and each round a call")
         if len(set(map(len, self.latencies_ns))) > 1:
-            raise ValueError("the rounds of a process must have equally many calls")
+            raise ValueError("the rounds of a process must have the same number of calls")
         if min(values := (*self.warm_up_ns, *chain(*self.latencies_ns))) <= 0 or max(values) >= 2**63:
             raise ValueError("a latency must be above 0 ns and below 2**63 ns")
 
@@ -74,7 +74,7 @@ class ProcessRun:
 class Measurement:
     """All latencies of one candidate, by process.
 
-    Percentiles are nearest-rank over all calls: each is a latency that really occurred.
+    Percentiles are nearest-rank over all calls, so each is a latency that was actually measured.
     """
 
     description: Description
@@ -86,21 +86,21 @@ class Measurement:
 
     @property
     def rounds(self) -> tuple[int, ...]:
-        """Numbers of rounds by process."""
+        """Number of rounds of each process."""
         return tuple(len(run.latencies_ns) for run in self.processes)
 
     @property
     def rounds_ns(self) -> tuple[tuple[int, ...], ...]:
-        """The latencies of each round of all processes."""
+        """Latencies by round, over all processes."""
         return tuple(chain.from_iterable(run.latencies_ns for run in self.processes))
 
     @property
     def calls_ns(self) -> tuple[int, ...]:
-        """The latencies of all calls, in the order of the calls."""
+        """Latencies of all calls, in order."""
         return tuple(chain.from_iterable(self.rounds_ns))
 
     def percentile_ms(self, percent: int) -> float:
-        """Smallest latency that at least `percent` of the calls did not exceed, in ms."""
+        """Return the smallest latency in ms that at least `percent` of the calls did not exceed."""
         return percentile(self.calls_ns, percent) / 1e6
 
     @property
@@ -125,11 +125,11 @@ class Measurement:
 
     @property
     def images_per_second(self) -> float:
-        """Throughput: images over the sum of all latencies."""
+        """Throughput: number of images divided by the sum of all latencies."""
         calls = self.calls_ns
         return self.description.batch * len(calls) / (sum(calls) / 1e9)
 
     @property
     def spread(self) -> float:
-        """Ratio of p90 to p50: 1 if all calls take the same time, more on a busy machine."""
+        """Ratio of p90 to p50: 1 if all calls take equally long, more on a busy machine."""
         return self.p90_ms / self.p50_ms

@@ -1,4 +1,4 @@
-"""Reads clock, temperature, power and load from Linux, a Jetson's power rails and nvidia-smi."""
+"""Reads clock, temperature, power and load from Linux, from a Jetson's power rails and from nvidia-smi."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pathlib import Path
 from ...runtime.files import read_text_or_none
 
 TICKS_PER_S = 100
-"""Unit of ``/proc/stat``: USER_HZ, which is 100 on every architecture of Linux that NVIDIA's and ARM's boards use."""
+"""USER_HZ, the unit of ``/proc/stat``: 100 on x86 and ARM."""
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN")
-"""Rails of a Jetson that everything on the module draws from; where there is none, the rails are added up."""
+"""Rails that feed a whole Jetson module; without one of these, all rails are summed."""
 _GPU_FIELDS = ("clocks.sm", "temperature.gpu", "power.draw", "memory.used")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A machine's state at one moment; None where it is unknown.
+    """A machine's state at one moment; unknown values are None.
 
     Attributes:
         clock_mhz: Mean clock of the cores.
         temperature_c: Temperature of the hottest zone.
         power_w: Power of the GPU, or of the whole Jetson.
-        throttled: Number of times since boot that heat or current held the clock back.
+        throttled: Number of throttling events since boot, thermal or by over-current.
         gpu_clock_mhz: Clock of the GPU.
         gpu_memory_mib: Used memory of the GPU.
-        busy_s: Processor time since boot that was used by anything, all cores.
-        stolen_s: Processor time since boot that a hypervisor gave to other guests.
+        busy_s: Processor time used since boot, over all cores.
+        stolen_s: Processor time that the hypervisor has given to other guests since boot.
     """
 
     clock_mhz: float | None = None
@@ -46,7 +46,7 @@ def read_sensors(*, root: Path = Path("/"), gpu: bool = False) -> Reading:
     """Read the state of this machine.
 
     Args:
-        root: Folder that holds ``proc`` and ``sys``.
+        root: Folder that contains ``proc`` and ``sys``.
         gpu: Also run nvidia-smi, which is slow.
     """
     busy_s, stolen_s = _processor_time(root)
@@ -84,13 +84,13 @@ def rails_w(root: Path = Path("/")) -> dict[str, float]:
                 _number(monitor / f"in{channel}_input"),
                 _number(monitor / f"curr{channel}_input"),
             )
-            if millivolts is not None and milliamperes is not None:  # the sum of the shunts has no current of its own
+            if millivolts is not None and milliamperes is not None:  # the channel "sum of shunts" has no current
                 rails[read_text_or_none(label) or channel] = millivolts * milliamperes / 1e6
     return rails
 
 
 def sensor_warnings(readings: Sequence[Reading]) -> list[str]:
-    """List reasons to doubt a run by its readings, in plain words."""
+    """List reasons to doubt a run, judging by its readings."""
     found = []
     for name, what in (("clock_mhz", "the CPU's clock"), ("gpu_clock_mhz", "the GPU's clock")):
         clocks = [value for value in (getattr(r, name) for r in readings) if value is not None]
@@ -103,7 +103,7 @@ def sensor_warnings(readings: Sequence[Reading]) -> list[str]:
 
 
 def has_nvidia_smi() -> bool:
-    """Check whether nvidia-smi is installed and sees a GPU."""
+    """Return whether nvidia-smi is installed and finds a GPU."""
     return any(value is not None for value in _nvidia_smi())
 
 
@@ -148,7 +148,7 @@ def _hottest_c(root: Path) -> float | None:
 
 
 def _throttled(root: Path) -> int | None:
-    """Intel counts in every core, a Jetson's over-current alarms in hwmon."""
+    """Sum Intel's throttling counts of the cores, or a Jetson's over-current alarms in hwmon."""
     cores = (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
     alarms = (root / "sys/class/hwmon").glob("hwmon*/oc*_event_cnt")
     counts = [count for count in (_number(path) for path in (*cores, *alarms)) if count is not None]
@@ -156,7 +156,7 @@ def _throttled(root: Path) -> int | None:
 
 
 def _processor_time(root: Path) -> tuple[float | None, float | None]:
-    """(used, stolen) s since the start, from /proc/stat: user nice system idle iowait irq softirq steal."""
+    """Read (used, stolen) seconds since boot from /proc/stat: user nice system idle iowait irq softirq steal."""
     text = read_text_or_none(root / "proc/stat")
     cells = [] if text is None else text.splitlines()[0].split()[1:]
     if len(cells) < 8 or not all(cell.isdecimal() for cell in cells):

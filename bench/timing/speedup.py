@@ -1,4 +1,4 @@
-"""Compares the latencies of two candidates, and judges whether a measurement can be trusted."""
+"""Compares the latencies of two candidates, and decides whether a measurement can be trusted."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from .interleave import has_settled
 from .measurement import Level, Measurement, ProcessRun
 
 MIN_ROUNDS = 5
-"""With fewer rounds no interval of 95 % exists: five values hold their median between them with 94 %."""
+"""Minimum for an interval: the range of five values covers the median with a probability of 94 %, close to 95 %."""
 NOTICEABLE = 0.02
-"""Smaller differences come from memory layout and order as easily as from the code (Mytkowicz et al., ASPLOS 2009)."""
+"""Smaller differences may come from memory layout or link order just as well (Mytkowicz et al., ASPLOS 2009)."""
 MIN_CALLS = 100
 MAX_SPREAD = 1.25
 MAX_DRIFT = 0.05
 MAX_BETWEEN_PROCESSES = 1.1
-"""Ratio of the slowest process's median to the fastest's that leads to a warning."""
-ONE_PROCESS = "one process: the intervals do not cover what differs from process to process"
+"""Larger ratios between the medians of the slowest and the fastest process lead to a warning."""
+ONE_PROCESS = "one process: the intervals do not cover variation between processes"
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The baseline's latency over the candidate's: 2 means twice as fast.
+    """The baseline's latency divided by the candidate's: 2 means twice as fast.
 
     Attributes:
         value: The ratio.
         low: Lower end of its 95 % interval.
-        high: Upper end.
-        rounds: Number of rounds it was taken from.
+        high: Upper end of that interval.
+        rounds: Number of rounds behind it.
     """
 
     value: float
@@ -47,7 +47,7 @@ class Ratio:
 
     @property
     def differs(self) -> bool:
-        """True if the whole interval lies beyond 1 ± `NOTICEABLE`."""
+        """True if the whole interval lies outside 1 ± `NOTICEABLE`."""
         return self.low > 1 + NOTICEABLE or self.high < 1 / (1 + NOTICEABLE)
 
     def __str__(self) -> str:
@@ -61,12 +61,18 @@ def paired_ratio(
     seed: int = 0,
     resamples: int = 2000,
 ) -> Ratio:
-    """Take the median over rounds of the ratio of the two medians of a round, with an interval; see `median_ratio`.
+    """Compute the ratio of two candidates' median latencies in each round, and its median over the rounds.
 
-    Both must come from one run: only then does round k of one belong to round k of the other.
+    Both must come from the same run, so that round k of one was timed next to round k of the other.
+
+    Args:
+        baseline: Measurement of the baseline.
+        candidate: Measurement of the candidate.
+        seed: Seed of the resampling.
+        resamples: Number of resampled ratios behind the interval.
 
     Raises:
-        InputError: Different batches or numbers of rounds, or fewer rounds than `MIN_ROUNDS`.
+        InputError: Batch sizes or numbers of rounds differ, or there are fewer rounds than `MIN_ROUNDS`.
     """
     a, b = baseline.description, candidate.description
     if a.batch != b.batch:
@@ -81,7 +87,7 @@ def paired_ratio(
 
 
 def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 2000) -> Ratio:
-    """Take the median over rounds of ratios, given as logarithms (rounds,) by process; see `replicates`."""
+    """Compute the median of ratios with its interval, from their logarithms (rounds,) by process; see `replicates`."""
     middle, *draws = replicates(logs, np.median, np.random.default_rng(seed), resamples)
     low, high = np.quantile(draws, [0.025, 0.975])
     return Ratio(
@@ -93,9 +99,9 @@ def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 
 
 
 def log_ratios(baseline: Measurement, candidate: Measurement) -> list[FloatArray]:
-    """Take the logarithm of the ratio of each round's two medians (rounds,), by process.
+    """Return the logarithms (rounds,) of the ratios of the medians in each round, by process.
 
-    In logarithms, so that swapping the two gives the reciprocal also for an even number of rounds.
+    With logarithms, swapping the two yields the reciprocal, whatever the number of rounds.
     """
     medians = [[np.log(_round_medians(run)) for run in m.processes] for m in (baseline, candidate)]
     return [a - b for a, b in zip(*medians, strict=True)]
@@ -104,11 +110,20 @@ def log_ratios(baseline: Measurement, candidate: Measurement) -> list[FloatArray
 def replicates(
     processes: Sequence[FloatArray], statistic: Callable[[FloatArray], Any], rng: np.random.Generator, count: int
 ) -> FloatArray:
-    """Compute a statistic on a logarithmic scale (1 + count,): first as measured, then resampled.
+    """Resample a statistic on a logarithmic scale.
 
-    processes: values of rounds (rounds, …), by process. Those of one process are alike: the statistic is taken of each
-    and averaged; Student's t tells how far off the mean may be (Georges et al., OOPSLA 2007). With one process rounds
-    are drawn with replacement, for the calls of one round are alike (a block bootstrap).
+    Values from the same process are correlated. With several processes, the statistic is therefore computed for each
+    and averaged, and the mean is perturbed by Student's t (Georges et al., OOPSLA 2007). With a single process, whole
+    rounds are drawn with replacement (a block bootstrap).
+
+    Args:
+        processes: Values (rounds, …) of each process.
+        statistic: Function of the values of one process.
+        rng: Source of randomness.
+        count: Number of resampled values.
+
+    Returns:
+        The measured value, followed by the resampled ones (1 + count,).
     """
     if len(processes) > 1:
         each = np.array([float(statistic(run)) for run in processes])
@@ -123,11 +138,11 @@ def replicates(
 
 
 def measurement_warnings(measurement: Measurement) -> list[str]:
-    """List reasons to doubt a measurement, in plain words."""
+    """List reasons to doubt a measurement."""
     calls = np.asarray(measurement.calls_ns, dtype=np.float64)
     found = []
     if len(calls) < MIN_CALLS:
-        found.append(f"{len(calls)} calls are few: p99 needs at least {MIN_CALLS}")
+        found.append(f"only {len(calls)} calls: p99 needs at least {MIN_CALLS}")
     if len(measurement.rounds_ns) < MIN_ROUNDS:
         found.append(f"{len(measurement.rounds_ns)} round(s): a comparison needs at least {MIN_ROUNDS}")
     unsettled = [run for run in measurement.processes if not has_settled(run.warm_up_ns)]
@@ -138,7 +153,7 @@ def measurement_warnings(measurement: Measurement) -> list[str]:
     medians = [float(np.median(np.concatenate(run.latencies_ns))) for run in measurement.processes]
     if max(medians) > MAX_BETWEEN_PROCESSES * min(medians):
         found.append(f"the slowest process takes {max(medians) / min(medians):.2f} times as long as the fastest")
-    # A pipeline's frames differ by what is done for them: every so often the detector runs.
+    # Frames of a pipeline differ in cost, because the detector runs on some of them only.
     if measurement.spread > MAX_SPREAD and measurement.description.level is not Level.PIPELINE:
         found.append(f"the latencies scatter: p90 is {measurement.spread:.2f} times p50")
     third = len(calls) // 3
@@ -153,5 +168,5 @@ def measurement_warnings(measurement: Measurement) -> list[str]:
 
 
 def _round_medians(run: ProcessRun) -> FloatArray:
-    """Median latency of each round (n,), ns."""
+    """Return the median latency of each round (n,) in ns."""
     return np.array([np.median(one_round) for one_round in run.latencies_ns])

@@ -1,1 +1,1 @@
-"""Runs one candidate in a process of its own, so that a crash is a result and memory is its own."""
+"""Runs each candidate in a separate process, which isolates crashes and memory use."""

@@ -1,4 +1,4 @@
-"""The candidate of a benchmark, as it is sent to the process that measures it."""
+"""A benchmark candidate, as sent to the process that measures it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..timing.measurement import Level
 
 REFERENCE_NETWORK = Path()
-"""Path of a baseline that has the reference network's own weights, which lie in no file."""
+"""Path of a baseline with the reference network's weights, which are not stored in a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +23,14 @@ class Candidate:
 
     Attributes:
         model: Name in the report.
-        file: The model's file as the user named it.
+        file: Model file as named by the user.
         path: File to open.
-        device: What runs it: a `Provider`'s value, or PyTorch's name of a device.
+        device: Value of a `Provider`, or a device name of PyTorch.
         opener: ``module:function`` that takes the candidate and returns a `Target`; see `name_of`.
-        baseline: A `Baseline`'s value; empty for a candidate on a provider.
-        threads: Threads of one operator; 0 leaves the library's default.
-        level: How much of the way from picture to result is timed.
-        batch: Images in a call.
+        baseline: Value of a `Baseline`; empty for a candidate on a provider.
+        threads: Threads per operator; 0: the library's default.
+        level: Scope of the timing.
+        batch: Images per call.
         models: Model files of a pipeline by task.
     """
 
@@ -51,17 +51,17 @@ class Candidate:
 
     @classmethod
     def from_json(cls, text: str) -> Candidate:
-        """Parse what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         raw: dict[str, Any] = json.loads(text)
         return cls(**raw | {"path": Path(raw["path"]), "level": Level(raw["level"])})
 
 
 def name_of(opener: Callable[[Candidate], object]) -> str:
-    """Name a module's function as ``module:function``, by which another interpreter finds it."""
+    """Return ``module:function``, by which another interpreter can import an opener."""
     return f"{opener.__module__}:{opener.__qualname__}"
 
 
 def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write arrays by name, for another process to read."""
-    save: Callable[..., None] = np.savez  # its stubs mistake our names for its own parameters
+    """Write named arrays for another process to read."""
+    save: Callable[..., None] = np.savez  # its type stubs take our names for its own parameters
     save(path, **arrays)

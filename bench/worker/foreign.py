@@ -1,4 +1,4 @@
-"""Runs ONNX files without mien's metadata on inputs made from their shapes, or given in a file."""
+"""Runs ONNX files without mien's metadata, on inputs made from their shapes or read from a file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .foreign_inputs import Feed, Wanted, batch_of, given_feeds, made_feeds
 from .targets import PRIMING_CALLS, InputArrays, Target, nodes_on_provider
 
 GIVEN = "given_"
-"""Prefix of the names of arrays that come from the user's file."""
+"""Prefix of arrays from the user's file."""
 MADE = "inputs made from the file's shapes: "
 
 
 class ForeignTarget:
-    """A file without mien's metadata, called directly in an ONNX Runtime session."""
+    """A model file without mien's metadata, called directly in an ONNX Runtime session."""
 
     spec: ModelSpec | None = None
     precision: Precision | None = None
@@ -39,11 +39,11 @@ class ForeignTarget:
         self._feeds: list[Feed] = []
 
     def bind(self, arrays: InputArrays) -> tuple[str, str]:
-        """See `Target`; takes ``picture_0`` … to make images from, or ``given_NAME`` for the user's arrays."""
+        """See `Target`; arrays are pictures ``picture_0``, … to make inputs from, or the user's ``given_NAME``."""
         self._feeds, note = feeds_for(self._session, arrays, batch=self._candidate.batch)
         batch = batch_of(self._feeds[0])
-        if self.batch not in (1, batch):  # 1 is what nobody asked for
-            raise InputError(f"--batch {self.batch} was asked for, but its inputs hold {batch} image(s) a call")
+        if self.batch not in (1, batch):  # 1 is the default
+            raise InputError(f"--batch is {self.batch}, but the inputs hold {batch} image(s) per call")
         self.batch = batch
         answers(self._session, self._feeds[0], origin=self._candidate.path)
         return digest_of([a for feed in self._feeds for a in feed.values()]), note
@@ -58,11 +58,11 @@ class ForeignTarget:
         return time_calls(lambda i: session.run(None, feeds[i % len(feeds)]), first=first, count=count)
 
     def outputs(self, batch: Image) -> Mapping[str, FloatArray]:
-        """Raise InputError: the meaning of its outputs is unknown."""
-        raise InputError("the outputs of a foreign file cannot be compared")
+        """Raise InputError, as the meaning of its outputs is unknown."""
+        raise InputError("the outputs of a foreign model cannot be compared")
 
     def overhead_us(self) -> tuple[float, float] | None:
-        """Return None: there is no runner around the session."""
+        """Return None, as there is no runner around the session."""
         return None
 
     def nodes(self) -> tuple[int, int] | None:
@@ -74,20 +74,29 @@ def open_foreign(candidate: Candidate) -> Target:
     """Open a model file without mien's metadata in ONNX Runtime.
 
     Raises:
-        ModelError: No ONNX file.
+        ModelError: The file is not an ONNX file.
         ProviderError: The file does not run on `candidate.device`.
     """
-    # Captured graphs are for calls through buffers on the GPU; these are plain.
+    # CUDA graphs need inputs bound to GPU buffers, and these calls pass arrays.
     provider = Provider(candidate.device)
     opened = open_session(candidate.path, provider=provider, threads=candidate.threads, cuda_graph=False)
     return ForeignTarget(opened.session, opened.provider, candidate)
 
 
 def feeds_for(session: Any, arrays: InputArrays, *, batch: int, variant: int = 0) -> tuple[list[Feed], str]:
-    """Make or check the feeds of a session, with a line on where they come from; see `ForeignTarget.bind`.
+    """Make feeds for a session, from the user's arrays if there are any.
+
+    Args:
+        session: An ONNX Runtime session.
+        arrays: Input arrays; see `ForeignTarget.bind`.
+        batch: Images per call, where the file leaves that open.
+        variant: Which sizes to give to open dimensions; see `made_feeds`.
+
+    Returns:
+        The feeds, and a note on their origin.
 
     Raises:
-        InputError: What was given does not fit the inputs, or one of them cannot be made.
+        InputError: The user's arrays do not fit the inputs, or an input cannot be made.
     """
     wanted = wanted_by(session)
     given = {name[len(GIVEN) :]: a for name, a in arrays.items() if name.startswith(GIVEN)}
@@ -105,11 +114,11 @@ def wanted_by(session: Any) -> Wanted:
 
 
 def answers(session: Any, feed: Feed, *, origin: str | Path) -> list[Any]:
-    """Run a session on a feed; returns its outputs in their order.
+    """Run a session on a feed, and return its outputs in order.
 
     Raises:
         InputError: The session rejects the feed.
-        MemoryError: There is not enough memory for it.
+        MemoryError: There is not enough memory.
     """
     try:
         return list(session.run(None, feed))
@@ -117,5 +126,5 @@ def answers(session: Any, feed: Feed, *, origin: str | Path) -> list[Any]:
         if ran_out_of_memory(str(error)):
             raise MemoryError(f"for {origin} (Failed to allocate memory)") from error
         raise InputError(
-            f"{origin} does not take these inputs ({reason_of(error)}); give others with --inputs FILE.npz"
+            f"{origin} rejects these inputs ({reason_of(error)}); pass others with --inputs FILE.npz"
         ) from error

@@ -1,4 +1,4 @@
-"""Inputs for ONNX files without mien's metadata: made from the shapes of their inputs, or given in a file."""
+"""Inputs for ONNX files without mien's metadata, made from their input shapes or read from a file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ...runtime.errors import InputError
 from ...runtime.values import Image
 
 SIDE = 224
-"""Size of an open side of an image, px."""
+"""Size given to the open sides of an image, in px."""
 LENGTH = 16
-"""Size of any other open dimension, such as the words of a text."""
+"""Size given to other open dimensions, such as the length of a text."""
 SMALLEST_IMAGE = 16
 _SIDES = ((SIDE, 0), (SIDE - 64, 32), (SIDE + 1, 6))
 _LENGTHS = ((LENGTH, 0), (7, 1), (33, 2))
-"""Sizes of open dimensions at each variant, with the step from one name to the next."""
+"""Size of open dimensions in each variant, and the increment from one name to the next."""
 _BATCH_NAMES = frozenset({"b", "n", "bs", "batch", "batch_size", "batchsize", "num_batch"})
 _TYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -41,7 +41,7 @@ Wanted = Mapping[str, tuple[Sequence[Any], str]]
 
 
 def made_feeds(wanted: Wanted, pictures: Sequence[Image], *, batch: int, variant: int = 0) -> tuple[list[Feed], str]:
-    """Make one feed per picture, with a line on how it was made.
+    """Make one feed per picture.
 
     An input that looks like an image, with four dimensions and one or three channels, gets a picture: 0..255 if it
     takes integers, else 0..1. Any other input gets seeded noise.
@@ -49,21 +49,24 @@ def made_feeds(wanted: Wanted, pictures: Sequence[Image], *, batch: int, variant
     Args:
         wanted: Shape and type of each input by name.
         pictures: Pictures (h, w, 3) uint8 BGR.
-        batch: Images in a call, where the file leaves that open.
-        variant: 0 for the usual sizes of the other open dimensions, 1 and 2 for others.
+        batch: Images per call, where the file leaves that open.
+        variant: Sizes of the other open dimensions: 0 for the usual ones, 1 and 2 for others.
+
+    Returns:
+        The feeds, and a note on how they were made.
 
     Raises:
-        InputError: There is no input, or one of a type that cannot be made.
+        InputError: There is no input, or one of an unsupported type.
     """
     if not wanted:
         raise InputError("it takes no input, so every call computes the same; there is nothing to feed it with")
     rng = np.random.default_rng(0)
     feeds: list[Feed] = [{} for _ in pictures]
-    said = []
+    notes = []
     sizes_of = _Sizes(wanted, batch, variant)
     for name, (shape, kind) in wanted.items():
         if kind not in _TYPES:
-            advice = "give it with --inputs FILE.npz" if kind.startswith("tensor(") else "only tensors can be fed"
+            advice = "pass it with --inputs FILE.npz" if kind.startswith("tensor(") else "only tensors can be fed"
             raise InputError(f"its input {name} is a {kind}, which cannot be made; {advice}")
         channels = channel_axis(shape)
         sizes = [sizes_of(size, axis) for axis, size in enumerate(shape)]
@@ -71,12 +74,12 @@ def made_feeds(wanted: Wanted, pictures: Sequence[Image], *, batch: int, variant
             feed[name] = (
                 _noise(sizes, _TYPES[kind], rng) if channels is None else _image(picture, sizes, channels, _TYPES[kind])
             )
-        said.append(f"{name} {'×'.join(map(str, sizes))}: {'noise' if channels is None else 'pictures'}")
-    return feeds, ", ".join(said)
+        notes.append(f"{name} {'×'.join(map(str, sizes))}: {'noise' if channels is None else 'pictures'}")
+    return feeds, ", ".join(notes)
 
 
 class _Sizes:
-    """Sizes of the dimensions of all inputs: a name has one size wherever it occurs, and 0 stays 0."""
+    """Sizes for open dimensions; dimensions of the same name get the same size."""
 
     def __init__(self, wanted: Wanted, batch: int, variant: int) -> None:
         shapes = [shape for shape, _ in wanted.values()]
@@ -96,7 +99,7 @@ class _Sizes:
             return size
         if size in self._sizes:
             return self._sizes[size]
-        if isinstance(size, str) and "+" in size:  # such as "past_length + 1"
+        if isinstance(size, str) and "+" in size:  # for example "past_length + 1"
             parts = [part.strip() for part in size.split("+")]
             return sum(int(part) if part.isdecimal() else self(part, 1) for part in parts)
         if isinstance(size, str):
@@ -105,15 +108,19 @@ class _Sizes:
 
 
 def is_open(wanted: Wanted) -> bool:
-    """Return whether the file leaves any dimension of its inputs open."""
+    """Return whether any input has an open dimension."""
     return any(not isinstance(size, int) or size < 0 for shape, _ in wanted.values() for size in shape)
 
 
 def given_feeds(given: Mapping[str, npt.NDArray[Any]], dimensions: Mapping[str, int]) -> list[Feed]:
-    """Make feeds from the user's arrays; an additional first dimension counts different inputs.
+    """Make feeds from the user's arrays; an extra leading dimension holds several inputs.
+
+    Args:
+        given: Arrays by input name.
+        dimensions: Number of dimensions of each input by name.
 
     Raises:
-        InputError: Names other than the file's inputs, or arrays of other dimensions.
+        InputError: The arrays' names or numbers of dimensions differ from the inputs'.
     """
     if set(given) != set(dimensions):
         raise InputError(f"expected inputs named {', '.join(dimensions)}, found {', '.join(given)}")
@@ -130,13 +137,13 @@ def given_feeds(given: Mapping[str, npt.NDArray[Any]], dimensions: Mapping[str, 
 
 
 def batch_of(feed: Feed) -> int:
-    """Read the batch size of a feed from the first dimension of its first input."""
+    """Return the batch size of a feed: the first dimension of its first input."""
     first = next(iter(feed.values()))
     return len(first) if first.ndim > 1 else 1
 
 
 def channel_axis(shape: Sequence[Any]) -> int | None:
-    """Find the channel axis of an image; None for a shape that does not look like one."""
+    """Return the channel axis of an image shape; None if it does not look like an image."""
     if len(shape) != 4:
         return None
     for axis, sides in ((1, shape[2:]), (3, shape[1:3])):
@@ -146,7 +153,7 @@ def channel_axis(shape: Sequence[Any]) -> int | None:
 
 
 def _spatial_axes(shape: Sequence[Any]) -> tuple[int, ...]:
-    """Find the two sides of an image or of a map of features, which has any fixed number of channels."""
+    """Return the axes of height and width of an image or a feature map, which has a fixed number of channels."""
     if len(shape) != 4:
         return ()
     axis = channel_axis(shape)
@@ -171,7 +178,7 @@ def _image(picture: Image, sizes: list[int], channels: int, kind: type[np.generi
 def _noise(sizes: list[int], kind: type[np.generic], rng: np.random.Generator) -> npt.NDArray[Any]:
     if np.issubdtype(kind, np.floating):
         return rng.standard_normal(sizes).astype(kind)
-    # Integers are often indices or masks: 0 and 1 are valid as either, and no row of a mask is all 0 or all 1.
+    # Integers are often indices or masks; 0 and 1 are valid as either. A mask's row is neither all 0 nor all 1.
     values = rng.integers(0, 2, sizes)
     if values.ndim and values.shape[-1]:
         values[..., -1] = 0

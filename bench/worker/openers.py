@@ -1,4 +1,4 @@
-"""Functions that open a candidate in the measured process; see `Candidate.opener`."""
+"""Functions that open a candidate in its process; see `Candidate.opener`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from .targets import ModelTarget, Target
 
 
 def open_model(candidate: Candidate) -> Target:
-    """Open a model file on the provider `candidate.device`: one of mien behind its runner, a foreign one bare."""
+    """Open a model file on the provider `candidate.device`.
+
+    Raises:
+        InputError: A foreign model, which mien cannot run on a picture, was requested at the level picture.
+        ModelError: The file is not a model.
+        ProviderError: The model does not run on the provider.
+    """
     if ModelFile.of(candidate.path).metadata is None:
         if candidate.level is Level.PICTURE:
-            raise InputError("a foreign file can only be measured at the level model")
+            raise InputError("a foreign model can only be measured at the level model")
         return open_foreign(candidate)
     runner = open_runner(candidate.path, provider=Provider(candidate.device), threads=candidate.threads)
     return ModelTarget(runner, candidate)
 
 
 def open_pipeline(candidate: Candidate) -> Target:
-    """Open the pipeline over the clip `candidate.path`."""
+    """Open the pipeline on the clip `candidate.path`."""
     return PipelineTarget(candidate)

@@ -1,4 +1,4 @@
-"""The tracked pipeline over a recorded video, as the target of a measured process."""
+"""The pipeline, tracking faces through a recorded video, as a target."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .candidate import Candidate
 from .targets import PRIMING_CALLS, InputArrays
 
 FRAMES_PER_ROUND = 30
-"""Twice the interval of the tracker's detections: shorter rounds would differ by whether the detector ran."""
+"""Twice the tracker's detection interval, so that the detector runs in every round."""
 
 
 class PipelineTarget:
-    """The tracked pipeline over a looped clip, which is read and decoded within the timed part."""
+    """The pipeline, tracking faces through a looped clip; reading and decoding are timed too."""
 
     spec: ModelSpec | None = None
     precision: Precision | None = None
@@ -48,24 +48,24 @@ class PipelineTarget:
         self._results = self._follow(0)
 
     def bind(self, arrays: InputArrays) -> tuple[str, str]:
-        """See `Target`; the clip is the only input, and arrays are ignored."""
+        """See `Target`; arrays are ignored, as the clip is the only input."""
         digest = hashlib.sha256(self._clip.read_bytes()).hexdigest()[:16]
-        return digest, f"frames of {self._clip.name}, decoded within the timed part"
+        return digest, f"frames of {self._clip.name}; decoding is timed too"
 
     def prime(self, first: int, count: int) -> None:
-        """Restart at the frame before the round's first, so that a round has the same frames in every run."""
+        """Seek to just before the first frame of the round, so that a round has the same frames in every run."""
         self._results = self._follow(first // count * FRAMES_PER_ROUND - PRIMING_CALLS)
         self.time_calls(first, PRIMING_CALLS)
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
-        """Time the next frame, or if several calls are requested the next `FRAMES_PER_ROUND`."""
+        """Time the next frame, or the next `FRAMES_PER_ROUND` if several calls are requested."""
         self._clock.taken.clear()
         frames = 1 if count == 1 else FRAMES_PER_ROUND
         timed = time_calls(lambda _: next(self._results), first=first, count=frames)
         return TimedCalls(timed.calls_ns, stages_ns={name: tuple(ns) for name, ns in self._clock.taken.items()})
 
     def outputs(self, batch: Image) -> Mapping[str, FloatArray]:
-        """Raise InputError: a pipeline has no outputs to compare."""
+        """Raise InputError, as a pipeline has no outputs to compare."""
         raise InputError("a pipeline has no outputs to compare")
 
     def overhead_us(self) -> tuple[float, float] | None:
@@ -77,18 +77,18 @@ class PipelineTarget:
         return None
 
     def _follow(self, start: int) -> Iterator[tuple[Frame, Faces]]:
-        """Track the looped clip from a frame on."""
+        """Track faces through the looped clip, starting at a frame."""
         return self._pipeline.track(self._frames(start), smoothing=OneEuro(), clock=self._clock)
 
     def _frames(self, start: int) -> Iterator[Frame]:
-        """Read the looped clip from a frame on; those before it are decoded too, because not every file can seek."""
+        """Read the looped clip, starting at a frame; earlier ones are decoded too, as not every file can seek."""
         skipped = max(start, 0) if self._length is None else start % self._length
         for index, (pixels, time_ns) in enumerate(self._loop()):
             if index >= skipped:
                 yield Frame(pixels, time_ns, index - skipped)
 
     def _loop(self) -> Iterator[tuple[Image, int]]:
-        """Read the frames of the clip again and again, at their times."""
+        """Yield the frames of the clip in an endless loop, with their times in ns."""
         start_ns = 0
         while True:
             opened = open_video(str(self._clip), SourceOptions())
@@ -106,12 +106,12 @@ class PipelineTarget:
         with self._clock.stage("capture"):
             try:
                 return source.read()
-            except SourceLost:  # a damaged clip is what can be read of it
+            except SourceLost:  # a damaged clip ends where it can no longer be read
                 return None
 
 
 class StageRecorder(StageTimer):
-    """Keeps every duration of one round, by stage."""
+    """Stage timer that keeps each duration of a round."""
 
     def __init__(self) -> None:
         super().__init__()

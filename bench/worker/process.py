@@ -1,4 +1,4 @@
-"""Runs a candidate in a separate process, so that it cannot affect the others or their memory."""
+"""Runs a candidate in a separate process."""
 
 from __future__ import annotations
 
@@ -28,15 +28,16 @@ from ..timing.interleave import TimedCalls
 from .candidate import Candidate
 
 KEPT_ERRORS = 1 << 16
-"""Bytes that are kept of the end of standard error."""
+"""Number of bytes kept from the end of standard error."""
 END_S = 5.0
-"""Time that a process has to end once it has closed its output."""
+"""Time for a process to exit after closing its output."""
 SYSTEM_ALLOCATOR = "the system's own allocator"
 GLIBC_KEEPS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""Environment of every candidate that has glibc's malloc keep freed memory instead of returning it to the system.
+"""Environment variables that make glibc's malloc keep freed memory instead of returning it to the system.
 
-By default that depends on how the heap happens to lie: eager PyTorch's large tensors then cost thousands of page faults
-per call in one process and none in the next. PyTorch gains from this; ONNX Runtime has its own arena.
+By default, what malloc returns depends on the accidental layout of the heap: large tensors in eager PyTorch cost
+thousands of page faults per call in one process, and none in the next. The setting favours PyTorch; ONNX Runtime has
+an arena of its own.
 """
 _BEGIN = """\
 import time
@@ -51,7 +52,7 @@ main(begun, answers)
 
 
 class FailureKind(str, Enum):
-    """The way in which a process failed."""
+    """How a process failed."""
 
     REFUSED = "refused"
     CRASHED = "crashed"
@@ -69,21 +70,25 @@ class CandidateFailed(ProcessFailed):
 
 
 class CandidateProcess:
-    """One candidate in a process with a fresh interpreter.
+    """A candidate in a separate process with a fresh interpreter.
 
-    The process has its own session, so that Ctrl-C reaches only the parent. Every method but `close` raises
-    `CandidateFailed` when the process is gone or does not answer within `timeout_s`; it is ended then.
+    The process runs in a session of its own, so that Ctrl-C reaches only the parent. All methods except `close` raise
+    `CandidateFailed` if the process has ended, or does not answer within `timeout_s` and is killed.
+
+    Args:
+        candidate: Candidate to open.
+        timeout_s: Seconds to wait for an answer.
 
     Attributes:
-        candidate: What it opens.
-        spec: The model's spec, once it is open; None for a foreign file or a pipeline.
-        provider: What runs it, once it is open.
-        precision: What it computes in, once it is open; None if that is unknown.
-        batch: Images in a call; of a foreign file known once it has its inputs.
-        inputs_digest: Digest of its inputs, once it has them.
-        inputs_note: Remark on its inputs for the report; mostly empty.
-        import_ms: Time to import mien and what runs the model.
-        load_ms: Time to load the file.
+        candidate: Candidate to open.
+        spec: The model's spec, known after `open`; None for a foreign model or a pipeline.
+        provider: The actual provider, known after `open`.
+        precision: Precision of the computation, known after `open`; None if unknown.
+        batch: Images per call; for a foreign model known after `bind`.
+        inputs_digest: Digest of the inputs, known after `bind`.
+        inputs_note: Note on the inputs for the report; usually empty.
+        import_ms: Time to import mien and the runtime library.
+        load_ms: Time to load the model.
         first_ms: Time of the first call.
     """
 
@@ -108,14 +113,14 @@ class CandidateProcess:
             text=True,
             encoding="utf-8",
             start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # its equivalent on Windows
         )
         threading.Thread(target=self._listen, daemon=True).start()
         self._error_reader = threading.Thread(target=self._keep_errors, daemon=True)
         self._error_reader.start()
 
     def open(self) -> None:
-        """Import and load, timed."""
+        """Import the libraries and load the model, timing both."""
         self._send_line(self.candidate.to_json())
         row = self._receive()
         if row["spec"] is not None:
@@ -125,14 +130,14 @@ class CandidateProcess:
         self.import_ms, self.load_ms = row["import_ns"] / 1e6, row["load_ns"] / 1e6
 
     def bind(self, inputs_file: Path | None) -> None:
-        """Hand over its inputs, an .npz file, and have it make its first call."""
+        """Pass the inputs, an .npz file, and make the first call."""
         row = self._ask(do="bind", inputs_file=None if inputs_file is None else str(inputs_file))
         self.inputs_digest, self.batch, self.inputs_note = row["digest"], row["batch"], row["note"]
         self.first_ms = row["first_ns"] / 1e6
 
     @property
     def cold_start_ms(self) -> tuple[float, float, float]:
-        """Time for import, load and first call."""
+        """Times of import, load and first call."""
         return self.import_ms, self.load_ms, self.first_ms
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
@@ -152,22 +157,22 @@ class CandidateProcess:
                 return dict(arrays)
 
     def peak_mib(self) -> float | None:
-        """Read the peak of its resident memory in MiB; None where the system does not report it."""
+        """Return the peak resident memory in MiB; None if the system does not report it."""
         peak: float | None = self._ask(do="memory")["peak_mib"]
         return peak
 
     def overhead(self) -> tuple[tuple[float, float] | None, tuple[int, int] | None]:
-        """Measure `Target.overhead_us` and count `Target.nodes`."""
+        """Return `Target.overhead_us` and `Target.nodes`."""
         row = self._ask(do="overhead")
-        cost, nodes = row["overhead_us"], row["nodes"]
-        return None if cost is None else tuple(cost), None if nodes is None else tuple(nodes)
+        overhead_us, nodes = row["overhead_us"], row["nodes"]
+        return None if overhead_us is None else tuple(overhead_us), None if nodes is None else tuple(nodes)
 
     def start_running(self, seconds: float) -> None:
-        """Start calling without a pause; `calls_run` waits for the end."""
+        """Start to call continuously for some seconds; `calls_run` waits for the end."""
         self._send(do="run for", seconds=seconds)
 
     def calls_run(self) -> tuple[int, float]:
-        """Wait for `start_running`; returns its number of calls and its duration in s."""
+        """Wait for `start_running` to end; return its number of calls and its duration in s."""
         row = self._receive()
         return row["calls"], row["seconds"]
 
@@ -177,7 +182,7 @@ class CandidateProcess:
         return self._process.pid
 
     def close(self) -> None:
-        """Kill the process, even in the middle of a call."""
+        """Kill the process, even during a call."""
         self._kill()
         self._process.wait()
         self._error_reader.join(END_S)
@@ -193,9 +198,9 @@ class CandidateProcess:
         self.close()
 
     def _kill(self) -> None:
-        """Kill it and its children, such as the compilers of torch.compile."""
+        """Kill the process and its children, such as compilers started by torch.compile."""
         if self._process.poll() is not None:
-            return  # its id may have been reused
+            return  # its id may already be in use again
         if sys.platform == "win32":
             self._process.kill()
         else:
@@ -212,7 +217,7 @@ class CandidateProcess:
         self._answers.put("")
 
     def _keep_errors(self) -> None:
-        """Keep the end of standard error, however much is printed there."""
+        """Keep only the end of standard error, however much is printed."""
         assert self._process.stderr is not None
         while chunk := os.read(self._process.stderr.fileno(), KEPT_ERRORS):
             self._errors = (self._errors + chunk)[-KEPT_ERRORS:]
@@ -263,7 +268,7 @@ class CandidateProcess:
 
 
 def failure_of(code: int, line: str) -> CandidateFailed:
-    """Classify the end of a process by its exit code and the line that names its error."""
+    """Classify a failure by the exit code and the line that names the error."""
     if was_killed(code):
         return CandidateFailed(FailureKind.OUT_OF_MEMORY, "killed (SIGKILL), as the kernel does when memory runs out")
     if ran_out_of_memory(line):
@@ -272,14 +277,14 @@ def failure_of(code: int, line: str) -> CandidateFailed:
 
 
 def _environment(threads: int) -> Mapping[str, str]:
-    """Set the threads of every library, and have glibc keep its memory."""
+    """Return environment variables that set the threads of all libraries, and make glibc keep freed memory."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     allocator_settings = {name: str(1 << 30) for name in GLIBC_KEEPS}
     return {**allocator_settings, **os.environ, **{name: str(threads) for name in names if threads}}
 
 
 def allocator() -> str:
-    """Describe the memory allocator of the candidates."""
+    """Describe the candidates' memory allocator."""
     if platform.libc_ver()[0] != "glibc":
         return SYSTEM_ALLOCATOR
     own = [f"{name}={os.environ[name]}" for name in ("LD_PRELOAD", *GLIBC_KEEPS) if name in os.environ]

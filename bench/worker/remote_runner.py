@@ -1,4 +1,4 @@
-"""`RemoteRunner`: the model in a measured process, as a `Runner`."""
+"""`RemoteRunner`: runs the model of a `CandidateProcess`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from .process import CandidateProcess
 
 
 class RemoteRunner:
-    """A `Runner` over a `CandidateProcess`: parity and accuracy are those of the very process that is timed."""
+    """`Runner` for a `CandidateProcess`, so that parity and accuracy come from the very process that is timed."""
 
     def __init__(self, process: CandidateProcess) -> None:
         if process.spec is None or process.precision is None:
-            raise ValueError("expected a model of mien, found one without a spec")
+            raise ValueError("expected a mien model, found one without a spec")
         self._process = process
         self.spec = process.spec
         self.provider = process.provider
@@ -22,7 +22,7 @@ class RemoteRunner:
         return self._process.outputs(batch)
 
     def close(self) -> None:
-        """Do nothing: the process is closed by its owner."""
+        """Do nothing; the owner of the process closes it."""
 
     def __enter__(self) -> RemoteRunner:
         return self

@@ -1,4 +1,4 @@
-"""The target of a measured process, and a model of mien as one."""
+"""What a candidate's process measures: the `Target` protocol, and `ModelTarget` for mien's models."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from .candidate import Candidate
 
 InputArrays = Mapping[str, npt.NDArray[Any]]
 PRIMING_CALLS = 1
-"""Untimed calls, or frames, before each round, to refill the caches that other candidates evicted."""
+"""Untimed calls (or frames) before each round, to refill the caches that other candidates have evicted."""
 OVERHEAD_CALLS = 300
 OVERHEAD_NS = 2_000_000_000
 
 
 class Target(Protocol):
-    """A candidate that is open in this process.
+    """A candidate opened in this process.
 
     Attributes:
-        spec: The model's spec; None for a foreign file or a pipeline.
-        provider: What really runs it.
-        precision: What it computes in; None if unknown.
-        batch: Images in a call.
+        spec: The model's spec; None for a foreign model or a pipeline.
+        provider: The actual provider.
+        precision: Precision of the computation; None if unknown.
+        batch: Images per call.
     """
 
     spec: ModelSpec | None
@@ -48,21 +48,21 @@ class Target(Protocol):
     batch: int
 
     def bind(self, arrays: InputArrays) -> tuple[str, str]:
-        """Take the inputs.
+        """Set the inputs.
 
         Args:
             arrays: Input arrays by name.
 
         Returns:
-            Their digest, and a remark on them for the report, which may be empty.
+            The digest of the inputs, and a note on them for the report, which may be empty.
 
         Raises:
-            InputError: This candidate cannot take them.
+            InputError: The inputs do not fit this candidate.
         """
         ...
 
     def prime(self, first: int, count: int) -> None:
-        """Prepare for `time_calls` with the same arguments by an untimed call."""
+        """Prepare for `time_calls` with the same arguments by making untimed calls."""
         ...
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
@@ -74,16 +74,16 @@ class Target(Protocol):
         ...
 
     def overhead_us(self) -> tuple[float, float] | None:
-        """Measure what the runner's own code adds to a call, and the bare call, in µs; None without a runner."""
+        """Measure the time that the runner's own code adds to a bare call, and that call, in µs; None without one."""
         ...
 
     def nodes(self) -> tuple[int, int] | None:
-        """Count the graph's nodes that run on the provider, and all of them; None where that is unknown."""
+        """Return the number of nodes that run on the provider, and of all nodes; None if unknown."""
         ...
 
 
 class ModelTarget:
-    """A model behind a `Runner`, called alone or from a picture to the result."""
+    """A mien model behind its `Runner`, called alone or from picture to result."""
 
     def __init__(self, runner: Runner, candidate: Candidate, *, device_clock: DeviceClock | None = None) -> None:
         self.spec: ModelSpec | None = runner.spec
@@ -97,7 +97,7 @@ class ModelTarget:
         self._call: Callable[[int], object] = runner_without_inputs
 
     def bind(self, arrays: InputArrays) -> tuple[str, str]:
-        """See `Target`; takes ``inputs`` (n, b, h, w, 3), or pictures and a face's bounds and landmarks in each."""
+        """See `Target`; arrays are ``inputs`` (n, b, h, w, 3), or pictures with bounds and landmarks of a face each."""
         runner = self._runner
         if self._candidate.level is Level.PICTURE:
             pictures = [arrays[f"picture_{i}"] for i in range(len(arrays["bounds"]))]
@@ -138,20 +138,20 @@ class ModelTarget:
 
 
 def runner_without_inputs(_: int) -> object:
-    """Raise InputError: no inputs have been bound."""
+    """Raise InputError, as no inputs have been bound."""
     raise InputError("this candidate has no inputs yet")
 
 
 def picture_call(
     runner: Runner, pictures: Sequence[Image], bounds: FloatArray, landmarks: FloatArray
 ) -> Callable[[int], object]:
-    """Make a function from a picture's number to its decoded result: crop, model, and back to the picture.
+    """Return a function that takes the number of a call, crops a picture, runs the model, and decodes the result.
 
     Args:
         runner: The model.
-        pictures: The pictures, used in rotation.
-        bounds: (n, 4) bounds of the landmarks of one face in each picture, px.
-        landmarks: (n, 68, ≥ 2) landmarks of that face, px.
+        pictures: Pictures (h, w, 3) uint8 BGR, which calls cycle through.
+        bounds: Bounds (n, 4) of the landmarks of one face in each picture, in px.
+        landmarks: Landmarks (n, 68, ≥ 2) of that face in px.
     """
     spec, count = runner.spec, len(pictures)
     size = spec.input_size[0]
@@ -174,10 +174,10 @@ def picture_call(
 def overhead_us(
     through_runner: Callable[[int], object], bare: Callable[[int], object], inputs: int
 ) -> tuple[float, float]:
-    """Measure what a runner adds to a bare call.
+    """Measure the time that a runner adds to a bare call.
 
-    The two alternate on the same inputs, and so does which goes first. The overhead is the difference of their first
-    deciles: a few lines of Python always cost the same, and other activity on the machine only adds to a call.
+    The two alternate on the same inputs, and take turns in going first. The overhead is the difference of their first
+    deciles: the cost of a few lines of Python is constant, and other load on the machine can only lengthen a call.
 
     Args:
         through_runner: Calls the runner on the input of a given number.
@@ -185,7 +185,7 @@ def overhead_us(
         inputs: Number of inputs.
 
     Returns:
-        The overhead, and the median of the bare call, both in µs.
+        The overhead and the median of the bare call, both in µs.
     """
     taken: tuple[list[int], list[int]] = ([], [])
     until = time.perf_counter_ns() + OVERHEAD_NS
@@ -203,9 +203,9 @@ def overhead_us(
 
 
 def nodes_on_provider(path: Path, provider: Provider) -> tuple[int, int] | None:
-    """Count the nodes that ONNX Runtime assigns to `provider`, and all of them; None in versions that do not say.
+    """Count the nodes that ONNX Runtime assigns to `provider`, and all nodes; None if this version does not report it.
 
-    This opens a second session, since recording the assignment could slow the measured one.
+    Opens a second session, since recording the assignment could slow down the measured one.
     """
     placed = placement(path, provider=provider)
     if placed is None:

@@ -1,7 +1,7 @@
-"""The measured process: opens one candidate in a fresh interpreter, then calls and times it on request.
+"""The candidate's process: opens one candidate in a fresh interpreter, then calls and times it on request.
 
-`CandidateProcess` starts it. Each request is a line of JSON on standard input, each answer one on the descriptor that
-was standard output, with the request's number; arrays travel in files. Everything else that is printed goes to standard
+`CandidateProcess` starts it. Requests arrive as lines of JSON on standard input, and answers leave on the original
+standard output with the request's number; arrays are passed in files. Anything else that is printed goes to standard
 error.
 """
 
@@ -38,8 +38,8 @@ def main(begun_ns: int, answers_fd: int) -> None:
     """Serve requests until standard input ends.
 
     Args:
-        begun_ns: `time.perf_counter_ns` when this interpreter began to import.
-        answers_fd: Descriptor for the answers.
+        begun_ns: Value of `time.perf_counter_ns` when the interpreter started.
+        answers_fd: File descriptor for the answers.
     """
     answers = os.fdopen(answers_fd, "w", encoding="utf-8")
     enter_isolation()
@@ -74,13 +74,13 @@ def main(begun_ns: int, answers_fd: int) -> None:
 
 
 def serve(target: Target, request: dict[str, Any]) -> dict[str, Any]:
-    """Execute a request, given as the name of a handler under ``do`` and its arguments."""
+    """Handle a request: the name of a handler under ``do``, with its arguments."""
     what = request.pop("do")
     return HANDLERS[what](target, **request)
 
 
 def bind(target: Target, inputs_file: str | None) -> dict[str, Any]:
-    """Take the inputs and make the first call."""
+    """Set the inputs and make the first call."""
     arrays = {} if inputs_file is None else dict(np.load(inputs_file))
     digest, note = target.bind(arrays)
     (first_ns, *_) = target.time_calls(0, 1).calls_ns
@@ -89,7 +89,7 @@ def bind(target: Target, inputs_file: str | None) -> dict[str, Any]:
 
 def time_calls(target: Target, first: int, count: int) -> dict[str, Any]:
     """Prime the target, then time calls with the garbage collector off."""
-    cpu_ns = time.process_time_ns()  # priming is work of this candidate too, not of other processes
+    cpu_ns = time.process_time_ns()  # before priming, which would otherwise count as load by other processes
     gc.disable()
     try:
         target.prime(first, count)
@@ -102,7 +102,7 @@ def time_calls(target: Target, first: int, count: int) -> dict[str, Any]:
 
 
 def outputs(target: Target, batch: str, file: str) -> dict[str, Any]:
-    """Run the model on images in batches of the measured size, and write its outputs to a file."""
+    """Run the model on images, in batches of the measured size, and write the outputs to a file."""
     images, size = np.load(batch), target.batch
     parts = []
     for first in range(0, len(images), size):
@@ -120,12 +120,12 @@ def memory(target: Target) -> dict[str, Any]:
 
 
 def overhead(target: Target) -> dict[str, Any]:
-    """Measure the overhead of the runner, and count the nodes that run on the provider."""
+    """Measure the runner's overhead, and count the nodes that run on the provider."""
     return {"overhead_us": target.overhead_us(), "nodes": target.nodes()}
 
 
 def run_for(target: Target, seconds: float) -> dict[str, Any]:
-    """Call without a pause for some seconds, while the parent reads the power."""
+    """Call continuously for some seconds, while the parent reads the power."""
     begun, calls = time.perf_counter_ns(), 0
     while time.perf_counter_ns() - begun < seconds * 1e9:
         calls += len(target.time_calls(calls, 1).calls_ns)
@@ -143,9 +143,9 @@ HANDLERS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def peak_mib(*, root: Path = Path("/")) -> float | None:
-    """Read the peak resident memory in MiB, libraries included.
+    """Return the peak resident memory in MiB, libraries included.
 
-    Linux is not asked by getrusage: its figure survives an exec and would be the parent's.
+    On Linux, getrusage will not do: its figure survives exec, so it would include the parent's peak.
     """
     with suppress(OSError):
         for line in (root / "proc/self/status").read_text(encoding="utf-8").splitlines():

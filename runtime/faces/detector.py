@@ -194,7 +194,7 @@ def open_detector(
     model = ModelFile.of(source)
     if model.metadata is None:
         if not YUNET_OUTPUTS.issubset(model.outputs):
-            raise ModelError(f"{model} is neither a detector of mien nor a YuNet file")
+            raise ModelError(f"{model} is neither a mien detector nor a YuNet file")
         if provider not in (Provider.AUTO, Provider.CPU):
             raise ProviderError(f"a YuNet file runs in OpenCV on the CPU, not on {provider.value}; use --provider cpu")
         score = YunetDetector.usual_score if min_score is None else min_score

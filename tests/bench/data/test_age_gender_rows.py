@@ -47,7 +47,7 @@ def test_fairface_is_read_with_its_own_split(fairface: Path, caplog: pytest.LogC
         len(read_labelled_ages(fairface, held_out=True)) == 6
         and len(read_labelled_ages(fairface, held_out=False)) == 18
     )
-    assert caplog.text.count("ranges of age are taken as their middle") == 1
+    assert caplog.text.count("age ranges count as their middle") == 1
 
 
 def test_one_label_file_of_fairface_alone_is_split_by_name(fairface: Path) -> None:

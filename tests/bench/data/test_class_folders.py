@@ -76,7 +76,7 @@ def test_the_training_part_is_trained_on_and_the_other_is_held_out(
     assert {file.parent.parent.name for file in table.mask(held).files} == {held_out}
     assert {file.parent.parent.name for file in table.mask(~held).files} == {parts[0]}
     assert (table.labels == [file.parent.name == "dogs" for file in table.files]).all()
-    assert f"{parts[0]} is trained on, {held_out} is held out" in caplog.text
+    assert f"using {parts[0]} for training and {held_out} for validation" in caplog.text
     assert ("test is not used" in caplog.text) == (len(parts) == 3)
 
 
@@ -155,5 +155,5 @@ def test_names_that_are_odd_and_names_that_are_no_text(tmp_path: Path) -> None:
     table = read_classes(tmp_path)
     assert table.classes == ("café,au=lait", "猫;😀") and table.validation().sum() == 2
     os.rename(tmp_path / "猫;😀", os.fsencode(tmp_path) + b"/caf\xe9")  # noqa: PTH104
-    with pytest.raises(InputError, match=r"the class folder 'caf\\udce9' has a name that is no plain UTF-8"):
+    with pytest.raises(InputError, match=r"the name of the class folder 'caf\\udce9' is not plain UTF-8"):
         read_classes(tmp_path)

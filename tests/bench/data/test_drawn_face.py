@@ -32,7 +32,7 @@ def test_a_drawn_face_serves_and_is_said_once(caplog: pytest.LogCaptureFixture) 
             assert inputs.shape == (3, *spec.input_size, 3) and inputs.std() > 10
     assert len(found.pictures) == 2 and not np.array_equal(*found.pictures)
     assert [record.message for record in caplog.records] == [
-        "no sample photograph is installed (mien[demo]): a drawn face serves; real pictures: --data FOLDER"
+        "no sample photograph is installed (mien[demo]); using a drawn face, pass --data for real pictures"
     ]
 
 

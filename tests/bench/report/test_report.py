@@ -116,7 +116,7 @@ def test_no_ratio_without_a_true_parity(parity: ParityGate | None) -> None:
 def test_too_few_rounds_withhold_the_ratio() -> None:
     found = report({"ort": SAME}, rounds=1)
     assert found.rows[1].withheld == "an interval needs 5 rounds; found 1"
-    assert "Warning, landmarks fp16 on cpu, batch 1: 10 calls are few" in to_markdown(found)
+    assert "Warning, landmarks fp16 on cpu, batch 1: only 10 calls" in to_markdown(found)
 
 
 @pytest.mark.parametrize("parities", [{}, {"ort": SAME}, {"ort": OTHER}])
@@ -180,7 +180,7 @@ def test_json_has_a_summary_for_readers() -> None:
         (broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[0]])), "above 0"),
         (
             broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[1], [1, 2]])),
-            "equally many calls",
+            "the same number of calls",
         ),
         (
             broken(lambda raw: raw["rows"][0]["measurement"]["processes"][0].update(latencies_ns=[[10**400]])),

@@ -126,7 +126,7 @@ def test_a_steady_measurement_has_no_warnings() -> None:
 def test_each_instability_is_named() -> None:
     steady = np.full((20, 10), 5.0)
     (few,) = measurement_warnings(measured(steady[:9]))
-    assert few == "90 calls are few: p99 needs at least 100"
+    assert few == "only 90 calls: p99 needs at least 100"
     (rounds,) = measurement_warnings(measured(steady.reshape(2, 100)))
     assert rounds.startswith("2 round(s)")
     (warm_up,) = measurement_warnings(measured(steady, warm_up=3))

@@ -165,7 +165,7 @@ def test_a_foreign_file_runs_bare(tmp_path: Path) -> None:
     nodes = target.nodes()
     assert nodes == (1, 1) if RECORDS_NODES else nodes is None
     assert target.bind({f"{GIVEN}x": np.ones((2, 3, 32, 32), np.float32)})[1] == "inputs from the given file"
-    with pytest.raises(InputError, match="does not take these inputs"):
+    with pytest.raises(InputError, match="rejects these inputs"):
         target.bind({f"{GIVEN}x": np.ones((2, 5, 32, 32), np.float32)})
     with pytest.raises(InputError, match="cannot be compared"):
         target.outputs(np.zeros((1, 1, 1, 3), np.uint8))

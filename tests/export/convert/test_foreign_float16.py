@@ -115,7 +115,7 @@ def test_given_inputs_are_compared_on(tmp_path: Path) -> None:
     np.savez(feed, picture=np.ones((1, 3, 32, 32), np.float32))
     refused(source, InputError, "expected inputs named image, found picture", inputs=feed)
     np.savez(feed, image=np.ones((1, 5, 32, 32), np.float32))
-    refused(source, InputError, r"whole\.onnx does not take these inputs", inputs=feed)
+    refused(source, InputError, r"whole\.onnx rejects these inputs", inputs=feed)
 
 
 def test_what_overflows_in_half_is_refused(tmp_path: Path) -> None:
