@@ -1,4 +1,4 @@
-"""PyTorch: trains networks and converts them to model files. Torch, torchvision and onnx are imported only here."""
+"""Trains networks in PyTorch and converts them to model files; the only package that imports torch and onnx."""
 
 from .training.report import Report
 

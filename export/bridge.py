@@ -1,6 +1,6 @@
-"""Gives `mien.bench` its access to PyTorch: checkpoints and eager baselines.
+"""Gives `mien.bench` access to PyTorch for checkpoints and eager baselines.
 
-The methods import torch, so that a device without it can still measure model files.
+Only the methods import torch, so that a device without it can still measure model files.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from ..runtime.models.spec import ModelSpec
 
 
 class TorchBridge:
-    """Implements `mien.bench.bridge.PyTorchBridge`."""
+    """Implementation of `mien.bench.bridge.PyTorchBridge`."""
 
     def export(self, checkpoint: Path, target: Path) -> Path:
-        """Export a checkpoint to `target` and return the file that was written."""
+        """Export a checkpoint to `target` and return the written file."""
         from .convert.to_onnx import export_onnx
 
         return export_onnx(checkpoint, target).path
@@ -30,7 +30,7 @@ class TorchBridge:
         return target
 
     def find_checkpoint(self, spec: ModelSpec, model: Path) -> Path | None:
-        """Find the checkpoint whose weights a model file holds: beside the file, or among the shipped ones."""
+        """Find the checkpoint that a model was exported from: next to the file, or among the shipped ones."""
         from .networks.checkpoint import CHECKPOINTS, load_checkpoint
 
         for path in [*sorted(model.parent.glob("*.pt")), *sorted(CHECKPOINTS.glob("*.pt"))]:
@@ -38,7 +38,7 @@ class TorchBridge:
                 if load_checkpoint(path).spec.weights_sha256 == spec.weights_sha256:
                     return path
             except ModelError:
-                continue  # a .pt file of another program
+                continue  # a .pt file from another program
         return None
 
     def open_checkpoint(self, checkpoint: Path, *, threads: int) -> Runner:
@@ -48,5 +48,5 @@ class TorchBridge:
         return EagerRunner(checkpoint, threads=threads)
 
     def baseline_opener(self) -> str:
-        """Name the ``module:function`` that opens a baseline in a separate process."""
+        """Return the ``module:function`` that opens a baseline in a separate process."""
         return "mien.export.pytorch.bench_targets:open_baseline"

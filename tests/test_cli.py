@@ -246,9 +246,9 @@ def test_a_foreign_file_is_converted_to_fp16_alone(tmp_path: Path) -> None:
     onnx.save(foreign, path)
     np.savez(feed, x=np.random.default_rng(0).normal(size=(3, 2, 64)).astype(np.float32))
     told = mien("export", path, "-o", half, "--precision", "fp16", "--inputs", feed).stderr
-    assert "parity holds: y 0.0" in told and "% of its largest value (tolerance 2); compared on 3 calls" in told
+    assert "parity check passed: y 0.0" in told and "% of its largest value (tolerance 2); compared on 3 calls" in told
     assert "half.onnx: 0.01 MB, from 0.02; next: mien bench" in told and half.is_file()
-    assert "nothing says how to prepare" in one_line(mien("export", path, "-o", half, "--precision", "int8", code=2))
+    assert "it is unknown how to prepare" in one_line(mien("export", path, "-o", half, "--precision", "int8", code=2))
     assert "is for a file without mien's metadata" in one_line(
         mien("export", shipped_model("landmarks"), "-o", half, "--inputs", feed, code=2)
     )
@@ -376,7 +376,7 @@ def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None
     [
         (
             ["train", "landmarks", "--recipe", "chapter", "--init-from", __file__, "--light-augmentation"],
-            "takes no --init-from, --light-augmentation",
+            "does not take --init-from, --light-augmentation",
         ),
         (["train", "age-gender", "--age-weight", "0"], "above 0"),
         (["webcam", "--csv", "-", "--no-show"], "only --json accepts -"),

@@ -1,4 +1,4 @@
-"""`mien bundle`."""
+"""`mien bundle`: packs models for a device."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def bundle(
     model: Path | None = typer.Option(
         None, "--model", help="Landmark checkpoint or float32 model file; default: the shipped one."
     ),
-    detector: Path | None = typer.Option(None, "--detector", help="Detector, in the same way."),
-    age_gender: Path | None = typer.Option(None, "--age-gender", help="Age and gender model, in the same way."),
+    detector: Path | None = typer.Option(None, "--detector", help="Detector, likewise."),
+    age_gender: Path | None = typer.Option(None, "--age-gender", help="Age and gender model, likewise."),
     attributes: bool = typer.Option(True, "--attributes/--no-attributes", help="Include an age and gender model."),
     precision: list[Precision] = typer.Option(
-        [Precision.FP32, Precision.FP16], "--precision", help="fp32 or fp16; repeat it for both."
+        [Precision.FP32, Precision.FP16], "--precision", help="fp32 or fp16; repeat the option for both."
     ),
     data: Path | None = typer.Option(
-        None, "--data", callback=existing_folder, help="Folder to take golden samples from; default: the demo picture."
+        None, "--data", callback=existing_folder, help="Folder for the golden samples; default: the demo picture."
     ),
     rounds: int = ROUNDS,
     threads: int = THREADS,
 ) -> None:
-    """Pack models, golden samples, model cards and checksums into one file for a device, after verifying it here."""
+    """Pack models, golden samples, model cards and checksums into one verified file for a device."""
     if Precision.INT8 in precision:
         raise InputError("--precision takes fp32 or fp16: int8 needs pictures to calibrate on, see mien export")
     if not attributes and age_gender is not None:

@@ -1,4 +1,4 @@
-"""`mien export`."""
+"""`mien export`: writes model files."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def export(
         None,
         "--inputs",
         callback=existing_file,
-        help="Arrays (.npz, keyed by input name) to compare a foreign file on.",
+        help="Arrays (.npz, keyed by input name) to compare a foreign model on.",
         show_default=False,
     ),
 ) -> None:
-    """Export a checkpoint to ONNX. The file is written only if it computes what PyTorch computes.
+    """Export a checkpoint to ONNX. The file is written only if its outputs agree with PyTorch's.
 
-    A file without mien's metadata can be converted to fp16; it is written only if every output stays the same.
+    A file without mien's metadata can be converted to fp16; it is written only if all outputs stay the same.
     """
     with require_train_extra():
         from ..convert.foreign_float16 import convert_foreign, is_foreign
@@ -54,7 +54,7 @@ def export(
     check_outputs({"--output": output}, [source, calibrate, data, inputs])
     if source.suffix.lower() == ".onnx" and is_foreign(source):
         foreign = convert_foreign(source, output, precision=precision, data=data, inputs=inputs)
-        say(f"parity holds: {foreign.parity}; compared on {foreign.compared_on}")
+        say(f"parity check passed: {foreign.parity}; compared on {foreign.compared_on}")
         sizes = f"{foreign.size_bytes / 1e6:.2f} MB, from {foreign.source_bytes / 1e6:.2f}"
         say(f"{foreign.path}: {sizes}; next: mien bench {foreign.path}")
         return
@@ -67,13 +67,13 @@ def export(
 
 
 def _report(exported: Exported, precision: Precision) -> None:
-    say(f"parity holds: {exported.describe_parity()}")
+    say(f"parity check passed: {exported.describe_parity()}")
     if exported.accuracy is not None:
-        say(f"accuracy holds: {exported.accuracy}")
+        say(f"accuracy check passed: {exported.accuracy}")
     elif precision is not Precision.FP32:
-        say("accuracy was not measured: no folder with held-out labels for this model (--data DIR)", style="yellow")
+        say("accuracy was not measured; it needs labels for this model's task (--data DIR)", style="yellow")
     if exported.float_layers:
-        count = f"{len(exported.float_layers)} of {exported.layers} layers, the most sensitive, stay in float"
+        count = f"the {len(exported.float_layers)} most sensitive of {exported.layers} layers stay in float"
         say(f"{count}: {', '.join(exported.float_layers)}")
     if exported.speed_up is not None:
         slow = exported.speed_up.value < 1

@@ -1,4 +1,4 @@
-"""`--resume`: a training goes on with the options that it was started with, which its checkpoint holds."""
+"""`--resume`: continues a training run with its original options, which the checkpoint contains."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PATHS = {"data", "negatives", "init_from"}
 
 
 class ResumableCommand(TyperCommand):
-    """Training command; with ``--resume``, the options of the run are the defaults of those that are not given."""
+    """Training command that takes its default options from the run named by ``--resume``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the options of the command line, and those of the run to resume."""
+        """Parse the command line, with defaults from the run to resume."""
         args = list(args)
         run = run_to_resume(args, default=str(latest_run(ctx.info_name)))
         if run is not None:
@@ -37,18 +37,18 @@ def default_folder(command: str) -> Path:
 
 
 def latest_run(command: str) -> Path:
-    """Return the default folder, or that with a number, in which a training command wrote last."""
+    """Return the most recent of a training command's default folders, which may end in a number."""
     first = default_folder(command)
     saved = [p for p in first.parent.glob(f"{command}*/{LAST}") if re.fullmatch(rf"{command}(-\d+)?", p.parent.name)]
     return max(saved, key=lambda path: path.stat().st_mtime_ns).parent if saved else first
 
 
 def run_to_resume(args: list[str], *, default: str) -> str | None:
-    """Find the folder that ``--resume`` names in a command line, or return None without this option.
+    """Return the folder named by ``--resume`` in a command line, or None without this option.
 
     Args:
-        args: The command line. Where ``--resume`` stands alone, the folder of ``--out`` is inserted after it.
-        default: Folder where there is no ``--out`` either.
+        args: The command line. If ``--resume`` names no folder, that of ``--out`` is inserted.
+        default: Folder to insert if there is no ``--out`` either.
     """
 
     def value_of(option: str) -> str | None:
@@ -74,7 +74,7 @@ def saved_options(run: Path, command: str) -> dict[str, Any]:
         command: Name of the training command.
 
     Raises:
-        InputError: There is no run to resume, or it is one of another command.
+        InputError: There is no run to resume, or it was started by another command.
     """
     with require_train_extra():
         from ..networks.checkpoint import load_checkpoint
@@ -83,12 +83,12 @@ def saved_options(run: Path, command: str) -> dict[str, Any]:
     checkpoint = load_checkpoint(run / LAST)
     task = checkpoint.spec.task.value
     if task != command:
-        raise InputError(f"{run} is a training of {task}, not of {command}; run: mien train {task} --resume {run}")
+        raise InputError(f"{run} is a run of mien train {task}, not {command}; run: mien train {task} --resume {run}")
     return dict(checkpoint.training.get("options", {}))
 
 
 def options_to_save(ctx: typer.Context) -> dict[str, Any]:
-    """Return a command's options as plain values, paths absolute, for `saved_options` to read."""
+    """Return a command's options as plain values with absolute paths, for `saved_options` to read."""
 
     def plain(name: str, value: Any) -> Any:
         if isinstance(value, (list, tuple)):

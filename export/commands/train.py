@@ -72,8 +72,8 @@ def train_landmarks(
     folder = check_start(face.data, ctx, shared)
     network = shared.network(face.backbone, face.init_from)
     if face.frozen_backbone:
-        chapter = FrozenBackboneLandmarkTraining(folder, network)
-        run_training(chapter, shared.config(FROZEN_LANDMARKS, weight_decay=0.0), ctx, shared)
+        frozen = FrozenBackboneLandmarkTraining(folder, network)
+        run_training(frozen, shared.config(FROZEN_LANDMARKS, weight_decay=0.0), ctx, shared)
         return
     task = LandmarkTraining(
         folder,
@@ -115,8 +115,8 @@ def train_age_gender(
     folder = check_start(face.data, ctx, shared)
     network = shared.network(face.backbone, face.init_from)
     if face.frozen_backbone:
-        chapter = FrozenBackboneAgeGenderTraining(folder, network, age_weight=age_weight, gender_weight=gender_weight)
-        run_training(chapter, shared.config(FROZEN_AGE_GENDER, weight_decay=0.0), ctx, shared)
+        frozen = FrozenBackboneAgeGenderTraining(folder, network, age_weight=age_weight, gender_weight=gender_weight)
+        run_training(frozen, shared.config(FROZEN_AGE_GENDER, weight_decay=0.0), ctx, shared)
         return
     task = AgeGenderTraining(
         folder,
@@ -208,7 +208,7 @@ def train_detector(
 
 
 def check_start(data: Path | None, ctx: typer.Context, shared: TrainOptions) -> Path:
-    """Return the folder to train on, after checking that one was given and that no other training is in the way."""
+    """Return the folder to train on, after checking that it was given and that no other run would be overwritten."""
     from ..training.run_state import check_run
 
     if data is None:
@@ -218,7 +218,7 @@ def check_start(data: Path | None, ctx: typer.Context, shared: TrainOptions) -> 
 
 
 def print_face_layers(task: Task, face: FaceOptions, shared: TrainOptions) -> None:
-    """Print the layers of a network that looks at a face."""
+    """Print the layers of a landmark or age and gender network."""
     print_layers(
         task,
         face.backbone,
@@ -230,7 +230,7 @@ def print_face_layers(task: Task, face: FaceOptions, shared: TrainOptions) -> No
 
 
 def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: bool = False, **network: Any) -> None:
-    """Print a network's layers and totals, or the totals as JSON; no pretrained weights are loaded."""
+    """Print a network's layers and totals, or the totals as JSON, without loading pretrained weights."""
     with require_train_extra():
         from ..networks.build_network import empty_network
         from ..networks.layer_summary import summarize
@@ -255,7 +255,7 @@ def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: boo
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[ProgressCallback]:
-    """Show progress on a terminal; the bar disappears after the last step, so that logging stays readable."""
+    """Show progress on a terminal; the bar disappears after the last step, to keep log output readable."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield no_progress
@@ -278,7 +278,7 @@ def progress_bar() -> Iterator[ProgressCallback]:
 
 
 def run_training(task: Any, config: TrainConfig, ctx: typer.Context, shared: TrainOptions) -> None:
-    """Run the loop and say what to type next."""
+    """Run the training loop, and print the next command to run."""
     from ..training.loop import fit, is_first_process
 
     out, resume = shared.out_folder(ctx), shared.resume is not None
@@ -287,8 +287,8 @@ def run_training(task: Any, config: TrainConfig, ctx: typer.Context, shared: Tra
         with progress_bar() as progress:
             best = fit(task, config, out, resume=resume, options=options_to_save(ctx), progress=progress)
     except KeyboardInterrupt:
-        go_on = f"to continue: mien train {ctx.info_name} --resume {out}"
-        say(f"interrupted; {go_on if (out / LAST).is_file() else 'no epoch was finished'}")
+        advice = f"to continue: mien train {ctx.info_name} --resume {out}"
+        say(f"interrupted; {advice if (out / LAST).is_file() else 'no epoch was finished'}")
         raise typer.Exit(exit_code()) from None
     if not is_first_process():
         return

@@ -1,4 +1,4 @@
-"""Options of `mien train`: those of several tasks, and those of all."""
+"""Options that the `mien train` commands share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .resume import default_folder
 
 
 class Recipe(str, Enum):
-    """Network and training of a task."""
+    """Network and training method of a task."""
 
     OWN = "own"
     FROZEN_BACKBONE = "frozen-backbone"
@@ -51,7 +51,7 @@ CROP_SIDE = 112
 
 @dataclass(frozen=True)
 class FaceOptions:
-    """Options of the trainings on faces that are cut out of pictures by their labels."""
+    """Options of training on face crops."""
 
     data: Path | None
     backbone: str
@@ -63,7 +63,7 @@ class FaceOptions:
 
     @property
     def frozen_backbone(self) -> bool:
-        """Whether to train the textbook's model: by recipe, or by default for the textbook's backbone."""
+        """Whether to train the textbook's model: as requested by the recipe, else if the backbone is the textbook's."""
         return self.backbone == "vgg16" if self.recipe is None else self.recipe is not Recipe.OWN
 
     @property
@@ -72,13 +72,13 @@ class FaceOptions:
         return 224 if self.frozen_backbone else self.input_size
 
     def refuse_with_frozen_backbone(self, **others: object) -> None:
-        """Refuse options that the frozen-backbone recipe would ignore.
+        """Reject options that the frozen-backbone recipe would ignore.
 
         Args:
-            **others: Such options of one task, by name; false where they were not given.
+            **others: Options of one task that it would ignore, by name; false if not given.
 
         Raises:
-            InputError: One was given.
+            InputError: Such an option was given.
         """
         ignored = {
             "freeze": self.freeze,
@@ -88,7 +88,7 @@ class FaceOptions:
             **others,
         }
         if self.frozen_backbone and (given := [f"--{name}" for name, value in ignored.items() if value]):
-            raise InputError(f"--recipe frozen-backbone takes no {', '.join(given)}; use --recipe own, or leave it out")
+            raise InputError(f"--recipe frozen-backbone does not take {', '.join(given)}; use --recipe own, or omit it")
 
 
 def face_options(
@@ -116,13 +116,13 @@ def face_options(
         False, "--light-augmentation", help="Augment less, for a last stage on nearly upright, clean faces."
     ),
 ) -> FaceOptions:
-    """Collect the options of the trainings on faces, for `with_options`."""
+    """Collect the options of training on face crops; see `with_options`."""
     return FaceOptions(**locals())
 
 
 @dataclass(frozen=True)
 class TaskDefaults:
-    """Defaults of the options that depend on the task."""
+    """Default values that depend on the task."""
 
     epochs: int
     batch_size: int
@@ -131,7 +131,7 @@ class TaskDefaults:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options of every training; None stands for the task's own default."""
+    """Options of all training commands; None stands for the task's default."""
 
     weights: str
     normalization: Normalization | None
@@ -151,10 +151,10 @@ class TrainOptions:
     as_json: bool
 
     def config(self, defaults: TaskDefaults, **fixed: Any) -> TrainConfig:
-        """Return the loop's settings.
+        """Return the settings of the training loop.
 
         Args:
-            defaults: For the options that were not given.
+            defaults: Values of options that were not given.
             **fixed: Settings that have no option.
         """
         return TrainConfig(
@@ -172,10 +172,10 @@ class TrainOptions:
         )
 
     def network(self, backbone: str, init_from: Path | None = None) -> NetworkConfig:
-        """Return the network's settings, and seed its initial weights.
+        """Return the settings of the network, and seed PyTorch for its initial weights.
 
         Raises:
-            InputError: The input scale of its weights is unknown, or is not the given one.
+            InputError: The input scale of the weights is unknown, or differs from the given one.
         """
         import torch
 
@@ -186,13 +186,13 @@ class TrainOptions:
         return NetworkConfig(backbone, self.weights, scale, init_from, self.seed)
 
     def out_folder(self, ctx: typer.Context) -> Path:
-        """Return the folder to write to; by default a new one with the command's name, and a number if that is taken.
+        """Return the folder to write to, by default a new one named after the command.
 
         Raises:
-            InputError: A run is resumed, but another folder is to be written to.
+            InputError: `--resume` and `--out` name different folders.
         """
         if self.resume is not None and self.out is not None and self.resume.resolve() != self.out.resolve():
-            raise InputError(f"--resume {self.resume} continues in that folder; leave out --out {self.out}")
+            raise InputError(f"--resume {self.resume} continues in that folder; omit --out {self.out}")
         return self.resume or self.out or free_path(default_folder(str(ctx.info_name)))
 
 
@@ -207,8 +207,8 @@ def train_options(
         None,
         "--normalization",
         help="Input scale of the pretrained weights: imagenet as in torchvision, symmetric (x / 127.5 − 1) as in "
-        "TensorFlow. Needed for a file that does not say it.",
-        show_default="what the weights say",
+        "TensorFlow. Required for a file that does not state it.",
+        show_default="as stated by the weights",
     ),
     epochs: int | None = typer.Option(None, "--epochs", min=1, help="Passes over the training data."),
     batch_size: int | None = typer.Option(None, "--batch-size", min=2, help="Samples per batch in each process."),
@@ -235,20 +235,20 @@ def train_options(
     resume: Path | None = typer.Option(
         None,
         "--resume",
-        help="Continue the training in this folder (without a folder: in --out, or the latest in runs) with the "
-        "options it was started with. More --epochs may be asked for, and --data may have moved.",
+        help="Continue the run in this folder (by default in --out, or the latest in runs) with its original options. "
+        "More --epochs may be requested, and --data may have moved.",
     ),
     summary: bool = typer.Option(False, "--summary", help="Only print the network's layers and parameter counts."),
     as_json: bool = typer.Option(False, "--json", help="With --summary: print the totals as JSON."),
 ) -> TrainOptions:
-    """Collect the options of every training; `with_train_options` adds them to each command."""
+    """Collect the options of all training commands; see `with_train_options`."""
     return TrainOptions(**locals())
 
 
 def with_train_options(
     own: TaskDefaults, frozen: TaskDefaults | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorate a command so that it has the options of every training, and shows the defaults of its task.
+    """Decorate a command with the options of all training commands, showing the defaults of its task.
 
     Args:
         own: Defaults of the task.

@@ -1,1 +1,1 @@
-"""Conversion of checkpoints and ONNX files to fp32, fp16, int8 and bundles, and the gates that a file must pass."""
+"""Converts checkpoints and ONNX files to fp32, fp16, int8 and bundles that must pass parity and accuracy checks."""

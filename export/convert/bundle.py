@@ -49,7 +49,7 @@ from .to_onnx import export_onnx
 PRECISIONS = (Precision.FP32, Precision.FP16)
 GOLDEN_INPUTS = 4
 MIN_GOLDEN_SCORE = 0.7
-"""Lowest score of a face in the golden picture: high enough that rounding on another device cannot lose the face."""
+"""Minimum score of a face in the golden picture, high enough for rounding on another device not to lose the face."""
 PICTURES_TRIED = 20
 
 
@@ -79,9 +79,9 @@ def make_bundle(
     options: VerifyOptions | None = None,
     progress: Progress | None = None,
 ) -> Bundled:
-    """Bundle checkpoints or float32 model files, verify the bundle here, and write it if it holds.
+    """Bundle checkpoints or float32 model files, verify the bundle on this machine, and write it if it passes.
 
-    The same models, data and versions make the same bytes, except for the measurements (0 rounds in `options`: none).
+    The same models, data and versions yield the same bytes, except for the measurements (none with 0 rounds).
 
     Args:
         output: File to write.
@@ -123,7 +123,7 @@ def make_bundle(
 
 
 class _Draft:
-    """The members of a bundle that is being made, with a folder for the model files."""
+    """Contents of a bundle in the making, with a folder for the model files."""
 
     def __init__(self, folder: Path, data: Path | None) -> None:
         self.models: list[BundledModel] = []
@@ -208,11 +208,11 @@ def _npy(values: npt.NDArray[Any]) -> bytes:
 
 
 def _verified(bundle: Bundle, options: VerifyOptions | None, progress: Progress | None) -> Verdict:
-    """Verify a bundle; raise CheckFailed if it does not hold."""
+    """Verify a bundle, and raise CheckFailed if a check fails."""
     verdict = verify(bundle, options, progress=progress)
     if not verdict:
         failed = "; ".join(f"{c.name}: {c.failure or c.parity}" for c in verdict.checks if not c)
-        raise CheckFailed(f"the bundle {verdict} ({failed}); it was not written")
+        raise CheckFailed(f"the bundle was not written; {verdict} ({failed})")
     return verdict
 
 

@@ -1,4 +1,4 @@
-"""Half precision for a model file without its checkpoint, decided by the types that ONNX's own schemas allow."""
+"""Converts model files to half precision where the operator schemas of ONNX allow it; needs no checkpoint."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import onnx.inliner
 from .onnx_graph import FreshNames, sort_nodes, subgraphs, values_used, weights_as_initializers
 
 HEAVY = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Operators worth converting; only the nodes from the first to the last of them become half precision."""
+"""Operators worth converting. Only nodes between the first and the last of them become half precision."""
 _FLOAT, _FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 _MAX = float(np.finfo(np.float16).max)
 _TYPED_BY_ATTRIBUTE = frozenset({"dtype", "output_dtype", "output_datatype", "to"})
 _OF_SHAPES = frozenset({"Shape", "Size"})
-"""Operators that read the shape of a value, not its numbers."""
+"""Operators that read the shape of a value, not its elements."""
 _NO_LONGER_COUNTING = HEAVY | {
     *("Softmax", "LogSoftmax", "Sigmoid", "Tanh", "Exp", "Erf", "Sin", "Cos", "LSTM", "GRU", "RNN"),
     *("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "LpNormalization"),
 }
-"""Operators whose results are no longer integers, lengths or positions, whatever they are given."""
+"""Operators whose outputs are no integers, lengths or positions, whatever their inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def float16_model(model: onnx.ModelProto) -> onnx.ModelProto:
     """Convert a float32 model to float16 between its first and last heavy layers; `model` itself may be changed.
 
     Normalization, decoding, inputs and outputs stay float32: float16 box coordinates beyond 512 px move in steps of
-    half a pixel, and TensorRT rejects a float16 Range. So do nodes inside If, Loop and Scan, whatever computes with
+    half a pixel, and TensorRT rejects a float16 Range. So do nodes inside If, Loop and Scan, nodes that compute with
     integers or shapes (float16 has no odd numbers beyond 2048), and nodes with a constant that float16 cannot hold.
 
     Raises:
@@ -65,7 +65,7 @@ def _schema(node: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema | None:
 
 
 def _value_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Element types by value; those that inference does not know follow from the other values of their operator."""
+    """Return element types by value name; types unknown to shape inference follow from their operator's schema."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     types = {t.name: t.data_type for t in graph.initializer}
     for value in [*graph.input, *graph.output, *graph.value_info]:
@@ -85,13 +85,13 @@ def _value_types(model: onnx.ModelProto) -> dict[str, int]:
 def _formals(
     formals: Collection[onnx.defs.OpSchema.FormalParameter], names: Iterable[str]
 ) -> list[tuple[int, str, str]]:
-    """Position, value and type (or type parameter) of each input or output that is present; the last may repeat."""
+    """Return position, value name and type (or type parameter) of each present input or output; the last may repeat."""
     kinds = [formal.type_str for formal in formals]
     return [(i, name, kinds[min(i, len(kinds) - 1)]) for i, name in enumerate(names) if name and kinds]
 
 
 def _slots(node: onnx.NodeProto, types: dict[str, int], opset: int) -> _Slots:
-    """Find what of a node could be float16: nothing unless all its float32 outputs follow its inputs' type."""
+    """Return the inputs and outputs that could be float16: none unless all float32 outputs follow the inputs' type."""
     schema = _schema(node, opset)
     fixed = subgraphs(node) or not _TYPED_BY_ATTRIBUTE.isdisjoint(one.name for one in node.attribute)
     if schema is None or fixed or node.op_type == "CastLike":
@@ -108,7 +108,7 @@ def _slots(node: onnx.NodeProto, types: dict[str, int], opset: int) -> _Slots:
 
 
 def _chosen(graph: onnx.GraphProto, slots: list[_Slots], types: dict[str, int]) -> set[int]:
-    """Indices of the nodes to convert: between the heavy ones, and exact enough in float16."""
+    """Return the indices of the nodes to convert: those between heavy ones that are exact enough in float16."""
     heavy = {i for i, node in enumerate(graph.node) if node.op_type in HEAVY and slots[i].outputs}
     numbered = list(enumerate(graph.node))
     after = _reached(numbered, heavy, values_used, lambda node: () if node.op_type in _OF_SHAPES else node.output)
@@ -131,7 +131,7 @@ def _reached(
     source: Callable[[onnx.NodeProto], Iterable[str]],
     target: Callable[[onnx.NodeProto], Iterable[str]],
 ) -> set[int]:
-    """Indices of the heavy nodes and of all nodes connected to one, walking in the order of `nodes`."""
+    """Return the indices of the heavy nodes and of all nodes connected to one, walking in the order of `nodes`."""
     values: set[str] = set()
     found = set()
     for i, node in nodes:
@@ -142,7 +142,7 @@ def _reached(
 
 
 def _counting_values(graph: onnx.GraphProto, types: dict[str, int]) -> set[str]:
-    """Names of the float32 values that are made from integers or shapes, such as class ids and lengths."""
+    """Return the names of float32 values derived from integers or shapes, such as class ids and lengths."""
     found: set[str] = set()
     for node in graph.node:
         cast = node.op_type in ("Cast", "CastLike") and types.get(node.input[0], _FLOAT) not in (_FLOAT, _FLOAT16)
@@ -152,7 +152,7 @@ def _counting_values(graph: onnx.GraphProto, types: dict[str, int]) -> set[str]:
 
 
 def _fits(constant: onnx.TensorProto, is_weight: bool) -> bool:
-    """Return whether float16 holds a constant; small weights may vanish, but no divisor and no large integer."""
+    """Return whether float16 can hold a constant; small weights may become zero, but not divisors or large integers."""
     values = onnx.numpy_helper.to_array(constant)
     if np.any(np.isfinite(values) & (np.abs(values) > _MAX)):
         return False
@@ -163,7 +163,7 @@ def _fits(constant: onnx.TensorProto, is_weight: bool) -> bool:
 
 
 def _rewrite(graph: onnx.GraphProto, slots: list[_Slots]) -> None:
-    """Convert nodes in place, with casts where float32 and float16 meet; a float32 value keeps its name."""
+    """Convert nodes in place, with casts between float32 and float16; float32 values keep their names."""
     fresh = FreshNames(graph)
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []

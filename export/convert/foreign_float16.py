@@ -1,4 +1,4 @@
-"""Half precision for ONNX files of other programs, checked without knowing what their outputs mean."""
+"""Converts ONNX files from other programs to half precision, checking outputs of unknown meaning."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MIN_OPSET = 7
 MAX_BYTES = 2**31 - 1
 """Size limit of a protobuf."""
 GATE_PICTURES = 3
-"""Different inputs to make for each batch size of the gate."""
+"""Number of different inputs per batch size in the parity check."""
 _ORT_ERRORS = (Fail, InvalidArgument, InvalidGraph, NotImplemented, OrtRuntimeException)
 _HALVES = frozenset({onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16})
 _QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger"})
@@ -41,14 +41,14 @@ _QUANTIZED = frozenset({"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QL
 
 @dataclass(frozen=True, slots=True)
 class ConvertedForeign:
-    """A foreign file in fp16 that has passed its gate.
+    """A foreign model in fp16 that has passed its parity check.
 
     Attributes:
         path: File written.
         size_bytes: Its size.
         source_bytes: Size of the float32 file, with its external weights.
         parity: Parity of its outputs.
-        compared_on: Description of the inputs they were compared on.
+        compared_on: Description of the inputs used for the comparison.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class ConvertedForeign:
 
 
 def is_foreign(path: Path) -> bool:
-    """Return True if a model file has no mien metadata.
+    """Return whether a model file lacks mien's metadata.
 
     Raises:
         ModelError: The file is missing or not an ONNX file.
@@ -70,20 +70,20 @@ def is_foreign(path: Path) -> bool:
 def convert_foreign(
     source: Path, output: Path, *, precision: Precision, data: Path | None = None, inputs: Path | None = None
 ) -> ConvertedForeign:
-    """Convert a foreign float32 file to fp16, and compare every output on the same inputs.
+    """Convert a foreign float32 model to fp16, and compare all outputs on the same inputs.
 
     The file's own metadata, inputs and outputs stay as they are.
 
     Args:
         source: Float32 ONNX file.
         output: File to write.
-        precision: fp16; nothing else is possible.
+        precision: Must be fp16.
         data: Folder of pictures for inputs that look like images; None for the demo camera.
         inputs: File of arrays keyed by input name (.npz) to compare on instead.
 
     Raises:
         InputError: The precision is not fp16, or the model does not accept the inputs.
-        ModelError: Nothing in the file can be converted, or it is of a kind that cannot be.
+        ModelError: The file cannot be converted, or nothing in it can.
         CheckFailed: An output differs too much; nothing is left behind.
         OutputError: `output` cannot be written.
     """
@@ -98,7 +98,7 @@ def convert_foreign(
 
 
 def _write_half(source: Path, output: Path, data: Path | None, inputs: Path | None) -> tuple[int, ForeignParity, str]:
-    """Convert and compare, in a process that ONNX Runtime may crash."""
+    """Convert and compare, in a separate process because ONNX Runtime may crash."""
     arrays = foreign_arrays(GATE_PICTURES, feed=inputs, data=data)
     float32 = open_session(source, provider=Provider.CPU, threads=1).session
     model, source_bytes = _load(source)
@@ -109,7 +109,7 @@ def _write_half(source: Path, output: Path, data: Path | None, inputs: Path | No
 def _check_precision(source: Path, precision: Precision) -> None:
     if precision is Precision.INT8:
         raise InputError(
-            f"{source} has no mien metadata, so nothing says how to prepare pictures for calibration (size, colour "
+            f"{source} has no mien metadata, so it is unknown how to prepare pictures for calibration (size, colour "
             "order, scale); use --precision fp16, or onnxruntime.quantization.quantize_static with your own reader"
         )
     if precision is Precision.FP32:
@@ -126,8 +126,8 @@ def _load(source: Path) -> tuple[onnx.ModelProto, int]:
     size = file.size_bytes
     if size > MAX_BYTES:
         raise ModelError(
-            f"{source} has {size / 2**30:.1f} GiB with its weights, expected less than 2, the most that one file can "
-            "hold; convert it in parts"
+            f"{source} has {size / 2**30:.1f} GiB with its weights, expected less than 2, the limit of a single file; "
+            "convert it in parts"
         )
     model = onnx.load(str(source), load_external_data=False)
     load_external_data(model, file.content.parent)
@@ -165,7 +165,7 @@ def _has_halves(graph: onnx.GraphProto) -> bool:
 
 
 def _check_parity(float32: Any, source: Path, half: Path, arrays: InputArrays) -> tuple[ForeignParity, str]:
-    """Check the fp16 file as the CPU computes it and as a GPU would; also describe the inputs."""
+    """Check the fp16 file as computed by the CPU and as a GPU would; also describe the inputs."""
     names = [output.name for output in float32.get_outputs()]
     feeds, wanted, compared_on = _answered(float32, arrays, origin=source)
     _check_repeats(float32, feeds[0], wanted[0], source)
@@ -180,7 +180,7 @@ def _check_parity(float32: Any, source: Path, half: Path, arrays: InputArrays) -
 
 
 def _check_repeats(session: Any, feed: Feed, first: list[Any], source: Path) -> None:
-    """Raise CheckFailed unless a session answers the same when it is asked again."""
+    """Raise CheckFailed unless a second call yields the same outputs."""
     names = [output.name for output in session.get_outputs()]
     try:
         again = compare_values(names, [first], [answers(session, feed, origin=source)])
@@ -195,7 +195,7 @@ def _check_repeats(session: Any, feed: Feed, first: list[Any], source: Path) -> 
 
 
 def _half_answers(source: Path, half: Path, feeds: Sequence[Feed]) -> Iterator[list[list[Any]]]:
-    """Run the fp16 file, first as it is, then with every value stored in half precision."""
+    """Run the fp16 file, first as it is, then with all values stored in half precision."""
     model = ModelFile("it", half)  # the file still has its temporary name
     try:
         for session in (open_session(model, provider=Provider.CPU, threads=1).session, session_storing_halves(half)):
@@ -207,9 +207,9 @@ def _half_answers(source: Path, half: Path, feeds: Sequence[Feed]) -> Iterator[l
 
 
 def _answered(session: Any, arrays: InputArrays, *, origin: Path) -> tuple[list[Feed], list[list[Any]], str]:
-    """Make inputs of several sizes where the file leaves a dimension open; return them, the answers and a note.
+    """Make inputs, in several sizes if dimensions are open; return them, the outputs and a note.
 
-    What the float32 file itself does not take, such as an odd size of a picture, is left out.
+    Inputs that the float32 file itself rejects, such as pictures of an odd size, are left out.
     """
     given = any(name.startswith(GIVEN) for name in arrays)
     several = not given and is_open(wanted_by(session))

@@ -27,14 +27,14 @@ MAX_LOSS = {
     Precision.FP16: {Metric.NME: 0.05, Metric.MAE: 0.1, Metric.AP50: 0.2, Metric.ACCURACY: 0.5},
     Precision.INT8: {Metric.NME: 0.2, Metric.MAE: 0.2, Metric.AP50: 1.0, Metric.ACCURACY: 1.0},
 }
-"""Accuracy that a file may lose against float32, in percentage points or years."""
+"""Maximum loss of accuracy against float32, in percentage points or years."""
 
 
 def check_output(source: Path, output: Path) -> None:
     """Check that `output` is a writable .onnx file other than `source`.
 
     Raises:
-        OutputError: It is not.
+        OutputError: It has another suffix, is `source`, or cannot be written.
     """
     if output.suffix.lower() != ".onnx" or output.resolve() == source.resolve():
         raise OutputError(f"expected an output file NAME.onnx other than the source, found {output}")
@@ -43,7 +43,7 @@ def check_output(source: Path, output: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyLoss:
-    """Accuracy of a file next to its reference's on the same samples; true if the loss is within `tolerance`."""
+    """Accuracy of a file and of its reference on the same samples; true if the loss is within `tolerance`."""
 
     reference: Accuracy
     found: Accuracy
@@ -72,10 +72,10 @@ class Exported:
     Attributes:
         path: The file.
         parities: Parity at each of `GATE_BATCHES`.
-        accuracy: Loss of accuracy of an fp16 or int8 file, where there were labels.
-        float_layers: Layers that an int8 file leaves in float.
+        accuracy: Loss of accuracy of an fp16 or int8 file, if there were labels.
+        float_layers: Layers of an int8 file that stay in float.
         layers: Number of layers that could be int8; 0 if none had to stay in float.
-        speed_up: Of an int8 file over float32, where it was measured.
+        speed_up: Speed-up of an int8 file over float32, if measured.
     """
 
     path: Path
@@ -87,7 +87,7 @@ class Exported:
 
     @property
     def size_bytes(self) -> int:
-        """Size of the file."""
+        """Size of the file in bytes."""
         return self.path.stat().st_size
 
     def describe_parity(self) -> str:
@@ -126,7 +126,7 @@ class Gates:
             Parity at each of `GATE_BATCHES`, and the loss of accuracy if it was measured.
 
         Raises:
-            CheckFailed: A deviation is beyond its tolerance.
+            CheckFailed: A deviation exceeds its tolerance.
         """
         with OnnxRunner(path, provider=Provider.CPU, threads=1) as candidate:
             parities = check_parity(path, candidate, self.reference, data=self.data, subset=self.subset)
@@ -149,7 +149,7 @@ def check_parity(
         Parity at each of `GATE_BATCHES`.
 
     Raises:
-        CheckFailed: A deviation is beyond its tolerance.
+        CheckFailed: A deviation exceeds its tolerance.
     """
     parities = []
     storing = session_storing_halves(path) if candidate.precision is Precision.FP16 else None
@@ -160,7 +160,7 @@ def check_parity(
             found.append(dict(zip(reference.spec.outputs, storing.run(None, {INPUT: batch}), strict=True)))
         compared = [compare_outputs(reference.spec, candidate.precision, wanted, outputs) for outputs in found]
         if (failed := next((parity for parity in compared if not parity), None)) is not None:
-            raise CheckFailed(f"parity at batch {size} does not hold: {failed}; the file was not written")
+            raise CheckFailed(f"parity check failed at batch {size}: {failed}; the file was not written")
         parities.append(compared[-1])
     return tuple(parities)
 
@@ -191,10 +191,10 @@ def check_accuracy(candidate: Runner, reference: ReferenceAccuracy) -> AccuracyL
     """Measure a model on the same samples as its reference.
 
     Raises:
-        CheckFailed: It loses more than its precision may.
+        CheckFailed: The loss exceeds `MAX_LOSS`.
     """
     found = accuracy_of(candidate, reference.folder, held_out=True)
     loss = AccuracyLoss(reference.accuracy, found, MAX_LOSS[candidate.precision][found.metric])
     if not loss:
-        raise CheckFailed(f"accuracy does not hold: {loss}; the file was not written")
+        raise CheckFailed(f"accuracy check failed: {loss}; the file was not written")
     return loss

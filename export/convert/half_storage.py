@@ -1,4 +1,4 @@
-"""A float16 file as a GPU would compute it: every intermediate value is rounded to float16."""
+"""Runs float16 files as a GPU would, rounding every intermediate value to float16."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Int8 model files: static quantization (QDQ, weights per channel), calibrated on real pictures.
 
-ONNX Runtime does the work; Nagel et al., "A white paper on neural network quantization", 2021, describes the method.
+Uses ONNX Runtime; for the method, see Nagel et al., "A white paper on neural network quantization", 2021.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from .onnx_graph import named_nodes, values_used
 CALIBRATION_IMAGES = 128
 SENSITIVITY_IMAGES = 8
 MIN_CALIBRATION_PICTURES = 32
-"""Calibrated on fewer, the activations of other pictures would be clipped."""
+"""With fewer, the activations of other pictures would be clipped."""
 MIN_SPEED_UP = 1.3
-"""Speed-up over float32 on this machine below which an int8 file is refused."""
+"""Minimum speed-up of an int8 file over float32 on this machine."""
 
 _OPTIONS: dict[TargetRuntime, dict[str, Any]] = {
     TargetRuntime.CPU: {
@@ -69,9 +69,9 @@ _OPTIONS: dict[TargetRuntime, dict[str, Any]] = {
 def write_int8(
     source: Path, output: Path, spec: ModelSpec, reference: Runner, options: Int8Options, data: Path | None
 ) -> Exported:
-    """Quantize a float32 model file and check it against its gates.
+    """Quantize a float32 model file, and check parity, accuracy and speed.
 
-    Each time a gate fails, twice as many of the most sensitive layers are left in float, up to half of them all.
+    Each time a check fails, twice as many of the most sensitive layers are left in float, up to half of all layers.
 
     Args:
         source: Float32 model file.
@@ -79,11 +79,11 @@ def write_int8(
         spec: Spec of the int8 file.
         reference: Model that the file must match.
         options: Pictures to calibrate on, target runtime, and whether a slow file is accepted.
-        data: Folder for the gates; None for the pictures that calibration leaves out.
+        data: Folder of pictures for the checks; None for the pictures not used for calibration.
 
     Raises:
         InputError: There are too few pictures, or they cannot calibrate the model.
-        CheckFailed: A gate still fails with half of the layers in float, or the file is hardly faster.
+        CheckFailed: A check still fails with half of the layers in float, or the file is hardly faster.
     """
     if (count := pictures_of(options.calibrate)) < MIN_CALIBRATION_PICTURES:
         raise InputError(
@@ -111,7 +111,7 @@ def write_int8(
 
 
 def _gates_of(reference: Runner, calibrate: Path, data: Path | None) -> Gates:
-    """Check parity on other pictures than those that calibrate the file."""
+    """Return the checks, with parity on pictures that were not used for calibration."""
     accuracy = measure_reference(reference, [folder for folder in (data, calibrate) if folder is not None])
     if data is None or data.resolve() == calibrate.resolve():
         return Gates(reference, calibrate, Subset.GATE, accuracy)
@@ -119,14 +119,14 @@ def _gates_of(reference: Runner, calibrate: Path, data: Path | None) -> Gates:
 
 
 def _check_speed(source: Path, output: Path, images: Image, options: Int8Options) -> Ratio | None:
-    """Raise CheckFailed if a file for the CPU gains too little here; None for other targets."""
+    """Return the speed-up of a file for the CPU, and raise CheckFailed if it is too small; None for other targets."""
     if options.runtime is not TargetRuntime.CPU:
         return None
     speed_up = _speed_up(source, output, images)
     if speed_up.value < MIN_SPEED_UP and not options.allow_slow:
         raise CheckFailed(
-            f"int8 is {speed_up} as fast as float32 on this machine, less than the {MIN_SPEED_UP:g}× that would be "
-            "worth its error; the file was not written (--allow-slow keeps it)"
+            f"int8 is {speed_up} as fast as float32 on this machine, less than the required {MIN_SPEED_UP:g}×; the "
+            "file was not written (--allow-slow keeps it)"
         )
     return speed_up
 
@@ -175,7 +175,7 @@ def quantize(
     Args:
         source: Float32 model file.
         output: File to write.
-        images: (n, h, w, 3) uint8 BGR pictures that the activations are calibrated on.
+        images: Pictures (n, h, w, 3) uint8 BGR to calibrate the activations on.
         runtime: Runtime to quantize for.
         float_layers: Names of the nodes to leave in float.
 
@@ -227,15 +227,15 @@ def decoding_nodes(graph: onnx.GraphProto) -> set[str]:
 
 
 def layers_by_sensitivity(source: Path, quantized: Path, images: Image) -> list[str]:
-    """Rank the quantized layers by signal-to-noise ratio of their outputs, noisiest first.
+    """Rank the quantized layers by the signal-to-noise ratio of their outputs, noisiest first.
 
     Args:
         source: Float32 model file.
         quantized: Int8 copy of it.
-        images: (n, h, w, 3) uint8 BGR pictures, of which the first few are used.
+        images: Pictures (n, h, w, 3) uint8 BGR; the first few are used.
 
     Returns:
-        Names of all layers; those whose noise was not measured come last.
+        Names of all layers; those without a measurement come last.
     """
     float32 = named_nodes(onnx.load(source))
     with tempfile.TemporaryDirectory() as folder:
@@ -255,7 +255,7 @@ def layers_by_sensitivity(source: Path, quantized: Path, images: Image) -> list[
 
 
 def _measured_at(graph: onnx.GraphProto) -> list[tuple[str, list[str]]]:
-    """List each layer with the tensors that may show its noise: its output, or that of the Relu or Clip it becomes."""
+    """List each layer with the tensors that show its noise: its output, or that of a Relu or Clip fused into it."""
     activations = {node.input[0]: node.output[0] for node in graph.node if node.op_type in ("Relu", "Clip")}
     layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
     return [
@@ -265,7 +265,7 @@ def _measured_at(graph: onnx.GraphProto) -> list[tuple[str, list[str]]]:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Silence the quantizer, which prints advice and logs it at the root."""
+    """Silence the quantizer, which prints advice and logs it to the root logger."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 class TargetRuntime(str, Enum):
-    """Runtime that an int8 file is quantized for."""
+    """Runtime to quantize for."""
 
     CPU = "cpu"
-    """ONNX Runtime: unsigned activations and signed weights, the pair that VNNI multiplies."""
+    """ONNX Runtime: unsigned activations and signed weights, as VNNI multiplies them."""
     TENSORRT = "tensorrt"
-    """Symmetric and signed, float weights with Q/DQ pairs: the only kind that TensorRT accepts."""
+    """Symmetric and signed, with float weights and Q/DQ pairs: the only scheme that TensorRT accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Int8Options:
     """Options of an int8 export.
 
     Attributes:
-        calibrate: Folder of pictures; one in four is left out of the calibration and used for the parity gate.
+        calibrate: Folder of pictures; one in four is kept for the parity check instead.
         runtime: Runtime to quantize for.
         allow_slow: Keep the file even if it is hardly faster than float32.
     """

@@ -16,7 +16,7 @@ CARDS = Path(__file__).parents[2] / "docs" / "models.md"
 
 
 def model_card(name: str, spec: ModelSpec) -> str:
-    """Write the card of a model.
+    """Return the model card.
 
     Args:
         name: ``landmarks``, ``detector`` or ``age_gender``.
@@ -42,13 +42,13 @@ def model_card(name: str, spec: ModelSpec) -> str:
 
 
 def section(text: str, heading: str) -> str | None:
-    """Extract a section of a Markdown text with its heading; None if there is no such section."""
+    """Return a section of a Markdown text with its heading; None if there is no such section."""
     found = re.search(rf"^## {re.escape(heading)}$.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     return None if found is None else found.group(0).rstrip() + "\n"
 
 
 def licences(models: Sequence[BundledModel]) -> str:
-    """Write down, as Markdown, the terms of the data that the weights were trained on."""
+    """Return, as Markdown, the terms of the data that the weights were trained on."""
     text = "# Licences\n\nmien, whose code made the graphs of these models, is under the MIT licence.\n\n"
     specs = {m.name: m.spec for m in models}
     if shipped := [name for name in sorted(specs) if _is_shipped(name, specs[name])]:

@@ -1,4 +1,4 @@
-"""Helpers for editing ONNX graphs in place: names, order, weights, and the graphs nested inside nodes."""
+"""Helpers for editing ONNX graphs in place: names, order, weights and nested graphs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...runtime.errors import ModelError
 
 
 class FreshNames:
-    """Makes names that no value and no node of a graph has, nested graphs included."""
+    """Generator of names that are unused in a graph, including its nested graphs."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._taken: set[str] = set()
@@ -41,7 +41,7 @@ class FreshNames:
 
 
 def all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield every constant tensor of a graph: weights and those in attributes, nested graphs included."""
+    """Yield the constant tensors of a graph, both weights and attributes, including nested graphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -53,7 +53,7 @@ def all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def load_external_data(model: onnx.ModelProto, folder: Path) -> None:
-    """Read the weights that lie in files beside a model, in place; links are followed, as in the cache of a model hub.
+    """Read a model's external weights in place; symbolic links are followed, as caches of model hubs use them.
 
     Raises:
         ModelError: A file is missing or too short, or would lie outside the folder.
@@ -79,7 +79,7 @@ def load_external_data(model: onnx.ModelProto, folder: Path) -> None:
 
 
 def named_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Name every unnamed node, in place; the quantizer identifies nodes by name."""
+    """Name all unnamed nodes in place, because the quantizer identifies nodes by name."""
     fresh = FreshNames(model.graph)
     for number, node in enumerate(model.graph.node):
         node.name = node.name or fresh(f"{node.op_type}_{number}")
@@ -87,7 +87,7 @@ def named_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def weights_as_initializers(model: onnx.ModelProto) -> None:
-    """Turn constant nodes and inputs with a default value into plain initializers, in place."""
+    """Turn constant nodes, and inputs with a default value, into initializers, in place."""
     graph = model.graph
     outputs = {value.name for value in graph.output}
     nodes = []
@@ -110,7 +110,7 @@ def weights_as_initializers(model: onnx.ModelProto) -> None:
 
 
 def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """Value of a constant node as a tensor of its output's name; None if it is sparse or a text."""
+    """Return the value of a constant node as a tensor named like its output; None if it is sparse or a string."""
     (attribute,) = node.attribute
     if attribute.name == "value":
         tensor = onnx.TensorProto()
@@ -125,7 +125,7 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Sort nodes topologically, in place, keeping their order where it is free (Kahn's algorithm).
+    """Sort nodes topologically in place, keeping their order where possible (Kahn's algorithm).
 
     Raises:
         ValueError: The graph has a cycle.
@@ -156,7 +156,7 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
 
 
 def casts_to(node: onnx.NodeProto, *types: int) -> bool:
-    """Return True if a node is a cast to one of these element types."""
+    """Return whether a node is a cast to one of these element types."""
     return node.op_type == "Cast" and onnx.helper.get_node_attr_value(node, "to") in types
 
 

@@ -1,4 +1,4 @@
-"""Export a checkpoint to a model file that is written only if it passes its gates."""
+"""Exports checkpoints to model files, which are written only if they pass parity and accuracy checks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .int8 import write_int8
 from .int8_options import Int8Options
 
 OPSET = 18
-"""Supported by TensorRT from 10.3 and by ONNX Runtime from 1.20."""
+"""Supported since TensorRT 10.3 and ONNX Runtime 1.20."""
 
 
 def export_onnx(
@@ -36,7 +36,7 @@ def export_onnx(
     precision: Precision = Precision.FP32,
     int8: Int8Options | None = None,
 ) -> Exported:
-    """Export a checkpoint, or convert a float32 model file of mien, and compare the result on real pictures.
+    """Export a checkpoint or convert a float32 mien model, and compare the result on real pictures.
 
     Args:
         source: Checkpoint (.pt) or float32 model file (.onnx).
@@ -44,7 +44,7 @@ def export_onnx(
         data: Folder of pictures to compare on; None for the demo photograph. If it, or the calibration folder, has
             labels for the model's task, the accuracy of an fp16 or int8 file is checked as well.
         precision: Number format of the file.
-        int8: Options of an int8 export; required for int8 and for nothing else.
+        int8: Options of an int8 export; required for int8 only.
 
     Raises:
         ModelError: `source` is neither a checkpoint nor a model file, or it is not float32.
@@ -66,7 +66,7 @@ def export_onnx(
 
 
 def reference_runner(source: Path) -> Runner:
-    """Open the model that an export is compared with: a checkpoint in eager PyTorch, or a float32 model file.
+    """Open the model to compare an export with: a checkpoint in eager PyTorch, or a float32 model file.
 
     Raises:
         ModelError: `source` is neither.
@@ -118,12 +118,12 @@ def write_graph(net: torch.nn.Module, spec: ModelSpec, output: Path) -> None:
     """Write a network as a model file, with its spec and without local paths.
 
     Args:
-        net: Network that takes one uint8 image batch (b, h, w, 3) BGR.
-        spec: Its spec.
+        net: Network that takes an image batch (b, h, w, 3) uint8 BGR.
+        spec: Spec of the network.
         output: File to write.
 
     Raises:
-        ModelError: PyTorch did not export it, or exported other outputs than those of the spec.
+        ModelError: PyTorch did not export the network, or the outputs differ from those of the spec.
     """
     program = torch.onnx.export(
         net.eval(),
@@ -148,7 +148,7 @@ def write_graph(net: torch.nn.Module, spec: ModelSpec, output: Path) -> None:
 
 
 def _open_axes(task: Task) -> dict[int, object]:
-    """Axes of the input that a caller may choose: the batch, and the size of a detector's picture."""
+    """Return the dynamic axes of the input: the batch, and the height and width for a detector."""
     axes: dict[int, object] = {0: torch.export.Dim("batch", min=1, max=4096)}
     if task is Task.DETECTOR:
         for axis, name in ((1, "rows"), (2, "columns")):
@@ -157,7 +157,7 @@ def _open_axes(task: Task) -> dict[int, object]:
 
 
 def _clean(model: onnx.ModelProto) -> None:
-    """Drop stack traces and source paths from a graph, and give its dynamic axes plain names."""
+    """Remove stack traces and source paths from a graph, and give its dynamic axes plain names."""
     graph = model.graph
     for node in graph.node:
         del node.metadata_props[:]
@@ -170,4 +170,4 @@ def _clean(model: onnx.ModelProto) -> None:
             for axis, name in zip(value.type.tensor_type.shape.dim, names, strict=False):
                 if axis.dim_param:
                     axis.dim_param = name
-    del graph.value_info[:]  # their axes are expressions of names that are gone; runtimes infer them again
+    del graph.value_info[:]  # it refers to the old axis names; runtimes infer it again

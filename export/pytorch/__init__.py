@@ -1,1 +1,1 @@
-"""Runs checkpoints in eager PyTorch, as the baseline of a benchmark."""
+"""Runs checkpoints in eager PyTorch, as benchmark baselines and parity references."""

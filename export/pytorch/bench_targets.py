@@ -1,4 +1,4 @@
-"""Opens the PyTorch side of a benchmark in its own process: only this module imports torch there."""
+"""Opens PyTorch baselines in a benchmark process; the only module that imports torch there."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class CudaEvents:
 
 
 def open_baseline(candidate: Candidate) -> Target:
-    """Open a checkpoint, or the reference network, in the way that the candidate's baseline names.
+    """Open a checkpoint, or the reference network, as the baseline of a candidate.
 
     Raises:
-        ProviderError: A CUDA device that PyTorch does not find.
+        ProviderError: The candidate needs CUDA, but PyTorch finds no device.
     """
     clock: DeviceClock | None = None
     if torch.device(candidate.device).type == "cuda":

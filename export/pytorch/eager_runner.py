@@ -1,4 +1,4 @@
-"""Runs networks in eager PyTorch: the baseline of every speed-up, and the reference of every parity."""
+"""Runs networks in eager PyTorch, the baseline of speed-ups and the reference of parity checks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..networks.half_precision import to_half_precision
 
 
 class NetworkRunner:
-    """A `Runner` over a network in eval and inference mode, with its layers as trained.
+    """`Runner` for a network in PyTorch, in inference mode.
 
     Args:
         net: The network.
-        spec: Its spec.
-        device: PyTorch's name of the device.
-        threads: Threads of PyTorch as a whole, which has no finer setting; 0 leaves it as it is.
-        how: Options and precision to run it with.
+        spec: Spec of the network.
+        device: Device name of PyTorch.
+        threads: Threads of PyTorch as a whole, as there is no finer setting; 0: leave as is.
+        how: Options and precision to run the network with.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class NetworkRunner:
 
     @property
     def provider(self) -> str:
-        """Way and device that PyTorch runs it on, such as ``eager-cpu``."""
+        """Baseline and device, for example ``eager-cpu``."""
         return f"{self._how.value}-{self._device.type}"
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
@@ -62,7 +62,7 @@ class NetworkRunner:
         return {name: value.cpu().numpy() for name, value in zip(self._spec.outputs, values, strict=True)}
 
     def close(self) -> None:
-        """Do nothing: Python frees all that it holds."""
+        """Do nothing; there are no resources to release."""
 
     def __enter__(self) -> NetworkRunner:
         return self
@@ -74,7 +74,13 @@ class NetworkRunner:
 
 
 class EagerRunner(NetworkRunner):
-    """A checkpoint's network."""
+    """`Runner` for a checkpoint in PyTorch.
+
+    Args:
+        source: Checkpoint, or its file.
+        device: Device name of PyTorch.
+        threads: See `NetworkRunner`.
+    """
 
     def __init__(self, source: Path | Checkpoint, *, device: str = "cpu", threads: int = 0) -> None:
         checkpoint = source if isinstance(source, Checkpoint) else load_checkpoint(source)

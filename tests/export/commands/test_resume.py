@@ -58,7 +58,7 @@ def test_a_run_goes_on_with_its_own_options(run: Path, monkeypatch: pytest.Monke
     [
         ("classify --resume runs/x --input-size 64", "input_size was 32, is 64"),
         ("classify --resume runs/x --seed 3", "seed was 0, is 3"),
-        ("classify --resume runs/x --out runs/y", "--resume runs/x continues in that folder; leave out --out runs/y"),
+        ("classify --resume runs/x --out runs/y", "--resume runs/x continues in that folder; omit --out runs/y"),
         ("classify --resume runs/y", "nothing to resume: no runs/y/last.pt"),
         ("classify --resume", "nothing to resume: no runs/classify/last.pt"),
         (

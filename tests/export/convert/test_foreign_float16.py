@@ -279,7 +279,7 @@ def test_files_that_are_not_float32_or_too_old(tmp_path: Path) -> None:
 
 def test_misuse(tmp_path: Path) -> None:
     source = classifier(tmp_path / "whole.onnx")
-    with pytest.raises(InputError, match="nothing says how to prepare pictures for calibration"):
+    with pytest.raises(InputError, match="it is unknown how to prepare pictures for calibration"):
         convert_foreign(source, tmp_path / "x.onnx", precision=Precision.INT8)
     with pytest.raises(InputError, match=r"already an ONNX file.*--precision fp16"):
         convert_foreign(source, tmp_path / "x.onnx", precision=Precision.FP32)

@@ -73,7 +73,7 @@ def test_a_file_that_loses_more_is_not_written(
         return measured[-1]
 
     monkeypatch.setattr(gates, "accuracy_of", worse_each_time)
-    with pytest.raises(CheckFailed, match=r"accuracy does not hold: nme .*lost 0\.06.*, may lose 0\.05\)"):
+    with pytest.raises(CheckFailed, match=r"accuracy check failed: nme .*lost 0\.06.*, may lose 0\.05\)"):
         export_onnx(SHIPPED, tmp_path / "half.onnx", data=landmark_folder, precision=Precision.FP16)
     assert not list(tmp_path.glob("*.onnx*"))
 
