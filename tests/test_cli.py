@@ -392,5 +392,5 @@ def test_options_that_would_be_ignored_are_refused(command: list[str], message: 
 def test_a_run_in_the_way_is_told_before_the_work(class_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "last.pt").touch()
     command = ["train", "classify", "--data", class_folder, "--backbone", "reslayer", "--weights", "none"]
-    assert "already holds a training" in one_line(mien(*command, "--out", tmp_path, "--devices", "2", code=2))
+    assert "already contains a run" in one_line(mien(*command, "--out", tmp_path, "--devices", "2", code=2))
     assert "nothing to resume" in one_line(mien(*command, "--out", tmp_path / "x", "--resume", code=2))

@@ -15,23 +15,23 @@ from .preprocessing import Preprocessing
 
 OUTPUTS = ("age", "female", "age_std")
 STD_SCALE = "age_std_scale"
-"""Validation metric that a checkpoint's `AgeGenderNet.std_scale` is read from."""
+"""Validation metric of a checkpoint that `AgeGenderNet.std_scale` is set from."""
 BINS = 101
 """One bin per year, 0 to 100."""
 SIGMA_YEARS = 2.5
 """Standard deviation of the target distribution over the age bins."""
 SMOOTHING = 0.05
-"""Label smoothing of the gender: at least one label in twenty is wrong."""
+"""Label smoothing of the gender, as at least one label in twenty is wrong."""
 
 
 class AgeGenderNet(nn.Module):
-    """Predict age and gender from an aligned face.
+    """Age and gender network for aligned faces.
 
-    `forward` returns the model file's outputs, `logits` what the losses take.
+    `forward` computes the outputs of the model file, `logits` the input of the losses.
 
     Attributes:
-        std_scale: Factor of the distribution's standard deviation, so that 68 % of the ages lie within one of them;
-            None for a network without this output.
+        std_scale: Factor that calibrates the standard deviation, so that 68 % of the ages lie within one; None for a
+            network without this output.
     """
 
     std_scale: float | None = 1.0
@@ -76,7 +76,7 @@ class AgeGenderNet(nn.Module):
         return outputs if self.std_scale is None else (*outputs, self.std_scale * age_deviation(bins))
 
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute what `age_gender_losses` takes.
+        """Compute the input of `age_gender_losses`.
 
         Args:
             image: (b, h, w, 3) uint8 BGR.
@@ -103,5 +103,5 @@ def age_deviation(bins: Tensor) -> Tensor:
 
 
 def bin_ages(device: torch.device) -> Tensor:
-    """Return the age (101,) in years that each bin stands for."""
+    """Return the age (101,) of each bin in years."""
     return torch.arange(BINS, dtype=torch.float32, device=device)

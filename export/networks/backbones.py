@@ -1,4 +1,4 @@
-"""torchvision networks by name, their pretrained weights, and their division into stages of stride 4, 8, 16, 32."""
+"""torchvision networks by name, with pretrained weights, divided into stages of stride 4, 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ class Architecture:
     Attributes:
         build: Torchvision's constructor.
         ends: For each of `STRIDES`, one past the index of the last layer at that stride.
-        dropped: Indices of residual blocks to leave out. Each block changes its input little, so a network fine-tuned
-            without it loses little (Veit et al., "Residual networks behave like ensembles", 2016).
-        adapt: Replaces some of the layers by new ones, after the pretrained weights are loaded. `ends` and `dropped`
-            count the layers after that.
+        dropped: Indices of residual blocks to leave out. Each block changes its input only a little, so a network
+            fine-tuned without it loses little (Veit et al., "Residual networks behave like ensembles", 2016).
+        adapt: Replaces some layers after the pretrained weights are loaded. `ends` and `dropped` refer to the result.
     """
 
     build: Callable[..., nn.Module]
@@ -38,9 +37,9 @@ class Architecture:
 
 
 def downsample_early(layers: nn.Sequential) -> nn.Sequential:
-    """Replace MobileNetV2's layers up to stride 8, half of its time, by plain convolutions, which use a core better.
+    """Replace MobileNetV2's layers up to stride 8, which take half of its time, by faster plain convolutions.
 
-    The last two are a fused inverted residual without its shortcut (EfficientNetV2, Tan and Le, ICML 2021).
+    The last two form a fused inverted residual without shortcut (EfficientNetV2, Tan and Le, ICML 2021).
     """
     first = Conv2dNormActivation(3, 16, stride=2, activation_layer=nn.ReLU6)
     second = Conv2dNormActivation(16, 32, stride=2, activation_layer=nn.ReLU6)
@@ -57,7 +56,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mobilenet_v2_lean": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 17), frozenset({3, 16})),
     # For the detector: ends at stride 16 with 64 channels.
     "mobilenet_v2_short": Architecture(torchvision.models.mobilenet_v2, (4, 7, 11), frozenset({3, 6})),
-    # For the detector: half of the time of the one above.
+    # For the detector: takes half as long as the one above.
     "mobilenet_v2_early": Architecture(
         torchvision.models.mobilenet_v2, (2, 5, 9), frozenset({4}), adapt=downsample_early
     ),
@@ -81,7 +80,7 @@ def architecture(name: str) -> Architecture:
     """Look up a backbone by name.
 
     Raises:
-        InputError: The name is unknown; the message lists the known ones.
+        InputError: The name is unknown.
     """
     try:
         return ARCHITECTURES[name]
@@ -94,8 +93,8 @@ def build_backbone(name: str, weights: str) -> nn.Module:
 
     Args:
         name: Key of `ARCHITECTURES`.
-        weights: ``default`` (torchvision's ImageNet weights, downloaded once), ``none``, or a file of weights, as
-            `read_state_dict` takes it; its classifier may have any number of classes.
+        weights: ``default`` (torchvision's ImageNet weights, downloaded once), ``none``, or a file for
+            `read_state_dict`, whose classifier may have any number of classes.
 
     Raises:
         InputError: The name is unknown, the download failed, or the file does not fit the model.
@@ -117,7 +116,7 @@ def build_backbone(name: str, weights: str) -> nn.Module:
 
 
 def _load(model: nn.Module, name: str, path: Path) -> None:
-    """Load the convolutional part of a model from a file; the classifier, which nothing here uses, stays as it is.
+    """Load the convolutional part of a model from a file; the classifier, which is unused, stays as it is.
 
     Raises:
         InputError: The file cannot be read, or holds the weights of another network.
@@ -146,7 +145,7 @@ def _fits(state: Mapping[str, Tensor], name: str) -> bool:
 
 
 def reverse_input_channels(model: nn.Module) -> None:
-    """Make a network trained on RGB take BGR, by reversing its first convolution's input channels.
+    """Adapt a network trained on RGB to BGR, by reversing the input channels of the first convolution.
 
     Raises:
         ModelError: The first convolution does not take three channels.
@@ -163,7 +162,7 @@ def whole_backbone(name: str, *, weights: str) -> tuple[nn.Sequential, int]:
 
     Args:
         name: Key of `ARCHITECTURES`.
-        weights: As `build_backbone` takes them.
+        weights: See `build_backbone`.
 
     Returns:
         The layers in evaluation mode, and the number of channels of the last feature map.
@@ -179,12 +178,12 @@ def whole_backbone(name: str, *, weights: str) -> tuple[nn.Sequential, int]:
 class Stages(nn.Module):
     """Backbone that returns its feature maps at the first `depth` of the strides 4, 8, 16 and 32.
 
-    With pretrained weights, batch normalization stays in evaluation mode: small batches would spoil statistics
+    With pretrained weights, batch normalization stays in evaluation mode, since small batches would spoil statistics
     gathered on a million images.
 
     Attributes:
-        stages: Layers of each stride.
-        pretrained: Keep batch normalization in evaluation mode: all layers have trained weights.
+        stages: Layers up to each stride.
+        pretrained: Whether all layers have trained weights, and batch normalization stays in evaluation mode.
         channels: Number of channels of each feature map.
     """
 
@@ -224,7 +223,7 @@ class Stages(nn.Module):
         return maps
 
     def last_size(self, input_size: int) -> int:
-        """Return the side of the last feature map for a square input; some networks round down, others up."""
+        """Return the side of the last feature map for a square input, as some networks round down and others up."""
         return int(self._maps_of_blank(input_size)[-1].shape[2])
 
     def _maps_of_blank(self, input_size: int) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Networks by task: empty, rebuilt from a checkpoint, or started from one."""
+"""Builds the networks of all tasks: empty, from a checkpoint, or initialized from one."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def empty_network(
         task: Task that decides the kind of network.
         backbone: Name of a torchvision network, or ``reslayer`` for a classifier.
         normalization: Input scale of the backbone.
-        frozen_backbone: Build the textbook chapter's landmark or age and gender network.
+        frozen_backbone: Build the textbook's landmark or age and gender network.
         input_size: Side of a landmark network's crop, in px.
         dims: 3 for a landmark network with depth, else 2.
-        classes: Number of a classifier's classes.
+        classes: Number of classes of a classifier.
     """
     if task is Task.CLASSIFY:
         return build_classifier(backbone, classes=classes, weights="none", normalization=normalization)
@@ -92,12 +92,12 @@ def empty_network(
 def build_classifier(
     backbone: str, *, classes: int, weights: str, normalization: Normalization
 ) -> FrozenBackboneClassifier | ResLayerNet:
-    """Build a classifier: ``reslayer`` is trained whole and from scratch, any other backbone is frozen.
+    """Build a classifier: ``reslayer`` is trained from scratch as a whole, any other backbone is frozen.
 
     Args:
         backbone: ``reslayer`` or the name of a torchvision network.
         classes: Number of classes.
-        weights: Weights of the backbone, as `build_backbone` takes them.
+        weights: Weights of the backbone; see `build_backbone`.
         normalization: Input scale of those weights.
 
     Raises:
@@ -121,7 +121,7 @@ def load_initial_weights(net: LandmarkNet | DetectorNet | AgeGenderNet, path: Pa
         ``{"started_from": digest of the weights}``, empty without a checkpoint.
 
     Raises:
-        ModelError: Not a checkpoint, or one of another network.
+        ModelError: The file is not a checkpoint, or is one of another network.
     """
     if path is None:
         return {}
@@ -129,21 +129,21 @@ def load_initial_weights(net: LandmarkNet | DetectorNet | AgeGenderNet, path: Pa
     try:
         net.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
-        raise ModelError(f"{path} holds another network than the one to train; give its --backbone") from error
-    net.backbone.pretrained = True  # its batch statistics are as good as ImageNet's
+        raise ModelError(f"{path} holds another network than the one to train; pass its --backbone") from error
+    net.backbone.pretrained = True  # its batch statistics are as reliable as ImageNet's
     return {"started_from": checkpoint.spec.weights_sha256}
 
 
 def load_teachers(paths: Sequence[Path], task: Task) -> list[nn.Module]:
-    """Rebuild the networks that a student learns from, with frozen weights.
+    """Rebuild the teachers of a student network, with frozen weights.
 
     Args:
-        paths: Their checkpoints.
+        paths: Checkpoints of the teachers.
         task: Task of the student.
 
     Raises:
-        ModelError: Not a checkpoint.
-        InputError: A checkpoint of another task.
+        ModelError: A file is not a checkpoint.
+        InputError: A checkpoint is for another task.
     """
     teachers = []
     for path in paths:
@@ -156,8 +156,8 @@ def load_teachers(paths: Sequence[Path], task: Task) -> list[nn.Module]:
     return teachers
 
 
-def take_over_layers(net: nn.Module, teacher: Path) -> None:
-    """Copy the weights of those layers of a teacher's checkpoint that a student has too, by name and shape."""
+def copy_shared_layers(net: nn.Module, teacher: Path) -> None:
+    """Copy the weights of a teacher's checkpoint to all layers of a student with the same name and shape."""
     own = net.state_dict()
     shared = {k: v for k, v in load_checkpoint(teacher).weights.items() if k in own and own[k].shape == v.shape}
     net.load_state_dict(shared, strict=False)

@@ -1,4 +1,4 @@
-"""Checkpoints: weights, spec, configuration and metrics in one file, loadable with ``weights_only=True``."""
+"""Checkpoints: weights, spec, configuration and metrics in one file that loads with ``weights_only=True``."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Checkpoint:
     """Trained model.
 
     Attributes:
-        spec: Description that travels on into the model file.
-        config: Arguments that the network is built from, and the settings of its training.
+        spec: Description, which exporting copies to the model file.
+        config: Arguments to build the network, and training settings.
         metrics: Metrics on the validation split.
         weights: State dict of the network.
         training: State that ``--resume`` needs (optimizer, epoch, history); empty in a finished model.
@@ -45,7 +45,7 @@ class Checkpoint:
 
 
 def weights_sha256(weights: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of names and values, independent of the file that holds them."""
+    """Return the SHA-256 of names and values, independent of the file format."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())
@@ -85,7 +85,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint without executing any code that the file might contain.
 
     Raises:
-        ModelError: The file is missing, truncated, not a checkpoint of mien, or of a later version.
+        ModelError: The file is missing, truncated, not a mien checkpoint, or of a later version.
     """
     if path.is_dir():
         inside = path / "best.pt"
@@ -93,7 +93,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise ModelError(describe_missing(path, "checkpoint"))
     try:
-        with warnings.catch_warnings():  # torch warns about a foreign pickle before it refuses it
+        with warnings.catch_warnings():  # torch warns about a foreign pickle before rejecting it
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -106,7 +106,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         if content["version"] > VERSION:
             raise ModelError(
-                f"{path} is of checkpoint version {content['version']}, this mien reads up to {VERSION}; upgrade mien"
+                f"{path} has checkpoint version {content['version']}, this mien reads up to {VERSION}; upgrade mien"
             )
         return Checkpoint(
             spec=ModelSpec.from_json(content["spec"], origin=str(path)),

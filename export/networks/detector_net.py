@@ -17,15 +17,15 @@ from .preprocessing import Preprocessing
 
 OUTPUTS = ("boxes", "scores")
 LEVELS = (8, 16, 32)
-"""Strides of the pyramid's levels, in px."""
+"""Strides of the pyramid levels, in px."""
 TYPICAL_SIZE = 3.0
-"""Side of the box, in strides of its level, that a predicted log size of 0 decodes to."""
+"""Side of a box with a predicted log size of 0, in strides of its level."""
 
 
 class DetectorNet(nn.Module):
-    """Detect faces.
+    """Face detector.
 
-    `forward` returns the model file's outputs, `raw` what the losses take.
+    `forward` computes the outputs of the model file, `raw` the input of the losses.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class DetectorNet(nn.Module):
         return boxes, torch.sigmoid(logits)
 
     def raw(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute what `detector_losses` takes.
+        """Compute the input of `detector_losses`.
 
         Args:
             image: (b, h, w, 3) uint8 BGR; h and w are multiples of 32.
@@ -79,7 +79,7 @@ class DetectorNet(nn.Module):
         return self.predict(self.pyramid(image))
 
     def raw_and_pyramid(self, image: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """Compute what `distillation_losses` takes: the results of `raw` and of `pyramid`."""
+        """Compute the input of `distillation_losses`: the results of `raw` and `pyramid`."""
         levels = self.pyramid(image)
         return *self.predict(levels), levels
 
@@ -92,7 +92,7 @@ class DetectorNet(nn.Module):
         return levels
 
     def predict(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Compute what `raw` returns from the features of each level."""
+        """Compute the result of `raw` from the features of each level."""
         logits, boxes = [], []
         for merge, level, stride in zip(self.merge, levels, LEVELS, strict=True):
             rows = self.head(merge(level)).float()
@@ -105,7 +105,7 @@ def decode(rows: Tensor, stride: int) -> Tensor:
     """Decode one level's predictions.
 
     Args:
-        rows: (b, 4, h, w) centre offsets x, y and logarithms of width and height, in strides.
+        rows: Predictions (b, 4, h, w): centre offsets x and y, and logarithms of width and height, in strides.
         stride: Stride of the level in px.
 
     Returns:

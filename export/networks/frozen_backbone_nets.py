@@ -19,14 +19,14 @@ RECIPE = "frozen-backbone"
 SIZE = 224
 """Side of the input in px."""
 OLDEST = 80.0
-"""Age in years for which the age branch returns 1."""
+"""Age in years at which the age branch returns 1."""
 
 
 class FrozenBackbone(nn.Module):
-    """Preprocessing, a frozen backbone and a head.
+    """Network with a frozen backbone and a trainable head.
 
     Attributes:
-        head: Layers that are trained; set by each subclass.
+        head: Trainable layers; set by each subclass.
         channels: Number of channels of the backbone's last feature map.
     """
 
@@ -56,7 +56,7 @@ class FrozenBackbone(nn.Module):
 
 
 class FrozenBackboneClassifier(FrozenBackbone):
-    """Classify with one logit for two classes, else with one logit per class."""
+    """Classifier with one logit for two classes, else one logit per class."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class FrozenBackboneClassifier(FrozenBackbone):
 
 
 class FrozenBackboneLandmarkNet(FrozenBackbone):
-    """Predict 68 points of a face, without depth and without presence."""
+    """Landmark network for 68 points, without depth or presence."""
 
     def __init__(
         self, backbone: str, *, weights: str = "none", normalization: Normalization = Normalization.IMAGENET
@@ -106,7 +106,7 @@ class FrozenBackboneLandmarkNet(FrozenBackbone):
 
 
 class FrozenBackboneAgeGenderNet(FrozenBackbone):
-    """Predict age and gender of a face."""
+    """Age and gender network."""
 
     def __init__(
         self, backbone: str, *, weights: str = "none", normalization: Normalization = Normalization.IMAGENET
@@ -152,7 +152,7 @@ def probabilities(logits: Tensor) -> Tensor:
     """Turn logits into probabilities (b, classes).
 
     Args:
-        logits: (b, 1) for the second of two classes, or (b, classes).
+        logits: Logits (b, 1) of the second of two classes, or (b, classes).
     """
     if logits.shape[1] == 1:
         second = torch.sigmoid(logits)

@@ -1,4 +1,4 @@
-"""Half precision: convert a network to float16 before it is exported."""
+"""Converts networks to float16 before exporting them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .preprocessing import Preprocessing
 
 
 def to_half_precision(net: nn.Module) -> nn.Module:
-    """Convert a network to float16 in place, leaving its preprocessing and its outputs in float32.
+    """Convert a network to float16 in place, except for its preprocessing and outputs.
 
-    Batch normalization is folded into the convolutions first, while both are still float32.
+    Batch normalization is folded into the convolutions first, while both are in float32.
     """
     fold_batch_norms(net.eval())
     net.half()
@@ -27,7 +27,7 @@ def to_half_precision(net: nn.Module) -> nn.Module:
 
 
 def fold_batch_norms(net: nn.Module) -> None:
-    """Fold each batch normalization that follows a convolution in an ``nn.Sequential`` into it, in place."""
+    """Fold batch normalizations into the convolutions that they follow in an ``nn.Sequential``, in place."""
     for module in net.modules():
         if not isinstance(module, nn.Sequential):
             continue

@@ -1,4 +1,4 @@
-"""Input scale of given weights, read from the file that holds them."""
+"""Finds the input scale that pretrained weights expect."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ KEY = "normalization"
 
 
 def input_scale(weights: str, init_from: Path | None, given: Normalization | None) -> Normalization:
-    """Return the input scale of the weights that a training starts from.
+    """Return the input scale of the weights that training starts from.
 
     Args:
         weights: ``default``, ``none`` or a file.
-        init_from: Checkpoint that is used instead of `weights`, or None.
-        given: Scale that the user named, or None to read it from the weights.
+        init_from: Checkpoint to use instead of `weights`, or None.
+        given: Scale given by the user; None to read it from the weights.
 
     Raises:
-        InputError: The weights name another scale than `given`, or none is named anywhere.
+        InputError: The weights state a scale other than `given`, or neither states one.
         ModelError: `init_from` is not a checkpoint.
     """
     if init_from is None and weights == "none":
@@ -30,19 +30,18 @@ def input_scale(weights: str, init_from: Path | None, given: Normalization | Non
     recorded = _recorded_scale(weights, init_from)
     if recorded is None and given is None:
         raise InputError(
-            f"{origin} does not say which input scale its weights expect; add --normalization imagenet (as in "
+            f"{origin} does not state which input scale its weights expect; add --normalization imagenet (as in "
             "torchvision) or --normalization symmetric (x / 127.5 − 1, as in TensorFlow)"
         )
     if recorded is not None and given is not None and recorded is not given:
         raise InputError(
-            f"{origin} expects the input scale {recorded.value}, found --normalization {given.value}; leave the option "
-            "out"
+            f"{origin} expects the input scale {recorded.value}, found --normalization {given.value}; omit the option"
         )
     return recorded or given or Normalization.IMAGENET
 
 
 def _recorded_scale(weights: str, init_from: Path | None) -> Normalization | None:
-    """Return the scale that the weights themselves name, or None."""
+    """Return the scale stated by the weights themselves, or None."""
     if init_from is not None:
         return Normalization(load_checkpoint(init_from).config[KEY])
     if weights == "default":

@@ -32,9 +32,9 @@ def separable(channels: int) -> nn.Sequential:
 
 
 class LandmarkNet(nn.Module):
-    """Locate 68 points with a backbone, a top-down decoder to stride 4, and three heads.
+    """Landmark network: a backbone, a top-down decoder to stride 4, and three heads.
 
-    `forward` returns the model file's outputs, `heat_maps` what the losses take.
+    `forward` computes the outputs of the model file, `heat_maps` the input of the losses.
 
     Attributes:
         dims: 3, or 2 if z is always 0.
@@ -56,7 +56,7 @@ class LandmarkNet(nn.Module):
         self.backbone = Stages(backbone, weights=weights)
         channels = self.backbone.channels
         if len(channels) < len(STRIDES):
-            raise InputError(f"{backbone} ends before stride {STRIDES[-1]}; take another backbone for landmarks")
+            raise InputError(f"{backbone} ends before stride {STRIDES[-1]}; use another backbone for landmarks")
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.merge = nn.ModuleList(separable(width) for _ in channels[:-1])
         self.heat = nn.Conv2d(width, POINTS, 1)
@@ -86,7 +86,7 @@ class LandmarkNet(nn.Module):
         return torch.cat([xy, depth.unsqueeze(-1)], dim=-1), torch.sigmoid(presence)
 
     def heat_maps(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute what `landmark_losses` takes.
+        """Compute the input of `landmark_losses`.
 
         Args:
             image: (b, h, w, 3) uint8 BGR crop.
@@ -97,7 +97,7 @@ class LandmarkNet(nn.Module):
         maps = self.backbone(self.prologue(image))
         x = self.lateral[-1](maps[-1])
         for lateral, merge, skip in zip(self.lateral[-2::-1], self.merge[::-1], maps[-2::-1], strict=True):
-            # By scale, not by size: the graph would compute a size from the shape of its input.
+            # By scale: given a size, the exported graph would compute it from the shape of its input.
             up = F.interpolate(x, scale_factor=skip.shape[2] / x.shape[2], mode="nearest")
             x = merge(up + lateral(skip))
         summary = self.summary(maps[-1]).float()

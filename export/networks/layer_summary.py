@@ -20,7 +20,7 @@ class Layer:
         kind: Name of its class.
         output: Shape of its output, without the batch axis.
         parameters: Number of its parameters.
-        trainable: Number of those that training changes.
+        trainable: Number of trainable parameters.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Summary:
     """Layers and totals of a network.
 
     Attributes:
-        layers: Layers in the order in which they run.
+        layers: Layers in execution order.
         parameters: Number of parameters.
-        trainable: Number of those that training changes.
+        trainable: Number of trainable parameters.
         multiply_adds: Multiply-accumulate operations for a batch of one.
     """
 
@@ -48,7 +48,7 @@ class Summary:
 
 
 def summarize(net: nn.Module, spec: ModelSpec) -> Summary:
-    """Run one blank input of the spec's size through a network and record the layers it passes."""
+    """Run a blank input of the spec's size through a network, and record its layers."""
     layers: list[Layer] = []
 
     def record(name: str, module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""First layer of every network: from an image's raw bytes to the input that the backbone expects."""
+"""First layer of every network, which maps raw pixels to the backbone's input."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MEAN_AND_STD: dict[Normalization, tuple[list[float], list[float]]] = {
 
 
 class Preprocessing(nn.Module):
-    """Cast, transpose and normalize images, so that a model file takes raw uint8 pixels.
+    """Layer that casts, transposes and normalizes images, so that model files take raw uint8 pixels.
 
     The cast comes before the transpose because TensorRT accepts uint8 inputs in no other layer. The copy after the
-    transpose keeps pooling layers from being exported as gathers. Networks store this layer as `prologue`: the name is
-    part of the keys, and so of the digests, of the shipped checkpoints.
+    transpose keeps pooling layers from being exported as gathers. Networks call this layer `prologue`; the name occurs
+    in the keys, and thus in the digests, of the shipped checkpoints.
 
     Attributes:
         out: Type of the result; computation is in float32.

@@ -1,4 +1,4 @@
-"""Pretrained weights of a backbone, read from the files in which trainers and libraries keep them."""
+"""Reads pretrained backbone weights from the common file formats."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ...runtime.errors import InputError
 from .checkpoint import FORMAT
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "module")
-"""Keys under which training programs keep the state dict of the network."""
+"""Keys under which training programs store the network's state dict."""
 _HEADER = b"{"
-"""First byte of safetensors' header, after its length in eight bytes."""
+"""First byte of a safetensors header, which follows its length in eight bytes."""
 _SAVED = (b"PK", b"\x80")
-"""First bytes of what PyTorch writes: an archive, or a pickle before version 1.6."""
+"""First bytes of a PyTorch file: a zip archive, or a pickle before version 1.6."""
 _COUNTS = "num_batches_tracked"
-"""Buffer of BatchNorm that files of before PyTorch 0.4.1 lack, and that inference does not use."""
+"""Buffer of BatchNorm that inference does not use and files from before PyTorch 0.4.1 lack."""
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, known by its content, with floating-point tensors as float32.
+    """Read a state dict in any supported format, with floating-point tensors as float32.
 
     Args:
         path: A safetensors file, a state dict saved by PyTorch, or a training program's checkpoint that contains one.
@@ -35,7 +35,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     content = _content(path)
     if isinstance(content, Mapping) and content.get("format") == FORMAT:
-        raise InputError(f"{path} is a checkpoint of mien, not of a backbone; use --init-from {path}")
+        raise InputError(f"{path} is a mien checkpoint, not a backbone's weights; use --init-from {path}")
     state = _unnested(content)
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
@@ -44,17 +44,17 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def fitting(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Select the tensors of a network from a state dict, whatever prefix a wrapper gave to their names.
+    """Select a network's tensors from a state dict whose names may have a wrapper's prefix.
 
     Args:
-        state: Tensors by name; others than those wanted, such as a classifier's, are ignored.
+        state: Tensors by name; additional ones, such as a classifier's, are ignored.
         wanted: Tensors of the network by name.
 
     Returns:
         Tensors under the names in `wanted`.
 
     Raises:
-        ValueError: A tensor is missing or has another shape; the message says which.
+        ValueError: A tensor is missing or has another shape.
     """
     needed = {name: value.shape for name, value in wanted.items() if not name.endswith(_COUNTS)}
     prefix = _prefix(state, needed)
@@ -68,7 +68,7 @@ def fitting(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[s
 
 
 def _prefix(state: Iterable[str], names: Mapping[str, Any]) -> str:
-    """Return the part before the network's own names, such as ``module.`` of DataParallel; empty if there is none."""
+    """Return the prefix of the network's names, such as ``module.`` of DataParallel; empty if there is none."""
     first = next(iter(names))
     return min((name.removesuffix(first) for name in state if name == first or name.endswith(f".{first}")), default="")
 
@@ -84,7 +84,7 @@ def _content(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with warnings.catch_warnings():  # torch warns about a foreign pickle before it refuses it
+        with warnings.catch_warnings():  # torch warns about a foreign pickle before rejecting it
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -98,17 +98,17 @@ def _content(path: Path) -> Any:
 
 
 def _check_kind(path: Path, begin: bytes) -> None:
-    """Raise InputError for another kind of file, such as what is often downloaded in place of a large one."""
+    """Raise InputError for other kinds of files, including those often downloaded by mistake."""
     if begin.startswith(b"version https://git-lfs"):
         raise InputError(f"{path} is a Git LFS pointer, not the weights; run git lfs pull in its repository")
     if begin.lstrip(b"\xef\xbb\xbf \r\n\t")[:5].lower() in (b"<!doc", b"<html"):
         raise InputError(f"{path} is a web page, not the weights; download the file itself")
     if begin[8:9] != _HEADER and not begin.startswith(_SAVED):
-        raise InputError(f"{path} is no weights file; expected safetensors or a state dict written by torch.save")
+        raise InputError(f"{path} is not a weights file; expected safetensors or a state dict written by torch.save")
 
 
 def _unnested(content: Any) -> Mapping[str, Any]:
-    """Find the state dict in a checkpoint."""
+    """Return the state dict inside a checkpoint."""
     if not isinstance(content, Mapping):
         return {}
     nested = next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), None)

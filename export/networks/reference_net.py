@@ -14,7 +14,7 @@ SPEC = ModelSpec(task=Task.CLASSIFY, input_size=(224, 224), outputs=("logits",),
 
 
 class ReferenceNet(nn.Module):
-    """Whole mobilenet_v2 classifier with random weights, on which its latency does not depend."""
+    """Whole mobilenet_v2 classifier; its weights are random, as they do not affect latency."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,6 +27,6 @@ class ReferenceNet(nn.Module):
 
 
 def seeded_reference_net() -> nn.Module:
-    """Build the network with the same random weights in every process, so that its export can be checked for parity."""
+    """Build the network with the same random weights in every process, so that its parity can be checked."""
     torch.manual_seed(0)
     return ReferenceNet().eval()

@@ -28,7 +28,7 @@ class ResLayer(nn.Module):
 
 
 class ResLayerNet(nn.Module):
-    """Classify with four stages of convolution, batch normalization, `ResLayer` and pooling."""
+    """Classifier of four stages, each of convolution, batch normalization, `ResLayer` and pooling."""
 
     def __init__(self, *, classes: int = 2, normalization: Normalization = Normalization.IMAGENET) -> None:
         super().__init__()

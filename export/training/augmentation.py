@@ -1,4 +1,4 @@
-"""Random augmentation of training images. Every function takes a random generator, so that images can be repeated."""
+"""Random augmentation of training images; functions take a random generator, which makes them reproducible."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Strength:
         shift: Standard deviation of the centre, in sides of the face.
         zoom: Standard deviation of the logarithm of the size.
         roll: Standard deviation of the in-plane rotation, in radians.
-        occluded: Fraction of the crops that are partly covered.
-        masked: Fraction that get a drawn face mask.
-        degraded: Fraction that are blurred, noisy or compressed.
-        mirrored: Fraction that are mirrored.
+        occluded: Fraction of crops to cover in part.
+        masked: Fraction to draw a face mask on.
+        degraded: Fraction to blur, compress or add noise to.
+        mirrored: Fraction to mirror.
     """
 
     shift: float
@@ -34,12 +34,12 @@ class Strength:
 
 
 STRONG = Strength(shift=0.05, zoom=0.1, roll=0.3, occluded=0.3, masked=0.15, degraded=1.0, mirrored=0.5)
-"""Range of what detectors and cameras do to faces."""
+"""As strong as the errors of detectors and cameras."""
 LIGHT = Strength(shift=0.03, zoom=0.06, roll=0.12, occluded=0.1, masked=0.1, degraded=0.4, mirrored=0.0)
-"""Close to what a tracker sees, for the last epochs (YOLOX likewise ends without mosaics, Ge et al. 2021).
+"""For the last epochs: close to the crops of a tracker (YOLOX likewise ends without mosaics, Ge et al. 2021).
 
-Nothing is mirrored: mirroring reverses the offset of a data set's pixel convention, so the network would learn the mean
-of both directions. After STRONG alone its points were 0.6 px (300-W) and 1.2 px (YouTube faces) left of the labels.
+Without mirroring, because that reverses the offset of a data set's pixel convention, so the network would learn the
+mean of both. After STRONG alone, points were 0.6 px (300-W) and 1.2 px (YouTube faces) left of the labels.
 """
 
 
@@ -47,7 +47,7 @@ def jitter_bounds(bounds: FloatArray, rng: np.random.Generator, strength: Streng
     """Shift and scale landmark bounds, imitating the errors of detectors and trackers.
 
     Args:
-        bounds: (4,) x0, y0, x1, y1 in px.
+        bounds: Bounds (4,), xyxy in px.
         rng: Random generator.
         strength: Strength of shift and zoom.
 
@@ -62,13 +62,13 @@ def jitter_bounds(bounds: FloatArray, rng: np.random.Generator, strength: Streng
 
 
 def jitter_aligned(image: Image, size: int, rng: np.random.Generator, *, spread: float = 1.0) -> Image:
-    """Resize an aligned crop, imitating the errors of an alignment by landmarks.
+    """Resize an aligned crop, imitating alignment errors.
 
     Args:
-        image: (h, w, 3) uint8 aligned crop.
+        image: Aligned crop (h, w, 3) uint8.
         size: Side of the result in px.
         rng: Random generator.
-        spread: Factor of the usual zoom, rotation and shift.
+        spread: Factor on the default zoom, rotation and shift.
 
     Returns:
         Crop (size, size, 3) uint8.
@@ -85,7 +85,7 @@ def jitter_aligned(image: Image, size: int, rng: np.random.Generator, *, spread:
 
 
 def random_roll(rng: np.random.Generator, strength: Strength) -> float:
-    """Draw an in-plane rotation in radians: wide in a fifth of the cases, otherwise small, never beyond 60°."""
+    """Draw an in-plane rotation in radians: large in a fifth of the cases, else small, and never above 60°."""
     spread = strength.roll if rng.random() < 0.8 else 2.3 * strength.roll
     return float(np.clip(rng.normal(0, spread), -1.05, 1.05))
 
@@ -142,9 +142,9 @@ def occlude(pixels: Image, rng: np.random.Generator, *, share: float = 0.35) -> 
     """Cover rectangles of an image with a colour or noise (random erasing, Zhong et al. 2020).
 
     Args:
-        pixels: (h, w, 3) uint8 image, which is left unchanged.
+        pixels: Image (h, w, 3) uint8; not modified.
         rng: Random generator.
-        share: Largest side of a rectangle, as a fraction of the image's height.
+        share: Maximum side of a rectangle, as a fraction of the image's height.
     """
     size = pixels.shape[0]
     covered = pixels.copy()
@@ -165,8 +165,8 @@ def wear_mask(image: Image, outline: FloatArray, rng: np.random.Generator) -> Im
     """Draw a face mask with shading and folds.
 
     Args:
-        image: (h, w, 3) uint8 image, which is left unchanged.
-        outline: (j, 2) outline of the lower face, in px.
+        image: Image (h, w, 3) uint8; not modified.
+        outline: Outline (j, 2) of the lower face, in px.
         rng: Random generator.
     """
     covered = image.copy()
@@ -182,7 +182,7 @@ def wear_mask(image: Image, outline: FloatArray, rng: np.random.Generator) -> Im
         cv2.line(
             covered, (int(x0 + 0.2 * (x1 - x0)), int(y)), (int(x1 - 0.2 * (x1 - x0)), int(y)), shade, 1, cv2.LINE_AA
         )
-    # The mask is lit like the face: keep part of the light and shade beneath it.
+    # Light the mask like the face, by keeping part of the shading beneath it.
     light = image.mean(axis=2, keepdims=True) / max(float(image.mean()), 1.0)
     inside = np.zeros(image.shape[:2], dtype=np.uint8)
     cv2.fillPoly(inside, [polygon], 1)

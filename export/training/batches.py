@@ -1,4 +1,4 @@
-"""Batches: augmented datasets that a resumed training repeats, loading them, and running a network over them."""
+"""Batches: reproducible augmented datasets, loading them, and running a network over them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .config import ProcessRank, TrainConfig
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, ...]]):
-    """Dataset whose samples depend only on seed, epoch and index, so that a resumed training repeats them.
+    """Dataset whose samples depend only on seed, epoch and index, so that a resumed run repeats them.
 
     Attributes:
-        seed: Seed of the training.
-        epoch: Epoch whose samples are drawn; set before each epoch.
+        seed: Seed of the run.
+        epoch: Epoch to draw samples for; set it before each epoch.
     """
 
     def __init__(self, seed: int) -> None:
@@ -38,7 +38,7 @@ def load_batches(
         dataset: Samples, as tuples of tensors.
         epoch: Epoch from 0; the same epoch gives the same batches.
         train: Batch size, seed and number of workers.
-        process: Process to load for.
+        process: Process to load batches for.
 
     Returns:
         A loader of batches; an incomplete last batch is dropped unless it is the only one.
@@ -62,12 +62,12 @@ def predict_batches(net: nn.Module, inputs: Tensor, *, method: str = "forward", 
 
     Args:
         net: Network, on any device.
-        inputs: (n, …) inputs on the CPU.
+        inputs: Inputs (n, …) on the CPU.
         method: Name of the method to call.
         batch: Inputs per call.
 
     Returns:
-        The method's outputs (n, …), float32 on the CPU; a tuple also if there is only one.
+        The method's outputs (n, …), float32 on the CPU; always a tuple.
     """
     net.eval()
     device = next(net.parameters()).device

@@ -1,4 +1,4 @@
-"""Settings that all trainings share; importing them does not import PyTorch."""
+"""Settings shared by all tasks; importing them does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...bench.data.label_digest import label_digest
 from ..networks.normalization import Normalization
 
 LAST, BEST = "last.pt", "best.pt"
-"""Checkpoints in the folder of a run: of the last epoch, which a resumed run starts from, and of the best one."""
+"""Checkpoints in a run's folder: the best epoch, and the last one, from which a run resumes."""
 ProgressCallback: TypeAlias = Callable[[str, int, int], None]
 """Receives a description, the number of steps done, and the total number of steps."""
 
@@ -22,13 +22,13 @@ def no_progress(description: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """Network to train and the weights that it starts from.
+    """Network to train, and its initial weights.
 
     Attributes:
         backbone: Name of a torchvision network, or ``reslayer`` for a classifier.
         weights: Weights of the backbone: ``default``, ``none`` or a file.
         normalization: Input scale of those weights.
-        init_from: Checkpoint of the same network, whose weights are used instead.
+        init_from: Checkpoint of the same network, to use instead of `weights`.
         seed: Seed of the augmentation.
     """
 
@@ -40,15 +40,15 @@ class NetworkConfig:
 
     @property
     def backbone_weights(self) -> str:
-        """Weights to build the network with; none where `init_from` replaces them all."""
+        """Weights to build the network with; ``none`` if `init_from` replaces them all."""
         return self.weights if self.init_from is None else "none"
 
     def settings(self, *data: Path, labels: Sequence[Any]) -> dict[str, Any]:
-        """Return the part of a checkpoint's configuration that names the network and its data.
+        """Return the part of a checkpoint's configuration that identifies the network and its data.
 
         Args:
             *data: Data folders.
-            labels: Tables of their labels.
+            labels: Label tables of these folders.
         """
         return {
             "backbone": self.backbone,
@@ -59,7 +59,7 @@ class NetworkConfig:
         }
 
     def provenance(self, *data: Path) -> dict[str, str]:
-        """Return the provenance that the model file will show."""
+        """Return the provenance to store in the model file."""
         return {"backbone": self.backbone, "data": _names(data), "seed": str(self.seed)}
 
 
@@ -76,12 +76,12 @@ class TrainConfig:
         batch_size: Samples per batch and process.
         learning_rate: Peak of the one-cycle schedule.
         weight_decay: AdamW's weight decay.
-        warm_up: Fraction of the training during which the learning rate rises.
-        seed: Seed of the order of samples and of dropout.
+        warm_up: Fraction of the run during which the learning rate rises.
+        seed: Seed of sample order and dropout.
         workers: Processes that prepare batches; 0 prepares them in the training process.
-        patience: Epochs without a better validation score before training stops early; 0 never stops early.
+        patience: Epochs without improvement after which training stops early; 0: never stop early.
         bfloat16: Compute convolutions in bfloat16 (weights stay float32), twice as fast on processors that support it.
-        average: Decay of the exponential moving average of the weights, which is what is validated and saved.
+        average: Decay of the exponential moving average of the weights, which is validated and saved.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         devices: Processes on each machine. Each takes its part of an epoch, and gradients are averaged (Lightning
             Fabric, also under torchrun).
@@ -105,7 +105,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class ProcessRank:
-    """Position of a process among those that train together.
+    """Position of a process in distributed training.
 
     Attributes:
         rank: Number of this process, from 0.

@@ -1,4 +1,4 @@
-"""Curves of a training's metrics, drawn by matplotlib."""
+"""Plots the metrics of a run with matplotlib."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...runtime.outputs import atomic_path
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 """Points (position in epochs, value) by metric."""
 LOG_FROM = 20.0
-"""Ratio of the largest to the smallest loss from which a run's losses are shown on a logarithmic scale."""
+"""Losses are shown on a logarithmic scale if the largest exceeds the smallest by this factor."""
 
 
 def plot_curves(
@@ -29,12 +29,12 @@ def plot_curves(
 
     Args:
         curves: The metrics.
-        path: Picture to write. Without it, and without `ax`, the plot is shown, in a window or in the notebook.
-        ax: Matplotlib axes to draw on, which are left to the caller to show.
-        log: Use a logarithmic scale, unless a value is 0 or less, which it could not show.
+        path: Picture to write. Without `path` and `ax`, the plot is shown in a window or notebook.
+        ax: Matplotlib axes to draw on, for the caller to show.
+        log: Use a logarithmic scale, unless a value is 0 or less.
         title: Title of the plot.
         figsize: Width and height in inches.
-        fontdict: Font of the title, as matplotlib takes it.
+        fontdict: Font of the title, as in matplotlib.
 
     Raises:
         OutputError: `path` cannot be written.
@@ -68,7 +68,7 @@ def plot_curves(
 
 
 def plot_run(losses: Curves, metrics: Curves, *, best_epoch: int, path: Path) -> None:
-    """Draw a run's losses, and beside them each metric on a plot of its own, with the best epoch marked.
+    """Plot a run's losses together and each metric separately, marking the best epoch.
 
     Args:
         losses: Losses by epoch, on one plot.
@@ -111,5 +111,5 @@ def _save(figure: Any, path: Path) -> None:
     try:
         with atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=120)
-    except ValueError as error:  # matplotlib knows no such picture format
+    except ValueError as error:  # unknown picture format
         raise OutputError(f"cannot write {path} ({error})") from error

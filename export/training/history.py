@@ -1,4 +1,4 @@
-"""History of a training's metrics: averages by epoch, the time left, a CSV file and TensorBoard's scalars."""
+"""History of a run's metrics: means by epoch, remaining time, CSV and TensorBoard output."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Metric(NamedTuple):
 
 
 class History:
-    """Metrics of a training, recorded at positions in epochs; names need not be declared first.
+    """Metrics recorded at positions in epochs; names need not be declared.
 
     Attributes:
-        n_epochs: Length of the training; None if unknown.
-        rows: Position in epochs and metrics, in the order in which they were recorded.
+        n_epochs: Number of epochs; None if unknown.
+        rows: Position in epochs and metrics, in the order recorded.
     """
 
     def __init__(self, n_epochs: int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +36,7 @@ class History:
 
     @property
     def logged(self) -> list[str]:
-        """Names of the metrics, in the order in which they first occurred."""
+        """Names of the metrics, in order of first occurrence."""
         return list(dict.fromkeys(name for _, row in self.rows for name in row))
 
     @property
@@ -45,7 +45,7 @@ class History:
         return int(self.rows[-1][0]) if self.rows else 0
 
     def reset_time(self) -> None:
-        """Restart the clock that the remaining time is estimated by."""
+        """Restart the clock used to estimate the remaining time."""
         self._started = self._clock()
         self._start_position: float | None = float(self.completed_epochs) if self.rows else None
 
@@ -54,14 +54,14 @@ class History:
 
         Args:
             position: Position in epochs; 2.35 is 35 % into the third epoch.
-            metrics: Values by name; tensors of one element are read.
+            metrics: Values by name; may be tensors with a single element.
         """
         if self._start_position is None:
             self._start_position = float(int(position))
         self.rows.append((float(position), {name: _number(value) for name, value in metrics.items()}))
 
     def values(self, name: str) -> list[Metric]:
-        """Return a metric's values with their positions, in the order in which they were recorded."""
+        """Return a metric's values with their positions, in the order recorded."""
         return [Metric(position, row[name]) for position, row in self.rows if name in row]
 
     def averages(self) -> dict[int, dict[str, float]]:
@@ -80,7 +80,7 @@ class History:
         return {e: {n: sum(v) / len(v) for n, v in sums[e].items()} for e in sorted(sums)}
 
     def seconds_left(self) -> float | None:
-        """Estimate the time to the last epoch at the average pace, or return None if it cannot be estimated yet."""
+        """Estimate the time to the last epoch at the average pace; None if that is not possible yet."""
         if not self.rows or self._start_position is None or self.n_epochs is None:
             return None
         done = self.rows[-1][0] - self._start_position

@@ -42,7 +42,7 @@ def fit(
     options: Mapping[str, Any] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Checkpoint:
-    """Train a task, and after each epoch validate it and save it to `out`.
+    """Train a task, and validate and save it to `out` after each epoch.
 
     With several processes, the first one validates, writes and reports.
 
@@ -50,22 +50,22 @@ def fit(
         task: Task to train.
         train: Settings of the loop.
         out: Folder for ``last.pt``, ``best.pt``, ``metrics.csv`` and ``curves.png``; created if missing.
-        resume: Continue the interrupted run in `out`; the result is that of an uninterrupted run.
-        options: Command line's options, to store for a later ``--resume``.
-        progress: Called after each batch, also of the features that are computed first.
+        resume: Continue the interrupted run in `out`; the result equals that of an uninterrupted run.
+        options: Command-line options to store for a later ``--resume``.
+        progress: Called after each batch, also while features are precomputed.
 
     Returns:
         The checkpoint of the best epoch.
 
     Raises:
-        InputError: Options cannot work, there is nothing to resume, or the loss is not finite.
+        InputError: An option is invalid, there is nothing to resume, or the loss is not finite.
         OutputError: `out` cannot be written.
     """
     check_run(out, resume)
     saved = interrupted_run(out, task, train) if resume else {}
     fabric = _fabric(train)
     first = fabric.is_global_zero
-    if first:  # after the other processes have started, which choose the same free name
+    if first:  # after the other processes have started, as they must choose the same free name
         make_folder(out)
         log.info("run folder: %s", out)
     task.prepare(progress if first else no_progress)
@@ -75,7 +75,7 @@ def fit(
         restore(saved, state)
     state.board = open_tensorboard(out) if first else None
     while state.epoch < train.epochs and not _has_stopped(train, state):
-        # Dropout must repeat after a resume, and differ between processes.
+        # Dropout must be the same after resuming, but differ between processes.
         torch.manual_seed((train.seed * 100_003 + state.epoch) * fabric.world_size + fabric.global_rank)
         _train_epoch(fabric, task, train, state, progress if first else no_progress)
         metrics: dict[str, float] = fabric.broadcast(_validate(task, state) if first else {})
@@ -95,7 +95,7 @@ def fit(
 
 
 def is_first_process() -> bool:
-    """Return whether this is the process that writes and reports, among those that train together."""
+    """Return whether this process writes and reports; in distributed training, only the first one does."""
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
@@ -179,7 +179,7 @@ def _validate(task: Training, state: RunState) -> dict[str, float]:
 
 
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Return an exponential moving average with a short initial memory, so that the first weights soon fade."""
+    """Return an exponential moving average with a short initial memory, so that the first weights fade quickly."""
 
     def average(old: Tensor, new: Tensor, count: Tensor | int) -> Tensor:
         if not old.is_floating_point():

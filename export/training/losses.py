@@ -30,8 +30,8 @@ def heat_map_divergence(heat: Tensor, points: Tensor) -> Tensor:
     It keeps the maps narrow, which an expectation alone does not (DSNT, Nibali et al. 2018, section 3.3).
 
     Args:
-        heat: (b, n, h, w) logits.
-        points: (b, n, 2) labels in fractions of the crop.
+        heat: Logits (b, n, h, w).
+        points: Labels (b, n, 2) in fractions of the crop.
 
     Returns:
         Cross entropy (b, n).
@@ -50,11 +50,11 @@ def landmark_losses(
     """Compute the landmark network's losses.
 
     Args:
-        heat: (b, 68, h, w) heat map logits.
-        depth: (b, 68) depths in fractions of the crop.
-        presence: (b,) logits.
-        points: (b, 68, 3) labels in fractions of the crop; z is NaN where unknown, all are NaN without a face.
-        is_face: (b,) labels, 0 or 1.
+        heat: Heat map logits (b, 68, h, w).
+        depth: Depths (b, 68) in fractions of the crop.
+        presence: Logits (b,).
+        points: Labels (b, 68, 3) in fractions of the crop; z is NaN where unknown, all are NaN without a face.
+        is_face: Labels (b,), 0 or 1.
 
     Returns:
         Losses of points, heat maps, depth and presence, by name.
@@ -78,13 +78,13 @@ def landmark_losses(
 def detector_losses(logits: Tensor, boxes: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Compute the detector's losses: quality focal loss on scores and complete-IoU loss on boxes.
 
-    The target of a face's score is the IoU that its box has reached (Generalized Focal Loss, Li et al. 2020, eq. 5),
-    so that the best of several boxes also has the highest score. Complete IoU: Zheng et al., AAAI 2020.
+    The target score of a face is the IoU of its predicted box (Generalized Focal Loss, Li et al. 2020, eq. 5), so that
+    the best of several boxes also gets the highest score. Complete IoU: Zheng et al., AAAI 2020.
 
     Args:
-        logits: (b, n) score logits.
-        boxes: (b, n, 4) predicted boxes, xyxy in px.
-        targets: (b, n, 4) boxes of the faces, xyxy in px.
+        logits: Score logits (b, n).
+        boxes: Predicted boxes (b, n, 4), xyxy in px.
+        targets: Boxes (b, n, 4) of the faces, xyxy in px.
         labels: (b, n): 1 for a face, 0 for background, -1 for cells that do not count.
 
     Returns:
@@ -106,14 +106,14 @@ def detector_losses(logits: Tensor, boxes: Tensor, targets: Tensor, labels: Tens
 def distillation_losses(
     logits: Tensor, boxes: Tensor, levels: list[Tensor], teachers: list[tuple[Tensor, Tensor, list[Tensor]]]
 ) -> dict[str, Tensor]:
-    """Compute how far a detector is from its teachers' mean scores and boxes, and from the first one's features.
+    """Compute the distance of a detector from its teachers' mean scores and boxes, and from the first one's features.
 
     Scores: quality focal loss as in `detector_losses`, with the teachers' score as the target. Features: FitNets
     (Romero et al., ICLR 2015), relative to their variance.
 
     Args:
-        logits: (b, n) score logits.
-        boxes: (b, n, 4) predicted boxes, xyxy in px.
+        logits: Score logits (b, n).
+        boxes: Predicted boxes (b, n, 4), xyxy in px.
         levels: Features of each level of the pyramid.
         teachers: The same three of each teacher.
 
@@ -138,7 +138,7 @@ def distillation_losses(
 
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Compute the IoU (n,) of boxes a (n, 4) and b (n, 4), pair by pair."""
+    """Compute the pairwise IoU (n,) of boxes a (n, 4) and b (n, 4)."""
     overlap = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(1)
     union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - overlap
     return overlap / union.clamp(min=1e-6)
@@ -147,12 +147,12 @@ def paired_iou(a: Tensor, b: Tensor) -> Tensor:
 def age_gender_losses(
     bins: Tensor, logit: Tensor, age: Tensor, female: Tensor, *, age_weight: float, gender_weight: float
 ) -> dict[str, Tensor]:
-    """Compute the age and gender network's losses; age's is on the distribution and on its expectation.
+    """Compute the losses of the age and gender network; that of age covers the distribution and its expectation.
 
     Args:
-        bins: (b, 101) age logits.
-        logit: (b,) female logits.
-        age: (b,) labels in years.
+        bins: Age logits (b, 101).
+        logit: Female logits (b,).
+        age: Labels (b,) in years.
         female: (b,) labels, 0 or 1.
         age_weight: Weight of the age's loss.
         gender_weight: Weight of the gender's loss.
@@ -174,8 +174,8 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Compute the cross entropy.
 
     Args:
-        logits: (b, 1) for the second of two classes, or (b, classes).
-        labels: (b,) class indices.
+        logits: Logits (b, 1) of the second of two classes, or (b, classes).
+        labels: Class indices (b,).
     """
     if logits.shape[1] == 1:
         return F.binary_cross_entropy_with_logits(logits[:, 0], labels.float())

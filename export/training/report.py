@@ -1,4 +1,4 @@
-"""Report of a training loop, with the calls that the textbook's notebooks make."""
+"""Report of a training loop, compatible with the textbook's notebooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .history import History, Metric
 
 
 class Report(History):
-    """Record, print and plot the metrics of a training loop, called as the class of this name in torch_snippets.
+    """Recorder, printer and plotter of training metrics, with the interface of `Report` in torch_snippets.
 
     >>> report = Report(n_epochs=10)
     >>> report.record(2.35, trn_loss=0.7, end="\\r")  # 35 % into the third epoch
@@ -23,8 +23,8 @@ class Report(History):
     Each recorded metric is also an attribute: ``report.trn_loss`` lists its positions and values.
 
     Attributes:
-        n_epochs: Length of the training; None if unknown.
-        precision: Number of decimals that are printed.
+        n_epochs: Number of epochs; None if unknown.
+        precision: Number of decimals to print.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Report(History):
         return found
 
     def prepend(self, old_report: History) -> None:
-        """Put the metrics of an earlier training before these, at positions that end with 0."""
+        """Prepend the metrics of an earlier run, at positions that end at 0."""
         last = max((position for position, _ in old_report.rows), default=0.0)
         self.rows[:0] = [(position - last, dict(row)) for position, row in old_report.rows]
 
@@ -57,9 +57,9 @@ class Report(History):
 
         Args:
             pos: Position in epochs; 2.35 is 35 % into the third epoch.
-            end: End of the printed line; with ``"\r"`` the next line replaces it.
+            end: End of the printed line; after ``"\r"`` the next line replaces it.
             log: Text to print first.
-            **metrics: Values by name; tensors of one element are read.
+            **metrics: Values by name; may be tensors with a single element.
         """
         self.add(pos, metrics)
         self.report_metrics(pos, end=end, log=log, **self.rows[-1][1])
@@ -68,7 +68,7 @@ class Report(History):
         """Print the mean of each metric over an epoch.
 
         Args:
-            epoch: Epoch from 1. Its last step is recorded at this position, or, if steps are counted from 0, before it.
+            epoch: Epoch from 1. Its last step is at this position, or just before it if steps are counted from 0.
             return_avgs: Return the means.
             end: End of the printed line.
 
@@ -80,7 +80,7 @@ class Report(History):
         return {f"epoch_{name}": value for name, value in means.items()} if return_avgs else None
 
     def report_metrics(self, pos: float, *, end: str = "\n", log: str = "", **metrics: float) -> None:
-        """Print metrics, the time since the start, and the time left where it can be estimated."""
+        """Print metrics, the elapsed time and, if known, the remaining time."""
         values = "  ".join(f"{name}: {value:.{self.precision}f}" for name, value in metrics.items())
         left = self.seconds_left()
         times = f"{self._clock() - self._started:.2f}s" + ("" if left is None else f" - {left:.2f}s remaining")
@@ -95,8 +95,8 @@ class Report(History):
         """Plot every recorded value.
 
         Args:
-            keys: Metrics; a string selects those whose names match it as a regular expression. Default: all.
-            smooth: Number of values, each one and those before it, to average.
+            keys: Names of metrics, or a regular expression that they match; default: all.
+            smooth: Length of the moving average.
             ax: Matplotlib axes to draw on.
             **options: Options of `plot_curves`: path, log, title, figsize, fontdict.
 

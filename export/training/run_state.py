@@ -25,13 +25,13 @@ from .history import History
 log = logging.getLogger("mien")
 
 LABELS = "labels_sha256"
-"""Setting with the digest of the labels and pictures that a run is trained on."""
+"""Setting with the digest of a run's labels and pictures."""
 LOSSES = ("trn_loss", "val_loss")
 ACCURACIES = ("accuracy", "gender_accuracy")
-"""Metrics whose curves are drawn beside the losses, as is that of the score."""
+"""Metrics to plot next to the losses and the score."""
 MAY_CHANGE = {"workers", "device", "devices", "nodes", "data", "epochs"}
-"""Settings that may change when a run is resumed: they change its result by no more than rounding, or, as the name of
-the data folder, not at all. More epochs stretch the schedule of the learning rate from there on."""
+"""Settings that may change on resuming, since they affect the result by rounding at most. The exception is a larger
+number of epochs, which stretches the remaining learning-rate schedule."""
 
 
 class Training(Protocol):
@@ -40,10 +40,10 @@ class Training(Protocol):
     Attributes:
         net: Network to train.
         spec: Description of the model.
-        config: Settings that decide the task's result.
+        config: Settings that affect the result.
         dataset: Training split; each sample is the network's input followed by its targets.
-        score: Name of the validation metric that decides which epoch is best; smaller is better.
-        trained_by: Name of the network's method that is called in training.
+        score: Validation metric that determines the best epoch; smaller is better.
+        trained_by: Name of the network's method to call in training.
     """
 
     net: nn.Module
@@ -54,15 +54,15 @@ class Training(Protocol):
     trained_by: str
 
     def prepare(self, progress: ProgressCallback) -> None:
-        """Read the pictures, or compute their features; called once, before the training starts."""
+        """Read the pictures, or compute their features; called once, before the first epoch."""
         ...
 
     def losses(self, outputs: Any, targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Compute the weighted terms whose sum is minimized.
+        """Compute the weighted terms of the loss.
 
         Args:
             outputs: Outputs of the method `trained_by`.
-            targets: Batch without its first part, the input.
+            targets: Rest of the batch, after the network's input.
         """
         ...
 
@@ -81,11 +81,11 @@ class RunState:
         optimizer: Optimizer of `net`.
         forward: The method `Training.trained_by`, with gradients averaged over the processes.
         history: Metrics so far.
-        board: TensorBoard's writer, or None where TensorBoard is not installed.
-        epoch: Finished epochs.
+        board: TensorBoard's writer; None if TensorBoard is not installed.
+        epoch: Number of finished epochs.
         best: Best score so far.
         stale: Epochs since the best one.
-        options: Command line's options, which `restore` does not read.
+        options: Command-line options, which `restore` ignores.
     """
 
     net: nn.Module
@@ -101,19 +101,19 @@ class RunState:
 
 
 def check_run(out: Path, resume: bool) -> None:
-    """Check that a training may write to `out`, before anything slow is done.
+    """Check that a run may write to `out`, before any slow work.
 
     Args:
         out: Folder of the run.
-        resume: Continue the run in it instead of starting one.
+        resume: Whether to continue the run in that folder instead of starting one.
 
     Raises:
-        InputError: The folder already holds a training, or none to resume.
+        InputError: The folder already contains a run, or there is none to resume.
     """
     if resume and not (out / LAST).is_file():
         raise InputError(f"nothing to resume: no {out / LAST}")
     if not resume and (out / LAST).exists():
-        raise InputError(f"{out} already holds a training; continue it with --resume {out}, or choose another --out")
+        raise InputError(f"{out} already contains a run; continue it with --resume {out}, or choose another --out")
 
 
 def make_folder(out: Path) -> None:
@@ -129,7 +129,7 @@ def make_folder(out: Path) -> None:
 
 
 def open_tensorboard(out: Path) -> Any:
-    """Open TensorBoard's writer, or return None where TensorBoard is not installed."""
+    """Open TensorBoard's writer; return None if TensorBoard is not installed."""
     try:
         tensorboard: Any = importlib.import_module("torch.utils.tensorboard")
     except ImportError:
@@ -142,7 +142,7 @@ def save_epoch(out: Path, task: Training, train: TrainConfig, state: RunState, m
 
     Args:
         out: Folder of the run.
-        task: Task that is trained.
+        task: Task to train.
         train: Settings of the loop.
         state: State at the end of the epoch.
         metrics: Validation metrics of the epoch.
@@ -183,28 +183,28 @@ def save_epoch(out: Path, task: Training, train: TrainConfig, state: RunState, m
 
 
 def interrupted_run(out: Path, task: Training, train: TrainConfig) -> dict[str, Any]:
-    """Return the state in ``last.pt``, after checking that it is that of the same training, on the same data.
+    """Return the state in ``last.pt``, after checking that settings and data are unchanged.
 
     Args:
         out: Folder of the run.
-        task: Task that is trained.
-        train: Settings of the loop; more epochs may be asked for than then.
+        task: Task to train.
+        train: Settings of the loop; the number of epochs may have increased.
 
     Raises:
-        InputError: The run had other settings, classes, labels or pictures, or was not a training run.
+        InputError: Settings, classes, labels or pictures have changed, or the file is a finished model.
     """
     checkpoint = load_checkpoint(out / LAST)
     if not checkpoint.training:
-        raise InputError(f"{out / LAST} is a finished model, not an interrupted training")
+        raise InputError(f"{out / LAST} is a finished model, not an interrupted run")
     then, now = _flat(checkpoint.config), _flat(_settings(task, train))
     changed = [_change(k, then.get(k), now.get(k)) for k in {**now, **then} if then.get(k) != now.get(k)]
     if changed:
-        raise InputError(f"{out / LAST} was trained with other settings ({'; '.join(changed)}); resume with the same")
+        raise InputError(f"{out / LAST} was trained with other settings ({'; '.join(changed)}); use the same to resume")
     epochs = int(checkpoint.config["train"]["epochs"])
     if train.epochs < epochs:
         raise InputError(f"{out} was started for {epochs} epochs; --epochs {train.epochs} is fewer")
     if train.epochs > epochs:
-        log.info("%d epochs instead of %d; the learning rate's schedule grows longer with them", train.epochs, epochs)
+        log.info("%d epochs instead of %d; the learning-rate schedule is stretched accordingly", train.epochs, epochs)
     return checkpoint.training
 
 
@@ -212,7 +212,7 @@ def restore(saved: dict[str, Any], state: RunState) -> None:
     """Load the state of an interrupted run.
 
     Args:
-        saved: What `interrupted_run` returned.
+        saved: Result of `interrupted_run`.
         state: State to overwrite.
     """
     state.net.load_state_dict(saved["net"])
@@ -223,7 +223,7 @@ def restore(saved: dict[str, Any], state: RunState) -> None:
 
 
 def _curves(history: History, names: Sequence[str], *, without: Sequence[str] = ()) -> Curves:
-    """Return the means by epoch of those metrics that the task has."""
+    """Return the means by epoch of the metrics that the task has."""
     averages, known = history.averages().items(), set(history.logged).difference(without)
     return {name: [(e, row[name]) for e, row in averages if name in row] for name in names if name in known}
 
@@ -236,11 +236,11 @@ def _change(name: str, then: Any, now: Any) -> str:
 
 
 def _settings(task: Training, train: TrainConfig) -> dict[str, Any]:
-    """Return the settings of a training."""
+    """Return the settings of a run."""
     return task.config | {"train": asdict(train)}
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Merge the loop's settings with the task's, and leave out those that may change when a run is resumed."""
+    """Merge the settings of loop and task, except those that may change on resuming."""
     merged = {k: v for k, v in settings.items() if k != "train"} | settings.get("train", {})
     return {k: v for k, v in merged.items() if k not in MAY_CHANGE}

@@ -22,7 +22,7 @@ def blur_faces(picture: Image, faces: Faces, *, margin: float = MARGIN) -> Image
     whatever its size (McPherson et al., "Defeating Image Obfuscation with Deep Learning", 2016).
 
     Args:
-        picture: (h, w, 3) uint8 BGR.
+        picture: Image (h, w, 3) uint8 BGR.
         faces: Faces to hide, of which only the boxes matter.
         margin: Hidden part on each side of a box, over that side.
 

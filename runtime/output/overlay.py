@@ -79,7 +79,7 @@ def draw_faces(
     """Draw boxes, landmarks, pose axes and labels, in sizes that follow the faces.
 
     Args:
-        picture: (h, w, 3) uint8 BGR.
+        picture: Image (h, w, 3) uint8 BGR.
         faces: Faces to draw.
         classes: Classes of the whole picture, the likeliest of which are shown as bars in the corner.
         hud: Lines of text for the corner.

@@ -47,7 +47,7 @@ def face_views(name: str, picture: Image, faces: Faces) -> Iterator[FaceView]:
 
     Args:
         name: Name of the picture.
-        picture: (h, w, 3) uint8 BGR.
+        picture: Image (h, w, 3) uint8 BGR.
         faces: Its faces, in px.
     """
     for number, points in enumerate(faces.landmarks, start=1):

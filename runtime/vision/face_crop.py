@@ -20,7 +20,7 @@ def face_crop(picture: Image, faces: Faces, i: int) -> Image:
     """Cut out a face in about the resolution of the picture.
 
     Args:
-        picture: (h, w, 3) uint8 BGR.
+        picture: Image (h, w, 3) uint8 BGR.
         faces: Its faces.
         i: Number of the face in `faces`.
 

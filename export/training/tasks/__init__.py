@@ -1,1 +1,1 @@
-"""What each kind of network is trained on and with: samples, labels, losses and metrics of a task."""
+"""The training tasks: samples, labels, losses and metrics for each kind of network."""

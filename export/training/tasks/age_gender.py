@@ -33,7 +33,7 @@ class AgeGenderCrops(AugmentedDataset):
         super().__init__(seed)
         self.table = table
         self.size = size
-        # Scales the usual shift, and the usual fractions of crops that are recoloured, degraded or covered.
+        # Scales the default shift, and the default fractions of recoloured, degraded and covered crops.
         self.strength = 0.4 if light_augmentation else 1.0
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ def read_split(data: Path) -> tuple[AgeGenderTable, AgeGenderTable]:
         The training and the validation split.
 
     Raises:
-        InputError: A label cannot be used, an image is missing, or one split would be empty.
+        InputError: A label is invalid, an image is missing, or a split would be empty.
     """
     table = join_copies(read_age_gender(data))
     validation = check_split(table, data)
@@ -69,7 +69,7 @@ def read_split(data: Path) -> tuple[AgeGenderTable, AgeGenderTable]:
 
 
 class AgeGenderTraining:
-    """Fine-tune the age and gender network, or with `frozen` only the layers after the backbone.
+    """Training of the age and gender network, or with `frozen` only of the layers after the backbone.
 
     See `Training` for the attributes.
     """
@@ -115,7 +115,7 @@ class AgeGenderTraining:
         )
 
     def prepare(self, progress: ProgressCallback = no_progress) -> None:
-        """Read every picture once, and keep those of the validation split."""
+        """Read all pictures once, and keep those of the validation split."""
         check_pictures(self.training)
         size = self.dataset.size
         self.images = torch.from_numpy(np.stack([resized(read_image(f), size) for f in self.held.files]))
@@ -133,5 +133,5 @@ class AgeGenderTraining:
 
 
 def deviation_scale(age: FloatArray, std: FloatArray, labelled: FloatArray) -> float:
-    """Return the factor of standard deviations (n,) that puts 68 % of the labelled ages within one of them."""
+    """Return the factor on standard deviations (n,) for which 68 % of the labelled ages lie within one."""
     return float(np.percentile(np.abs(age - labelled) / np.maximum(std, 1e-6), 68))

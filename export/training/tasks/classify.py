@@ -52,7 +52,7 @@ class ClassImages(AugmentedDataset):
 
 
 class ClassifyTraining:
-    """Train a classifier; a pretrained backbone is frozen and its features are computed once.
+    """Training of a classifier; a pretrained backbone is frozen and its features are computed once.
 
     See `Training` for the attributes.
     """
@@ -91,7 +91,7 @@ class ClassifyTraining:
         self.size, self.seed = input_size, network.seed
 
     def prepare(self, progress: ProgressCallback = no_progress) -> None:
-        """Compute the features of a frozen backbone, or read the images for a network that is trained whole."""
+        """Compute the features of a frozen backbone, or read the images for a network trained as a whole."""
         self.dataset: Dataset[Any]
         if isinstance(self.net, ResLayerNet):
             self.dataset = ClassImages(self.training, size=self.size, seed=self.seed)

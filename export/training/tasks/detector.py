@@ -18,7 +18,7 @@ from ....runtime.pictures.folders import pictures_in
 from ....runtime.pictures.images import read_image
 from ....runtime.values import FloatArray, Image
 from ....runtime.vision.boxes import pad_to_multiple, select_boxes
-from ...networks.build_network import load_initial_weights, load_teachers, take_over_layers
+from ...networks.build_network import copy_shared_layers, load_initial_weights, load_teachers
 from ...networks.checkpoint import load_checkpoint
 from ...networks.detector_net import LEVELS, OUTPUTS, DetectorNet
 from ..batches import predict_batches
@@ -28,7 +28,7 @@ from .detector_scenes import DetectorScenes
 
 
 class DetectorTraining:
-    """Train the detector; pretrained layers up to stride 4, the most expensive to train, are frozen.
+    """Training of the detector; pretrained layers up to stride 4, the most expensive ones, are frozen.
 
     With teachers, it also learns from their scores, boxes and features, and starts from the first one's layers as far
     as it has them.
@@ -55,9 +55,9 @@ class DetectorTraining:
         training, validation = zip(*(split(folder) for folder in data), strict=True)
         self.teachers: list[Any] = load_teachers(teachers, Task.DETECTOR)
         if unlabelled and not teachers:
-            raise InputError("--unlabelled pictures are learnt from a --teacher; name one")
+            raise InputError("--unlabelled pictures need a --teacher to label them; pass one")
         if teachers and network.init_from is None:
-            take_over_layers(self.net, teachers[0])
+            copy_shared_layers(self.net, teachers[0])
         started = load_initial_weights(self.net, network.init_from)
         if self.net.backbone.pretrained:
             self.net.backbone.stages[0].requires_grad_(False)
@@ -105,7 +105,7 @@ class DetectorTraining:
         return parts | distillation_losses(logits, boxes, levels, taught)
 
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """Compute AP50 by least size of the faces, and recall at 90 % precision for faces of 40 px and more."""
+        """Compute AP50 by minimum face size, and recall at 90 % precision for faces of at least 40 px."""
         pictures = []
         for image, labelled in zip(self.images, self.held.boxes, strict=True):
             boxes, scores = detect(net, image)
@@ -122,7 +122,7 @@ class DetectorTraining:
 
 
 def split(folder: Path) -> tuple[FaceTable, FaceTable]:
-    """Read a folder and split it into training and validation, the same way in every task."""
+    """Read a folder, and split it into training and validation as the other tasks do."""
     table = read_faces(folder)
     held = held_out_pictures(folder, table)
     return table.mask(~held), table.mask(held)
@@ -135,9 +135,9 @@ def detect(
 
     Args:
         net: Detector.
-        image: (h, w, 3) uint8 BGR.
-        max_side: Longer side in px that the image is reduced to.
-        threshold: Least score.
+        image: Image (h, w, 3) uint8 BGR.
+        max_side: Maximum side in px; larger images are downscaled.
+        threshold: Minimum score.
 
     Returns:
         Boxes (n, 4), xyxy in px of `image`, and scores (n,).

@@ -1,4 +1,4 @@
-"""Training scenes of the detector, composed from labelled images so that faces of all sizes occur."""
+"""Training scenes for the detector, composed of labelled images to contain faces of all sizes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ..augmentation import colour, degrade, occlude, wear_mask
 from ..batches import AugmentedDataset
 
 MIN_SIDE_PX = 7.0
-"""Smaller faces do not count, neither as faces nor as background."""
+"""Smaller faces count neither as faces nor as background."""
 SIZE_RANGES = ((0.0, 44.0), (28.0, 112.0), (80.0, np.inf))
-"""Sides in px of the faces that each level detects. The ranges overlap: near a border both levels learn."""
+"""Sides in px of the faces that each level detects; where the ranges overlap, both levels learn."""
 MASKED_SHARE = 0.35
-"""Fraction of the faces with landmarks that get a drawn mask, because few of them wear one."""
+"""Fraction of the faces with landmarks to draw a mask on, because few of them wear one."""
 UNLABELLED_WEIGHT = 0.5
-"""Weight of the unlabelled pictures; a folder of labelled ones has 1."""
+"""Weight of the unlabelled pictures, relative to a labelled folder."""
 RADIUS = 1.1
-"""Largest distance, in strides, between a face's centre and the centres of the cells that detect it."""
+"""Maximum distance, in strides, between a face's centre and the centres of the cells that detect it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Scene:
     """Image with its faces.
 
     Attributes:
-        pixels: (h, w, 3) uint8 BGR.
-        boxes: (k, 4) faces, xyxy in px.
-        ignored: (j, 4) faces that do not count, too small or cut off too far.
+        pixels: Image (h, w, 3) uint8 BGR.
+        boxes: Boxes (k, 4) of the faces, xyxy in px.
+        ignored: Boxes (j, 4) of faces that do not count, being too small or cut off too far.
     """
 
     pixels: Image
@@ -110,7 +110,7 @@ class DetectorScenes(AugmentedDataset):
 
 
 def _weights(table: FaceTable) -> FloatArray:
-    """Weigh a folder's images (n,): all folders sum to 1, those without faces to 1/4; crowded images weigh more."""
+    """Return the weights (n,) of a folder's images, which sum to 1, or 1/4 without faces; crowded images weigh more."""
     counts = np.array([len(b) for b in table.boxes])
     weights = 1.0 + np.sqrt(counts)
     return weights / weights.sum() * (1.0 if counts.any() else 0.25)
@@ -129,7 +129,7 @@ def _layout(size: int, rng: np.random.Generator) -> list[tuple[int, int, int, in
 
 
 def _placement(image: Image, boxes: FloatArray, width: int, height: int, rng: np.random.Generator) -> FloatArray:
-    """Draw an affine map (2, 3) from image to tile: give a face a random size and place, or fit the whole image."""
+    """Draw an affine map (2, 3) from image to tile that gives a face a random size and place, or fits the image."""
     image_h, image_w = image.shape[:2]
     short = min(width, height)
     if len(boxes) and rng.random() < 0.75:
@@ -160,7 +160,7 @@ def _placed(image: Image, matrix: FloatArray, width: int, height: int, rng: np.r
 
 
 def _moved(boxes: FloatArray, matrix: FloatArray) -> FloatArray:
-    """Map the centres of boxes and scale their sides; the small rotations leave a box's shape as it is."""
+    """Map the centres of boxes and scale their sides; the small rotations do not change a box's shape."""
     zoom = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
     centres = transform_points((boxes[:, :2] + boxes[:, 2:]) / 2, matrix)
     half = zoom * (boxes[:, 2:] - boxes[:, :2]) / 2
@@ -199,7 +199,7 @@ def cells(size: int) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
 def assign(scene: Scene, size: int) -> tuple[FloatArray, FloatArray]:
     """Assign faces to the detector's cells.
 
-    A face belongs to the cells near its centre on the levels for its size; where two faces compete, the smaller wins.
+    A face is assigned to the cells near its centre on the levels for its size; if faces compete, the smaller wins.
 
     Args:
         scene: Square image with its faces.
@@ -222,6 +222,6 @@ def assign(scene: Scene, size: int) -> tuple[FloatArray, FloatArray]:
         inside = ((centres >= box[:2]) & (centres <= box[2:])).all(axis=1)
         boxes[fitting & near] = box
         labels[fitting & near] = 1
-        # Cells of other levels near the centre may detect the face too: count it neither for nor against them.
+        # Cells of other levels near the centre may or may not detect the face: ignore them.
         labels[~fitting & near & inside & (labels == 0)] = -1
     return boxes, labels

@@ -1,4 +1,4 @@
-"""Tasks of the textbook chapter for the training loop: whole images, and a frozen backbone's features computed once."""
+"""The textbook's training tasks: whole images, and a frozen backbone whose features are computed once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .frozen_features import compute_features
 
 
 class FrozenBackboneLandmarkTraining:
-    """Train the chapter's landmark head with an L1 loss on fractions of the image's width and height.
+    """Training of the textbook's landmark head, with an L1 loss on fractions of the image's width and height.
 
     See `Training` for the attributes.
     """
@@ -58,7 +58,7 @@ class FrozenBackboneLandmarkTraining:
             task=Task.LANDMARKS,
             input_size=(SIZE, SIZE),
             outputs=("landmarks",),
-            # Ratio of image to face in the data, so that a pipeline's crops look like the images trained on.
+            # Ratio of image to face in the data, so that a pipeline's crops look like the training images.
             crop_scale=float(np.median(sizes.max(axis=1) / longer_side(landmark_bounds(table.points)))),
             points="ibug68",
             dims=2,
@@ -84,7 +84,7 @@ class FrozenBackboneLandmarkTraining:
 
 
 class FrozenBackboneAgeGenderTraining:
-    """Train the chapter's age and gender head: L1 loss on age / 80 and binary cross entropy on gender.
+    """Training of the textbook's age and gender head: L1 loss on age / 80 and binary cross entropy on gender.
 
     See `Training` for the attributes.
     """
@@ -143,7 +143,7 @@ class FrozenBackboneAgeGenderTraining:
 
 
 def _size(file: Path) -> tuple[int, int]:
-    """Return a picture's width and height in px; `read_image` says what is wrong with one that has none."""
+    """Return a picture's width and height in px; `read_image` raises the error for an unreadable one."""
     size = read_size(file)
     return size.upright if size is not None else read_image(file).shape[1::-1]
 

@@ -30,9 +30,9 @@ def compute_features(
     Args:
         net: Network whose backbone to run.
         files: Images to read.
-        size: Side in px that images are resized to.
+        size: Side in px to resize images to.
         mirrored: Mirror the images first.
-        reduce: First layer of the head, if it shrinks its input: pooled features take a fiftieth of the memory.
+        reduce: First layer of the head if it pools its input, which reduces memory by a factor of fifty.
         progress: Called after each batch.
 
     Returns:

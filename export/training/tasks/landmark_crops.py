@@ -1,4 +1,4 @@
-"""Training and validation crops of the landmark network."""
+"""Training and validation crops for the landmark network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..augmentation import (
 from ..batches import AugmentedDataset
 
 NEGATIVE_SHARE = 0.15
-"""Fraction of the training crops without a face, or with one so badly cut that a tracker should drop it."""
+"""Fraction of training crops without a face, or with one cropped so badly that a tracker should drop it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ def cut_face(image: Image, bounds: FloatArray, shape: CropSize, *, roll: float =
     """Cut the square crop of a face.
 
     Args:
-        image: (h, w, 3) uint8 BGR.
-        bounds: (4,) bounds of the landmarks, in px.
+        image: Image (h, w, 3) uint8 BGR.
+        bounds: Bounds (4,) of the landmarks, in px.
         shape: Size of the crop.
         roll: In-plane rotation of the crop, in radians.
     """
@@ -127,7 +127,7 @@ class LandmarkCrops(AugmentedDataset):
         return pixels, points
 
     def _negative(self, index: int, rng: np.random.Generator) -> Image:
-        """Cut a crop without a face, or one that misses its face by half or is far too small or too large."""
+        """Cut a crop without a face, or one that shows only half a face or is far too small or too large."""
         if self.negatives and rng.random() < 0.4:
             image = self.negatives[int(rng.integers(len(self.negatives)))]
             bounds = _random_square(image, rng)
@@ -177,7 +177,7 @@ def validation_crops(table: LandmarkTable, shape: CropSize) -> tuple[Image, Floa
 
 
 def shifted_crops(table: LandmarkTable, shape: CropSize, *, shift: float) -> Image:
-    """Cut the labelled faces off-centre, as crops of a tracker that has lost its face.
+    """Cut the labelled faces off-centre, like the crops of a tracker that has lost its face.
 
     Args:
         table: Faces to cut.

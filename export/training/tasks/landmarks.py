@@ -29,7 +29,7 @@ CROP_SCALE = 1.3
 
 
 class LandmarkTraining:
-    """Fine-tune the landmark network, or with `frozen` only its decoder and heads.
+    """Training of the landmark network, or with `frozen` only of its decoder and heads.
 
     See `Training` for the attributes.
     """
@@ -110,7 +110,7 @@ class LandmarkTraining:
         return landmark_losses(*outputs, *targets)
 
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """Compute NME by source, depth error, and how well presence separates faces from crops that lost them."""
+        """Compute NME by source, depth error, and how well presence separates good crops from bad ones."""
         predicted, presence = (output.numpy() for output in predict_batches(net, self.images))
         errors = normalized_mean_error(predicted, self.points)
         metrics = {

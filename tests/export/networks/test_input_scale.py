@@ -51,7 +51,7 @@ def test_a_scale_that_is_unknown_and_files_that_are_none(tmp_path: Path) -> None
 
 def test_torchvisions_weights_and_none() -> None:
     assert input_scale("default", None, None) is IMAGENET
-    with pytest.raises(InputError, match="leave the option out"):
+    with pytest.raises(InputError, match="omit the option"):
         input_scale("default", None, SYMMETRIC)
     assert [input_scale("none", None, given) for given in (None, SYMMETRIC)] == [IMAGENET, SYMMETRIC]
 

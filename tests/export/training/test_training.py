@@ -161,7 +161,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_by_another(landmark_folder: Pa
     with pytest.raises(InputError, match="nothing to resume"):
         fit(tiny_training(landmark_folder), config(1), tmp_path / "run", resume=True)
     fit(tiny_training(landmark_folder), config(1), tmp_path / "run")
-    with pytest.raises(InputError, match="already holds a training; continue it with --resume"):
+    with pytest.raises(InputError, match="already contains a run; continue it with --resume"):
         fit(tiny_training(landmark_folder), config(1), tmp_path / "run")
     with pytest.raises(InputError, match=r"trained with other settings \(frozen was False, is True\); resume with the"):
         fit(
