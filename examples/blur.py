@@ -1,6 +1,6 @@
-"""Hide all faces of a video or a camera: python examples/blur.py [SOURCE] [OUTPUT]
+"""Hide all faces in a video or from a camera: python examples/blur.py [SOURCE] [OUTPUT]
 
-`mien webcam SOURCE --blur --output OUTPUT --no-show` does the same and keeps the clock of the frames.
+`mien webcam SOURCE --blur --output OUTPUT --no-show` does the same, and preserves the times of the frames.
 """
 
 import sys
@@ -13,7 +13,7 @@ source = sys.argv[1] if len(sys.argv) > 1 else "0"
 output = sys.argv[2] if len(sys.argv) > 2 else "blurred.mp4"
 with Pipeline.load(attributes=False, min_score=0.3, max_side=960) as pipeline, open_capture(source) as capture:
     video = None
-    for frame, faces in pipeline.track(capture, thorough=True):  # every face that may be there, also one just lost
+    for frame, faces in pipeline.track(capture, thorough=True):  # every possible face, including those just lost
         picture = blur_faces(frame.pixels, faces)
         if video is None:
             size = (picture.shape[1], picture.shape[0])

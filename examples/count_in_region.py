@@ -1,6 +1,6 @@
 """Count the faces that enter a region: python examples/count_in_region.py [SOURCE] [LEFT,TOP,RIGHT,BOTTOM]
 
-The region is given in shares of the picture, so that it fits any resolution: 0.5,0,1,1 is the right half.
+The region is given as fractions of the picture, so that it fits any resolution: 0.5,0,1,1 is the right half.
 """
 
 import sys

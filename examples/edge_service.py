@@ -1,7 +1,7 @@
 """Report every few seconds how many people are in view: python examples/edge_service.py [SOURCE] [SECONDS] [URL]
 
-Prints one line of JSON per interval, or sends it to URL by HTTP POST. SIGTERM, as systemd sends it, ends the service
-after a last report; docs/jetson.md has a unit file.
+Prints one line of JSON per interval, or sends it to URL by HTTP POST. SIGTERM, as sent by systemd, stops the service
+after a last report; docs/jetson.md describes a unit file.
 """
 
 import json
@@ -19,12 +19,12 @@ url = sys.argv[3] if len(sys.argv) > 3 else None
 
 
 def end(*_: object) -> None:
-    """Turn SIGTERM into the exception that ends the loop."""
+    """Turn SIGTERM into an exception that ends the loop."""
     raise SystemExit
 
 
 def report(people: set[int], ages: list[float], seconds: float) -> None:
-    """Send one interval's figures; a network that is down loses this report only."""
+    """Send the figures of one interval; if the network is down, only this report is lost."""
     mean = round(float(np.mean(ages)), 1) if ages else None
     row = json.dumps({"seconds": round(seconds, 1), "people": len(people), "mean_age": mean})
     if url is None:

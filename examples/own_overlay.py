@@ -9,9 +9,9 @@ from mien import Faces, Pipeline, open_capture
 
 
 def draw_glasses(picture: np.ndarray, faces: Faces) -> None:
-    """Draw on the picture itself; points 36 to 41 are the one eye, 42 to 47 the other (iBUG's order)."""
+    """Draw on the picture in place; points 36 to 41 are one eye, 42 to 47 the other (iBUG's order)."""
     for points in faces.landmarks[..., :2]:
-        if not np.isfinite(points).all():  # a face too small for landmarks
+        if not np.isfinite(points).all():  # the face is too small for landmarks
             continue
         eyes = [points[36:42].mean(axis=0), points[42:48].mean(axis=0)]
         radius = int(0.4 * np.linalg.norm(eyes[1] - eyes[0]))

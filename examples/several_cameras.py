@@ -1,4 +1,4 @@
-"""Follow faces from several sources with one set of models: python examples/several_cameras.py SOURCE SOURCE …"""
+"""Track faces from several sources with one set of models: python examples/several_cameras.py SOURCE SOURCE …"""
 
 import sys
 import threading
@@ -7,13 +7,13 @@ from mien import MienError, Pipeline, open_capture
 
 
 def follow(source: str, pipeline: Pipeline, seen: dict[str, set[int]]) -> None:
-    """Collect the ids of the faces of one source, in a thread of its own."""
+    """Collect the track ids of one source; runs in a thread."""
     seen[source] = set()
     try:
         with open_capture(source) as capture:
             for _, faces in pipeline.track(capture):
                 seen[source].update(faces.track_id.tolist())
-    except MienError as error:  # the other sources go on
+    except MienError as error:  # the other sources continue
         print(f"{source}: {error}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""What holds the house together: imports run one way, and what is built is what lies in the tree."""
+"""Package structure: imports go one way, and the wheel contains exactly the files of the tree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import mien
 ROOT = Path(mien.__file__).parent
 ROOMS = ("runtime", "bench", "export")
 GROUND = "runtime"
-"""The files at the root of runtime/: errors, values, files, outputs, signals. Everything may use them."""
+"""Folder whose own files (errors, values, files, outputs, signals) every other folder may import."""
 HOUSE = {
     "runtime/models": "",
     "runtime/vision": "",
@@ -69,7 +69,7 @@ HOUSE = {
     "export/commands": "runtime/models runtime/commands bench bench/commands export/networks export/training "
     "export/training/tasks export/convert",
 }
-"""What each folder may import, beside itself and the ground; every folder stands behind all that it imports."""
+"""Folders that each folder may import, apart from itself and `GROUND`; a folder comes after all that it imports."""
 ONLY_IN_EXPORT = {"torch", "torchvision", "onnx", "onnxscript", "matplotlib", "safetensors"}
 ONLY_IN = {
     "starlette": {"page_server", "page_app", "page_access"},
@@ -82,12 +82,12 @@ ONLY_IN = {
 
 
 def sources(room: str) -> list[Path]:
-    """Every Python file of a room, however deep."""
+    """List all Python files below one of the three packages."""
     return sorted(path for path in (ROOT / room).rglob("*.py") if "__pycache__" not in path.parts)
 
 
 def imports_of(path: Path) -> set[str]:
-    """Absolute names of all modules that a file imports, wherever in the file."""
+    """Return the absolute names of all modules imported anywhere in a file."""
     package = ("mien", *path.relative_to(ROOT).parts[:-1])
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -100,7 +100,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def folder_of(module: str) -> str:
-    """The folder in which a module of mien stands, or that it is."""
+    """Return the folder of a module, or the folder that a package is."""
     path = ROOT.joinpath(*module.split(".")[1:])
     return (path if path.is_dir() else path.parent).relative_to(ROOT).as_posix()
 
@@ -118,20 +118,20 @@ def test_imports_run_one_way(room: str) -> None:
             assert path.stem in ONLY_IN.get(top, {path.stem}), f"{path.relative_to(ROOT)} imports {name}"
 
 
-def test_the_house_has_no_stairs_that_run_in_a_circle() -> None:
-    """Every folder is in the table, says what it is for, and stands behind whatever it may import."""
+def test_folders_do_not_import_in_circles() -> None:
+    """Every folder is in the table, after the folders that it may import, and has a docstring."""
     folders = {path.parent.relative_to(ROOT).as_posix() for room in ROOMS for path in sources(room)}
     assert folders == {GROUND, *HOUSE}
-    floors = list(HOUSE)
-    for folder, below in HOUSE.items():
-        for one in below.split():
-            assert floors.index(one) < floors.index(folder), f"{folder} imports {one}, which stands above it"
+    order = list(HOUSE)
+    for folder, imported in HOUSE.items():
+        for other in imported.split():
+            assert order.index(other) < order.index(folder), f"{folder} imports {other}, which comes after it"
     for folder in folders:
         docstring = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text(encoding="utf-8")))
         assert docstring is not None and len(docstring) > 20, folder
 
 
-def test_nothing_of_the_runtime_is_imported_by_name_but_the_device() -> None:
+def test_only_device_imports_modules_by_name() -> None:
     for path in sources("runtime"):
         assert path.stem == "device" or "importlib.import" not in path.read_text(encoding="utf-8"), path
 
@@ -143,7 +143,7 @@ def test_import_loads_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_nothing_is_reported_and_the_home_folder_stays_empty(tmp_path: Path) -> None:
+def test_loading_a_pipeline_writes_nothing_to_the_home_folder(tmp_path: Path) -> None:
     code = "import mien; mien.Pipeline.load().close()"
     environment = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
     environment |= {"HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -158,7 +158,7 @@ def test_help_needs_no_heavy_import() -> None:
 
 
 def test_bench_needs_no_torch_and_no_onnx() -> None:
-    """A device measures, and tells parity and accuracy, with what it runs on."""
+    """A device can measure latency, parity and accuracy without the training packages."""
     code = """
 import sys
 for name in ("torch", "torchvision", "onnx", "onnxscript"):
@@ -200,9 +200,9 @@ def test_no_module_hides_another() -> None:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the source archive of the tree and the wheel that is built from it."""
+    """Build the source archive and the wheel, and return their folder."""
     folder = tmp_path_factory.mktemp("packages")
-    source = folder / "source"  # a build leaves things behind
+    source = folder / "source"  # building leaves files behind
     left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "demo")
     shutil.copytree(ROOT, source, ignore=left_out)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]

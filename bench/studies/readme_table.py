@@ -29,7 +29,7 @@ def _accuracy(landmarks: dict[str, Any], whole: dict[str, Any], detector: dict[s
         lines.append(f"| {source} | {row['nme']:.2f} | {row['auc8']:.1f} | {row['fr8']:.1f} | {row['count']} |")
     lines += [
         "",
-        f"Detected first: not found {whole['not_detected']} of {whole['count']} faces, which count as failures.",
+        f"Not found in “detected first”: {whole['not_detected']} of {whole['count']} faces, which count as failures.",
     ]
     lines += ["", "| held-out pictures, faces from | AP50 % | recall at 90 % precision | faces |", "|---|--:|--:|--:|"]
     for side, row in [("any size", detector), *detector["by_min_side_px"].items()]:
