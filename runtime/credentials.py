@@ -12,10 +12,10 @@ _SECRET_WORDS = ("user", "login", "pw", "pass", "token", "secret", "key", "auth"
 
 
 def mask_secrets(source: str) -> str:
-    """Mask user names, passwords and query values in a source, and keep what identifies it.
+    """Mask user names, passwords and query values in a source, keeping the parts that identify it.
 
-    A URL is taken apart as people write it, which is not always as RFC 3986 wants it: a password may hold ``/``, ``?``
-    or ``@`` unescaped, and a slash of ``://`` may be missing. In doubt too much is masked.
+    URLs are parsed as people write them rather than by RFC 3986: a password may contain unescaped ``/``, ``?`` or ``@``,
+    and a slash of ``://`` may be missing. When in doubt, more is masked.
 
     Args:
         source: URL, GStreamer pipeline (``gst:…``), device or path.
@@ -29,7 +29,7 @@ def mask_text(text: str) -> str:
     """Mask the secrets of all URLs in a text, and of a GStreamer pipeline to the end of it.
 
     Args:
-        text: A message, which may quote what the user gave.
+        text: A message, which may quote user input.
     """
     before, mark, pipeline = text.partition("gst:")
     return _URL.sub(lambda url: _mask_url(url.group()), before) + (mask_secrets(mark + pipeline) if mark else "")
@@ -52,7 +52,7 @@ def _mask_url(text: str) -> str:
 
 
 def _is_plain_address(address: str) -> bool:
-    """Return True for ``host``, ``host:port`` and ``host:port/path``: nothing that could begin a password."""
+    """Return whether a text is ``host``, ``host:port`` or ``host:port/path``, which cannot be part of a password."""
     host, _, port = address.partition("/")[0].rpartition(":")
     return not host or port.isdecimal() or port.endswith("]")
 

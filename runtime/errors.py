@@ -17,7 +17,7 @@ from .credentials import mask_text
 
 
 class MienError(Exception):
-    """Base class of the errors that a user can fix; passwords in the message are masked, however it quotes them."""
+    """Base class of errors that the user can fix; passwords in the message are masked, however it quotes them."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(mask_text(message))
@@ -48,13 +48,13 @@ class CheckFailed(MienError):
 
 
 def one_line(text: str) -> str:
-    """Escape control characters, which the name of a file may hold, as in ``a\\nb.jpg``."""
+    """Escape control characters, which file names may contain, as in ``a\\nb.jpg``."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """Log a warning, unless the same was logged before; labels and folders may be read more than once in a run."""
+    """Log a warning unless the same was logged before, since labels and folders may be read repeatedly."""
     logging.getLogger("mien").warning("%s", one_line(message))
 
 

@@ -1,4 +1,4 @@
-"""Tell what a file holds by its first bytes; its name is only a name."""
+"""Recognizes the content of files by their first bytes, whatever their name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD_BYTES = 1024
 
 
 class FileKind(Enum):
-    """Content of a file; the value says it in words, after "holds"."""
+    """Content of a file; the value completes the sentence "it holds …"."""
 
     JPEG = "a JPEG picture"
     PNG = "a PNG picture"
@@ -43,7 +43,7 @@ class FileKind(Enum):
 
 PICTURES = frozenset(kind for kind in FileKind if kind.value.endswith(" picture"))
 MAYBE_VIDEO = frozenset({FileKind.VIDEO, FileKind.UNKNOWN})
-"""Kinds that are tried as a video; FFmpeg knows more containers than `kind_of` does."""
+"""Kinds to try as a video, since FFmpeg knows more containers than `kind_of`."""
 
 _MAGIC = {
     b"\xff\xd8\xff": FileKind.JPEG,
@@ -73,7 +73,7 @@ _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 
 def kind_of(head: bytes) -> FileKind:
-    """Tell the content of a file by its first `HEAD_BYTES` bytes, or all of a shorter file."""
+    """Recognize the content of a file by its first `HEAD_BYTES` bytes, or by all bytes of a shorter file."""
     if not head:
         return FileKind.EMPTY
     for pattern, kind in _PATTERNS:
@@ -85,7 +85,7 @@ def kind_of(head: bytes) -> FileKind:
 
 
 def kind_of_file(path: Path) -> FileKind:
-    """Tell the content of a file.
+    """Recognize the content of a file.
 
     Raises:
         InputError: There is no such file, it is a folder, pipe or device, or it cannot be read.
@@ -99,7 +99,7 @@ def kind_of_file(path: Path) -> FileKind:
 
 
 def check_video(path: Path) -> None:
-    """Check that a file is worth trying as a video: FFmpeg decodes even text as one.
+    """Check that a file may be a video, since FFmpeg would decode even text as one.
 
     Raises:
         InputError: It holds something else, or cannot be read.
@@ -112,7 +112,7 @@ def check_file(path: Path) -> None:
     """Check that a path names a regular file; pipes and devices are rejected, as they may never end.
 
     Raises:
-        InputError: It does not, or cannot be looked at.
+        InputError: It does not, or cannot be accessed.
     """
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - the path may be too long, or hold a null byte
@@ -127,12 +127,12 @@ def check_file(path: Path) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """Check whether a path names a folder, whatever the path is: too long, or with a null byte."""
+    """Return whether a path names a folder, even if the path is too long or contains a null byte."""
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises on such names
 
 
 def _kind_of_brands(head: bytes) -> FileKind:
-    """Tell an ISO media file by its major brand and those it is compatible with."""
+    """Recognize an ISO media file by its major and compatible brands."""
     size = int.from_bytes(head[:4], "big")
     brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))}
     if brands & _AVIF_BRANDS:
@@ -141,7 +141,7 @@ def _kind_of_brands(head: bytes) -> FileKind:
 
 
 def _is_text(head: bytes) -> bool:
-    """Check for text in UTF-8, UTF-16 with a mark, or an 8-bit encoding: no control characters but white space."""
+    """Return whether a file is text in UTF-8, UTF-16 with a mark or an 8-bit encoding, without control characters."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return True
     return not re.search(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f]", head)

@@ -1,4 +1,4 @@
-"""Helpers for files: read small ones, hash, locate the cache folder."""
+"""Helpers for files: reading small ones, hashing, locating the cache folder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 
 def read_text_or_none(path: Path) -> str | None:
-    """Read a small file such as those in ``/proc``; None if it is missing, unreadable or empty."""
+    """Read a small file such as those in ``/proc``; return None if it is missing, unreadable or empty."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:  # some thermal zones of a Jetson fail with EAGAIN while their unit is off
+    except OSError:  # some thermal zones of a Jetson fail with EAGAIN while their unit is powered off
         return None
 
 
 def cache_folder() -> Path:
-    """Return the folder for built engines: ``$MIEN_CACHE``, else ``mien`` in the user's cache; it may not exist yet."""
+    """Return the cache folder, ``$MIEN_CACHE`` or else ``mien`` in the user's cache; it may not exist yet."""
     if chosen := os.environ.get("MIEN_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")

@@ -1,4 +1,4 @@
-"""Signals that end a command. Ctrl-C, SIGTERM and SIGHUP all raise KeyboardInterrupt, so that files are left whole."""
+"""Handles signals: Ctrl-C, SIGTERM and SIGHUP all raise KeyboardInterrupt, so that files are completed."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from types import FrameType
 
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 REPEAT_S = 0.01
-"""Delay of an interrupt that Python has dropped."""
+"""Delay before repeating an interrupt that Python has dropped."""
 _arrived = signal.SIGINT
-"""Last signal that arrived."""
+"""Last signal received."""
 
 
 def leave_at_once() -> None:
-    """Have signals end the process without a word, for as long as no command runs; SIGHUP stays ignored under nohup."""
+    """Let signals end the process silently until a command runs; SIGHUP stays ignored under nohup."""
     _handle(lambda number: os._exit(128 + number))
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Have every signal that ends a process raise KeyboardInterrupt inside the block.
+    """Make every terminating signal raise KeyboardInterrupt inside the block.
 
-    Python drops an exception that is raised within a destructor, or a callback of a weak reference or of C: then the
-    signal is repeated.
+    Python drops exceptions raised in a destructor, or in a callback of a weak reference or of C code; the signal is
+    repeated then.
     """
 
     def interrupt(_: signal.Signals) -> None:
@@ -51,9 +51,9 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred(act: Callable[[signal.Signals], object]) -> Iterator[None]:
-    """Call `act` for a signal inside the block, where an exception could strike inside a queue, a lock or a library.
+    """Call `act` on a signal inside the block, instead of raising within a queue, a lock or a library.
 
-    Does nothing outside of the main thread, which receives all signals.
+    Does nothing outside the main thread, which receives all signals.
 
     Args:
         act: Called with the signal, in the main thread.
@@ -72,7 +72,7 @@ def deferred(act: Callable[[signal.Signals], object]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def postponed() -> Iterator[None]:
-    """Postpone signals to the end of the block, for what must not be left half done, such as starting a process."""
+    """Postpone signals to the end of the block, for work that must not be interrupted, such as starting a process."""
     arrived: list[signal.Signals] = []
     try:
         with deferred(arrived.append):
@@ -83,7 +83,7 @@ def postponed() -> Iterator[None]:
 
 
 def exit_code() -> int:
-    """Return the exit code of a command that was interrupted, by convention 128 and the signal: 130 for Ctrl-C."""
+    """Return the exit code of an interrupted command, by convention 128 plus the signal: 130 for Ctrl-C."""
     return 128 + _arrived
 
 
@@ -101,6 +101,6 @@ def _handle(act: Callable[[signal.Signals], object]) -> None:
         act(_arrived)
 
     for number in ENDING:
-        # Who ignores SIGHUP (nohup) means it; SIGINT is ignored in the background of any script.
+        # An ignored SIGHUP is intended (nohup), whereas scripts ignore SIGINT in any background process.
         if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)

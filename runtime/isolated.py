@@ -1,4 +1,4 @@
-"""Native crashes as errors: a function is called in a process of its own, which may die without harm to this one."""
+"""Turns native crashes into errors by calling functions in a separate process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 from .errors import MienError, ProcessFailed
 
 PR_SET_PDEATHSIG = 1
-"""Of prctl(2)."""
+"""Option of prctl(2)."""
 _BEGIN = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -32,15 +32,15 @@ def call_isolated(function: Callable[..., Any], *args: Any, doing: str, hint: st
     """Call a function of a module in a fresh interpreter, and return its result.
 
     Args:
-        function: Function that can be found by its module and name.
+        function: Function at the top level of a module.
         args: Its arguments; they and the result must be picklable.
         doing: Activity for the message, such as ``opening small.onnx``.
-        hint: What to do about a crash.
+        hint: What the user can do about a crash.
 
     Raises:
         MienError: The function raised it.
         MemoryError: The process was killed, or found no memory.
-        ProcessFailed: The process ended in any other way, as by SIGSEGV.
+        ProcessFailed: The process ended in any other way, such as by SIGSEGV.
     """
     request = pickle.dumps((function, args))
     with tempfile.TemporaryFile() as errors:
@@ -64,7 +64,7 @@ def call_isolated(function: Callable[..., Any], *args: Any, doing: str, hint: st
 
 
 def serve() -> None:
-    """Answer `call_isolated` in the child: the answer goes to the pipe, whatever else is printed to standard error."""
+    """Serve `call_isolated` in the child; the answer goes to the pipe, and anything printed to standard error."""
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     enter_isolation()
@@ -76,17 +76,17 @@ def serve() -> None:
         raised = error
     answer.write(pickle.dumps((result, raised)))
     answer.flush()
-    os._exit(0)  # libraries that crash while they are unloaded have done their work
+    os._exit(0)  # some libraries crash while being unloaded
 
 
 def enter_isolation() -> None:
-    """Make this process expendable: the kernel kills it first, and with its parent; a crash leaves no core file."""
+    """Make this process expendable: killed first if memory runs out, killed with its parent, and without core file."""
     global _entered
     _entered = True
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))  # even in the middle of a call
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))  # even during a call
     if sys.platform != "win32":
         import resource
 
@@ -94,12 +94,12 @@ def enter_isolation() -> None:
 
 
 def is_isolated() -> bool:
-    """Return whether this process may crash without harm to another."""
+    """Return whether this process is an isolated one."""
     return _entered
 
 
 def error_line(text: str) -> str:
-    """Find the line of a standard error that names the error: after the last traceback, else the last line."""
+    """Return the line of a process's standard error that names the error."""
     lines = [line for line in text.splitlines() if line.strip()]
     _, found, rest = "\n".join(lines).rpartition("Traceback (most recent call last):\n")
     named = [line for line in rest.splitlines() if found and not line.startswith(" ")]
@@ -112,12 +112,12 @@ def was_killed(code: int) -> bool:
 
 
 def ran_out_of_memory(line: str) -> bool:
-    """Recognize an error of Python, C++, PyTorch or ONNX Runtime that memory ran out."""
+    """Return whether an error of Python, C++, PyTorch or ONNX Runtime says that memory ran out."""
     return any(sign in line for sign in ("MemoryError", "bad_alloc", "out of memory", "Failed to allocate memory"))
 
 
 def end_of(code: int, line: str) -> str:
-    """Describe the end of a process by its exit code and the line that names its error."""
+    """Describe how a process ended, by its exit code and the line that names its error."""
     if code >= 0:
         return line or f"exit code {code}"
     return f"ended by {signal.Signals(-code).name}" + (f" ({line})" if line else "")

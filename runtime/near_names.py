@@ -1,4 +1,4 @@
-"""Name what was probably meant by a misspelt word or path."""
+"""Suggests corrections of misspelt words and paths."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 from .credentials import mask_text
 
 MAX_NAMES = 10_000
-"""Names of a folder that are compared; more would take seconds."""
+"""Maximum number of names in a folder to compare; more would take seconds."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is closest to `word` or begins with it, or None where none is close."""
+    """Return the known word that is closest to `word` or begins with it, or None if none is close."""
     known = list(known)
     begins = [name for name in known if len(word) > 2 and name.startswith(word)]
     return next(iter(begins or get_close_matches(word, known, n=1, cutoff=0.7)), None)
 
 
 def describe_missing(path: Path, wanted: str = "file") -> str:
-    """Say why there is no such file or folder: what is there, or what has a similar name.
+    """Describe why there is no such file or folder: what is there instead, or what has a similar name.
 
     Args:
-        path: Path that is not what was wanted.
-        wanted: What it should be, such as ``folder`` or ``model file``.
+        path: Path that does not exist or is of another kind.
+        wanted: Expected kind, such as ``folder`` or ``model file``.
     """
     if os.path.isdir(path):  # noqa: PTH112 - the methods of Path raise for odd names
         return f"{path} is a folder, expected a {wanted}"
@@ -34,7 +34,7 @@ def describe_missing(path: Path, wanted: str = "file") -> str:
         return f"{path} is a file, expected a {wanted}"
     parent = path.parent
     if not os.path.isdir(parent):  # noqa: PTH112
-        # Not for a URL: a part of it would no longer be known to hold a password.
+        # Not for a URL: a password in a part of it would no longer be recognized.
         deeper = parent != path and mask_text(str(path)) == str(path)
         return f"no {wanted} {path}" + (f": {describe_missing(parent, 'folder')}" if deeper else "")
     try:

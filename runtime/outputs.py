@@ -1,4 +1,4 @@
-"""Output files: no input is overwritten, no two outputs share a file, and each appears whole or not at all."""
+"""Output files: never overwrite an input or each other, and appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .interrupts import postponed
 from .near_names import describe_missing
 
 TEMP_PREFIX = ".mien-"
-"""Beginning of the name of every unfinished file; a process that was killed may leave one."""
+"""Prefix of unfinished files; a process that was killed may leave one."""
 _unfinished: set[Path] = set()
-"""Temporary files of this process, which are removed when it ends."""
+"""Temporary files of this process, removed when it exits."""
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
     """Check every output of a command before anything is read, computed or written.
 
-    Files are compared by what they are, not by how they are spelled: links, relative and absolute names count as one.
+    Files are compared by identity, so links, relative and absolute paths of a file count as the same.
 
     Args:
         outputs: Files to be written, by option; None for an option that was not given.
@@ -49,7 +49,7 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | No
 
 
 def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be made at `path`; an existing file is left as it is."""
+    """Raise OutputError unless a file can be written at `path`; an existing file is not changed."""
     folder = path.resolve().parent
     if path.is_dir():
         raise OutputError(f"{path} is a folder, expected a file")
@@ -62,20 +62,20 @@ def check_writable(path: Path) -> None:
 
 
 def free_path(path: Path, taken: Collection[Path] = ()) -> Path:
-    """Return `path`, with a number added to its name if a file exists there or is about to be made.
+    """Return `path`, with a number added to its name if a file exists there or is about to be created.
 
     Args:
-        path: Name that the user did not choose, so that it must not replace a file.
-        taken: Files that are about to be made.
+        path: Name that the user did not choose, so it must not replace a file.
+        taken: Files that are about to be created.
     """
     numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
     return next(p for p in itertools.chain([path], numbered) if not os.path.lexists(p) and p not in taken)
 
 
 def temp_path(path: Path) -> Path:
-    """Name a hidden file beside `path`, with the same suffix, that no other writer and no user's file has.
+    """Return a unique hidden name next to `path`, with the same suffix.
 
-    A file of that name is removed when the process ends, unless it was renamed by then.
+    A file of that name is removed when the process exits, unless it has been renamed.
     """
     suffix = path.suffix if len(path.suffix) < 16 else ""
     temporary = path.absolute().with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}{suffix}")
@@ -85,7 +85,7 @@ def temp_path(path: Path) -> Path:
 
 @atexit.register
 def remove_unfinished() -> None:
-    """Remove the temporary files that were neither finished nor discarded, because an interrupt came in between."""
+    """Remove temporary files that an interrupt kept from being finished or discarded."""
     for path in _unfinished:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
@@ -108,20 +108,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
     Raises:
-        OSError: The place cannot be written; what was there before still is.
+        OSError: The file cannot be written; an existing one is unchanged.
     """
     with AtomicFile(path) as file:
         file.handle.write(content)
 
 
 def write_report(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
+    """Write a text file completely or not at all.
 
     Raises:
-        OutputError: The place cannot be written; the message says why.
+        OutputError: The file cannot be written.
     """
     try:
         write_atomic(path, text.encode())
@@ -130,17 +130,16 @@ def write_report(path: Path, text: str) -> None:
 
 
 class AtomicFile:
-    """A binary file that takes its name when it is closed without an error; until then `path` is what it was.
+    """Binary file that replaces `path` only once it is closed without an error.
 
-    A link keeps pointing to its file, which is what is replaced. A pipe or device, such as ``/dev/stdout``, cannot be
-    replaced and is written directly.
+    If `path` is a link, its target is replaced. A pipe or device, such as ``/dev/stdout``, is written directly.
 
     Attributes:
         handle: The open file.
-        temporary: Its name until it is complete.
+        temporary: Name of the file until it is complete.
 
     Raises:
-        OSError: From any method: the place cannot be written. Nothing is left behind.
+        OSError: From any method: the file cannot be written. Nothing is left behind.
     """
 
     def __init__(self, path: Path) -> None:
@@ -150,7 +149,7 @@ class AtomicFile:
         self.handle: IO[bytes] = self.temporary.open("wb")
 
     def commit(self) -> None:
-        """Close the file and give it its name."""
+        """Close the file and move it to its path."""
         try:
             with postponed():
                 self.handle.close()
@@ -164,8 +163,8 @@ class AtomicFile:
             raise
 
     def discard(self) -> None:
-        """Close the file and leave what `path` held before."""
-        with contextlib.suppress(OSError):  # a full disk is reported by what was written
+        """Close the file and delete it, leaving `path` unchanged."""
+        with contextlib.suppress(OSError):  # the write has already reported a full disk
             self.handle.close()
         if self._target is not None:
             self.temporary.unlink(missing_ok=True)
@@ -182,18 +181,17 @@ class AtomicFile:
 
 
 class LineFile:
-    """Text file of whole lines that takes its name when it is closed; see `AtomicFile`.
+    """Text file of whole lines that replaces `path` only once it is closed; see `AtomicFile`.
 
-    Each write is flushed, so that even a process that is killed leaves its lines under the temporary name. Without a
-    line, nothing is made or replaced.
+    Each write is flushed, so that even a killed process leaves its lines in the temporary file. Without any line, no
+    file is created or replaced.
 
     Args:
         path: File to write.
-        keep: Finish the file with the lines that it has when a write fails: they come from a live source, which cannot
-            be read again.
+        keep: Keep the lines written so far if a write fails, because they come from a live source.
 
     Raises:
-        OutputError: A file cannot be made there.
+        OutputError: A file cannot be created there.
     """
 
     def __init__(self, path: Path, *, keep: bool = False) -> None:
@@ -207,7 +205,7 @@ class LineFile:
         """Append whole lines.
 
         Raises:
-            OSError: They cannot be written; the file is closed.
+            OSError: The lines cannot be written; the file is closed.
         """
         data = lines.encode()
         try:
@@ -223,14 +221,14 @@ class LineFile:
         """Finish the file.
 
         Raises:
-            OSError: It cannot be given its name.
+            OSError: The file cannot be moved to its path.
         """
         file, self._file = self._file, None
         if file is not None:
             file.commit()
 
     def discard(self) -> None:
-        """Close the file and leave what was there before."""
+        """Close the file and delete it, leaving `path` unchanged."""
         file, self._file = self._file, None
         if file is not None:
             file.discard()
@@ -255,7 +253,7 @@ def _same_file(path: Path, other: Path) -> bool:
 
 
 def _identity(path: Path) -> tuple[object, ...]:
-    """Identify a file by its inode, or by where it will be."""
+    """Identify a file by its inode, or by its path if it does not exist yet."""
     try:
         found = path.stat()
     except OSError:
@@ -264,7 +262,7 @@ def _identity(path: Path) -> tuple[object, ...]:
 
 
 def _is_input_of(path: Path, folder: Path) -> bool:
-    """Return True for an existing file below a folder of inputs that holds a picture, a video or labels."""
+    """Return whether `path` is an existing picture, video or label file below an input folder."""
     if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
         return False
     if path.suffix.lower() in (".csv", ".txt"):

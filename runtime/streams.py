@@ -1,4 +1,4 @@
-"""Standard streams that outlive a closed descriptor, a reader that has left, a full disk and a narrow encoding."""
+"""Standard streams that tolerate closed descriptors, readers that exit, full disks and limited encodings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 PLAIN = dict(
     zip("✓✗·→×≤≥±…–−µ°", ("+", "x", "-", "->", "x", "<=", ">=", "+/-", "...", "-", "-", "u", " deg"), strict=True)
 )
-"""Spelling of characters that an encoding lacks; others are escaped, as in ``\\u2603``."""
+"""Substitutes for characters that an encoding lacks; others are escaped, as in ``\\u2603``."""
 ERRORS = "mien-plain"
 
 
 class LastingFile(io.FileIO):
-    """File that drops what cannot be written, and remembers why.
+    """File that drops data it cannot write, and remembers why.
 
     Attributes:
         failure: Error of the first write that failed.
@@ -25,7 +25,7 @@ class LastingFile(io.FileIO):
     failure: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write, or drop the data after a failure."""
+        """Write the data, or drop them after a failure."""
         if self.failure is None:
             try:
                 return super().write(data)
@@ -38,17 +38,17 @@ _output: LastingFile | None = None
 
 
 def steady_streams() -> None:
-    """Replace standard output and error by streams whose failures end no command; call it before opening a file.
+    """Replace standard output and error by streams whose failures stop no command; call it before opening files.
 
-    What could not be written is told by `output_failure`. A closed descriptor is connected to nothing, or the next file
-    to be opened would take its number and receive what libraries print.
+    `output_failure` reports what could not be written. Closed descriptors are connected to the null device; otherwise
+    the next opened file would get their number and receive whatever libraries print.
     """
     global _output
     codecs.register_error(ERRORS, _plain)
     _connect_closed()
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        if sys.platform == "win32" and stream is not None:  # a console there is no file
+        if sys.platform == "win32" and stream is not None:  # a console is not a file there
             stream.reconfigure(errors=ERRORS)
             continue
         file = LastingFile(number, "wb", closefd=False) if stream is not None else LastingFile(os.devnull, "wb")
@@ -59,16 +59,16 @@ def steady_streams() -> None:
 
 
 def output_failure() -> OSError | None:
-    """Write what standard output still holds, and return the error of the first write that failed, if any."""
+    """Flush standard output, and return the error of the first write that failed, if any."""
     sys.stdout.flush()
     return None if _output is None else _output.failure
 
 
 def write_output(text: str) -> None:
-    """Write to standard output at once.
+    """Write to standard output and flush it.
 
     Raises:
-        OSError: It cannot be written; BrokenPipeError: the reader has left.
+        OSError: It cannot be written; BrokenPipeError if the reader has exited.
     """
     sys.stdout.write(text)
     if (failure := output_failure()) is not None:

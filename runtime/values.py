@@ -1,4 +1,4 @@
-"""Values shared by the whole runtime. Points are in pixels of the original image unless a name ends in `_crop`."""
+"""Value types of the whole runtime. Points are in pixels of the original image unless a name ends in `_crop`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.floating[Any]]
 Image = npt.NDArray[np.uint8]
 Classes = Mapping[str, float]
-"""Probability of each class of a classifier, by its name."""
+"""Probability of each class by name."""
 Progress = Callable[[int, int], None]
 """Progress callback: called with (steps done, steps in total) after each step."""
 
@@ -28,14 +28,14 @@ def size_of(pixels: Image) -> tuple[int, int]:
 
 
 def percentile(values: Sequence[int] | FloatArray | npt.NDArray[np.int64], percent: int) -> float:
-    """Nearest-rank percentile: the smallest value v such that at least `percent` % of the values are <= v."""
+    """Return the nearest-rank percentile: the smallest value that at least `percent` % of the values do not exceed."""
     rank = -(-percent * len(values) // 100)  # in integers: 0.99 * 100 is not always 99
     index = max(rank, 1) - 1
     return float(np.partition(values, index)[index])
 
 
 def object_array(values: Sequence[object]) -> npt.NDArray[np.object_]:
-    """Return an array (n,) of objects, whatever they are."""
+    """Return an object array (n,), even if the values are sequences themselves."""
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
@@ -48,7 +48,7 @@ class Frame:
     Attributes:
         pixels: (h, w, 3) uint8 BGR.
         timestamp_ns: Capture time on a monotonic clock; for files, the time within the file.
-        index: Number in the source, from 0, including dropped frames.
+        index: Number within the source, from 0, counting dropped frames.
         classes: Classes of the whole picture; None unless it was classified.
     """
 
@@ -96,7 +96,7 @@ class Faces:
         return len(self.boxes)
 
     def mask(self, keep: npt.NDArray[Any]) -> Faces:
-        """Select rows by a boolean mask (n,) or by indices, in the order of the indices."""
+        """Return the rows selected by a boolean mask (n,) or by indices, in the order of the indices."""
         return Faces(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
 
     def with_fields(self, **changes: npt.NDArray[Any]) -> Faces:
@@ -110,7 +110,7 @@ class Faces:
 
     @staticmethod
     def from_boxes(boxes: FloatArray, scores: FloatArray) -> Faces:
-        """Create faces of which only the boxes are known.
+        """Return faces with unknown values except for boxes and scores.
 
         Args:
             boxes: (n, 4) xyxy px.

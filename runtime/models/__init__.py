@@ -1,1 +1,1 @@
-"""Model files: their metadata, the shipped ones, and the bundles that carry them to a device."""
+"""Model files: their metadata, the shipped models, and bundles for devices."""

@@ -1,8 +1,8 @@
-"""`Bundle`: a pipeline's models, golden samples and documents in one file, trusted only after every checksum matches.
+"""`Bundle`: a pipeline's models, golden samples and documents in one file, used only if all checksums match.
 
-A bundle is a zip archive whose members are stored uncompressed: nothing is inflated, so a small file cannot expand into
-a large one, and the same members give the same bytes. The checksums detect damage. They do not stop a forger; for that,
-compare the digest of the whole file with one from a source you trust.
+A bundle is a zip archive with uncompressed members, so a small file cannot expand into a large one, and the same
+members yield the same bytes. The checksums detect damage, but not forgery; to detect that, compare the digest of the
+whole file with one from a source you trust.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ PICTURE = "golden/picture.npy"
 FACES = "golden/faces.npy"
 MAX_MEMBERS = 256
 MAX_BYTES = 512 << 20
-"""Limit of the archive's size, and so of its members' total size."""
+"""Maximum size of the archive, and thus of all members together."""
 MAX_DIRECTORY_BYTES = 256 * MAX_MEMBERS
 MAX_MANIFEST_BYTES = 1 << 20
 TASKS = {"landmarks": Task.LANDMARKS, "detector": Task.DETECTOR, "age_gender": Task.AGE_GENDER}
-"""Models that a bundle may hold, by name; all but the last are required."""
+"""Tasks of the models in a bundle, by name; all but the last are required."""
 
 _PART = r"[a-z0-9_-][a-z0-9_.-]*"  # no part begins with a dot, which excludes ".."
 _NAME = re.compile(rf"(?:{_PART}/)*{_PART}")
@@ -58,7 +58,7 @@ class BundledModel:
 
     Attributes:
         name: Key of `TASKS`.
-        precision: Number format in which it computes.
+        precision: Number format of the computation.
         file: Name of the member with the model.
         spec_file: Name of the member with its spec.
         spec: The parsed spec.
@@ -77,7 +77,7 @@ class Bundle:
 
     Attributes:
         sha256: Digest of the whole archive.
-        made_by: Version of mien that made it.
+        made_by: Version of mien that made the bundle.
         models: The models.
         files: Every member except the manifest.
     """
@@ -94,7 +94,7 @@ class Bundle:
             name: Key of `TASKS`.
 
         Returns:
-            Inputs (n, h, w, 3) uint8, and the outputs by name that the float32 model gave when the bundle was made.
+            Inputs (n, h, w, 3) uint8, and the outputs of the float32 model by name.
 
         Raises:
             ModelError: The arrays have other shapes or dtypes.
@@ -114,7 +114,7 @@ class Bundle:
         """Return the golden picture.
 
         Returns:
-            The picture (h, w, 3) uint8 BGR, and the landmarks (n, 68, 3) px that the float32 pipeline found in it.
+            The picture (h, w, 3) uint8 BGR, and the landmarks (n, 68, 3) in px found by the float32 pipeline.
 
         Raises:
             ModelError: The arrays have other shapes or dtypes.
@@ -145,7 +145,7 @@ class Bundle:
         """Return the models of a precision by name.
 
         Raises:
-            InputError: The bundle has none of that precision.
+            InputError: The bundle has no models of that precision.
         """
         found = {model.name: self.model_file(model) for model in self.models if model.precision is precision}
         if not found:
@@ -154,7 +154,7 @@ class Bundle:
         return found
 
     def find(self, name: str, precision: Precision) -> BundledModel | None:
-        """Return the model of that name and precision, or None."""
+        """Return the model with a name and precision, or None."""
         return next((m for m in self.models if (m.name, m.precision) == (name, precision)), None)
 
 
@@ -193,7 +193,7 @@ def read_bundle(path: Path) -> Bundle:
 
 
 def pack_bundle(models: Sequence[BundledModel], files: Mapping[str, bytes], *, made_by: str) -> bytes:
-    """Make an archive; the same members give the same bytes.
+    """Create an archive; the same members yield the same bytes.
 
     Args:
         models: Models listed in the manifest.
@@ -225,7 +225,7 @@ def pack_bundle(models: Sequence[BundledModel], files: Mapping[str, bytes], *, m
 
 
 def _members(packed: bytes, origin: str) -> dict[str, bytes]:
-    """Read the members; an archive that is not of the plain kind is refused before any is read."""
+    """Read the members of an archive, after rejecting any that `pack_bundle` would not write."""
     _check_directory(packed, origin)
     try:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
@@ -237,7 +237,7 @@ def _members(packed: bytes, origin: str) -> dict[str, bytes]:
 
 
 def _check_directory(packed: bytes, origin: str) -> None:
-    """Check the end record first, so that a huge directory is never parsed into objects."""
+    """Check the end record, so that a huge directory is never parsed."""
     if packed[-22:-18] != b"PK\5\6" or packed[-42:-38] == b"PK\6\7":  # the latter marks zip64, for 4 GB and more
         raise ModelError(f"{origin} is not a complete bundle (its end is missing); copy it again")
     (directory_bytes,) = struct.unpack("<I", packed[-10:-6])

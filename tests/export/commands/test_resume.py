@@ -63,7 +63,7 @@ def test_a_run_goes_on_with_its_own_options(run: Path, monkeypatch: pytest.Monke
         ("classify --resume", "nothing to resume: no runs/classify/last.pt"),
         (
             "landmarks --resume runs/x",
-            "training of classify, not of landmarks; run: mien train classify --resume runs/x",
+            "run of mien train classify, not landmarks; run: mien train classify --resume runs/x",
         ),
     ],
 )
