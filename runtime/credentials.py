@@ -14,7 +14,7 @@ _SECRET_WORDS = ("user", "login", "pw", "pass", "token", "secret", "key", "auth"
 def mask_secrets(source: str) -> str:
     """Mask user names, passwords and query values in a source, keeping the parts that identify it.
 
-    URLs are parsed as people write them rather than by RFC 3986: a password may contain unescaped ``/``, ``?`` or ``@``,
+    URLs are parsed as people write them, not by RFC 3986: a password may contain unescaped ``/``, ``?`` or ``@``,
     and a slash of ``://`` may be missing. When in doubt, more is masked.
 
     Args:
