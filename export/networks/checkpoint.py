@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...runtime.errors import ModelError, OutputError
+from ...runtime.file_kinds import FileKind, kind_of_file
 from ...runtime.models.spec import ModelSpec
 from ...runtime.near_names import describe_missing
 from ...runtime.outputs import write_atomic
@@ -99,8 +100,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path} is not a checkpoint: it contains more than tensors and plain values") from error
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, struct.error) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ModelError(f"{path} is truncated or not a checkpoint ({reason})") from error
+        kind = kind_of_file(path)
+        if kind not in (FileKind.CHECKPOINT, FileKind.ARCHIVE, FileKind.UNKNOWN):
+            raise ModelError(f"{path} is not a checkpoint: it holds {kind.value}; train one with mien train") from error
+        raise ModelError(f"{path} is cut off, damaged or no checkpoint; copy it again, or train it anew") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"{path} was not written by mien train")
     try:

@@ -19,6 +19,7 @@ from ..models.spec import MODEL_FOR, Precision, Task
 from ..output.overlay import OverlayStyle
 from ..pipeline.pipeline_options import Classified, PipelineOptions
 from .input_paths import existing_folder
+from .usage import suggest_value
 
 DATA = typer.Option(..., "--data", callback=existing_folder, help="Folder with images and labels.", show_default=False)
 DETECTOR = typer.Option(None, "--detector", help="Face detector: a mien or YuNet model; default: the shipped one.")
@@ -203,11 +204,14 @@ def enum_members(text: str, kind: type[Kind], option: str) -> list[Kind]:
     Raises:
         InputError: A value that the enum does not have.
     """
-    try:
-        return list(dict.fromkeys(kind(part.strip()) for part in text.split(",")))
-    except ValueError:
-        known = ", ".join(member.value for member in kind)
-        raise InputError(f"{option} expects one or more of {known}; found {text!r}") from None
+    known = [member.value for member in kind]
+    parts = [part.strip() for part in text.split(",")]
+    if wrong := [part for part in parts if part not in known]:
+        hint = suggest_value(wrong[0], known)
+        raise InputError(
+            f"{option} expects one or more of {', '.join(known)}; found {text!r}{f'; {hint}' * bool(hint)}"
+        )
+    return [kind(part) for part in dict.fromkeys(parts)]
 
 
 def parse_size(text: str, option: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -42,6 +43,19 @@ SYNONYMS = {
 }
 """What options are called elsewhere, without dashes, and the options or arguments that may be meant."""
 
+VALUES = {
+    "gpu": ("cuda",),
+    "nvidia": ("cuda",),
+    "trt": ("tensorrt",),
+    "onnx": ("cpu",),
+    "half": ("fp16",),
+    "float16": ("fp16",),
+    "float32": ("fp32",),
+    "quantized": ("int8",),
+    "image": ("frame",),
+}
+"""What the values of options are called elsewhere, and those that may be meant."""
+
 SEVERAL = {"webcam": "for several files: mien predict FILE… --draw FOLDER"}
 """What to type instead of more arguments than a command takes."""
 
@@ -71,9 +85,19 @@ def explain(error: Any) -> str:
         problem, fix = f"{name_of(error.param)} is missing", None
     elif not problem.startswith("Got unexpected extra argument"):
         fix = None
+    if choice := re.search(r"'([^']*)' is not one of (.*)", problem):
+        known = re.findall(r"'([^']*)'", choice[2])
+        fix = suggest_value(choice[1], known)
     for words, plain in PLAINER.items():
         problem = problem.replace(words, plain)
     return f"{ctx.command_path}: {problem}; {fix or f'see {ctx.command_path} --help'}"
+
+
+def suggest_value(word: str, known: Sequence[str]) -> str | None:
+    """Name the value of an option that is probably meant by one that it does not take."""
+    named = (value for value in VALUES.get(word.lower(), ()) if value in known)
+    meant = next(named, None) or nearest(word.lower(), known)
+    return meant and f"did you mean {meant}?"
 
 
 def name_of(parameter: Any) -> str:

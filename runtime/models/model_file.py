@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 
 from ..errors import ModelError
+from ..file_kinds import HEAD_BYTES, FileKind, kind_of
 from ..files import sha256_of
 from ..near_names import describe_missing
 from .spec import METADATA_KEY, ModelSpec
@@ -131,7 +132,7 @@ class ModelFile:
             try:
                 beside = _files_beside(self.content)
             except ValueError as error:
-                raise _not_onnx(self.origin, error) from error
+                raise _not_onnx(self.origin, self.content.open("rb").read(HEAD_BYTES), error) from error
         size = self.content.stat().st_size
         for name in beside:
             path = self.content.parent / name
@@ -187,16 +188,17 @@ def _read_header(file: BinaryIO, *, origin: str) -> tuple[ModelSpec | None, tupl
         if outputs is None:
             raise ValueError("it has no graph")
     except ValueError as error:
-        raise _not_onnx(origin, error) from error
+        file.seek(0)
+        raise _not_onnx(origin, file.read(HEAD_BYTES), error) from error
     text = metadata.get(METADATA_KEY)
     return None if text is None else ModelSpec.from_json(text, origin=origin), tuple(outputs)
 
 
-def _not_onnx(origin: str, error: ValueError) -> ModelError:
-    return ModelError(
-        f"{origin} is not a model that ONNX Runtime can load (not an ONNX file: {error}); "
-        "make model files with mien export"
-    )
+def _not_onnx(origin: str, head: bytes, error: ValueError) -> ModelError:
+    kind = kind_of(head)
+    damaged = kind in (FileKind.ONNX, FileKind.UNKNOWN)
+    found = f"it is cut off, damaged or no ONNX file ({error})" if damaged else f"it holds {kind.value}"
+    return ModelError(f"{origin} is not a model that ONNX Runtime can load: {found}; make model files with mien export")
 
 
 def _beside_its_weights(link: Path) -> Path:

@@ -73,7 +73,7 @@ def test_auto_without_tensorrt_goes_on(monkeypatch: pytest.MonkeyPatch, caplog: 
     monkeypatch.setattr(open_model, "find_accelerator", absent)
     with caplog.at_level(logging.INFO, logger="mien"), open_model.open_model(LANDMARKS) as runner:
         assert runner.provider in ("cpu", "cuda")
-    assert "auto: no TensorRT (wanted TensorRT 10.3 to 11.x, found 8.6)" in caplog.text
+    assert "auto: no TensorRT (expected TensorRT 10.3 to 11.x, found 8.6)" in caplog.text
 
 
 def test_missing_model_is_told(tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ def error_of(*arguments: str) -> str:
         (["train", "landmark"], "did you mean mien train landmarks?"),
         (["--verison"], "did you mean --version?"),
         (["predict", "x", "--provider", "cda"], "'cda' is not one of 'auto', 'cpu'"),
+        (["predict", "x", "--provider", "cda"], "did you mean cuda?"),
+        (["predict", "x", "--provider", "gpu"], "did you mean cuda?"),
+        (["webcam", "--on", "face"], "did you mean faces?"),
+        (["export", "x.pt", "-o", "x.onnx", "--precision", "half"], "did you mean fp16?"),
+        (["bench", "--provider", "gpu"], "found 'gpu'; did you mean cuda?"),
     ],
 )
 def test_a_wrong_option_or_command_names_the_right_one(arguments: list[str], fix: str) -> None:

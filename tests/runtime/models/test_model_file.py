@@ -55,6 +55,17 @@ def test_malformed_bytes_are_one_line(content: bytes, tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(b"", "it holds nothing"), (b"some notes\n", "it holds text"), (b"\x89PNG\r\n\x1a\n", "it holds a PNG picture")],
+)
+def test_another_kind_of_file_is_named(content: bytes, found: str) -> None:
+    with pytest.raises(ModelError, match=f"can load: {found}; make model files with mien export"):
+        _ = ModelFile("no.onnx", content).metadata
+    with pytest.raises(ModelError, match="it is cut off, damaged or no ONNX file"):
+        _ = ModelFile("no.onnx", LANDMARKS.read_bytes()[:3000]).metadata
+
+
 def test_any_cut_of_a_file_is_refused() -> None:
     whole = LANDMARKS.read_bytes()
     for length in range(1, len(whole), 9973):
