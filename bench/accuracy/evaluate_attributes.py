@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...runtime.errors import InputError
 from ...runtime.faces.classifier import class_probabilities
-from ...runtime.models.runner import Runner
+from ...runtime.models.runner import Runner, check_task
 from ...runtime.models.spec import Task
 from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import FloatArray, Progress
@@ -19,7 +19,7 @@ from ...runtime.vision.crop import resized
 from ...runtime.vision.geometry import longer_side
 from ..data.age_gender_labels import AgeGenderTable, join_copies, read_age_gender
 from ..data.class_folders import ClassTable, read_classes
-from .evaluate_faces import PictureReader, ignore, in_batches, require_task
+from .evaluate_faces import PictureReader, ignore, in_batches
 from .metrics import age_gender_measures
 
 
@@ -46,7 +46,7 @@ def evaluate_age_gender(
     Raises:
         InputError: The model is for another task, labels are malformed, or there is no crop to evaluate on.
     """
-    require_task(runner, Task.AGE_GENDER)
+    check_task(runner.spec, Task.AGE_GENDER)
     predicted, table, unreadable = predict_ages(runner, data, held_out=held_out, progress=progress)
     inspect(predicted, table)
     return age_gender_summary(predicted, table) | {"unreadable": unreadable}
@@ -161,7 +161,7 @@ def evaluate_classes(
     Raises:
         InputError: The model is for another task, or the folder's classes differ from the model's.
     """
-    require_task(runner, Task.CLASSIFY)
+    check_task(runner.spec, Task.CLASSIFY)
     probabilities, table, unreadable = predict_classes(runner, data, held_out=held_out, progress=progress)
     inspect(probabilities, table)
     correct = probabilities.argmax(axis=1) == table.labels

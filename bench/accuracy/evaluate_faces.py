@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import Detector
-from ...runtime.models.runner import Runner
+from ...runtime.models.runner import Runner, check_task
 from ...runtime.models.spec import Task
 from ...runtime.pictures.images import read_image
 from ...runtime.pipeline.pipeline import Pipeline
@@ -83,12 +83,6 @@ class PictureReader:
         return np.array([i not in self.unreadable for i in range(rows)])
 
 
-def require_task(runner: Runner, task: Task) -> None:
-    """Raise InputError unless the runner's model is for `task`."""
-    if runner.spec.task is not task:
-        raise InputError(f"expected a model for {task.value}, found one for {runner.spec.task.value}")
-
-
 def evaluate_landmarks(
     runner: Runner,
     data: Path,
@@ -112,7 +106,7 @@ def evaluate_landmarks(
     Raises:
         InputError: The model is for another task, labels are malformed, or there is no face to evaluate on.
     """
-    require_task(runner, Task.LANDMARKS)
+    check_task(runner.spec, Task.LANDMARKS)
     predicted, table, unreadable = predict_landmarks(runner, data, held_out=held_out, progress=progress)
     inspect(predicted, table)
     return landmark_summary(predicted, table) | {"unreadable": unreadable}

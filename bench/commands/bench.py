@@ -19,6 +19,7 @@ from ...runtime.commands.option_groups import with_options
 from ...runtime.commands.run_config import with_config
 from ...runtime.errors import CheckFailed, InputError, OutputError
 from ...runtime.interrupts import exit_code
+from ...runtime.models.model_file import ModelFile
 from ...runtime.near_names import describe_missing
 from ...runtime.outputs import check_outputs, write_report
 from ..report.report import BenchReport
@@ -94,6 +95,8 @@ def run(
         raise InputError("--max-nme-loss goes with --budget")
     if max_nme_loss is not None and not options.data:
         raise InputError("--max-nme-loss needs --data with a folder of labelled landmarks")
+    if options.feed is not None and not any(map(is_foreign, models or [])):
+        raise InputError("--inputs is for foreign models; those of mien take pictures, which --data FOLDER chooses")
     outputs = {"--json": json_out, "--html": html_out, "--csv": csv_out}
     check_outputs(outputs, [*(models or []), *options.data, options.feed, options.clip])
     with require_train_extra(), progress_bar("bench") as progress:
@@ -108,6 +111,11 @@ def run(
     if unwritten:
         raise OutputError(f"{'; '.join(unwritten)}; its content was printed instead")
     end_with(report, without_fit)
+
+
+def is_foreign(model: Path) -> bool:
+    """Tell whether a model file was not exported by mien; checkpoints are always of mien."""
+    return model.suffix.lower() != ".pt" and ModelFile.of(model).metadata is None
 
 
 def write_files(

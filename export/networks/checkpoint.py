@@ -22,6 +22,11 @@ from ...runtime.outputs import write_atomic
 
 FORMAT = "mien-checkpoint"
 VERSION = 1
+UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError),
+    *(struct.error, pickle.UnpicklingError),
+)
+"""What `torch.load` raises for a file that it cannot read."""
 CHECKPOINTS = Path(__file__).parents[1] / "weights"
 """Folder of the shipped checkpoints."""
 
@@ -97,12 +102,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with warnings.catch_warnings():  # torch warns about a foreign pickle before rejecting it
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(f"{path} is not a checkpoint: it contains more than tensors and plain values") from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, struct.error) as error:
+    except UNREADABLE as error:
         kind = kind_of_file(path)
         if kind not in (FileKind.CHECKPOINT, FileKind.ARCHIVE, FileKind.UNKNOWN):
             raise ModelError(f"{path} is not a checkpoint: it holds {kind.value}; train one with mien train") from error
+        if isinstance(error, pickle.UnpicklingError):
+            raise ModelError(f"{path} is not a checkpoint: it contains more than tensors and plain values") from error
         raise ModelError(f"{path} is cut off, damaged or no checkpoint; copy it again, or train it anew") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"{path} was not written by mien train")

@@ -116,7 +116,10 @@ def _fabric(train: TrainConfig) -> Fabric:
             precision="bf16-mixed" if train.bfloat16 else "32-true",
         )
     except (RuntimeError, ValueError, TypeError, ModuleNotFoundError) as error:
-        raise InputError(f"--device {train.device} cannot be used ({str(error).splitlines()[0]})") from error
+        usable = ["cpu", *(f"cuda:{n}" for n in range(torch.cuda.device_count()))]
+        if torch.backends.mps.is_available():
+            usable.append("mps")
+        raise InputError(f"--device {train.device}: this machine's PyTorch has {', '.join(usable)}") from error
     fabric.launch()
     return fabric
 

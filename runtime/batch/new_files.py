@@ -28,6 +28,8 @@ class NewFiles:
     def __init__(self, folder: Path, taken: set[Path]) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise OutputError(f"{folder} is a file, expected a folder") from error
         except OSError as error:
             raise OutputError(f"cannot create the folder {folder} ({error.strerror})") from error
         self._folder = folder.resolve()

@@ -207,10 +207,9 @@ def enum_members(text: str, kind: type[Kind], option: str) -> list[Kind]:
     known = [member.value for member in kind]
     parts = [part.strip() for part in text.split(",")]
     if wrong := [part for part in parts if part not in known]:
-        hint = suggest_value(wrong[0], known)
-        raise InputError(
-            f"{option} expects one or more of {', '.join(known)}; found {text!r}{f'; {hint}' * bool(hint)}"
-        )
+        meant = suggest_value(wrong[0], known)
+        hint = f"; {meant}" if meant else ""
+        raise InputError(f"{option} expects one or more of {', '.join(known)}; found {text!r}{hint}")
     return [kind(part) for part in dict.fromkeys(parts)]
 
 

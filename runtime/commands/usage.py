@@ -86,8 +86,7 @@ def explain(error: Any) -> str:
     elif not problem.startswith("Got unexpected extra argument"):
         fix = None
     if choice := re.search(r"'([^']*)' is not one of (.*)", problem):
-        known = re.findall(r"'([^']*)'", choice[2])
-        fix = suggest_value(choice[1], known)
+        fix = suggest_value(choice[1], re.findall(r"'([^']*)'", choice[2]))
     for words, plain in PLAINER.items():
         problem = problem.replace(words, plain)
     return f"{ctx.command_path}: {problem}; {fix or f'see {ctx.command_path} --help'}"

@@ -172,6 +172,7 @@ def _session(model: ModelFile, provider: Provider, options: Any, extra: Mapping[
     except ProviderError:
         raise
     except Exception as error:  # ONNX Runtime has one class per error code, without a common base
+        _ = model.metadata  # raises for a file of another kind, and says what it holds
         raise ModelError(f"{model} is not a model that ONNX Runtime can load ({reason_of(error)})") from error
     if session.get_providers()[0] != name:  # ONNX Runtime falls back silently
         raise ProviderError(

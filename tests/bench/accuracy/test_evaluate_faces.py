@@ -14,7 +14,7 @@ from mien.bench.data.face_boxes import held_out_pictures, read_faces
 from mien.bench.data.landmark_labels import read_landmarks
 from mien.bench.data.splits import held_out
 from mien.bench.studies.readme_table import BEGIN, END, put_between
-from mien.runtime.errors import InputError
+from mien.runtime.errors import InputError, ModelError
 from mien.runtime.models.spec import ModelSpec, Task
 from mien.runtime.values import FloatArray, Image
 from mien.runtime.vision.geometry import box_from_bounds, landmark_bounds
@@ -70,7 +70,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_told(landmark_folder: Pat
 def test_a_model_for_another_task_is_refused(landmark_folder: Path) -> None:
     runner = Oracle(landmark_folder)
     runner.spec = ModelSpec(Task.DETECTOR, (64, 64), ("boxes", "scores"))
-    with pytest.raises(InputError, match="expected a model for landmarks, found one for detector"):
+    with pytest.raises(ModelError, match="expected a landmark model, found a detector"):
         evaluate_landmarks(runner, landmark_folder)
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from typer import Context
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from mien.cli import app
+from mien.runtime.models.shipped import shipped_model
 from mien.runtime.near_names import describe_missing
+
+DETECTOR = str(shipped_model("detector"))
 
 
 def error_of(*arguments: str) -> str:
@@ -134,3 +140,39 @@ def test_the_help_is_grouped_and_fits_a_narrow_terminal() -> None:
     assert told.index("─ Options ─") < told.index("─ Models ─") < told.index("─ Saved options ─")
     assert "ort-tensorrt" in told  # in one word
     assert all(len(line) <= 80 for line in told.splitlines())
+
+
+def test_models_of_a_bundle_that_do_not_exist_are_said_before_pytorch_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it raises
+    for option in ("--model", "--detector", "--age-gender"):
+        assert "no file nosuch.pt" in error_of("bundle", "-o", str(tmp_path / "b.mien"), option, "nosuch.pt")
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    told = error_of("predict", str(tmp_path / "a.png"), "--draw", str(tmp_path / "a.png"))
+    assert "a.png is a file, expected a folder" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["evaluate", "classify", "--data", ".", "--model", "notes.onnx"], "can load: it holds text"),
+        (["bundle", "-o", "b.mien", "--model", "notes.onnx"], "can load: it holds text"),
+        (["bundle", "-o", "b.mien", "--model", DETECTOR], "expected a landmark model, found a detector"),
+        (["bundle", "-o", "b.mien", "--age-gender", DETECTOR], "expected an age and gender model, found a detector"),
+        (["evaluate", "landmarks", "--data", ".", "--model", DETECTOR], "expected a landmark model, found a detector"),
+        (["bench", DETECTOR, "--inputs", "arrays.npz"], "--inputs is for foreign models; those of mien take pictures"),
+        (["predict", "x.png", "--min-score", "50"], "expected a score above 0 and at most 1, found 50"),
+    ],
+)
+def test_a_file_for_something_else_is_told_in_words(
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes.onnx").write_text("some notes\n")
+    (tmp_path / "arrays.npz").touch()
+    monkeypatch.chdir(tmp_path)
+    assert told in error_of(*arguments)
+    assert not (tmp_path / "b.mien").exists()
