@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import csv
+import functools
 import math
 import os
 import shutil
@@ -18,14 +19,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import typer.testing
 
-from mien.bench.timing import interleave
+from mien.runtime.models import runner
 from mien.tests.processes import MARKER, started_by_tests
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, which every child would inherit
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # so does nohup: it is still ignored here, but not by children
     signal.signal(signal.SIGHUP, lambda *_: None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in several processes, and start more, on few cores
+runner.DEFAULT_THREADS = 1  # before other modules take it for their defaults
+typer.testing._get_command = functools.cache(typer.testing._get_command)  # else every call builds all commands again
 os.environ[MARKER] = str(os.getpid())
 os.environ["MIEN_CACHE"] = tempfile.mkdtemp(prefix="mien-tests-")  # removed when the tests end
 atexit.register(shutil.rmtree, os.environ["MIEN_CACHE"], ignore_errors=True)
@@ -50,6 +54,8 @@ def no_process_is_left() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="module")
 def short_warm_ups() -> Iterator[None]:
     """End warm-ups after their first windows: beside other tests, latencies never settle."""
+    from mien.bench.timing import interleave
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interleave, "SETTLED", math.inf)
         yield

@@ -232,13 +232,16 @@ def print_face_layers(task: Task, face: FaceOptions, shared: TrainOptions) -> No
 def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: bool = False, **network: Any) -> None:
     """Print a network's layers and totals, or the totals as JSON, without loading pretrained weights."""
     with require_train_extra():
+        import torch
+
         from ..networks.build_network import empty_network
         from ..networks.layer_summary import summarize
-    net = empty_network(task, backbone, **network)
-    if frozen:
-        net.backbone.requires_grad_(False)
     size = network["input_size"]
-    summary = summarize(net, ModelSpec(task, (size, size), ()))
+    with torch.device("meta"):  # shapes alone: there are no weights to initialize
+        net = empty_network(task, backbone, **network)
+        if frozen:
+            net.backbone.requires_grad_(False)
+        summary = summarize(net, ModelSpec(task, (size, size), ()))
     totals = {k: getattr(summary, k) for k in ("parameters", "trainable", "multiply_adds")}
     if shared.as_json:
         print(json.dumps(totals))

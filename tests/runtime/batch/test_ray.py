@@ -13,7 +13,9 @@ from pathlib import Path
 
 import cv2
 import pytest
+from typer.testing import CliRunner
 
+from mien.cli import app
 from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.pictures.images import read_image
 from mien.tests.processes import MIEN, descendants, started, wait_for
@@ -175,4 +177,5 @@ def test_without_ray_the_extra_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_misuse_is_told(arguments: list[str], told: str) -> None:
-    assert told in mien(*arguments, code=2)
+    result = CliRunner().invoke(app, ["predict", *arguments])
+    assert result.exit_code == 2 and told in result.stderr and result.stdout == ""
