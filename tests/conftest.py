@@ -21,20 +21,42 @@ import numpy as np
 import pytest
 import typer.testing
 
-from mien.runtime.models import runner
+from mien.bench.timing import interleave
 from mien.tests.processes import MARKER, started_by_tests
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, which every child would inherit
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # so does nohup: it is still ignored here, but not by children
     signal.signal(signal.SIGHUP, lambda *_: None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in several processes, and start more, on few cores
-runner.DEFAULT_THREADS = 1  # before other modules take it for their defaults
 typer.testing._get_command = functools.cache(typer.testing._get_command)  # else every call builds all commands again
 os.environ[MARKER] = str(os.getpid())
 os.environ["MIEN_CACHE"] = tempfile.mkdtemp(prefix="mien-tests-")  # removed when the tests end
 atexit.register(shutil.rmtree, os.environ["MIEN_CACHE"], ignore_errors=True)
 LINGER_S = 15.0
 """Time for processes to end after the last test of a file; a cluster of Ray needs several seconds."""
+LONGEST = [
+    "test_notebook.py",
+    "test_cli.py",
+    "export/convert/test_bundle.py",
+    "test_streams_and_signals.py",
+    "runtime/batch/test_ray.py",
+    "bench/suite/test_session.py",
+    "export/convert/test_to_onnx.py",
+    "export/convert/test_int8.py",
+    "runtime/batch/test_predict.py",
+    "runtime/live/test_page_server.py",
+    "export/training/test_training.py",
+    "test_fuzz.py",
+    "test_house.py",
+    "test_deploy.py",
+]
+"""Files that take a quarter of a minute and more. They begin first: begun last, one would keep a core busy alone."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files of `LONGEST` first, in its order."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -54,8 +76,6 @@ def no_process_is_left() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="module")
 def short_warm_ups() -> Iterator[None]:
     """End warm-ups after their first windows: beside other tests, latencies never settle."""
-    from mien.bench.timing import interleave
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interleave, "SETTLED", math.inf)
         yield
