@@ -1,1 +1,1 @@
-"""Open a model on the requested provider: ONNX Runtime or TensorRT."""
+"""Opens models on the requested provider: ONNX Runtime or TensorRT."""

@@ -1,4 +1,4 @@
-"""Open a model file as a `Runner` on the requested provider."""
+"""Opens a model file as a `Runner` on the requested provider."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger("mien")
 def open_model(source: ModelSource, *, provider: Provider = Provider.AUTO, threads: int = DEFAULT_THREADS) -> Runner:
     """Open a model file.
 
-    `Provider.AUTO` selects the first that works of an engine that was built earlier, CUDA and the CPU, and logs why.
+    `Provider.AUTO` selects the first that works of an existing TensorRT engine, CUDA and the CPU, and logs its choice.
     `Provider.TENSORRT` builds the engine if needed.
 
     Args:
@@ -43,7 +43,7 @@ def open_model(source: ModelSource, *, provider: Provider = Provider.AUTO, threa
 
 
 def _fastest(model: ModelFile, *, threads: int) -> Runner:
-    """Open the fastest runner that works, and log each available one that does not."""
+    """Open the fastest runner that works, and log the available ones that do not."""
     for open_it in _on_gpu(model, threads=threads):
         try:
             return _warmed_up(open_it())
@@ -54,19 +54,19 @@ def _fastest(model: ModelFile, *, threads: int) -> Runner:
 
 
 def _on_gpu(model: ModelFile, *, threads: int) -> Iterator[Callable[[], Runner]]:
-    """Yield openers for the installed GPU providers, fastest first; none builds an engine without being asked to."""
+    """Yield openers for the installed GPU providers, fastest first; none of them builds an engine."""
     try:
         accelerator = find_accelerator()
     except ProviderError as error:
         log.info("auto: no TensorRT (%s)", error)
     else:
         yield partial(EngineRunner, model, accelerator=accelerator, build=False)
-    if compiled_in(Provider.CUDA):  # compiled in does not mean working
+    if compiled_in(Provider.CUDA):  # it may still not work
         yield partial(OnnxRunner, model, provider=Provider.CUDA, threads=threads)
 
 
 def _warmed_up(runner: Runner) -> Runner:
-    """Run a model before returning it: a GPU without the kernels or the memory may open it and fail only in calls."""
+    """Run a model before returning it, as a GPU that lacks kernels or memory may open it and fail in calls only."""
     height, width = runner.spec.input_size
     try:
         for _ in range(2):  # a captured CUDA graph is replayed from the second call on

@@ -157,7 +157,7 @@ def overlay_style(
 
 
 def parse_region(text: str) -> Region:
-    """Parse ``LEFT,TOP,RIGHT,BOTTOM`` in shares of the picture.
+    """Parse ``LEFT,TOP,RIGHT,BOTTOM`` as fractions of the picture.
 
     Raises:
         InputError: Not four such numbers.
@@ -166,7 +166,7 @@ def parse_region(text: str) -> Region:
         left, top, right, bottom = map(float, text.split(","))
     except ValueError:
         raise InputError(
-            f"--region expects LEFT,TOP,RIGHT,BOTTOM in shares of the picture, such as 0.5,0,1,1; found {text!r}"
+            f"--region expects LEFT,TOP,RIGHT,BOTTOM as fractions, such as 0.5,0,1,1; found {text!r}"
         ) from None
     return left, top, right, bottom
 

@@ -1,1 +1,1 @@
-"""Finds faces in one picture: detector, landmarks, age and gender, and the choice of faces."""
+"""Finds faces in one picture: detector, landmarks, age and gender, and filtering by size, score and place."""

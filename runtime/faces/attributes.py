@@ -1,4 +1,4 @@
-"""Estimate age and gender from crops that are aligned by the landmarks, averaged over each track."""
+"""Estimates age and gender from crops aligned by the landmarks, and averages them over each track."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..vision.crop import alignment_matrix, cut_crop
 from ..vision.geometry import zoom_of
 
 ESTIMATES = ("age", "age_std", "female")
-"""Fields of `Faces` that are filled in."""
+"""Fields of `Faces` that are estimated."""
 UNKNOWN = np.full(len(ESTIMATES), np.nan)
 EVERY = 10
 """Frames between two estimates of one tracked face."""
 AVERAGED = 20
-"""Estimates in a track's mean: a plain mean up to this many, an exponential one from then on."""
+"""Number of estimates to average plainly; after that, the mean is exponential."""
 REMEMBERED = 100
-"""Tracks whose estimates are kept while they are out of sight."""
+"""Number of tracks out of view whose estimates are kept."""
 MIN_SIDE_PX = 24.0
-"""Least side of an aligned crop in px of the picture: at 24 px the age's mean error is 7 years, at 16 px it is 9.5."""
+"""Minimum side of an aligned crop in px of the picture: at 24 px the age's mean error is 7 years, at 16 px 9.5."""
 MIN_SHARPNESS = 0.6
-"""Least `sharpness`. It passes every sharp face of 24 px and more, and half of those blurred by 3 px in a crop of 112,
-whose error is 8 years; of those blurred by 4 px (9 years) it passes 1 %."""
+"""Minimum `sharpness`. All sharp faces of at least 24 px pass, and half of those blurred by 3 px in a crop of 112 px,
+whose error is 8 years, but only 1 % of those blurred by 4 px (9 years)."""
 
 
 def estimate(runner: Runner, image: Image, landmarks: FloatArray) -> dict[str, FloatArray]:
@@ -38,7 +38,7 @@ def estimate(runner: Runner, image: Image, landmarks: FloatArray) -> dict[str, F
 
     Returns:
         Fields of `Faces`: age and its standard deviation in years, and the probability of female, each (n,). All are
-        NaN for a face that is too small or too blurred, the standard deviation also for a model without one.
+        NaN for a face that is too small or blurred, and the standard deviation also if the model has none.
     """
     spec = runner.spec
     size = spec.input_size[0]
@@ -50,15 +50,15 @@ def estimate(runner: Runner, image: Image, landmarks: FloatArray) -> dict[str, F
 
 
 def sharpness(crop: Image) -> float:
-    """Return how fine the details of a face are: curvature over slope of its brightness, at 40 px.
+    """Measure the fineness of a face's details: curvature divided by slope of its brightness, at 40 px.
 
-    Both grow with contrast, so that their ratio does not; a Gaussian blur by σ px reduces it as 1 / σ².
+    The ratio does not depend on contrast; a Gaussian blur by σ px reduces it as 1 / σ².
 
     Args:
         crop: Aligned crop (size, size, 3), uint8 BGR.
 
     Returns:
-        Variance of the Laplacian over the mean squared gradient, infinite for a crop without contrast.
+        Variance of the Laplacian divided by the mean squared gradient; infinite for a crop without contrast.
     """
     grey = cv2.cvtColor(cv2.resize(crop, (40, 40), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
     curvature, *slopes = (
@@ -79,7 +79,7 @@ class _Track:
 
 
 class TrackedAttributes:
-    """Average age and gender over each track. A face is estimated when it is new, then every `EVERY` frames."""
+    """Age and gender averaged over each track; a face is estimated when it is new, then every `EVERY` frames."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -108,9 +108,9 @@ class TrackedAttributes:
     def _add(self, track_id: int, values: FloatArray) -> None:
         track = self._tracks.setdefault(track_id, _Track(0, UNKNOWN, 0))
         track.next_frame = self._frame + EVERY
-        if np.isnan(values[0]):  # no clear look at the face
+        if np.isnan(values[0]):  # no clear view of the face
             return
         track.estimates = min(track.estimates + 1, AVERAGED)
-        # The looks at one face err alike, so that their mean is no more certain than each of them.
+        # Estimates of one face have the same bias, so that their mean is no more certain than each of them.
         before = values if track.estimates == 1 else track.mean
         track.mean = before + (values - before) / track.estimates

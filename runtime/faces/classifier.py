@@ -1,4 +1,4 @@
-"""Classify pictures: whole ones, or faces that are cut out of them."""
+"""Classifies whole pictures, or faces cut out of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def class_probabilities(runner: Runner, pictures: Sequence[Image]) -> FloatArray
 
 
 def name_classes(runner: Runner, probabilities: FloatArray) -> Classes:
-    """Give the probabilities (classes,) the names of a classifier's classes."""
+    """Return probabilities (classes,) by class name."""
     return dict(zip(runner.spec.classes, probabilities.tolist(), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Detect faces with a detector of mien, or with a YuNet file through OpenCV."""
+"""Detects faces with a mien detector, or with a YuNet file in OpenCV."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ DEFAULT_MAX_SIDE = 640
 LIVE_MAX_SIDE = 480
 """Default for video, where the detector must not hold up a frame for long."""
 TWICE_FROM_PX = 400
-"""Longer side from which on a picture is detected a second time at half its size."""
+"""Minimum longer side of pictures that are searched a second time at half size."""
 LARGE_PX = 100
-"""Faces with a longer side from this on come from the second pass; up to 1.5 times it, also from the first."""
+"""Minimum longer side of faces from the second pass; faces up to 1.5 times this size also come from the first."""
 
 CLOSE_PX, CLOSE_CANVAS_PX = 96, 160
 """Longer side of a picture, and side of the grey canvas around it, when a face may fill the whole picture."""
 CLOSE_SHARE = 0.5
-"""Share of the picture's longer side from which on a face comes from that pass."""
+"""Minimum size of faces from that pass, as a fraction of the picture's longer side."""
 
 YUNET_OUTPUTS = {"cls_8", "obj_8", "bbox_8", "kps_8"}
-"""Outputs by which a YuNet file is recognized."""
+"""Outputs that identify a YuNet file."""
 
 
 class Detector(Protocol):
-    """Finds faces in a picture. Safe to call from several threads at once."""
+    """Face detector. Safe to call from several threads at once."""
 
     usual_score: float
-    """Score from which on its boxes are usually right."""
+    """Score above which boxes are usually correct."""
     max_side: int
     """Longer side, in px, to which pictures are reduced."""
     min_score: float
@@ -56,7 +56,7 @@ class Detector(Protocol):
         Args:
             image: Picture (h, w, 3), uint8 BGR.
             min_score: Lowest score of a detection; None for the detector's own.
-            small_only: Large faces may be left out, if the search takes less time for it.
+            small_only: Whether large faces may be missed, to save time.
 
         Returns:
             Boxes (n, 4) xyxy px of `image` and scores (n,), best first.
@@ -64,20 +64,20 @@ class Detector(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what the detector holds."""
+        """Release the detector's resources."""
         ...
 
 
 class OwnDetector:
     """Detector model of mien on a `Runner`.
 
-    The network sees about 200 px around a cell, so large pictures are detected a second time at half their size, and
-    where no large face was found, a third time very small with room around: a face may fill the picture.
+    The network sees about 200 px around a cell, so large pictures are searched a second time at half their size. If no
+    large face was found, they are searched a third time, very small and with a margin, as a face may fill the picture.
 
     Args:
         runner: A detector model.
-        max_side: Larger pictures are reduced to this longer side, px. Faces should still have about 10 px then.
-        min_score: Lowest score of a detection.
+        max_side: Maximum longer side in px; larger pictures are downscaled. Faces should still have about 10 px then.
+        min_score: Minimum score of a detection.
     """
 
     usual_score = DEFAULT_SCORE
@@ -116,7 +116,7 @@ class OwnDetector:
         return outputs["boxes"][0][likely] / factor, outputs["scores"][0][likely]
 
     def _close(self, image: Image, min_score: float) -> tuple[FloatArray, FloatArray]:
-        """Detect faces that fill the picture, and may reach beyond its border."""
+        """Detect faces that fill the picture or extend beyond it."""
         factor = CLOSE_PX / max(image.shape[:2])
         width, height = (max(1, round(side * factor)) for side in size_of(image))
         canvas = np.full((CLOSE_CANVAS_PX, CLOSE_CANVAS_PX, 3), GREY, np.uint8)
@@ -167,7 +167,7 @@ class YunetDetector:
         return boxes[order], found[order, 14]
 
     def close(self) -> None:
-        """Do nothing: OpenCV frees the network with the object."""
+        """Do nothing; OpenCV frees the network with the object."""
 
 
 def open_detector(
@@ -178,18 +178,18 @@ def open_detector(
     max_side: int = DEFAULT_MAX_SIDE,
     min_score: float | None = None,
 ) -> Detector:
-    """Open a detector of mien, or a YuNet file.
+    """Open a mien detector or a YuNet file.
 
     Args:
         source: Model file.
-        provider: Runs the model; a YuNet file runs in OpenCV on the CPU only.
-        threads: Threads of one operator on the CPU; 0 for all cores.
-        max_side: Larger pictures are reduced to this longer side, px.
-        min_score: Lowest score of a detection; None for the detector's usual one.
+        provider: Provider to run the model on; a YuNet file runs in OpenCV on the CPU only.
+        threads: Threads per operator on the CPU; 0: all cores.
+        max_side: Maximum longer side in px; larger pictures are downscaled.
+        min_score: Minimum score of a detection; None for the detector's default.
 
     Raises:
-        ModelError: The file is missing, or neither of the two.
-        ProviderError: `provider` is not what would really run.
+        ModelError: The file is missing, or is neither of the two.
+        ProviderError: The model would not actually run on `provider`.
     """
     model = ModelFile.of(source)
     if model.metadata is None:
@@ -204,7 +204,7 @@ def open_detector(
 
 
 def reduced(image: Image, max_side: int) -> tuple[Image, float]:
-    """Reduce a picture to a longer side of at most `max_side` px; return it with the factor, at most 1."""
+    """Limit a picture's longer side to `max_side` px; return the picture and the factor, at most 1."""
     factor = fit_inside(image.shape[0], image.shape[1], max_side)
     if factor == 1:
         return image, factor

@@ -1,4 +1,4 @@
-"""Choose which of the found faces are reported."""
+"""Selects the faces to report."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..values import Faces
 from ..vision.geometry import longer_side
 
 Region = tuple[float, float, float, float]
-"""Left, top, right and bottom, in shares of the picture's width and height."""
+"""Left, top, right and bottom, as fractions of the picture's width and height."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaceFilter:
-    """Conditions on the faces that are reported; None sets none.
+    """Conditions on the faces to report; None means no condition.
 
     Attributes:
-        min_score: Lowest score of a face's last detection, above 0 and at most 1.
-        max_faces: Number of faces in a picture; the largest are kept.
-        min_face_px: Shortest longer side of a box, px of the picture.
-        region: Where the centre of a box must be.
+        min_score: Minimum score of a face's last detection, above 0 and at most 1.
+        max_faces: Maximum number of faces per picture; the largest are kept.
+        min_face_px: Minimum longer side of a box in px of the picture.
+        region: Region that must contain the centre of a box.
 
     Raises:
-        InputError: A condition that no face, or no picture, can meet.
+        InputError: No face, or no picture, can meet a condition.
     """
 
     min_score: float | None = None
@@ -71,6 +71,6 @@ def _check_region(region: Region) -> None:
         if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
             return
     raise InputError(
-        "region: expected left, top, right, bottom in shares of the picture, such as 0.5,0,1,1 for its right half; "
+        "region: expected left, top, right, bottom as fractions of the picture, such as 0.5,0,1,1 for its right half; "
         f"found {','.join(f'{share:g}' for share in region)}"
     )

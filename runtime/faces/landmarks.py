@@ -1,4 +1,4 @@
-"""Locate the 68 landmarks of faces whose place in the picture is roughly known."""
+"""Locates the 68 landmarks of faces whose rough position is known."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..vision.crop import cut_crop
 from ..vision.geometry import bounds_from_box, crop_matrix, landmark_bounds, roll_of
 
 TILTED = 0.3
-"""In-plane rotation, in radians, from which on a crop is turned upright; the model was trained mostly on less."""
+"""Minimum in-plane rotation, in radians, at which crops are turned upright; the model was mostly trained on less."""
 REDUCE_FROM = 4.0
-"""Reduction from which on pixels are averaged before the crop is cut. Up to there the model does as well without: on
-127 photographs reduced by 2 to 3 its NME is 3.72 % either way, and half of a call's time beside it is saved."""
+"""Minimum reduction at which pixels are averaged before cropping. Below that it makes no difference to the model: on
+127 photographs reduced by 2 to 3 the NME is 3.72 % either way, and half of the time around the model call is saved."""
 SURE = 0.95
-"""Presence from which on a crop certainly holds a face; one turned by more than about 45° has nearly none."""
+"""Presence above which a crop certainly shows a face; it is nearly 0 for a face rotated by more than about 45°."""
 DOUBTFUL = 0.99
-"""Presence below which quarter turns of the crop are tried: an upside-down face may pass for one, with less."""
+"""Presence below which quarter turns of the crop are tried, as an upside-down face may have a fairly high one."""
 
 
 def locate(
@@ -28,8 +28,8 @@ def locate(
     Args:
         runner: A landmark model.
         image: Picture (h, w, 3), uint8 BGR.
-        bounds: Where their landmarks are expected, (n, 4) xyxy px.
-        roll: Rotation of each face (n,), radians clockwise; its crop is turned back by it. None for upright faces.
+        bounds: Expected bounds (n, 4) of the landmarks, xyxy px.
+        roll: Rotation (n,) of each face, radians clockwise, which its crop undoes; None for upright faces.
 
     Returns:
         Landmarks (n, 68, 3) px, and the probability (n,) that each crop contains a face.
@@ -45,7 +45,7 @@ def locate(
     ]
     outputs = runner(np.stack([c.pixels for c in crops]))
     points = np.stack([c.to_image(p) for c, p in zip(crops, outputs["landmarks"].astype(np.float64), strict=True)])
-    # A model that was trained on faces alone takes every crop for a face.
+    # A model trained on faces only takes every crop for a face.
     presence = outputs["presence"].astype(np.float64) if "presence" in outputs else np.ones(len(bounds))
     return points, presence
 
@@ -64,7 +64,7 @@ def locate_in_boxes(runner: Runner, image: Image, faces: Faces) -> Faces:
 def _turn_doubtful(
     runner: Runner, image: Image, boxes: FloatArray, landmarks: FloatArray, presence: FloatArray
 ) -> FloatArray:
-    """Return the landmarks, those of doubtful faces at the quarter turn of their crop that is the most certain."""
+    """Return the landmarks, for doubtful faces at the most certain quarter turn of their crop."""
     landmarks, presence = landmarks.copy(), presence.copy()
     doubtful = np.flatnonzero(presence < DOUBTFUL)
     for turns in (1, 2, 3):

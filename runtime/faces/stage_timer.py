@@ -1,4 +1,4 @@
-"""Record how long each stage of a run takes."""
+"""Records the duration of each stage of a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEPT = 1 << 15
 
 
 class StageTimer:
-    """Collects durations by stage in bounded memory: the last `KEPT` of each, their count and their total."""
+    """Durations by stage in bounded memory: the last `KEPT` of each, their count and their sum."""
 
     def __init__(self, *, clock: Callable[[], int] = time.perf_counter_ns) -> None:
         self.now = clock
@@ -70,7 +70,7 @@ class StageTimer:
         return percentile(values, percent) / 1e6 if len(values) else float("nan")
 
     def summary(self, *, last: int = KEPT) -> dict[str, dict[str, float]]:
-        """``{"stage": {"p50_ms", "p95_ms", "p99_ms", "n"}}`` of the stages that ran; percentiles of the `last`."""
+        """Return ``{"stage": {"p50_ms", "p95_ms", "p99_ms", "n"}}`` for stages that ran, over the `last` durations."""
         return {
             stage: {
                 **{f"p{p}_ms": round(self.percentile_ms(stage, p, last=last), 4) for p in (50, 95, 99)},

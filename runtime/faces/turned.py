@@ -1,4 +1,4 @@
-"""Find faces that are turned in the picture's plane, which the detector was not trained on."""
+"""Finds faces rotated in the picture plane, which the detector was not trained on."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from .detector import reduced
 from .landmarks import SURE
 
 ANGLES = (90, 180, 270, 45, 135, 225, 315)
-"""Turns of the picture that are tried, in degrees; with faces found up to 30° either way, no angle is left out."""
+"""Rotations of the picture to try, in degrees; as faces are found up to 30° either way, these cover all angles."""
 MAX_SIDE = 3000
-"""Longer side, px, to which pictures are reduced first: a turned copy is as wide and high as the picture's diagonal."""
+"""Maximum longer side in px of pictures to rotate, as a rotated copy is as wide and high as their diagonal."""
 
 
 def find_turned(image: Image, find_upright: Callable[[Image], Faces], unsure: Faces) -> Faces:
-    """Search turned copies of a picture in which no upright face is certain.
+    """Search rotated copies of a picture in which no upright face is certain.
 
     Args:
         image: Picture (h, w, 3), uint8 BGR.
         find_upright: Finds upright faces with landmarks and presence.
-        unsure: What it found in `image` itself; kept where no turned face lies.
+        unsure: Faces that it found in `image` itself; kept unless a rotated face lies there.
 
     Returns:
-        The faces of the copy whose certain faces score highest together, mapped back to `image`, with the
-        unsure ones, best score first.
+        Faces in the copy whose certain faces have the highest total score, mapped back to `image`, and the unsure ones,
+        best score first.
     """
     best = Faces.empty()
     small, factor = reduced(image, MAX_SIDE)
@@ -55,7 +55,7 @@ def find_turned(image: Image, find_upright: Callable[[Image], Faces], unsure: Fa
 
 
 def _turned_copies(image: Image) -> Iterator[tuple[Image, FloatArray]]:
-    """Yield the picture turned by each angle, whole, with the affine map (2, 3) to the copy."""
+    """Yield the whole picture rotated by each angle, with the affine map (2, 3) to the copy."""
     width, height = size_of(image)
     for angle in ANGLES:
         matrix = np.asarray(cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0), dtype=np.float64)
@@ -67,7 +67,7 @@ def _turned_copies(image: Image) -> Iterator[tuple[Image, FloatArray]]:
 
 
 def _mapped(faces: Faces, matrix: FloatArray) -> Faces:
-    """Map faces by a rotation; a box becomes the upright one around the forehead and the landmarks."""
+    """Map faces by a rotation; boxes become upright ones around forehead and landmarks."""
     upright = box_from_bounds(landmark_bounds(faces.landmarks))
     corners = upright[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
     return faces.with_fields(

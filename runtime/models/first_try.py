@@ -1,4 +1,4 @@
-"""A model is first opened in a process of its own, since a native library may crash on it."""
+"""Tries each new model in a separate process, as native libraries may crash on it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .model_file import ModelFile
 from .shipped import WEIGHTS
 
 _here: set[str] = set()
-"""Models that this process has tried."""
+"""Models that this process has already tried."""
 
 
 def try_first(model: ModelFile, *, runtime: str, open_it: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """Open a model in a process of its own, once per machine, unless it ships with mien.
+    """Open a model in a separate process, once per machine, unless it ships with mien.
 
     Args:
         model: The model.

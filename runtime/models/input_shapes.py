@@ -1,4 +1,4 @@
-"""Range of input shapes that a model is built or run for."""
+"""Input shapes that a model is built for."""
 
 from __future__ import annotations
 

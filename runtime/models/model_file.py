@@ -33,17 +33,17 @@ PARTS = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
     "tensor": {13: ENTRY},
 }
-"""Fields of ONNX's messages that may lead to a weight in another file."""
+"""Fields of ONNX messages that may contain references to external weights."""
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """An ONNX model as a path or as bytes; its metadata is read once, when first needed.
+    """An ONNX model as a path or as bytes; its metadata are read once, on first use.
 
     Attributes:
-        origin: The path, or the name of a bundle's member; names the model in errors.
-        content: The path where there is one, since external data files may lie beside it; else the bytes.
+        origin: The path, or the name of a bundle's member, for error messages.
+        content: The path if there is one, since external weights may lie next to it; else the bytes.
     """
 
     origin: str
@@ -51,7 +51,7 @@ class ModelFile:
 
     @classmethod
     def of(cls, source: ModelSource) -> ModelFile:
-        """Wrap the path of a model file; a `ModelFile` is returned as it is.
+        """Return a `ModelFile` for a path; a `ModelFile` is returned as is.
 
         Raises:
             ModelError: The file is missing or a checkpoint.
@@ -116,12 +116,12 @@ class ModelFile:
 
     @property
     def sha256(self) -> str:
-        """Digest of the model's bytes, in hexadecimal; computed anew at each access."""
+        """Digest of the model's bytes, in hexadecimal; recomputed on each access."""
         return hashlib.sha256(self.content).hexdigest() if isinstance(self.content, bytes) else sha256_of(self.content)
 
     @property
     def size_bytes(self) -> int:
-        """Size of the model, with the weights that lie in files beside it.
+        """Size of the model in bytes, including external weights.
 
         Raises:
             ModelError: A file is missing, or the model is not an ONNX file.
@@ -146,7 +146,7 @@ class ModelFile:
 
     @contextmanager
     def as_path(self) -> Iterator[Path]:
-        """Yield a path for libraries that read files only; bytes are written to a temporary file."""
+        """Yield a path for libraries that can only read files; bytes are written to a temporary file."""
         if isinstance(self.content, Path):
             yield self.content
             return
@@ -173,7 +173,7 @@ def model_spec(source: ModelSource) -> ModelSpec:
 
 
 def _read_header(file: BinaryIO, *, origin: str) -> tuple[ModelSpec | None, tuple[str, ...]]:
-    """Read a model's spec, if any, and the names of its outputs; the weights are skipped over, never read."""
+    """Read a model's spec, if any, and the names of its outputs, skipping the weights."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     metadata: dict[str, str] = {}
@@ -202,11 +202,11 @@ def _not_onnx(origin: str, head: bytes, error: ValueError) -> ModelError:
 
 
 def _beside_its_weights(link: Path) -> Path:
-    """Return a link's target if the model's weights lie beside that and not beside the link, else the link."""
+    """Return a link's target if the external weights lie next to the target only, else the link."""
     target = link.resolve()
     try:
         beside = _files_beside(link)
-    except (ValueError, OSError):  # told when the model is read
+    except (ValueError, OSError):  # reported when the model is read
         return link
     moved = any(not (link.parent / name).exists() and (target.parent / name).exists() for name in beside)
     return target if moved else link
@@ -220,7 +220,7 @@ def _files_beside(model: Path) -> set[str]:
 
 
 def _external_files(file: BinaryIO, end: int, message: str) -> Iterator[str]:
-    """Yield the names of the files that hold the weights of a message of ONNX, those of nested graphs included."""
+    """Yield the names of the external weight files of an ONNX message, including nested graphs."""
     for number, stop in _fields(file, end):
         part = PARTS[message].get(number)
         if part == ENTRY:
@@ -232,7 +232,7 @@ def _external_files(file: BinaryIO, end: int, message: str) -> Iterator[str]:
 
 
 def _texts(file: BinaryIO, end: int, *numbers: int) -> list[str]:
-    """Read text fields of a message by their numbers; a field that is absent is empty."""
+    """Return the text fields of a message with the given numbers; missing ones are empty."""
     found = {number: file.read(stop - file.tell()) for number, stop in _fields(file, end) if number in numbers}
     return [found.get(number, b"").decode() for number in numbers]
 
@@ -271,7 +271,7 @@ def _varint(file: BinaryIO) -> int:
 
 
 def _is_checkpoint(head: bytes) -> bool:
-    """Recognize what `torch.save` wrote by its first bytes: a zip archive with a pickle, or a bare pickle."""
+    """Recognize the output of `torch.save` by its first bytes: a zip archive with a pickle, or a bare pickle."""
     return head.startswith(b"\x80\x02") or (head.startswith(b"PK\x03\x04") and b"data.pkl" in head)
 
 

@@ -19,7 +19,7 @@ for all its threads, so that with few cores the detector, or another program, on
 
 
 class Provider(str, Enum):
-    """Execution provider of a model. `AUTO` selects the fastest that works and logs which."""
+    """Execution provider of a model. `AUTO` selects the fastest that works, and logs its choice."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -34,7 +34,7 @@ _Choice = TypeVar("_Choice", Provider, Precision)
 
 
 def as_choice(kind: type[_Choice], given: _Choice | str) -> _Choice:
-    """Convert an enum's value to its member; a member is returned as it is.
+    """Convert the value of an enum to its member; a member is returned as is.
 
     Raises:
         InputError: There is no such member.
@@ -70,12 +70,12 @@ class Runner(Protocol):
 
     @property
     def provider(self) -> str:
-        """Provider that actually runs it: ``cpu``, ``cuda``, ``eager-cpu``, …"""
+        """Provider that actually runs the model: ``cpu``, ``cuda``, ``eager-cpu``, …"""
         ...
 
     @property
     def precision(self) -> Precision:
-        """Number format in which it computes."""
+        """Number format of the computation."""
         ...
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:

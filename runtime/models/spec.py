@@ -1,7 +1,7 @@
 """`ModelSpec`: the metadata of a model.
 
-It travels in the checkpoint, in the ONNX metadata (key ``mien``) and beside a TensorRT engine, so that preprocessing
-parameters are never entered a second time.
+It is stored in the checkpoint, in the ONNX metadata (key ``mien``) and next to a TensorRT engine, so that preprocessing
+parameters are never entered twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MODEL_FOR = {
     Task.AGE_GENDER: "an age and gender model",
     Task.CLASSIFY: "a classifier",
 }
-"""A model for each task, in words."""
+"""Description of a model for each task, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class ModelSpec:
 
 
 class Precision(str, Enum):
-    """Number format in which a model computes."""
+    """Number format of a model's computation."""
 
     FP32 = "fp32"
     FP16 = "fp16"

@@ -1,1 +1,1 @@
-"""Reads and writes picture files and folders of them, known by their content, with damage told."""
+"""Reads and writes picture files, which are recognized by content and checked for damage, and lists folders of them."""

@@ -1,4 +1,4 @@
-"""Decode picture files with OpenCV, else with Pillow: every frame, upright, as 8-bit BGR, or a reason why not."""
+"""Decodes picture files with OpenCV or Pillow: every frame, upright, as 8-bit BGR."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .native_messages import native_messages
 from .structure import find_damage, frame_count, is_cmyk, is_padding, is_premultiplied, is_raw, orientation
 
 AT_ONCE = 16
-"""Frames of an animation decoded in one call, which bounds the memory; OpenCV decodes those before them again."""
+"""Frames of an animation to decode per call, which bounds memory; OpenCV decodes all earlier ones again."""
 DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG", "libpng error")
-"""Beginnings of libjpeg's and libpng's messages about pixels that are not those of the camera."""
+"""Beginnings of libjpeg's and libpng's messages about damaged pixels."""
 WRITERS = {
     FileKind.AVIF: ".avif",
     FileKind.HEIC: ".heic",
@@ -32,9 +32,9 @@ WRITERS = {
     FileKind.JPEG_2000: ".jp2",
     FileKind.JPEG_XL: ".jxl",
 }
-"""Formats that not every OpenCV reads, by a suffix; one that reads them also writes them."""
+"""Formats that not every OpenCV reads, with a suffix; an OpenCV that reads them also writes them."""
 PLUGINS = {FileKind.HEIC: ("pillow_heif", "pillow-heif"), FileKind.JPEG_XL: ("pillow_jxl", "pillow-jxl-plugin")}
-"""Modules that make Pillow read a format when they are imported or asked to, and the packages that hold them."""
+"""Modules that add a format to Pillow, and the packages that contain them."""
 PILLOW_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, RuntimeError),
     *(ArithmeticError, LookupError, TypeError, AttributeError, struct.error),
@@ -59,7 +59,7 @@ class PictureFrame:
     Attributes:
         pixels: Pixels (h, w, 3), uint8 BGR, upright; transparent ones are composed over grey.
         index: Number of the frame or page from 0; None if the file has one only.
-        duration_ms: Time for which an animation shows the frame; None if there is none.
+        duration_ms: Display time of the frame in an animation; None if unknown.
     """
 
     pixels: Image
@@ -75,7 +75,7 @@ def decode_frames(data: bytes, *, name: str) -> Iterator[PictureFrame]:
         name: Name of the picture in errors.
 
     Raises:
-        InputError: The data is not a picture, or damaged, or in a format that cannot be decoded here. Frames before a
+        InputError: The data are not a picture, damaged, or in a format that cannot be decoded here. Frames before a
             damaged one are yielded first.
     """
     kind = kind_of(data[:HEAD_BYTES])
@@ -118,7 +118,7 @@ def _opencv_reads(kind: FileKind) -> bool:
 
 
 def _decode(data: bytes, kind: FileKind, name: str) -> Image:
-    # OpenCV turns JPEG pictures upright unless it is asked for alpha, and knows no alpha in the rest.
+    # OpenCV turns JPEG pictures upright unless asked for alpha; for the formats not named here it reads no alpha.
     alpha = kind in (FileKind.PNG, FileKind.WEBP, FileKind.AVIF) or (kind is FileKind.TIFF and not is_cmyk(data))
     flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR
     with native_messages() as messages:
@@ -204,7 +204,7 @@ def to_bgr(pixels: npt.NDArray[Any], *, premultiplied: bool = False) -> Image:
 
     Args:
         pixels: The picture.
-        premultiplied: The colours are multiplied with alpha already.
+        premultiplied: Whether the colours are already multiplied by alpha.
     """
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)

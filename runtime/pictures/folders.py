@@ -1,4 +1,4 @@
-"""List the pictures of folders; what is no picture is counted, and what cannot be read is named."""
+"""Lists the pictures in folders, counts other files, and reports unreadable ones."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _SYSTEM = re.compile(
 
 
 def is_system_name(name: str) -> bool:
-    """Check for a file or folder that an operating system or a NAS made, such as ``.DS_Store`` or ``@eaDir``."""
+    """Return whether a file or folder was made by an operating system or NAS, such as ``.DS_Store`` or ``@eaDir``."""
     return _SYSTEM.fullmatch(name) is not None
 
 
 def claims_picture(name: str) -> bool:
-    """Check for the suffix of a picture: if such a file holds none, that is an error, and no file to pass over."""
+    """Return whether a name has a picture's suffix; such a file must not be skipped if it is not a picture."""
     return re.search(_SUFFIXES + "$", name, re.IGNORECASE) is not None
 
 
 def is_picture(path: Path) -> bool:
-    """Check whether a file is to be read as a picture rather than a video, by its content.
+    """Return whether to read a file as a picture rather than a video, judging by its content.
 
-    So are those that cannot be read, or hold something else under the name of a picture, for their error to say so.
+    This includes unreadable files and other files with a picture's name, so that reading them raises the right error.
     """
     try:
         kind = kind_of_file(path)
@@ -48,9 +48,9 @@ def is_picture(path: Path) -> bool:
 
 
 def expand_patterns(inputs: Sequence[str]) -> list[str]:
-    """Replace patterns such as ``photos/*.jpg``, which not every shell expands, by the sorted files that match.
+    """Replace patterns such as ``photos/*.jpg``, which not every shell expands, by the sorted matching files.
 
-    The name of a file is kept, as is a URI, and a pattern that nothing matches.
+    Names of existing files, URIs and patterns without a match are kept.
     """
 
     def matches(text: str) -> list[str]:
@@ -85,10 +85,10 @@ def pictures_in(folder: Path, *, required: bool = True) -> list[Path]:
 
     Args:
         folder: The folder.
-        required: There must be one.
+        required: Whether there must be at least one.
 
     Raises:
-        InputError: There are none, or a part of the folder cannot be read.
+        InputError: There are no pictures, or a part of the folder cannot be read.
     """
     failures: list[str] = []
     found = pictures_below(folder, failures)
@@ -100,9 +100,9 @@ def pictures_in(folder: Path, *, required: bool = True) -> list[Path]:
 def pictures_below(folder: Path, failures: list[str]) -> list[Path]:
     """List the pictures of a folder and its subfolders, sorted.
 
-    Pictures are known by their content, or by a suffix that says so: a file such as ``a.jpg`` that holds none is
-    listed, and fails when it is read. Links are followed, but no folder is listed twice, so that loops end. Files that
-    are no pictures, and those of the operating system, are counted in one warning.
+    Pictures are recognized by their content or suffix: a file such as ``a.jpg`` that is not a picture is listed, and
+    fails when read. Links are followed, but no folder is listed twice, so loops end. One warning counts the files that
+    are not pictures, including those of the operating system.
 
     Args:
         folder: The folder.
@@ -128,14 +128,14 @@ def pictures_below(folder: Path, failures: list[str]) -> list[Path]:
 
 
 def warn_of_others(folder: str, others: Counter[str]) -> None:
-    """Say how many files of a folder are no pictures, by kind, if there are any."""
+    """Warn of the files in a folder that are not pictures, if any, by kind."""
     if others:
         kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(others.items()))
-        warn_once(f"{folder}: {others.total()} file(s) are no pictures and were left out ({kinds})")
+        warn_once(f"{folder}: skipped {others.total()} file(s) that are not pictures ({kinds})")
 
 
 def natural_order(path: Path) -> list[list[tuple[int, str]]]:
-    """Sort key by which ``2.png`` comes before ``10.png``."""
+    """Return a sort key that puts ``2.png`` before ``10.png``."""
     return [
         [(int(digits), "") if digits.isdecimal() else (-1, digits) for digits in re.split(r"(\d+)", part) if digits]
         for part in path.parts

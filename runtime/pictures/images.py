@@ -1,4 +1,4 @@
-"""Read and write image files, with errors that name the file."""
+"""Reads and writes image files, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .decode import PictureFrame, decode_frames
 def read_image(path: Path) -> Image:
     """Read a picture, or the first frame of an animation, as (h, w, 3) uint8 BGR, upright.
 
-    The content decides about the format, not the suffix; any file name will do. Transparent pixels become grey.
+    The format is recognized by content, whatever the file name. Transparent pixels become grey.
 
     Raises:
         InputError: The file is missing, empty, damaged, not a picture, or in a format that cannot be decoded here.
@@ -29,7 +29,7 @@ def read_frames(path: Path) -> Iterator[PictureFrame]:
     """Read all frames of an animation, all pages of a TIFF file, or the one picture of any other file.
 
     Raises:
-        InputError: As for `read_image`; the frames before a damaged one are yielded first.
+        InputError: See `read_image`; frames before a damaged one are yielded first.
     """
     return decode_frames(read_file(path), name=str(path))
 
@@ -74,11 +74,11 @@ def write_image(path: Path, pixels: Image) -> None:
 
 
 QUALITY = 92
-"""Of JPEG and WebP, 0 to 100."""
+"""Quality of JPEG and WebP, 0 to 100."""
 
 
 def encode_image(pixels: Image, *, suffix: str) -> bytes:
-    """Encode a picture as the content of an image file; JPEG and WebP with `QUALITY`.
+    """Encode a picture as an image file.
 
     Args:
         pixels: Picture (h, w, 3), uint8 BGR.
@@ -99,7 +99,7 @@ def encode_image(pixels: Image, *, suffix: str) -> bytes:
 
 
 def derived_suffix(source: Path) -> str:
-    """Return the suffix of a picture made from another: JPEG and WebP stay, HEIC and AVIF become JPEG, others PNG."""
+    """Return the suffix for a copy of a picture: JPEG and WebP stay, HEIC and AVIF become JPEG, all else PNG."""
     kind = kind_of_file(source)
     if kind is FileKind.JPEG and source.suffix.lower() in (".jpg", ".jpeg"):
         return source.suffix
@@ -108,7 +108,7 @@ def derived_suffix(source: Path) -> str:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
     Raises:
         OutputError: The file cannot be written.

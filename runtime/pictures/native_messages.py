@@ -1,4 +1,4 @@
-"""Catch what C libraries print while they work; libjpeg tells of damage in no other way.
+"""Captures messages that C libraries print; libjpeg reports damage in no other way.
 
 libjpeg and libpng call ``fprintf(stderr, …)``. In glibc `stderr` is a variable, so it can point to a stream of our own
 for the duration of a call. File descriptor 2, and with it Python's `sys.stderr`, stays as it is, and as the stream is

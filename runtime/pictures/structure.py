@@ -1,4 +1,4 @@
-"""Look at the structure of picture files, without decoding them: are they whole, which way is up, are there frames."""
+"""Inspects picture files without decoding them: damage, orientation, number of frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DNG_VERSION = 50706
 
 
 def find_damage(data: bytes, kind: FileKind) -> str | None:
-    """Say what is wrong with a file that decoders may accept, such as a truncated one; None if nothing is."""
+    """Describe damage that decoders may overlook, such as a missing end; return None for an intact file."""
     finders = {
         FileKind.JPEG: _jpeg_damage,
         FileKind.PNG: _png_damage,
@@ -36,7 +36,7 @@ def find_damage(data: bytes, kind: FileKind) -> str | None:
 
 
 def frame_count(data: bytes, kind: FileKind) -> int | None:
-    """Count the frames or pages of a file: 0 if it is no animation, None if it may be one and the number is unknown."""
+    """Return the number of frames or pages: 0 if it is not an animation, None if unknown."""
     if kind is FileKind.PNG:
         return next((int.from_bytes(body[:4], "big") for name, body, _ in _png_chunks(data) if name == b"acTL"), 0)
     if kind is FileKind.WEBP:
@@ -47,9 +47,9 @@ def frame_count(data: bytes, kind: FileKind) -> int | None:
 
 
 def orientation(data: bytes, kind: FileKind) -> int:
-    """Read how a picture is to be turned, as an EXIF orientation from 1 (upright) to 8.
+    """Return a picture's EXIF orientation, from 1 (upright) to 8.
 
-    Only for files whose pixels OpenCV returns as they are stored: PNG, WebP and AVIF.
+    Only for formats whose pixels OpenCV returns as stored: PNG, WebP and AVIF.
     """
     if kind is FileKind.PNG:
         chunks: Iterator[bytes] = (body for name, body, _ in _png_chunks(data) if name == b"eXIf")
@@ -63,7 +63,7 @@ def orientation(data: bytes, kind: FileKind) -> int:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Find the orientation in EXIF data, which has the form of a TIFF file (CIPA DC-008, 4.6); 1 if there is none."""
+    """Return the orientation in EXIF data, which has the format of a TIFF file (CIPA DC-008, 4.6); 1 without one."""
     turned = _tiff_tags(exif).get(ORIENTATION, 1)
     return turned if 1 <= turned <= 8 else 1
 

@@ -1,1 +1,1 @@
-"""From a picture or a stream of frames to faces: detection, tracking, landmarks, age and gender in one object."""
+"""The whole pipeline in one object: detection, tracking, landmarks, age and gender."""

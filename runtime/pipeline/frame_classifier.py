@@ -1,4 +1,4 @@
-"""Label whole pictures and frames with a classifier."""
+"""Labels whole pictures and frames with a classifier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..values import Classes, Faces, Frame, Image
 
 
 class FrameClassifier:
-    """A classifier of whole pictures, in the place of a `Pipeline`. It owns the model: close it.
+    """Classifier of whole pictures, for use instead of a `Pipeline`. It owns the model, so close it.
 
     Args:
         classifier: Runner of a classifier.
@@ -45,8 +45,8 @@ class FrameClassifier:
 
         Args:
             frames: Frames of one video, in order.
-            smoothing: Parameters of the landmarks' filter, which the average of the probabilities over time follows;
-                None for none.
+            smoothing: Parameters of the landmarks' filter, from which those of the average over time are derived;
+                None: do not average.
             clock: Records how long the classifier takes.
         """
         clock = clock if clock is not None else StageTimer()

@@ -11,12 +11,12 @@ from ..errors import InputError
 class InFlightCalls:
     """Context manager around each call of a resource that may be closed at any time, from any thread.
 
-    Closing refuses later calls and releases the resource once no call is in flight. Nothing waits, so a signal handler
-    may close what its own thread is using.
+    Closing rejects later calls and releases the resource once no call is in flight. It never waits, so a signal handler
+    may close a resource that its own thread is using.
 
     Args:
-        release: Frees the resource; called once.
-        name: What an error calls the resource.
+        release: Releases the resource; called once.
+        name: Name of the resource in errors.
     """
 
     def __init__(self, release: Callable[[], None], *, name: str) -> None:
@@ -45,7 +45,7 @@ class InFlightCalls:
             self._release()
 
     def close(self) -> None:
-        """Refuse later calls and release the resource, now or after the last call in flight. Idempotent."""
+        """Reject later calls and release the resource, now or after the last call in flight. Idempotent."""
         with self._lock:
             idle = not self._closed and not self._count
             self._closed = True

@@ -1,4 +1,4 @@
-"""Find faces in a picture, or follow them through a video: detect, locate landmarks, estimate age and gender."""
+"""Finds faces in a picture or tracks them through a video: detection, landmarks, age and gender."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ DETECT_EVERY = 15
 
 
 class Pipeline:
-    """A detector, a landmark model and, optionally, an age and gender model and a classifier of faces.
+    """A detector, a landmark model and, optionally, an age and gender model and a face classifier.
 
     The pipeline owns its models: close it, or use it as a context manager. Calls keep no state, so several threads may
     share a pipeline; `track` keeps its state in the iterator that it returns.
 
     Args:
-        detector: Finds the boxes.
+        detector: Face detector.
         landmarks: Runner of a landmark model.
         age_gender: Runner of an age and gender model; None leaves both NaN.
-        classifier: Runner of a classifier of faces; None leaves their classes None.
-        reported: Which of the found faces are reported; all by default.
+        classifier: Runner of a face classifier; None leaves the classes None.
+        reported: Conditions on the faces to report; all by default.
 
     Raises:
         ModelError: A runner holds a model for another task.
@@ -95,27 +95,27 @@ class Pipeline:
         region: Region | None = None,
         open_runner: Callable[..., Runner] = open_model,
     ) -> Pipeline:
-        """Open the shipped models, or others in their place.
+        """Open the shipped models, or others instead.
 
         Args:
             model: Landmark model.
             detector: Detector of mien, or a YuNet file.
             age_gender: Age and gender model.
-            classifier: Classifier of faces, as trained on the crops that ``mien predict --save-crops`` writes.
-            bundle: File written by ``mien bundle`` from which all other models are taken. Without an age and gender
-                model in it, age and gender stay NaN.
-            precision: Which models of the bundle to take.
-            attributes: Estimate age and gender too.
-            provider: Runs the models.
+            classifier: Face classifier, trained on crops as written by ``mien predict --save-crops``.
+            bundle: File written by ``mien bundle`` to take all other models from. Without an age and gender model in it,
+                age and gender stay NaN.
+            precision: Precision of the models to take from the bundle.
+            attributes: Whether to estimate age and gender.
+            provider: Provider to run the models on.
             threads: Threads of one operator on the CPU; 0 for all cores.
-            max_side: Longer side, in px, to which pictures are reduced before detection.
-            min_score: Lowest score of a face's last detection; None for the detector's own default, below which a face
-                of a video may still be followed.
-            max_faces: Number of faces in a picture; the largest are kept. None for all.
-            min_face_px: Shortest longer side of a box, px of the picture. None for any.
-            region: Where the centre of a box must be: left, top, right, bottom in shares of the picture's width and
-                height, such as (0.5, 0, 1, 1) for its right half. None for anywhere.
-            open_runner: Opens every model but the detector, as `open_model` does.
+            max_side: Maximum longer side in px for detection; larger pictures are downscaled.
+            min_score: Minimum score of a face's last detection; None for the detector's default, below which a face in
+                a video may still be tracked.
+            max_faces: Maximum number of faces per picture; the largest are kept. None for all.
+            min_face_px: Minimum longer side of a box in px of the picture. None for any.
+            region: Region that must contain the centre of a box: left, top, right, bottom as fractions of the picture's
+                width and height, such as (0.5, 0, 1, 1) for its right half. None for anywhere.
+            open_runner: Opens all models except the detector; has the signature of `open_model`.
 
         Raises:
             ModelError: A file is not a model of the right kind, or the bundle is damaged.
@@ -126,10 +126,10 @@ class Pipeline:
         provider, precision = as_choice(Provider, provider), as_choice(Precision, precision)
         reported = FaceFilter(min_score, max_faces, min_face_px, region)
         if bundle is None and precision is not Precision.FP32:
-            raise InputError(f"{precision.value} is chosen within a bundle; other model files have their own precision")
+            raise InputError(f"{precision.value} selects models of a bundle; other files have their own precision")
         if bundle is not None:
             if not (model is detector is age_gender is None):
-                raise InputError("a bundle brings its own models; give either the bundle or model files")
+                raise InputError("a bundle contains its own models; pass either the bundle or model files")
             models = read_bundle(Path(bundle)).models_in(precision)
             model, detector, age_gender = models["landmarks"], models["detector"], models.get("age_gender")
             attributes = attributes and age_gender is not None
@@ -168,9 +168,9 @@ class Pipeline:
         return self.landmarks.provider
 
     def __call__(self, image: Image) -> Faces:
-        """Find every face of a picture, best score first.
+        """Find all faces in a picture, best score first.
 
-        Where no upright face is certain, the picture is searched again in seven turns: eight detections.
+        If no upright face is certain, the picture is searched again in seven rotations: eight detections in total.
 
         Args:
             image: Picture (h, w, 3), uint8 BGR.
@@ -194,7 +194,7 @@ class Pipeline:
     def _find_upright(self, image: Image) -> Faces:
         faces = locate_in_boxes(self.landmarks, image, Faces.from_boxes(*self.detector(image)))
         sure = faces.presence >= SURE
-        parts = lies_within(faces.boxes, faces.boxes[sure]) & ~sure  # such as an eye of a large face
+        parts = lies_within(faces.boxes, faces.boxes[sure]) & ~sure  # for example, an eye of a large face
         return faces.mask(~parts)
 
     def track(
@@ -206,10 +206,10 @@ class Pipeline:
         smoothing: OneEuro | None = None,
         clock: StageTimer | None = None,
     ) -> Iterator[tuple[Frame, Faces]]:
-        """Follow faces through frames: each crop comes from the last landmarks, the detector finds new faces.
+        """Track faces through frames: crops follow the last landmarks, and the detector finds new faces.
 
-        The detector runs in a thread of its own while faces are followed. Its result is used a fixed number of frames
-        later, so that the results of a video are the same in every run.
+        While faces are tracked, the detector runs in a thread of its own. Its result is used a fixed number of frames
+        later, so that the results for a video are the same in every run.
 
         Args:
             frames: Frames of one video, in order.
@@ -255,7 +255,7 @@ class Pipeline:
                 yield frame, faces
 
     def close(self) -> None:
-        """Close the models after the calls in flight; later calls are refused."""
+        """Close the models after the calls in flight; later calls are rejected."""
         self._calls.close()
 
     def _release(self) -> None:

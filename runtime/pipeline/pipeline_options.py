@@ -1,4 +1,4 @@
-"""Choice of the models of a pipeline, of what runs them, and of the faces that it reports."""
+"""Options of a pipeline: its models, their provider, and the faces to report."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .frame_classifier import FrameClassifier
 from .pipeline import Pipeline
 
 HIDING_SCORE = 0.3
-"""Lowest score of a face that is to be hidden: a few things that are no faces are hidden too."""
+"""Minimum score of a face to hide; low enough that a few things that are not faces are hidden too."""
 HIDING_MAX_SIDE = 960
-"""Longer side, in px, to which pictures are reduced before the detection of faces that are to be hidden."""
+"""Maximum longer side in px for the detection of faces to hide."""
 
 
 class Classified(str, Enum):
-    """What a classifier labels: whole frames, without looking for faces, or each face."""
+    """Subject of a classifier: whole frames, without detecting faces, or each face."""
 
     FRAME = "frame"
     FACES = "faces"
@@ -30,19 +30,19 @@ class Classified(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """Arguments of `Pipeline.load`, but for those that depend on the work: threads and the detector's input.
+    """Arguments of `Pipeline.load`, except those that depend on the task: threads and the detector's input size.
 
     Attributes:
-        model: Landmark model, in place of the shipped one.
-        detector: Detector, in place of the shipped one.
-        age_gender: Age and gender model, in place of the shipped one.
+        model: Landmark model, instead of the shipped one.
+        detector: Detector, instead of the shipped one.
+        age_gender: Age and gender model, instead of the shipped one.
         classifier: Classifier of frames or faces.
-        classify: What the classifier labels.
-        bundle: Bundle from which all other models are taken.
-        precision: Which models of the bundle to take.
-        attributes: Include the age and gender model even if `age_gender` is not given.
-        provider: Runs the models.
-        reported: Which of the found faces are reported.
+        classify: Subject of the classifier.
+        bundle: Bundle to take all other models from.
+        precision: Precision of the models to take from the bundle.
+        attributes: Whether to include the age and gender model even if `age_gender` is not given.
+        provider: Provider to run the models on.
+        reported: Conditions on the faces to report.
     """
 
     model: ModelSource | None = None
@@ -58,29 +58,29 @@ class PipelineOptions:
 
     @property
     def with_attributes(self) -> bool:
-        """Whether age and gender are estimated: a model given for them is used."""
+        """Whether age and gender are estimated; always true if a model for them is given."""
         return self.attributes or self.age_gender is not None
 
     @property
     def files(self) -> list[Path]:
-        """Files that are read."""
+        """Files to read."""
         given = (self.model, self.detector, self.age_gender, self.classifier, self.bundle)
         return [Path(source) for source in given if source is not None and not isinstance(source, ModelFile)]
 
     @property
     def of_frames(self) -> bool:
-        """Whether a classifier labels whole frames, in the place of a pipeline."""
+        """Whether a classifier of whole frames replaces the pipeline."""
         return self.classifier is not None and self.classify is Classified.FRAME
 
     def for_hiding(self) -> PipelineOptions:
-        """Return the options with which as many faces as possible are found, so that none of them is left visible.
+        """Return options that find as many faces as possible, so that none remains visible.
 
         Raises:
-            InputError: Some of the faces are not to be reported.
+            InputError: There are conditions that exclude faces.
         """
         min_score = HIDING_SCORE if self.reported.min_score is None else self.reported.min_score
         if self.reported != FaceFilter(min_score=self.reported.min_score):
-            raise InputError("--blur hides every face; leave out --max-faces, --min-face and --region")
+            raise InputError("--blur hides every face; omit --max-faces, --min-face and --region")
         return replace(self, reported=FaceFilter(min_score=min_score))
 
     def load_frame_classifier(self, *, threads: int) -> FrameClassifier:

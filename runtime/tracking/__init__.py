@@ -1,1 +1,1 @@
-"""Follows faces through a video: when frames are searched, which face is which, and where it moved."""
+"""Tracks faces through a video: schedules detections, associates them with tracks, and follows motion."""

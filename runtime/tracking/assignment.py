@@ -1,4 +1,4 @@
-"""Assign rows to columns at the lowest total cost."""
+"""Solves the assignment problem: pairs rows with columns at the lowest total cost."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def assign(cost: FloatArray, limit: float) -> list[tuple[int, int]]:
 
     Args:
         cost: Costs (n, m), at least 0.
-        limit: Pairs that cost more are not made.
+        limit: Maximum cost of a pair.
 
     Returns:
-        (row, column) pairs by row.
+        (row, column) pairs in row order.
     """
     if not cost.size:
         return []
@@ -51,7 +51,7 @@ def assign(cost: FloatArray, limit: float) -> list[tuple[int, int]]:
         for other in visited[1:]:
             row_price[other] += length - distance[column_of[other]]
         column_price[done] -= length - distance[done]
-        while True:  # flip the path
+        while True:  # reverse the path
             taker = int(through[column])
             row_of[column] = taker
             if taker == first:

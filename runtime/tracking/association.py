@@ -1,4 +1,4 @@
-"""Tell which detections are which tracks, by motion, overlap and likeness."""
+"""Associates detections with tracks by motion, overlap and likeness."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .assignment import assign
 from .patch import likeness
 
 FAR = 1.0
-"""Distance from the predicted place, in face sizes, from which on a box is another face."""
+"""Maximum distance of a track's box from its predicted position, in face sizes."""
 SPREADS = 1.0
-"""Growth of that distance for a face out of sight, face sizes per second."""
+"""Growth of that distance for a face out of view, in face sizes per second."""
 RESIZED = 2.0
-"""Ratio of sizes from which on a box is another face."""
+"""Maximum ratio of sizes between a track and its box."""
 _NEVER = 1e3
 
 
@@ -33,11 +33,11 @@ def match(
 
     Args:
         boxes: Detections (n, 4), xyxy px.
-        patches: Their patches.
+        patches: Patches of the detections.
         tracks: Predicted boxes (m, 4) of the tracks.
-        track_patches: Their patches.
-        unseen_s: Time since each track was seen (m,); None for all in sight.
-        alike: Lowest likeness (m,) of each track; None for any.
+        track_patches: Patches of the tracks.
+        unseen_s: Time (m,) since each track was seen; None if all are in view.
+        alike: Minimum likeness (m,) to each track; None for any.
 
     Returns:
         (box, track) pairs.

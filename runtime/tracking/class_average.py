@@ -1,4 +1,4 @@
-"""Average the probabilities of classes over time, so that labels are steady: of whole frames, or of tracked faces."""
+"""Averages class probabilities over time, for steady labels of whole frames or tracked faces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..vision.face_crop import face_crop
 from .smoothing import OneEuro, smoothing_factor
 
 CUTOFF = 0.3
-"""Cutoff over that of landmarks at rest, as labels are read rather than followed: half a second at the usual 1 Hz."""
+"""Cutoff as a fraction of that for landmarks at rest: about half a second at the default of 1 Hz."""
 EVERY = 5
 """Frames between two classifications of one tracked face."""
 
@@ -20,7 +20,7 @@ class ClassAverage:
     """Exponential average of probabilities over time.
 
     Args:
-        smoothing: Parameters of the landmarks' filter; None takes each value as it is.
+        smoothing: Parameters of the landmarks' filter; None: do not average.
     """
 
     def __init__(self, smoothing: OneEuro | None) -> None:
@@ -29,7 +29,7 @@ class ClassAverage:
         self._time_ns = 0
 
     def add(self, values: FloatArray, timestamp_ns: int) -> FloatArray:
-        """Take the probabilities (classes,) at a time, and return their average."""
+        """Add the probabilities (classes,) at a time, and return the average."""
         if self._values is not None and self._cutoff_hz is not None:
             step_s = max(timestamp_ns - self._time_ns, 0) / 1e9
             values = self._values + smoothing_factor(self._cutoff_hz, step_s) * (values - self._values)
@@ -45,7 +45,7 @@ class _Track:
 
 
 class TrackedClasses:
-    """Classify tracked faces, each when it is new and every `EVERY` frames after that.
+    """Classes of tracked faces; a face is classified when it is new and every `EVERY` frames after that.
 
     Args:
         classifier: Classifier of the crops that `face_crop` cuts.

@@ -1,1 +1,1 @@
-"""Geometry of pictures: boxes, crops, affine maps, the mean face, head pose."""
+"""Picture geometry: boxes, crops, affine maps, the mean face, head pose."""

@@ -1,4 +1,4 @@
-"""Reduce a detector's raw boxes to faces: threshold and non-maximum suppression."""
+"""Reduces a detector's raw boxes to faces: threshold and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .geometry import overlap_area
 
 NMS_IOU = 0.45
 ENCLOSED = 0.8
-"""Share of a box inside a better one from which on it is a part of that face, such as an eye or a mouth."""
+"""A box with at least this share inside a better one is taken for a part of that face, such as an eye or a mouth."""
 
 
 def select_boxes(
@@ -43,7 +43,7 @@ def select_boxes(
 
 
 def lies_within(boxes: FloatArray, others: FloatArray) -> npt.NDArray[np.bool_]:
-    """Tell for each box (n, 4) if `ENCLOSED` of it or more lies within one of the `others` (m, 4)."""
+    """Return whether at least `ENCLOSED` of each box (n, 4) lies within one of the `others` (m, 4)."""
     within: npt.NDArray[np.bool_] = np.any(enclosed(boxes, others) > ENCLOSED, axis=0)
     return within
 
@@ -54,7 +54,7 @@ def enclosed(boxes: FloatArray, others: FloatArray) -> FloatArray:
 
 
 def fit_inside(height: int, width: int, max_side: int) -> float:
-    """Return the factor, at most 1, that reduces a picture's longer side to `max_side` px."""
+    """Return the factor, at most 1, that limits a picture's longer side to `max_side` px."""
     return min(1.0, max_side / max(height, width))
 
 

@@ -1,4 +1,4 @@
-"""Cut square crops out of an image, and map points back to image pixels."""
+"""Cuts square crops out of an image, and maps points back to image pixels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .geometry import invert_affine, transform_points, zoom_of
 from .mean_face import CANONICAL
 
 CROP_SCALE = 1.855
-"""Side of an aligned crop over the distance of the outer eye corners, as in UTKFace's crops (median of 600)."""
+"""Side of an aligned crop in outer eye distances, as in UTKFace's crops (median of 600)."""
 EYE_HEIGHT = 0.3
-"""Height of the eyes in an aligned crop, as a fraction from its top (likewise)."""
+"""Distance of the eyes from the top of an aligned crop, as a fraction of its side (likewise)."""
 _INNER = slice(17, 68)
 """Brows to lips; the jaw line changes with the pose."""
 
@@ -45,13 +45,14 @@ class Crop:
 def cut_crop(image: Image, matrix: FloatArray, size: int, *, reduce_from: float = 2.0) -> Crop:
     """Cut a crop out of an image; pixels outside the image are black.
 
-    A crop much smaller than its source is sampled from a copy reduced by a whole factor, so that it does not alias.
+    If the crop is much smaller than its source, it is sampled from a copy reduced by an integer factor, to avoid
+    aliasing.
 
     Args:
         image: Picture (h, w, 3), uint8 BGR.
         matrix: Affine map (2, 3) from image px to crop px.
         size: Side of the crop, px.
-        reduce_from: Pixels of the image along one of the crop from which on it is reduced first, at least 2.
+        reduce_from: Number of image px per crop px, at least 2, from which the image is reduced first.
     """
     step = int(1 / max(zoom_of(matrix), 1e-3))
     if step < reduce_from:
@@ -71,7 +72,7 @@ def cut_crop(image: Image, matrix: FloatArray, size: int, *, reduce_from: float 
 
 
 def shrink(image: Image, size: tuple[int, int]) -> Image:
-    """Reduce an image to (width, height) px by averaging; halving first, which OpenCV does ten times as fast."""
+    """Reduce an image to (width, height) px by averaging, after halving it, which OpenCV does ten times as fast."""
     width, height = size
     while (
         not (image.shape[0] % 2 or image.shape[1] % 2) and image.shape[1] >= 2 * width and image.shape[0] >= 2 * height

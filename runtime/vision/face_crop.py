@@ -1,4 +1,4 @@
-"""Cut a face out of a picture, upright where its landmarks allow it."""
+"""Cuts a face out of a picture, upright if its landmarks allow."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ..values import Faces, Image, size_of
 from .crop import CROP_SCALE, alignment_matrix, cut_crop
 
 PLAIN_MARGIN = 0.2
-"""Margin of a crop around the box, on each side, over the side of the box."""
+"""Margin on each side of a crop around the box, in box sides."""
 HOLDS = 0.5
-"""Presence below which landmarks do not align a crop."""
+"""Minimum presence for landmarks to align a crop."""
 MAX_SIDE_PX = 1024
 
 
 def face_crop(picture: Image, faces: Faces, i: int) -> Image:
-    """Cut out a face in about the resolution of the picture.
+    """Cut out a face at about the resolution of the picture.
 
     Args:
         picture: Image (h, w, 3) uint8 BGR.
-        faces: Its faces.
-        i: Number of the face in `faces`.
+        faces: Faces in the picture.
+        i: Index of the face in `faces`.
 
     Returns:
-        A square with upright eyes, as the age and gender model sees it, if the landmarks hold; else the box with a
-        margin, as far as it lies in the picture.
+        A square with level eyes, like the input of the age and gender model, if the landmarks are reliable; else the
+        box with a margin, clipped to the picture.
     """
     points = faces.landmarks[i]
     if landmarks_hold(faces, i):
@@ -40,5 +40,5 @@ def face_crop(picture: Image, faces: Faces, i: int) -> Image:
 
 
 def landmarks_hold(faces: Faces, i: int) -> bool:
-    """Check whether a face has landmarks that a crop can be aligned by."""
+    """Return whether a face's landmarks are reliable enough to align a crop."""
     return bool(np.isfinite(faces.landmarks[i]).all() and faces.presence[i] >= HOLDS)

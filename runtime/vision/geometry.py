@@ -13,7 +13,7 @@ from ..values import FloatArray
 FOREHEAD = 0.32
 
 SAME_FACE_IOU = 0.3
-"""Overlap from which on two boxes are taken for one face."""
+"""Minimum overlap of two boxes of the same face."""
 
 
 def landmark_bounds(points: FloatArray) -> FloatArray:
@@ -23,7 +23,7 @@ def landmark_bounds(points: FloatArray) -> FloatArray:
 
 
 def box_from_bounds(bounds: FloatArray) -> FloatArray:
-    """Return face boxes (…, 4) for landmark bounds (…, 4): the forehead is added on top."""
+    """Return face boxes (…, 4) for landmark bounds (…, 4), adding the forehead on top."""
     box = bounds.copy()
     box[..., 1] -= FOREHEAD * (bounds[..., 3] - bounds[..., 1])
     return box
@@ -34,7 +34,7 @@ def bounds_from_box(box: FloatArray, *, quarter_turns: int = 0) -> FloatArray:
 
     Args:
         box: Boxes, xyxy px.
-        quarter_turns: How often the faces are turned by 90° clockwise, 0 to 3: on which side the forehead is.
+        quarter_turns: Clockwise rotation of the faces in steps of 90°, 0 to 3, which determines the forehead's side.
     """
     side = (1, 2, 3, 0)[quarter_turns]
     bounds = box.copy()
@@ -49,7 +49,7 @@ def crop_matrix(bounds: FloatArray, *, scale: float, size: int, roll: float = 0.
         bounds: Landmark bounds (4,), xyxy px.
         scale: Side of the crop over the longer side of the bounds.
         size: Side of the crop, px.
-        roll: Rotation of the face, radians clockwise; the crop is turned back by it.
+        roll: Rotation of the face, radians clockwise, which the crop undoes.
     """
     x0, y0, x1, y1 = bounds.tolist()
     zoom = size / (scale * max(x1 - x0, y1 - y0, 1e-6))

@@ -1,4 +1,4 @@
-"""Estimate head pose from landmarks by a perspective fit of a mean face (PnP)."""
+"""Estimates head pose from landmarks by a perspective fit of a mean face (PnP)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAR = 25.0
 
 @dataclass(frozen=True, slots=True)
 class HeadPose:
-    """Angles in degrees, 0 for a face that looks into the camera from wherever it is in the picture.
+    """Angles in degrees, 0 for a face that looks into the camera, wherever it is in the picture.
 
     Attributes:
         yaw: Positive to the right in the picture.
@@ -45,8 +45,8 @@ class HeadPose:
 def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | None:
     """Estimate the pose of one face relative to the line of sight from the camera to it.
 
-    The camera's focal length is assumed to equal the picture's longer side: a field of view of 53° across it. Its axis
-    is laid through the face, so that equal landmarks have equal poses wherever they are in the picture.
+    The focal length is assumed to equal the picture's longer side, a field of view of 53°. The optical axis is assumed
+    to pass through the face, so that equal landmarks have equal poses wherever they are in the picture.
 
     Args:
         landmarks: Landmarks (68, ≥ 2) in px.
@@ -67,7 +67,7 @@ def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | Non
         found, rotation, _ = cv2.solvePnP(
             CANONICAL[RIGID], points, np.diag([focal, focal, 1.0]), None, flags=cv2.SOLVEPNP_SQPNP
         )
-    except cv2.error:  # such as points in a line
+    except cv2.error:  # for example, points in a line
         return None
     if not found:
         return None

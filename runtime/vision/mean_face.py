@@ -79,6 +79,6 @@ CANONICAL = np.array(
 """Mean face (68, 3) in outer eye distances: x right in the picture, y down, z away from the camera; origin midway
 between the outer eye corners. It looks straight ahead: eyes and mouth corners lie in a plane parallel to the picture.
 
-The median, after Procrustes alignment and made symmetric, of the 4,231 three-dimensional labels that the depth of the
-landmark model was trained on (see docs/models.md).
+The median, after Procrustes alignment and symmetrization, of the 4,231 three-dimensional labels used to train the depth
+of the landmark model (see docs/models.md).
 """

@@ -1,4 +1,4 @@
-"""Diagnosis of ONNX Runtime's GPU providers: which library is missing when one does not load.
+"""Finds the missing library when one of ONNX Runtime's GPU providers does not load.
 
 ONNX Runtime itself only logs the failure and continues on the CPU.
 """

@@ -31,7 +31,7 @@ class _Slot:
 
 
 class BoundSession:
-    """Session that is called with bound inputs and outputs; threads take turns."""
+    """Session with bound inputs and outputs; threads take turns."""
 
     def __init__(self, session: Any, *, device: str, cuda_graph: bool) -> None:
         """Wrap a session.

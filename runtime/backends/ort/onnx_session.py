@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions that run on the requested provider, or fail."""
+"""Opens ONNX Runtime sessions that run on the requested provider, or fail."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def open_session(
 
 
 def _open_once(model: ModelFile, provider: Provider) -> None:
-    """Open a session and drop it; a model of mien is also run once."""
+    """Open a session and discard it; a mien model is also run once."""
     session = _session(model, provider, _session_options(1), {})
     if model.metadata is not None:
         session.run(None, {INPUT: np.zeros((1, *model.metadata.input_size, 3), np.uint8)})
@@ -141,7 +141,7 @@ def _session_options(threads: int, *, record_placement: bool = False) -> Any:
     options.log_severity_level = 4  # errors are raised, and need not be printed too
     # Memory patterns are planned and retained per shape: 30 MB for the detector's two sizes, without a speedup.
     options.enable_mem_pattern = False
-    # Worker threads spin only within a call: the models of a pipeline and the capture thread share the cores.
+    # Worker threads spin within a call only, because a pipeline's models and the capture thread share the cores.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if record_placement:
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -256,7 +256,7 @@ def placement(source: ModelSource, *, provider: Provider) -> dict[str, list[str]
 
 
 def reason_of(error: Exception) -> str:
-    """Shorten an error of ONNX Runtime to the fact: without its code, its places in C++ and the folders of files."""
+    """Shorten an error of ONNX Runtime to its essence, without code, C++ locations and folders."""
     text = " ".join(str(error).split()) or type(error).__name__
     for noise in _NOISE:
         text = noise.sub("", text)

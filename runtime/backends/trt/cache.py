@@ -1,7 +1,7 @@
 """Engine cache: load the TensorRT engine of a model, or build it.
 
-An engine belongs to one model file, TensorRT version, GPU, driver and profile. Together they are its key, recorded in a
-JSON file beside it; an engine is loaded only if its key matches exactly.
+An engine works with one model file, TensorRT version, GPU, driver and profile only. Together they form its key,
+recorded in a JSON file next to it; an engine is loaded only if its key matches exactly.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Engine:
         profile: Input shapes that it accepts.
         types: Number of heavy layers by data type; see `engine_types`.
         path: Its file; None if it could not be saved.
-        reason: Why it was built; empty if it came from the cache.
+        reason: Why it was built; empty if it was loaded from the cache.
     """
 
     engine: Any

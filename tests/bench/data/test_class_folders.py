@@ -50,7 +50,7 @@ def test_what_systems_leave_behind_is_no_sample_and_no_class(
     with caplog.at_level(logging.WARNING, logger="mien"):
         table = read_classes(class_folder)
     assert (table.classes, table.files) == (clean.classes, clean.files)
-    assert "11 file(s) are no pictures and were left out (system file or folder: 11)" in caplog.text
+    assert "skipped 11 file(s) that are not pictures (system file or folder: 11)" in caplog.text
     assert "6 pictures are hidden or outside the class folders" in caplog.text
 
 
