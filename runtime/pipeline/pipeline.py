@@ -102,7 +102,7 @@ class Pipeline:
             detector: Detector of mien, or a YuNet file.
             age_gender: Age and gender model.
             classifier: Face classifier, trained on crops as written by ``mien predict --save-crops``.
-            bundle: File written by ``mien bundle`` to take all other models from. Without an age and gender model in it,
+            bundle: Bundle from ``mien bundle`` to take all other models from; without an age and gender model there,
                 age and gender stay NaN.
             precision: Precision of the models to take from the bundle.
             attributes: Whether to estimate age and gender.

@@ -70,8 +70,10 @@ def transform_points(points: FloatArray, matrix: FloatArray) -> FloatArray:
     """Apply an affine map (2, 3) to the x, y of points (…, 2 or 3); z is scaled by the map's zoom."""
     if points.shape[-1] == 2:
         return points @ matrix[:, :2].T + matrix[:, 2]
-    (a, b, x), (c, d, y) = matrix.tolist()
-    return points @ np.array([[a, c, 0], [b, d, 0], [0, 0, zoom_of(matrix)]]) + np.array([x, y, 0])
+    moved = np.empty(points.shape)  # x and y apart from z, which may be NaN
+    moved[..., :2] = points[..., :2] @ matrix[:, :2].T + matrix[:, 2]
+    moved[..., 2] = points[..., 2] * zoom_of(matrix)
+    return moved
 
 
 def zoom_of(matrix: FloatArray) -> float:

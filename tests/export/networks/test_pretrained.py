@@ -86,7 +86,7 @@ def test_another_network_is_named(trained: dict[str, torch.Tensor], tmp_path: Pa
         (b"\n<!DOCTYPE html><html>", "is a web page.*download the file itself"),
         (b"<html>Not found</html>", "is a web page"),
         (b"no pickle", "is not a weights file; expected safetensors or"),
-        (b"", "is no weights file"),
+        (b"", "is not a weights file"),
         (b"PK\3\4 and no more", r"is damaged \(.+\)"),
         (b'\x10\0\0\0\0\0\0\0{"a":', "is damaged"),
     ],

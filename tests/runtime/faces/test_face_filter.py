@@ -52,7 +52,7 @@ def test_conditions_hold_together() -> None:
         ({"min_score": 40}, "found 40"),
         ({"max_faces": 0}, "max_faces: expected at least 1"),
         ({"min_face_px": -3}, "min_face_px: expected a size above 0 px"),
-        ({"region": (0.5, 0, 0.5, 1)}, "shares of the picture, such as 0.5,0,1,1"),
+        ({"region": (0.5, 0, 0.5, 1)}, "fractions of the picture, such as 0.5,0,1,1"),
         ({"region": (0, 0, 640, 480)}, "found 0,0,640,480"),
         ({"region": (0, 0, 1)}, "found 0,0,1"),
         ({"region": (0, float("nan"), 1, 1)}, "found 0,nan,1,1"),

@@ -49,6 +49,12 @@ def test_roll_turns_the_face_upright() -> None:
     assert np.allclose(b - a, [6.0, 0.0])
 
 
+def test_an_unknown_depth_leaves_x_and_y_known() -> None:
+    matrix = np.array([[0.0, -2.0, 5.0], [2.0, 0.0, 7.0]])
+    moved = transform_points(np.array([[3.0, 4.0, np.nan], [3.0, 4.0, 1.5]]), matrix)
+    assert np.allclose(moved, [[-3.0, 13.0, np.nan], [-3.0, 13.0, 3.0]], equal_nan=True)
+
+
 @pytest.mark.parametrize("side", [40, 400])
 def test_a_crop_shows_what_lies_there(side: int) -> None:
     """A bright dot lands where the matrix says, also when the crop is taken from a reduced copy."""
