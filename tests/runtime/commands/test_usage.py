@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from typer import Context
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import mien
 from mien.cli import app
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.near_names import describe_missing
 
+ROOT = Path(mien.__file__).parent
 DETECTOR = str(shipped_model("detector"))
 
 
@@ -125,12 +128,28 @@ def test_every_example_of_the_help_can_be_typed() -> None:
     examples = [example.removeprefix("Start with: [bold]").removesuffix("[/bold]") for example in examples if example]
     assert len(examples) > 20
     for example in examples:
-        first, *words = shlex.split(example)
-        command = program
-        while hasattr(command, "commands"):
-            command = command.commands[words.pop(0) if words[0] in command.commands else "run"]
-        command.make_parser(Context(command)).parse_args(words)  # raises for an option that there is not
-        assert first == "mien"
+        parse(example)
+
+
+def parse(line: str) -> None:
+    """Read the options of a command line, without running it; raises for one that there is not."""
+    first, *words = shlex.split(line, comments=True)
+    command: Any = get_command(app)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0) if words and words[0] in command.commands else "run"]
+    command.make_parser(Context(command)).parse_args(words)
+    assert first == "mien"
+
+
+def test_every_command_of_the_documentation_can_be_typed() -> None:
+    commands = 0
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        blocks = re.findall(r"^```\n.*?^```|^    .*?$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        text = "\n".join(blocks).replace("\\\n", " ").replace(" TASK ", " landmarks ")
+        for line in re.findall(r"^ *(mien [a-z].*)", text, re.MULTILINE):
+            parse(line.split(" | ")[0].split(" && ")[0])
+            commands += 1
+    assert commands > 80
 
 
 def test_the_help_is_grouped_and_fits_a_narrow_terminal() -> None:
