@@ -58,9 +58,9 @@ HOUSE = {
     "bench/commands": "runtime/models runtime/backends runtime/faces runtime/pipeline runtime/commands bench/timing "
     "bench/accuracy bench/report bench bench/suite",
     "export/networks": "runtime/models",
-    "export/training": "runtime/models bench/data export/networks",
-    "export/training/tasks": "runtime/models runtime/vision runtime/pictures runtime/faces bench/data bench/accuracy "
-    "export/networks export/training",
+    "export/training": "runtime/models runtime/pictures bench/data export/networks",
+    "export/training/tasks": "runtime/models runtime/vision runtime/pictures runtime/faces runtime/pipeline bench/data "
+    "bench/accuracy export/networks export/training",
     "export/pytorch": "runtime/models bench/timing bench/worker bench/suite export/networks",
     "export/convert": "runtime/models runtime/backends/ort runtime/pictures runtime/capture runtime/faces "
     "runtime/pipeline bench/timing bench/data bench/worker bench/accuracy bench/parity bench bench/suite "

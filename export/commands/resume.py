@@ -16,7 +16,7 @@ from ...runtime.errors import InputError
 from ..training.config import LAST
 
 NOT_SAVED = {"out", "resume", "summary", "as_json", "config", "save_config"}
-PATHS = {"data", "negatives", "init_from"}
+PATHS = {"data", "negatives", "init_from", "teacher", "unlabelled"}
 
 
 class ResumableCommand(TyperCommand):

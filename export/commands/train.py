@@ -21,16 +21,15 @@ from ...runtime.commands.run_config import with_config
 from ...runtime.errors import InputError
 from ...runtime.interrupts import exit_code
 from ...runtime.models.spec import ModelSpec, Task
-from ..training.config import BEST, LAST, ProgressCallback, TrainConfig, no_progress
+from ..training.config import BEST, LAST, DistillationConfig, ProgressCallback, TrainConfig, no_progress
 from .resume import ResumableCommand, options_to_save
 from .train_options import (
     BACKBONE,
     INIT_FROM,
-    TEACHER,
-    UNLABELLED,
     FaceOptions,
     TaskDefaults,
     TrainOptions,
+    with_distillation_options,
     with_face_options,
     with_train_options,
 )
@@ -45,14 +44,16 @@ train_app = typer.Typer(no_args_is_help=True, help="Train a model by transfer le
 @train_app.command(
     "landmarks",
     cls=ResumableCommand,
-    epilog="mien train landmarks --data landmarks68 --backbone mobilenet_v2_lean --bfloat16",
+    epilog="mien train landmarks --data landmarks68 --teacher large.pt --unlabelled photos --bfloat16",
 )
 @with_config
 @with_train_options(LANDMARKS, FROZEN_LANDMARKS)
+@with_distillation_options
 @with_face_options
 def train_landmarks(
     ctx: typer.Context,
     shared: TrainOptions,
+    distillation: DistillationConfig,
     face: FaceOptions,
     dims: int | None = typer.Option(
         None, "--dims", min=2, max=3, help="2, or 3 to learn depth too.", show_default="3 where the labels have depth"
@@ -68,7 +69,7 @@ def train_landmarks(
     with require_train_extra():
         from ..training.tasks.frozen_backbone import FrozenBackboneLandmarkTraining
         from ..training.tasks.landmarks import LandmarkTraining
-    face.refuse_with_frozen_backbone(dims=dims == 3, negatives=negatives)
+    face.refuse_with_frozen_backbone(distillation, dims=dims == 3, negatives=negatives)
     folder = check_start(face.data, ctx, shared)
     network = shared.network(face.backbone, face.init_from)
     if face.frozen_backbone:
@@ -83,6 +84,7 @@ def train_landmarks(
         input_size=face.input_size,
         negatives=negatives,
         light_augmentation=face.light_augmentation,
+        distillation=distillation,
     )
     run_training(task, shared.config(LANDMARKS), ctx, shared)
 
@@ -94,10 +96,12 @@ def train_landmarks(
 )
 @with_config
 @with_train_options(AGE_GENDER, FROZEN_AGE_GENDER)
+@with_distillation_options
 @with_face_options
 def train_age_gender(
     ctx: typer.Context,
     shared: TrainOptions,
+    distillation: DistillationConfig,
     face: FaceOptions,
     age_weight: float = typer.Option(1.0, "--age-weight", min=0.0, help="Weight of the age loss."),
     gender_weight: float = typer.Option(2.0, "--gender-weight", min=0.0, help="Weight of the gender loss."),
@@ -111,7 +115,7 @@ def train_age_gender(
         from ..training.tasks.frozen_backbone import FrozenBackboneAgeGenderTraining
     if not (age_weight > 0 and gender_weight > 0):
         raise InputError("--age-weight and --gender-weight must be above 0, or a branch is not trained")
-    face.refuse_with_frozen_backbone()
+    face.refuse_with_frozen_backbone(distillation)
     folder = check_start(face.data, ctx, shared)
     network = shared.network(face.backbone, face.init_from)
     if face.frozen_backbone:
@@ -126,6 +130,7 @@ def train_age_gender(
         light_augmentation=face.light_augmentation,
         age_weight=age_weight,
         gender_weight=gender_weight,
+        distillation=distillation,
     )
     run_training(task, shared.config(AGE_GENDER), ctx, shared)
 
@@ -171,9 +176,11 @@ def train_classify(
 )
 @with_config
 @with_train_options(DETECTOR)
+@with_distillation_options
 def train_detector(
     ctx: typer.Context,
     shared: TrainOptions,
+    distillation: DistillationConfig,
     data: list[Path] = typer.Option(
         [],
         "--data",
@@ -186,8 +193,6 @@ def train_detector(
     input_size: int = typer.Option(320, "--input-size", min=128, help="Side of a training scene, in px."),
     init_from: Path | None = INIT_FROM,
     scenes: int = typer.Option(2400, "--scenes", min=1, help="Number of scenes composed for each epoch."),
-    teacher: list[Path] = TEACHER,
-    unlabelled: list[Path] = UNLABELLED,
 ) -> None:
     """Train the face detector, on scenes that are composed of labelled pictures."""
     if shared.summary:
@@ -201,8 +206,7 @@ def train_detector(
         shared.network(backbone, init_from),
         input_size=input_size,
         scenes=scenes,
-        teachers=teacher,
-        unlabelled=unlabelled,
+        distillation=distillation,
     )
     run_training(task, shared.config(DETECTOR), ctx, shared)
 

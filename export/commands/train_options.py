@@ -17,7 +17,7 @@ from ...runtime.commands.option_groups import with_options
 from ...runtime.errors import InputError
 from ...runtime.outputs import free_path
 from ..networks.normalization import Normalization
-from ..training.config import NetworkConfig, TrainConfig
+from ..training.config import NO_TEACHERS, DistillationConfig, NetworkConfig, TrainConfig
 from .resume import default_folder
 
 
@@ -32,20 +32,6 @@ class Recipe(str, Enum):
 
 BACKBONE = "Name of a torchvision network."
 INIT_FROM = typer.Option(None, "--init-from", callback=existing_file, help="Start from the weights of this checkpoint.")
-TEACHER = typer.Option(
-    [],
-    "--teacher",
-    callback=existing_file,
-    help="Also learn from this trained checkpoint; can be repeated.",
-    show_default=False,
-)
-UNLABELLED = typer.Option(
-    [],
-    "--unlabelled",
-    callback=existing_folder,
-    help="Folder of pictures that only the teachers label; can be repeated.",
-    show_default=False,
-)
 CROP_SIDE = 112
 
 
@@ -71,10 +57,11 @@ class FaceOptions:
         """Side of the network's input, in px."""
         return 224 if self.frozen_backbone else self.input_size
 
-    def refuse_with_frozen_backbone(self, **others: object) -> None:
+    def refuse_with_frozen_backbone(self, distillation: DistillationConfig, **others: object) -> None:
         """Reject options that the frozen-backbone recipe would ignore.
 
         Args:
+            distillation: Teachers; the recipe has none.
             **others: Options of one task that it would ignore, by name; false if not given.
 
         Raises:
@@ -85,6 +72,9 @@ class FaceOptions:
             "input-size": self.input_size != CROP_SIDE,
             "init-from": self.init_from,
             "light-augmentation": self.light_augmentation,
+            "teacher": distillation.teachers,
+            "unlabelled": distillation.unlabelled,
+            "teacher-weight": distillation.weight != NO_TEACHERS.weight,
             **others,
         }
         if self.frozen_backbone and (given := [f"--{name}" for name, value in ignored.items() if value]):
@@ -276,4 +266,28 @@ def with_train_options(
     return with_options(group, "shared", panel="Training")
 
 
+def distillation_options(
+    teacher: list[Path] = typer.Option(
+        [],
+        "--teacher",
+        callback=existing_file,
+        help="Also learn from this trained checkpoint; can be repeated.",
+        show_default=False,
+    ),
+    unlabelled: list[Path] = typer.Option(
+        [],
+        "--unlabelled",
+        callback=existing_folder,
+        help="Folder of pictures that only the teachers label; can be repeated.",
+        show_default=False,
+    ),
+    teacher_weight: float = typer.Option(
+        NO_TEACHERS.weight, "--teacher-weight", help="Weight of the losses against the teachers; the labels have 1."
+    ),
+) -> DistillationConfig:
+    """Collect the options of trainings with teachers, for `with_options`."""
+    return DistillationConfig(tuple(teacher), tuple(unlabelled), teacher_weight)
+
+
 with_face_options = with_options(face_options, "face")
+with_distillation_options = with_options(distillation_options, "distillation", panel="Teachers")

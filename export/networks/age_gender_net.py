@@ -70,9 +70,7 @@ class AgeGenderNet(nn.Module):
         x = self.prologue(image)
         bins, female = self._heads(torch.cat([x, x.flip(3)]))
         bins, female = bins.reshape(2, -1, BINS).mean(dim=0), female.reshape(2, -1).mean(dim=0)
-        # Label smoothing keeps the sigmoid short of 0 and 1; undo it.
-        probability = (torch.sigmoid(female) - SMOOTHING) / (1 - 2 * SMOOTHING)
-        outputs = (expected_age(bins), probability.clamp(0, 1))
+        outputs = (expected_age(bins), female_probability(female))
         return outputs if self.std_scale is None else (*outputs, self.std_scale * age_deviation(bins))
 
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,6 +87,11 @@ class AgeGenderNet(nn.Module):
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.neck(self.backbone(x)[-1])
         return self.age(features).float(), self.female(features).float().squeeze(1)
+
+
+def female_probability(logits: Tensor) -> Tensor:
+    """Return the probability (b,) of female; label smoothing keeps the sigmoid short of 0 and 1, which is undone."""
+    return ((torch.sigmoid(logits) - SMOOTHING) / (1 - 2 * SMOOTHING)).clamp(0, 1)
 
 
 def expected_age(bins: Tensor) -> Tensor:

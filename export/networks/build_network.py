@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from ...runtime.errors import InputError, ModelError
@@ -19,7 +17,6 @@ from .frozen_backbone_nets import (
     FrozenBackboneClassifier,
     FrozenBackboneLandmarkNet,
 )
-from .half_precision import fold_batch_norms
 from .landmark_net import LandmarkNet
 from .normalization import Normalization
 from .residual_net import ResLayerNet
@@ -132,28 +129,6 @@ def load_initial_weights(net: LandmarkNet | DetectorNet | AgeGenderNet, path: Pa
         raise ModelError(f"{path} holds another network than the one to train; pass its --backbone") from error
     net.backbone.pretrained = True  # its batch statistics are as reliable as ImageNet's
     return {"started_from": checkpoint.spec.weights_sha256}
-
-
-def load_teachers(paths: Sequence[Path], task: Task) -> list[nn.Module]:
-    """Rebuild the teachers of a student network, with frozen weights.
-
-    Args:
-        paths: Checkpoints of the teachers.
-        task: Task of the student.
-
-    Raises:
-        ModelError: A file is not a checkpoint.
-        InputError: A checkpoint is for another task.
-    """
-    teachers = []
-    for path in paths:
-        checkpoint = load_checkpoint(path)
-        if checkpoint.spec.task is not task:
-            raise InputError(f"--teacher {path} is a model for {checkpoint.spec.task.value}, expected {task.value}")
-        net = build_network(checkpoint).requires_grad_(False)
-        fold_batch_norms(net)  # twice as fast
-        teachers.append(net.to(memory_format=torch.channels_last))
-    return teachers
 
 
 def copy_shared_layers(net: nn.Module, teacher: Path) -> None:

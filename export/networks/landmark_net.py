@@ -111,6 +111,13 @@ def expectation(heat: Tensor) -> Tensor:
     return probability @ cell_centres(height, width, heat.device)
 
 
+def heat_map_variance(heat: Tensor) -> Tensor:
+    """Return the mean of the variances of x and y (b, n), in squared fractions of the crop, under the same softmax."""
+    height, width = heat.shape[2:]
+    squares = heat.flatten(2).softmax(dim=2) @ cell_centres(height, width, heat.device).square()
+    return (squares - expectation(heat).square()).clamp(min=0).mean(dim=2)
+
+
 def cell_centres(height: int, width: int, device: torch.device) -> Tensor:
     """Return the centres x, y (height · width, 2) of a heat map's cells, in fractions of the crop."""
     y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height

@@ -43,6 +43,12 @@ mean of both. After STRONG alone, points were 0.6 px (300-W) and 1.2 px (YouTube
 """
 
 
+WORSENED = 0.35
+"""Fraction of the crops that students get worsened, while their teachers look at clear ones."""
+LEAST_SIDE_PX = 14.0
+"""Least side to which `worsen` reduces a crop; a face takes 0.77 of a landmark crop, and so has 11 px at least."""
+
+
 def jitter_bounds(bounds: FloatArray, rng: np.random.Generator, strength: Strength) -> FloatArray:
     """Shift and scale landmark bounds, imitating the errors of detectors and trackers.
 
@@ -125,6 +131,32 @@ def degrade(pixels: Image, rng: np.random.Generator) -> Image:
         pixels = np.asarray(np.clip(pixels + noise, 0, 255), dtype=np.uint8)
     if rng.random() < 0.15:
         _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))])
+        pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+    return pixels
+
+
+def worsen(pixels: Image, rng: np.random.Generator) -> Image:
+    """Degrade an image (h, w, 3) of a face far more than `degrade`: a few px, strong blur, darkness, noise, JPEG.
+
+    Labels rarely hold for such a face; a teacher's predictions for the clear image do.
+    """
+    height, width = pixels.shape[:2]
+    if rng.random() < 0.5:
+        side = float(np.exp(rng.uniform(np.log(LEAST_SIDE_PX), np.log(0.5 * max(height, width)))))
+        factor = side / max(height, width)
+        small = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        larger = int(rng.choice([cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC], p=[0.1, 0.6, 0.3]))
+        pixels = np.asarray(cv2.resize(small, (width, height), interpolation=larger), dtype=np.uint8)
+    elif rng.random() < 0.6:
+        sigma = rng.uniform(0.01, 0.04) * max(height, width)
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), sigma), dtype=np.uint8)
+    if rng.random() < 0.4:
+        light, noise = rng.uniform(0.08, 0.5), rng.normal(0, rng.uniform(2, 8), pixels.shape)
+        dark = np.clip(pixels * light + noise, 0, 255)
+        gain = rng.uniform(1.0, 1.0 / light)  # a camera brightens part of it again, with the noise
+        pixels = np.clip(dark * gain, 0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(8, 40))])
         pixels = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
     return pixels
 

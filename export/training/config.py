@@ -68,6 +68,24 @@ def _names(folders: tuple[Path, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class DistillationConfig:
+    """Trained networks that a student learns from beside the labels (knowledge distillation, Hinton et al. 2015).
+
+    Attributes:
+        teachers: Their checkpoints; none for a training on labels alone.
+        unlabelled: Folders of pictures that only the teachers label.
+        weight: Factor of the losses against the teachers' predictions.
+    """
+
+    teachers: tuple[Path, ...] = ()
+    unlabelled: tuple[Path, ...] = ()
+    weight: float = 1.0
+
+
+NO_TEACHERS = DistillationConfig()
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig:
     """Settings of the training loop.
 

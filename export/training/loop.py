@@ -68,6 +68,7 @@ def fit(
     if first:  # after the other processes have started, as they must choose the same free name
         make_folder(out)
         log.info("run folder: %s", out)
+    task.net.to(fabric.device)
     task.prepare(progress if first else no_progress)
     state = _start(fabric, task, train)
     state.options = dict(options or {})

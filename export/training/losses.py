@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,14 +26,16 @@ def wing(distance: Tensor) -> Tensor:
     return torch.where(distance < w, curved, distance - joint)
 
 
-def heat_map_divergence(heat: Tensor, points: Tensor) -> Tensor:
-    """Compute the cross entropy of heat maps against Gaussians at the labels.
+def heat_map_divergence(heat: Tensor, points: Tensor, spread: Tensor | None = None) -> Tensor:
+    """Compute the cross entropy of heat maps against Gaussians at the targets.
 
     It keeps the maps narrow, which an expectation alone does not (DSNT, Nibali et al. 2018, section 3.3).
 
     Args:
         heat: Logits (b, n, h, w).
-        points: Labels (b, n, 2) in fractions of the crop.
+        points: Targets (b, n, 2) in fractions of the crop.
+        spread: Standard deviations (b, n) of the targets in fractions of the crop, at least `SIGMA_CELLS`; None for
+            `SIGMA_CELLS`.
 
     Returns:
         Cross entropy (b, n).
@@ -40,39 +44,46 @@ def heat_map_divergence(heat: Tensor, points: Tensor) -> Tensor:
     scale = torch.tensor([width, height], dtype=heat.dtype, device=heat.device)
     cells = cell_centres(height, width, heat.device) * scale
     squared = ((points * scale).unsqueeze(2) - cells).square().sum(-1)
-    target = (-squared / (2 * SIGMA_CELLS**2)).softmax(dim=2)
+    sigma = SIGMA_CELLS if spread is None else (spread * width).clamp(min=SIGMA_CELLS).unsqueeze(2)
+    target = (-squared / (2 * sigma**2)).softmax(dim=2)
     return -(target * heat.flatten(2).log_softmax(dim=2)).sum(2)
 
 
 def landmark_losses(
-    heat: Tensor, depth: Tensor, presence: Tensor, points: Tensor, is_face: Tensor
+    heat: Tensor, depth: Tensor, presence: Tensor, points: Tensor, is_face: Tensor, spread: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Compute the landmark network's losses.
+    """Compute the landmark network's losses against labels or teachers.
 
     Args:
         heat: Heat map logits (b, 68, h, w).
         depth: Depths (b, 68) in fractions of the crop.
         presence: Logits (b,).
-        points: Labels (b, 68, 3) in fractions of the crop; z is NaN where unknown, all are NaN without a face.
-        is_face: Labels (b,), 0 or 1.
+        points: Targets (b, 68, 3) in fractions of the crop; z is NaN where unknown, all are NaN without a face.
+        is_face: Targets (b,) from 0 to 1, NaN where unknown.
+        spread: Standard deviations (b, 68) of the points in fractions of the crop; None for labels.
 
     Returns:
         Losses of points, heat maps, depth and presence, by name.
     """
     cells = heat.shape[-1]
-    faces = is_face > 0.5
+    faces = ~points[:, 0, 0].isnan()
     target = points[faces]
     zero = heat.sum() * 0
-    parts = {"presence": F.binary_cross_entropy_with_logits(presence, is_face)}
+    parts = {"presence": known_mean(F.binary_cross_entropy_with_logits, presence, is_face)}
     if len(target) == 0:
         return parts | {"points": zero, "heat": zero, "depth": zero}
     distance = (expectation(heat[faces]) - target[..., :2]).abs() * cells
     parts["points"] = wing(distance).mean()
-    parts["heat"] = 0.5 * heat_map_divergence(heat[faces], target[..., :2]).mean()
-    known = ~target[:, :, 2].isnan()
-    error = (depth[faces] - target[..., 2].nan_to_num()).abs() * known
-    parts["depth"] = 0.5 * cells * error.sum() / known.sum().clamp(min=1)
+    spread = None if spread is None else spread[faces]
+    parts["heat"] = 0.5 * heat_map_divergence(heat[faces], target[..., :2], spread).mean()
+    parts["depth"] = 0.5 * cells * known_mean(F.l1_loss, depth[faces], target[..., 2])
     return parts
+
+
+def known_mean(loss: Callable[..., Tensor], predicted: Tensor, target: Tensor) -> Tensor:
+    """Return the mean of a loss over the targets that are known, not NaN; 0 if there are none."""
+    known = ~target.isnan()
+    return (loss(predicted, target.nan_to_num(), reduction="none") * known).sum() / known.sum().clamp(min=1)
 
 
 def detector_losses(logits: Tensor, boxes: Tensor, targets: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -131,9 +142,9 @@ def distillation_losses(
     pairs = zip(levels, teachers[0][2], strict=True)
     features = [F.mse_loss(own.float(), other.float()) / other.float().var() for own, other in pairs]
     return {
-        "teacher_score": 2.0 * score.sum() / wanted[seen].sum().clamp(min=1),
-        "teacher_box": 2.0 * distance.sum() / wanted[seen].sum().clamp(min=1),
-        "teacher_features": 0.5 * torch.stack(features).mean(),
+        "score": 2.0 * score.sum() / wanted[seen].sum().clamp(min=1),
+        "box": 2.0 * distance.sum() / wanted[seen].sum().clamp(min=1),
+        "features": 0.5 * torch.stack(features).mean(),
     }
 
 
@@ -145,28 +156,40 @@ def paired_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def age_gender_losses(
-    bins: Tensor, logit: Tensor, age: Tensor, female: Tensor, *, age_weight: float, gender_weight: float
+    bins: Tensor,
+    logit: Tensor,
+    age: Tensor,
+    female: Tensor,
+    ages: Tensor | None = None,
+    *,
+    age_weight: float,
+    gender_weight: float,
 ) -> dict[str, Tensor]:
-    """Compute the losses of the age and gender network; that of age covers the distribution and its expectation.
+    """Compute the losses of the age and gender network against labels or teachers; NaN targets are left out.
+
+    That of age covers the distribution and its expectation.
 
     Args:
         bins: Age logits (b, 101).
         logit: Female logits (b,).
-        age: Labels (b,) in years.
-        female: (b,) labels, 0 or 1.
+        age: Targets (b,) in years.
+        female: Targets (b,) from 0 to 1.
+        ages: Target distributions (b, 101); None for Gaussians around `age`.
         age_weight: Weight of the age's loss.
         gender_weight: Weight of the gender's loss.
 
     Returns:
         Losses of age and gender, by name.
     """
-    target = (-((bin_ages(bins.device) - age.unsqueeze(1)) ** 2) / (2 * SIGMA_YEARS**2)).softmax(dim=1)
-    distribution = -(target * bins.log_softmax(dim=1)).sum(1).mean()
-    distance = (expected_age(bins) - age).abs().mean()
+    if ages is None:
+        ages = (-((bin_ages(bins.device) - age.unsqueeze(1)) ** 2) / (2 * SIGMA_YEARS**2)).softmax(dim=1)
+    known = (~age.isnan()).sum().clamp(min=1)
+    entropy = -(ages.nan_to_num() * bins.log_softmax(dim=1)).sum() / known
+    distance = known_mean(F.l1_loss, expected_age(bins), age)
     soft = SMOOTHING + (1 - 2 * SMOOTHING) * female
     return {
-        "age": age_weight * (distribution + 0.3 * distance),
-        "gender": gender_weight * F.binary_cross_entropy_with_logits(logit, soft),
+        "age": age_weight * (entropy + 0.3 * distance),
+        "gender": gender_weight * known_mean(F.binary_cross_entropy_with_logits, logit, soft),
     }
 
 

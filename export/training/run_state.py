@@ -29,7 +29,7 @@ LABELS = "labels_sha256"
 LOSSES = ("trn_loss", "val_loss")
 ACCURACIES = ("accuracy", "gender_accuracy")
 """Metrics to plot next to the losses and the score."""
-MAY_CHANGE = {"workers", "device", "devices", "nodes", "data", "epochs"}
+MAY_CHANGE = {"workers", "device", "devices", "nodes", "data", "unlabelled", "epochs"}
 """Settings that may change on resuming, since they affect the result by rounding at most. The exception is a larger
 number of epochs, which stretches the remaining learning-rate schedule."""
 
@@ -54,7 +54,7 @@ class Training(Protocol):
     trained_by: str
 
     def prepare(self, progress: ProgressCallback) -> None:
-        """Read the pictures, or compute their features; called once, before the first epoch."""
+        """Read the pictures, or compute their features; called once, with `net` on its device, before the first epoch."""
         ...
 
     def losses(self, outputs: Any, targets: tuple[Tensor, ...]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +15,17 @@ from ....bench.data.age_gender_labels import AgeGenderTable, check_pictures, che
 from ....runtime.models.spec import ModelSpec, Task
 from ....runtime.pictures.images import read_image
 from ....runtime.values import FloatArray
-from ....runtime.vision.crop import CROP_SCALE, resized
+from ....runtime.vision.crop import CROP_SCALE, alignment_matrix, resized
 from ...networks.age_gender_net import OUTPUTS, STD_SCALE, AgeGenderNet
 from ...networks.build_network import load_initial_weights
-from ..augmentation import colour, degrade, jitter_aligned, occlude
-from ..batches import AugmentedDataset, predict_batches
-from ..config import NetworkConfig, ProgressCallback, no_progress
+from ..batches import predict_batches
+from ..config import NO_TEACHERS, DistillationConfig, NetworkConfig, ProgressCallback, no_progress
+from ..distillation import Teachers
 from ..losses import age_gender_losses
-
-
-class AgeGenderCrops(AugmentedDataset):
-    """Augmented crops of aligned faces.
-
-    Samples are (image, age, female): image (size, size, 3) uint8 BGR, age in years, and female 0 or 1.
-    """
-
-    def __init__(self, table: AgeGenderTable, *, size: int, seed: int, light_augmentation: bool = False) -> None:
-        super().__init__(seed)
-        self.table = table
-        self.size = size
-        # Scales the default shift, and the default fractions of recoloured, degraded and covered crops.
-        self.strength = 0.4 if light_augmentation else 1.0
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        rng = self.rng(index)
-        pixels = jitter_aligned(read_image(self.table.files[index]), self.size, rng, spread=self.strength)
-        if rng.random() < 0.5:
-            pixels = np.ascontiguousarray(pixels[:, ::-1])
-        if rng.random() < self.strength:
-            pixels = colour(pixels, rng)
-        if rng.random() < 0.3 * self.strength:
-            pixels = degrade(pixels, rng)
-        if rng.random() < 0.2 * self.strength:
-            pixels = occlude(pixels, rng)
-        age, female = self.table.age[index], self.table.female[index]
-        return torch.from_numpy(pixels), torch.tensor(age).float(), torch.tensor(female).float()
+from .age_gender_crops import AgeGenderCrops
+from .taught_ages import teach_ages
+from .teacher_views import Regions, whole_picture
+from .unlabelled_faces import find_faces
 
 
 def read_split(data: Path) -> tuple[AgeGenderTable, AgeGenderTable]:
@@ -87,14 +61,17 @@ class AgeGenderTraining:
         light_augmentation: bool = False,
         age_weight: float = 1.0,
         gender_weight: float = 2.0,
+        distillation: DistillationConfig = NO_TEACHERS,
     ) -> None:
         self.training, self.held = read_split(data)
         self.net = AgeGenderNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
         started = load_initial_weights(self.net, network.init_from)
         self.net.backbone.requires_grad_(not frozen)
+        self.teachers = Teachers(distillation, Task.AGE_GENDER, (*self.training.files, *self.held.files))
         self.config: dict[str, Any] = {
-            **network.settings(data, labels=[self.training, self.held]),
+            **network.settings(data, labels=[self.training, self.held, self.teachers.files]),
             **started,
+            **self.teachers.settings,
             "frozen": frozen,
             "light_augmentation": light_augmentation,
             "input_size": input_size,
@@ -107,23 +84,34 @@ class AgeGenderTraining:
             outputs=OUTPUTS,
             crop_scale=CROP_SCALE,
             points="ibug68",
-            provenance=network.provenance(data) | started,
+            provenance=network.provenance(data) | started | self.teachers.provenance,
         )
-        self.age_weight, self.gender_weight = age_weight, gender_weight
+        self.weighted = partial(age_gender_losses, age_weight=age_weight, gender_weight=gender_weight)
         self.dataset = AgeGenderCrops(
             self.training, size=input_size, seed=network.seed, light_augmentation=light_augmentation
         )
 
     def prepare(self, progress: ProgressCallback = no_progress) -> None:
-        """Read all pictures once, and keep those of the validation split."""
+        """Read all pictures once, let the teachers label the faces, and keep those of the validation split."""
         check_pictures(self.training)
+        if self.teachers:
+            self._learn_from_teachers(progress)
         size = self.dataset.size
         self.images = torch.from_numpy(np.stack([resized(read_image(f), size) for f in self.held.files]))
 
+    def _learn_from_teachers(self, progress: ProgressCallback) -> None:
+        self.teachers.to(next(self.net.parameters()).device)
+        unlabelled = find_faces(self.teachers.files, progress)
+        aligned = [whole_picture(file) for file in self.training.files]
+        aligned += [alignment_matrix(points, scale=CROP_SCALE, size=1) for points in unlabelled.points]
+        faces = Regions((*self.training.files, *unlabelled.files), np.stack(aligned))
+        self.dataset.add_taught(teach_ages(self.teachers, faces, progress=progress), unlabelled)
+
     def losses(self, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the losses of a batch."""
-        age, female = targets
-        return age_gender_losses(*outputs, age, female, age_weight=self.age_weight, gender_weight=self.gender_weight)
+        age, female, *taught = targets
+        parts = self.weighted(*outputs, age, female)
+        return parts | self.teachers.weigh(self.weighted(*outputs, *taught)) if self.teachers else parts
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """Compute mean absolute error, CS@5, gender accuracy, and the scale of the age's standard deviation."""

@@ -14,15 +14,14 @@ from ....bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, read_
 from ....runtime.errors import InputError
 from ....runtime.faces.detector import reduced
 from ....runtime.models.spec import ModelSpec, Task
-from ....runtime.pictures.folders import pictures_in
 from ....runtime.pictures.images import read_image
 from ....runtime.values import FloatArray, Image
 from ....runtime.vision.boxes import pad_to_multiple, select_boxes
-from ...networks.build_network import copy_shared_layers, load_initial_weights, load_teachers
-from ...networks.checkpoint import load_checkpoint
+from ...networks.build_network import copy_shared_layers, load_initial_weights
 from ...networks.detector_net import LEVELS, OUTPUTS, DetectorNet
 from ..batches import predict_batches
-from ..config import NetworkConfig, ProgressCallback, no_progress
+from ..config import NO_TEACHERS, DistillationConfig, NetworkConfig, ProgressCallback, no_progress
+from ..distillation import Teachers
 from ..losses import detector_losses, distillation_losses
 from .detector_scenes import DetectorScenes
 
@@ -46,42 +45,39 @@ class DetectorTraining:
         *,
         input_size: int = 320,
         scenes: int = 2400,
-        teachers: Sequence[Path] = (),
-        unlabelled: Sequence[Path] = (),
+        distillation: DistillationConfig = NO_TEACHERS,
     ) -> None:
         if input_size % LEVELS[-1]:
             raise InputError(f"expected an input size that is a multiple of {LEVELS[-1]}, found {input_size}")
         self.net = DetectorNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
         training, validation = zip(*(split(folder) for folder in data), strict=True)
-        self.teachers: list[Any] = load_teachers(teachers, Task.DETECTOR)
-        if unlabelled and not teachers:
-            raise InputError("--unlabelled pictures need a --teacher to label them; pass one")
-        if teachers and network.init_from is None:
-            copy_shared_layers(self.net, teachers[0])
+        labelled = [file for table in (*training, *validation) for file in table.files]
+        self.teachers = Teachers(distillation, Task.DETECTOR, labelled)
+        if self.teachers and network.init_from is None:
+            copy_shared_layers(self.net, distillation.teachers[0])
         started = load_initial_weights(self.net, network.init_from)
         if self.net.backbone.pretrained:
             self.net.backbone.stages[0].requires_grad_(False)
         self.config: dict[str, Any] = {
-            **network.settings(*data, labels=[*training, *validation]),
+            **network.settings(*data, labels=[*training, *validation, self.teachers.files]),
             **started,
+            **self.teachers.settings,
             "input_size": input_size,
             "scenes": scenes,
-            "teachers": [load_checkpoint(t).spec.weights_sha256 for t in teachers],
-            "unlabelled": [u.name for u in unlabelled],
         }
         self.spec = ModelSpec(
             task=Task.DETECTOR,
             input_size=(input_size, input_size),
             outputs=OUTPUTS,
             classes=("face",),
-            provenance=network.provenance(*data) | started,
+            provenance=network.provenance(*data) | started | self.teachers.provenance,
         )
         self.dataset = DetectorScenes(
             training,
             size=input_size,
             length=scenes,
             seed=network.seed,
-            unlabelled=[file for folder in unlabelled for file in pictures_in(folder)],
+            unlabelled=self.teachers.files,
         )
         held = [v for folder, v in zip(data, validation, strict=True) if (folder / BOXES).is_file()]
         if not held or not len(held[0]):
@@ -90,6 +86,7 @@ class DetectorTraining:
 
     def prepare(self, progress: ProgressCallback = no_progress) -> None:
         """Read the pictures."""
+        self.teachers.to(next(self.net.parameters()).device)
         self.dataset.read_images()
         self.images = [read_image(f) for f in self.held.files]
 
@@ -101,8 +98,8 @@ class DetectorTraining:
         if not self.teachers:
             return parts
         with torch.no_grad():
-            taught = [t.to(images.device).raw_and_pyramid(images) for t in self.teachers]
-        return parts | distillation_losses(logits, boxes, levels, taught)
+            taught = [teacher.net.raw_and_pyramid(images) for teacher in self.teachers.members]
+        return parts | self.teachers.weigh(distillation_losses(logits, boxes, levels, taught))
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """Compute AP50 by minimum face size, and recall at 90 % precision for faces of at least 40 px."""

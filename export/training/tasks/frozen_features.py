@@ -43,11 +43,12 @@ def compute_features(
     """
     parts = []
     net.eval()
+    device = next(net.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(files), BATCH):
             images = [torch.from_numpy(resized(read_image(f), size)) for f in files[start : start + BATCH]]
-            batch = torch.stack(images)
+            batch = torch.stack(images).to(device)
             features = net.features(batch.flip(2) if mirrored else batch).float()
-            parts.append(features if reduce is None else reduce(features))
+            parts.append((features if reduce is None else reduce(features)).cpu())
             progress("features", min(start + BATCH, len(files)), len(files))
     return torch.cat(parts).clone()  # outside inference mode, so that the head can be trained on them

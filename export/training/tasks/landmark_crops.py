@@ -12,11 +12,18 @@ from torch import Tensor
 
 from ....bench.data.landmark_labels import MIRRORED, UNDER_A_MASK, LandmarkTable
 from ....runtime.pictures.images import read_image
-from ....runtime.values import FloatArray, Image
+from ....runtime.values import POINTS, FloatArray, Image
 from ....runtime.vision.crop import Crop, cut_crop
-from ....runtime.vision.geometry import crop_matrix, intersection_over_union, landmark_bounds, transform_points
+from ....runtime.vision.geometry import (
+    crop_matrix,
+    intersection_over_union,
+    landmark_bounds,
+    transform_points,
+    zoom_of,
+)
 from ..augmentation import (
     STRONG,
+    WORSENED,
     Strength,
     colour,
     degrade,
@@ -24,8 +31,11 @@ from ..augmentation import (
     occlude,
     random_roll,
     wear_mask,
+    worsen,
 )
 from ..batches import AugmentedDataset
+from .taught_points import TaughtPoints
+from .unlabelled_faces import FoundFaces
 
 NEGATIVE_SHARE = 0.15
 """Fraction of training crops without a face, or with one cropped so badly that a tracker should drop it."""
@@ -66,8 +76,9 @@ def to_fractions(points: FloatArray, crop: Crop) -> FloatArray:
 class LandmarkCrops(AugmentedDataset):
     """Augmented landmark crops.
 
-    Samples are (image, points, presence): image (size, size, 3) uint8 BGR, points (68, 3) in fractions of the crop with
-    z NaN where it is unknown, all NaN without a face, and presence 0 or 1.
+    Samples are (image, points, presence), then points, presence and spread as teachers see them: image (size, size, 3)
+    uint8 BGR, points (68, 3) and spread (68,) in fractions of the crop, and presence from 0 to 1. What is unknown is
+    NaN: depths, the points of a crop without a face, the labels of an unlabelled face, and what no teacher has seen.
     """
 
     def __init__(
@@ -81,50 +92,84 @@ class LandmarkCrops(AugmentedDataset):
         strength: Strength = STRONG,
     ) -> None:
         super().__init__(seed)
-        self.table = table
+        self.files = table.files
+        self.labelled = len(table)
         self.shape = shape
         self.strength = strength
+        self.worsened = 0.0
         self.faces_of = faces_of
         self.negative_files = negatives
         self.bounds = landmark_bounds(table.points)
+        # By labels, then as teachers see them: points (2, n, 68, 3) px and presence (2, n); spread (n, 68) px.
+        labels = np.concatenate([table.points, table.depth[..., None]], axis=2)
+        self.points = np.stack([labels, np.full_like(labels, np.nan)])
+        self.presence = np.stack([np.ones(self.labelled), np.full(self.labelled, np.nan)])
+        self.spread = np.full(labels.shape[:2], np.nan)
 
     def read_images(self) -> None:
-        """Read all pictures; call it before the first sample is drawn."""
-        self.images = [read_image(f) for f in self.table.files]
+        """Read all pictures with labels; call it before the first sample is drawn."""
+        self.images = [read_image(f) for f in self.files[: self.labelled]]
         self.negatives = [read_image(f) for f in self.negative_files]
 
+    def add_taught(self, taught: TaughtPoints, unlabelled: FoundFaces) -> None:
+        """Add the teachers' predictions, and the faces that only they label; worsen some crops from now on.
+
+        Args:
+            taught: Predictions for the faces with labels, then for those without.
+            unlabelled: The faces without labels.
+        """
+        seen = (taught.presence >= 0.5)[:, None]
+        unknown = np.full((len(unlabelled), *self.points.shape[2:]), np.nan)
+        labels = np.concatenate([self.points[0], unknown])
+        self.points = np.stack([labels, np.where(seen[..., None], taught.points, np.nan)])
+        self.presence = np.stack([np.where(np.isnan(labels[:, 0, 0]), np.nan, 1.0), taught.presence])
+        self.spread = taught.spread
+        self.bounds = np.concatenate([self.bounds, landmark_bounds(unlabelled.points)])
+        self.files = (*self.files, *unlabelled.files)
+        self.worsened = WORSENED * self.strength.degraded
+
     def __len__(self) -> int:
-        return len(self.table)
+        """Return the samples of an epoch: every face with labels, and up to as many of those without."""
+        return self.labelled + min(self.labelled, len(self.files) - self.labelled)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         rng = self.rng(index)
-        if rng.random() < NEGATIVE_SHARE:
+        if index >= self.labelled:
+            index = int(rng.integers(self.labelled, len(self.files)))
+        if index < self.labelled and rng.random() < NEGATIVE_SHARE:
             pixels = self._negative(index, rng)
-            points, presence = np.full((68, 3), np.nan), 0.0
+            points, spread = np.full((2, POINTS, 3), np.nan), np.full(POINTS, np.nan)
+            presence = np.array([0.0, np.nan])
         else:
-            pixels, points = self._positive(index, rng)
-            presence = 1.0
+            pixels, points, spread = self._positive(index, rng)
+            presence = self.presence[:, index]
         pixels = colour(pixels, rng)
-        if rng.random() < self.strength.degraded:
+        if self.worsened and rng.random() < self.worsened:
+            pixels = worsen(pixels, rng)
+        elif rng.random() < self.strength.degraded:
             pixels = degrade(pixels, rng)
-        return torch.from_numpy(pixels), torch.from_numpy(points.astype(np.float32)), torch.tensor(presence)
+        labels, taught = torch.from_numpy(points.astype(np.float32))
+        is_face, seen = torch.from_numpy(presence.astype(np.float32))
+        return torch.from_numpy(pixels), labels, is_face, taught, seen, torch.from_numpy(spread.astype(np.float32))
 
-    def _positive(self, index: int, rng: np.random.Generator) -> tuple[Image, FloatArray]:
+    def _positive(self, index: int, rng: np.random.Generator) -> tuple[Image, FloatArray, FloatArray]:
+        image = self.images[index] if index < self.labelled else read_image(self.files[index])
         bounds = jitter_bounds(self.bounds[index], rng, self.strength)
-        crop = cut_face(self.images[index], bounds, self.shape, roll=random_roll(rng, self.strength))
-        labels = np.concatenate([self.table.points[index], self.table.depth[index][:, None]], axis=1)
-        points = to_fractions(labels, crop)
+        crop = cut_face(image, bounds, self.shape, roll=random_roll(rng, self.strength))
+        points = to_fractions(self.points[:, index], crop)
+        spread = self.spread[index] * zoom_of(crop.matrix) / self.shape.size
         pixels = crop.pixels
         if rng.random() < self.strength.mirrored:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
-            points = points[MIRRORED]
-            points[:, 0] = 1 - points[:, 0]
-        if rng.random() < self.strength.masked:
-            outline = points[UNDER_A_MASK, :2] * self.shape.size - 0.5
-            pixels = wear_mask(pixels, outline, rng)
+            points, spread = points[:, MIRRORED], spread[MIRRORED]
+            points[..., 0] = 1 - points[..., 0]
+        outlines = points[:, UNDER_A_MASK, :2] * self.shape.size - 0.5
+        known = ~np.isnan(outlines[:, 0, 0])
+        if rng.random() < self.strength.masked and known.any():
+            pixels = wear_mask(pixels, outlines[known][0], rng)
         if rng.random() < self.strength.occluded:
             pixels = occlude(pixels, rng)
-        return pixels, points
+        return pixels, points, spread
 
     def _negative(self, index: int, rng: np.random.Generator) -> Image:
         """Cut a crop without a face, or one that shows only half a face or is far too small or too large."""

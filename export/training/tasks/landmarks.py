@@ -21,9 +21,12 @@ from ...networks.build_network import load_initial_weights
 from ...networks.landmark_net import OUTPUTS, LandmarkNet
 from ..augmentation import LIGHT, STRONG
 from ..batches import predict_batches
-from ..config import NetworkConfig, ProgressCallback, no_progress
+from ..config import NO_TEACHERS, DistillationConfig, NetworkConfig, ProgressCallback, no_progress
+from ..distillation import Teachers
 from ..losses import landmark_losses
 from .landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
+from .taught_points import teach_points
+from .unlabelled_faces import find_faces
 
 CROP_SCALE = 1.3
 
@@ -47,6 +50,7 @@ class LandmarkTraining:
         negatives: Path | None = None,
         light_augmentation: bool = False,
         dims: int | None = None,
+        distillation: DistillationConfig = NO_TEACHERS,
     ) -> None:
         table = read_landmarks(data)
         has_depth = bool(np.isfinite(table.depth).any())
@@ -67,9 +71,11 @@ class LandmarkTraining:
         )
         started = load_initial_weights(self.net, network.init_from)
         self.net.backbone.requires_grad_(not frozen)
+        self.teachers = Teachers(distillation, Task.LANDMARKS, table.files)
         self.config: dict[str, Any] = {
-            **network.settings(data, labels=[table, faces, other_files]),
+            **network.settings(data, labels=[table, faces, other_files, self.teachers.files]),
             **started,
+            **self.teachers.settings,
             "input_size": input_size,
             "frozen": frozen,
             "light_augmentation": light_augmentation,
@@ -83,12 +89,13 @@ class LandmarkTraining:
             crop_scale=CROP_SCALE,
             points="ibug68",
             dims=dims,
-            provenance=network.provenance(data) | started,
+            provenance=network.provenance(data) | started | self.teachers.provenance,
         )
         self.shape = CropSize(input_size, CROP_SCALE)
         training = ~validation
+        self.training = table.mask(training)
         self.dataset = LandmarkCrops(
-            table.mask(training),
+            self.training,
             shape=self.shape,
             seed=network.seed,
             faces_of=[b for b, keep in zip(faces.boxes, training, strict=True) if keep],
@@ -99,15 +106,29 @@ class LandmarkTraining:
         self.sources = np.array(self.held.sources)
 
     def prepare(self, progress: ProgressCallback = no_progress) -> None:
-        """Read the pictures, and cut the crops to validate on."""
+        """Read the pictures, let the teachers look at the faces, and cut the crops to validate on."""
         self.dataset.read_images()
+        if self.teachers:
+            self._learn_from_teachers(progress)
         images, self.points = validation_crops(self.held, self.shape)
         self.images = torch.from_numpy(images)
         self.lost = torch.from_numpy(shifted_crops(self.held, self.shape, shift=0.8))
 
+    def _learn_from_teachers(self, progress: ProgressCallback) -> None:
+        self.teachers.to(next(self.net.parameters()).device)
+        unlabelled = find_faces(self.teachers.files, progress)
+        files = (*self.training.files, *unlabelled.files)
+        points = np.concatenate([self.training.points, unlabelled.points])
+        taught = teach_points(self.teachers, files, points, progress=progress)
+        if self.net.dims == 2:
+            taught.points[..., 2] = np.nan
+        self.dataset.add_taught(taught, unlabelled)
+
     def losses(self, outputs: tuple[Tensor, Tensor, Tensor], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the losses of a batch."""
-        return landmark_losses(*outputs, *targets)
+        points, is_face, *taught = targets
+        parts = landmark_losses(*outputs, points, is_face)
+        return parts | self.teachers.weigh(landmark_losses(*outputs, *taught)) if self.teachers else parts
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """Compute NME by source, depth error, and how well presence separates good crops from bad ones."""

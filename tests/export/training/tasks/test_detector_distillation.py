@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,10 +10,9 @@ import pytest
 import torch
 
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mien.export.training.config import NetworkConfig, TrainConfig
+from mien.export.training.config import DistillationConfig, NetworkConfig, TrainConfig
 from mien.export.training.loop import fit
 from mien.export.training.tasks.detector import DetectorTraining
-from mien.runtime.errors import InputError, ModelError
 
 SMALL = NetworkConfig("small", "none")
 FAST = TrainConfig(epochs=1, batch_size=4, learning_rate=1e-3, workers=0)
@@ -46,9 +44,8 @@ def teacher(boxed_folder: Path, tmp_path: Path) -> Path:
 
 def student(teacher: Path, boxed_folder: Path, class_folder: Path, network: NetworkConfig = SMALL) -> DetectorTraining:
     torch.manual_seed(0)
-    return DetectorTraining(
-        [boxed_folder], network, input_size=128, scenes=16, teachers=[teacher], unlabelled=[class_folder]
-    )
+    distillation = DistillationConfig((teacher,), (class_folder,))
+    return DetectorTraining([boxed_folder], network, input_size=128, scenes=16, distillation=distillation)
 
 
 def test_a_student_starts_from_the_layers_that_it_shares(teacher: Path, boxed_folder: Path, class_folder: Path) -> None:
@@ -79,17 +76,5 @@ def test_a_student_is_trained_and_knows_its_teacher(
     assert best.config["teachers"] == [load_checkpoint(teacher).spec.weights_sha256]
     assert best.config["unlabelled"] == [class_folder.name]
     assert all(torch.equal(v, before[k]) for k, v in load_checkpoint(teacher).weights.items())
-    assert not any(p.requires_grad for t in task.teachers for p in t.parameters())
+    assert not any(p.requires_grad for t in task.teachers.members for p in t.net.parameters())
     assert any(not np.allclose(v, before[k]) for k, v in best.weights.items())
-
-
-def test_unusable_teachers_are_refused(teacher: Path, boxed_folder: Path, class_folder: Path) -> None:
-    with pytest.raises(InputError, match="--teacher"):
-        DetectorTraining([boxed_folder], SMALL, input_size=128, unlabelled=[class_folder])
-    with pytest.raises(ModelError, match="no checkpoint"):
-        DetectorTraining([boxed_folder], SMALL, input_size=128, teachers=[boxed_folder / "none.pt"])
-    checkpoint = load_checkpoint(teacher)
-    other = replace(checkpoint, spec=replace(checkpoint.spec, task=type(checkpoint.spec.task).LANDMARKS))
-    save_checkpoint(teacher, other)
-    with pytest.raises(InputError, match="expected detector"):
-        DetectorTraining([boxed_folder], SMALL, input_size=128, teachers=[teacher])
