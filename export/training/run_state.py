@@ -54,7 +54,7 @@ class Training(Protocol):
     trained_by: str
 
     def prepare(self, progress: ProgressCallback) -> None:
-        """Read the pictures, or compute their features; called once, with `net` on its device, before the first epoch."""
+        """Read the pictures, or compute their features; called once, after `net` was moved to its device."""
         ...
 
     def losses(self, outputs: Any, targets: tuple[Tensor, ...]) -> dict[str, Tensor]:

@@ -191,7 +191,7 @@ def test_faces_are_found_once_and_unreadable_pictures_are_left_out(
     for file in own_cache.rglob("*.npz"):
         file.write_bytes(file.read_bytes()[:100])
     assert find_faces(files, nothing).files == found.files
-    with pytest.raises(InputError, match=r"no face was found in 1 unlabelled picture\\(s\\)"):
+    with pytest.raises(InputError, match=r"no face was found in 1 unlabelled picture\(s\)"):
         find_faces([photos / "wall.png"], nothing)
 
 
