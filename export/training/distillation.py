@@ -53,8 +53,8 @@ class Teachers:
 
         Raises:
             ModelError: A file is not a checkpoint.
-            InputError: A checkpoint is for another task; unlabelled pictures or a weight were given without a teacher; or
-                a folder has no pictures.
+            InputError: A checkpoint is for another task; unlabelled pictures or a weight were given without a teacher;
+                or a folder has no pictures.
         """
         self.members = [_open_teacher(path, task) for path in config.teachers]
         if not self.members and config.unlabelled:
