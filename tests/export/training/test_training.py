@@ -163,7 +163,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_by_another(landmark_folder: Pa
     fit(tiny_training(landmark_folder), config(1), tmp_path / "run")
     with pytest.raises(InputError, match="already contains a run; continue it with --resume"):
         fit(tiny_training(landmark_folder), config(1), tmp_path / "run")
-    with pytest.raises(InputError, match=r"trained with other settings \(frozen was False, is True\); resume with the"):
+    with pytest.raises(InputError, match=r"trained with other settings \(frozen was False, is True\); use the same"):
         fit(
             LandmarkTraining(landmark_folder, SMALL, input_size=64, frozen=True),
             config(1),

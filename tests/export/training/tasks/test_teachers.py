@@ -340,7 +340,7 @@ def test_the_command_resumes_with_its_teachers(
     result = train("--resume", tmp_path / "run", "--teacher-weight", 2)
     assert result.exit_code == 2 and "teacher_weight was 0.5, is 2" in " ".join(result.output.split())
     frozen = train("--data", age_gender_folder, "--recipe", "chapter", "--teacher", tmp_path / "teacher.pt")
-    assert frozen.exit_code == 2 and "--recipe frozen-backbone takes no --teacher" in " ".join(frozen.output.split())
+    assert frozen.exit_code == 2 and "frozen-backbone does not take --teacher" in " ".join(frozen.output.split())
 
 
 def test_worsened_faces_have_lost_detail_and_nothing_else_has_changed() -> None:
