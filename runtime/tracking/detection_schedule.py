@@ -23,6 +23,8 @@ may be a face that is followed already (Zhang et al., "ByteTrack", ECCV 2022).""
 
 FIFTHS = 5
 """A result is due after one of so many parts of the interval; the first of the routine ones has the rest."""
+AGAIN = 3
+"""Frames after one that had to be searched that are searched at once too, as long as what was found is not sure."""
 RESTS = 5
 """While nobody is in sight, this many frames of each `every` are searched."""
 
@@ -112,7 +114,7 @@ class DetectionSchedule:
         self._frame = 0
         self._due = 0  # frame of the pending result, or of the next search
         self._rests_until = 0
-        self._begins = False
+        self._again = 0  # frames still to be searched at once
         self._turn = 0  # of the next routine look
 
     @property
@@ -134,14 +136,16 @@ class DetectionSchedule:
             if self._frame < self._rests_until:
                 return None
             self._rests_until = self._frame + max(1, self._every // RESTS)
-            self._due, self._begins = self._frame + 1, True
+            self._due, self._again = self._frame + 1, AGAIN
             self._pending = None
             return self._start(pixels, boxes_then).result()
         self._rests_until = 0
-        begins, self._begins = self._begins, False
+        if need is Need.ROUTINE:
+            self._again = 0
         if self._pending is not None or self._frame < self._due:
             return None
-        if begins and need is not Need.ROUTINE:  # what the first search found is confirmed without delay
+        if self._again:
+            self._again -= 1
             return self._start(pixels, boxes_then).result()
         fifth = self._every // FIFTHS
         if not fifth:

@@ -94,10 +94,16 @@ def test_nobody_in_sight_is_searched_for_at_once_and_then_in_every_third_frame()
     assert steps(schedule, Need.ROUTINE, 1) == [] and steps(schedule, Need.NOW, 1) == [0]  # at once again
 
 
-def test_a_first_result_that_is_not_sure_is_looked_at_again_in_the_next_frame() -> None:
+def test_a_first_result_that_is_not_sure_is_looked_at_again_in_the_next_three_frames() -> None:
     schedule = DetectionSchedule(Detector(), every=16, timer=StageTimer())
     assert steps(schedule, Need.NOW, 1) == [0]
-    assert steps(schedule, Need.SOON, 12) == [0, 4, 7, 10]
+    assert steps(schedule, Need.SOON, 12) == [0, 1, 2, 6, 9]
+
+
+def test_a_first_result_that_is_sure_is_not_looked_at_again() -> None:
+    schedule = DetectionSchedule(Detector(), every=16, timer=StageTimer())
+    assert steps(schedule, Need.NOW, 1) == [0]
+    assert steps(schedule, Need.ROUTINE, 1) == [] and steps(schedule, Need.SOON, 9) == []
 
 
 def test_a_hidden_face_that_is_expected_back_is_looked_for_in_every_frame() -> None:
