@@ -29,9 +29,14 @@ def size_of(pixels: Image) -> tuple[int, int]:
 
 def percentile(values: Sequence[int] | FloatArray | npt.NDArray[np.int64], percent: int) -> float:
     """Return the nearest-rank percentile: the smallest value that at least `percent` % of the values do not exceed."""
-    rank = -(-percent * len(values) // 100)  # in integers: 0.99 * 100 is not always 99
+    return float(row_percentiles(np.asarray(values)[None], percent)[0])
+
+
+def row_percentiles(rows: npt.NDArray[Any], percent: int) -> npt.NDArray[Any]:
+    """Return the `percentile` of each row of (m, n) values."""
+    rank = -(-percent * rows.shape[1] // 100)  # in integers: 0.99 * 100 is not always 99
     index = max(rank, 1) - 1
-    return float(np.partition(values, index)[index])
+    return np.partition(rows, index, axis=1)[:, index]
 
 
 def object_array(values: Sequence[object]) -> npt.NDArray[np.object_]:

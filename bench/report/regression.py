@@ -10,10 +10,10 @@ import numpy as np
 
 from ...runtime.errors import InputError
 from ...runtime.models.runner import Provider
-from ...runtime.values import FloatArray, percentile
+from ...runtime.values import FloatArray, row_percentiles
 from ..accuracy.accuracy import Metric
 from ..timing.measurement import Description, Measurement
-from ..timing.speedup import MIN_ROUNDS, log_ratios, replicates
+from ..timing.speedup import MIN_ROUNDS, log_ratios, replicates, row_medians
 from .report import BenchReport, FailedCandidate, Row
 
 TIMES = ("p50", "p90", "p95", "p99", "max", "mean")
@@ -230,7 +230,7 @@ def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Gener
         return np.array([row.accuracy.value, *row.accuracy.replicates])
     if metric == RATIO:
         logs = log_ratios(rows[str(row.baseline)].measurement, row.measurement)
-        ratios: FloatArray = np.exp(replicates(logs, np.median, rng, RESAMPLES))
+        ratios: FloatArray = np.exp(replicates(logs, row_medians, rng, RESAMPLES))
         return ratios
     return _times(row.measurement, metric, rng)
 
@@ -238,10 +238,10 @@ def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Gener
 def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> FloatArray:
     """Return a time's geometric mean over processes in ms, and its resampled values (1 + RESAMPLES,)."""
 
-    def statistic(calls_ns: FloatArray) -> float:
+    def statistic(calls_ns: FloatArray) -> FloatArray:
         if metric == "mean":
-            return float(np.log(calls_ns.mean() / 1e6))
-        return float(np.log(percentile(calls_ns.ravel(), 100 if metric == "max" else int(metric[1:])) / 1e6))
+            return np.asarray(np.log(calls_ns.mean(axis=1) / 1e6))
+        return np.asarray(np.log(row_percentiles(calls_ns, 100 if metric == "max" else int(metric[1:])) / 1e6))
 
     if len(measurement.rounds_ns) < MIN_ROUNDS:
         raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,8 @@ MAX_SPREAD = 1.25
 MAX_DRIFT = 0.05
 MAX_BETWEEN_PROCESSES = 1.1
 """Larger ratios between the medians of the slowest and the fastest process lead to a warning."""
+VALUES_AT_ONCE = 1 << 20
+"""Values that are resampled at once, which bounds the memory."""
 ONE_PROCESS = "one process: the intervals do not cover variation between processes"
 
 
@@ -88,7 +89,7 @@ def paired_ratio(
 
 def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 2000) -> Ratio:
     """Compute the median of ratios with its interval, from their logarithms (rounds,) by process; see `replicates`."""
-    middle, *draws = replicates(logs, np.median, np.random.default_rng(seed), resamples)
+    middle, *draws = replicates(logs, row_medians, np.random.default_rng(seed), resamples)
     low, high = np.quantile(draws, [0.025, 0.975])
     return Ratio(
         value=float(np.exp(middle)),
@@ -107,8 +108,16 @@ def log_ratios(baseline: Measurement, candidate: Measurement) -> list[FloatArray
     return [a - b for a, b in zip(*medians, strict=True)]
 
 
+def row_medians(rows: FloatArray) -> FloatArray:
+    """Return the median of each row of (m, n) values."""
+    return np.asarray(np.median(rows, axis=1))
+
+
 def replicates(
-    processes: Sequence[FloatArray], statistic: Callable[[FloatArray], Any], rng: np.random.Generator, count: int
+    processes: Sequence[FloatArray],
+    statistic: Callable[[FloatArray], FloatArray],
+    rng: np.random.Generator,
+    count: int,
 ) -> FloatArray:
     """Resample a statistic on a logarithmic scale.
 
@@ -118,23 +127,23 @@ def replicates(
 
     Args:
         processes: Values (rounds, …) of each process.
-        statistic: Function of the values of one process.
+        statistic: Maps sets of values (sets, n), rounds of a process run together, to the statistic of each (sets,).
         rng: Source of randomness.
         count: Number of resampled values.
 
     Returns:
         The measured value, followed by the resampled ones (1 + count,).
     """
+    each = np.concatenate([statistic(run.reshape(1, -1)) for run in processes])
     if len(processes) > 1:
-        each = np.array([float(statistic(run)) for run in processes])
         error = each.std(ddof=1) / np.sqrt(len(each))
         off = rng.standard_t(len(each) - 1, count) * error
         spread: FloatArray = each.mean() + np.append(0.0, off)
         return spread
     (rounds,) = processes
     picks = rng.integers(0, len(rounds), (count, len(rounds)))
-    draws: FloatArray = np.array([float(statistic(rounds)), *(float(statistic(rounds[pick])) for pick in picks)])
-    return draws
+    parts = np.array_split(picks, -(-count * rounds.size // VALUES_AT_ONCE))
+    return np.concatenate([each, *(statistic(rounds[part].reshape(len(part), -1)) for part in parts)])
 
 
 def measurement_warnings(measurement: Measurement) -> list[str]:
