@@ -110,7 +110,7 @@ def test_commands_take_the_conditions(three: Image, tmp_path: Path, monkeypatch:
     assert count("--region", "0,0,0.3,1") == 1 and count("--min-score", "0.99") == 0
     for option, value, told in (
         ("--region", "0,0,1", "--region expects LEFT,TOP,RIGHT,BOTTOM"),
-        ("--region", "0,0,640,480", "shares of the picture"),
+        ("--region", "0,0,640,480", "fractions of the picture"),
         ("--min-score", "0", "above 0"),
         ("--min-face", "0", "above 0 px"),
     ):
