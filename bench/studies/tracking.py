@@ -36,9 +36,9 @@ from .motion_clips import FPS, Truth, frontal_faces, pick_heads, render
 from .motion_scripts import CLIPS, people_in
 
 IOU = 0.4
-"""Overlap from which on a box has found a face."""
+"""Minimum overlap for a box to match a face."""
 IN_SIGHT = 0.5
-"""Share in sight from which on a face is wanted."""
+"""Minimum visible share for a face to count."""
 KEPT_FRAMES = 60
 """Frames, at 30 per second, for which ByteTrack keeps a lost track: two seconds, as mien does."""
 MEASURES = ("mota", "idf1", "num_switches", "num_fragmentations")

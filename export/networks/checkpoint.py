@@ -108,7 +108,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise ModelError(f"{path} is not a checkpoint: it holds {kind.value}; train one with mien train") from error
         if isinstance(error, pickle.UnpicklingError):
             raise ModelError(f"{path} is not a checkpoint: it contains more than tensors and plain values") from error
-        raise ModelError(f"{path} is cut off, damaged or no checkpoint; copy it again, or train it anew") from error
+        raise ModelError(f"{path} is truncated, damaged or not a checkpoint; copy it again, or retrain it") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ModelError(f"{path} was not written by mien train")
     try:

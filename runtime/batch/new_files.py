@@ -1,4 +1,4 @@
-"""Name the files that are made beside the rows, so that none replaces another."""
+"""Names the files written in addition to the rows, so that none replaces another."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..file_kinds import is_folder
 from ..outputs import free_path
 
 MAX_STEM_BYTES = 200
-"""Longest part of a picture's name in that of a new file; file systems take 255 bytes."""
+"""Maximum length of a picture's name within that of a new file, as file systems allow 255 bytes."""
 
 
 class NewFiles:
-    """Names files in a folder after their sources.
+    """Generator of file names in a folder, derived from their sources.
 
     Args:
-        folder: Created if missing.
-        taken: Files that are about to be made; each new name is added.
+        folder: Folder, created if missing.
+        taken: Files that are about to be created; each new name is added.
 
     Raises:
-        OutputError: The folder cannot be made.
+        OutputError: The folder cannot be created.
     """
 
     def __init__(self, folder: Path, taken: set[Path]) -> None:
@@ -36,7 +36,7 @@ class NewFiles:
         self._taken = taken
 
     def name(self, source: Path, suffix: str) -> Path:
-        """Return a name of which there is no file: that of the source, with another suffix and a number if need be."""
+        """Return an unused name: that of the source, with another suffix and, if necessary, a number."""
         stem = os.fsencode(source.stem)[:MAX_STEM_BYTES].decode(errors="ignore")
         path = free_path(self._folder / f"{stem}{suffix}", self._taken)
         self._taken.add(path)
@@ -44,7 +44,7 @@ class NewFiles:
 
 
 def resolved(files: Iterable[Path | str | None]) -> set[Path]:
-    """Return the places of the files that are given."""
+    """Return the resolved paths of the given files."""
     return {Path(file).resolve() for file in files if file is not None}
 
 
@@ -54,5 +54,5 @@ def check_folder(option: str, folder: Path, inputs: Sequence[Path]) -> None:
         if is_folder(place) and folder.resolve().is_relative_to(place.resolve()):
             raise InputError(
                 f"{option} {folder} is inside the input {place}, where the next run would read the new pictures; "
-                "give a folder outside it"
+                "pass a folder outside it"
             )

@@ -45,7 +45,7 @@ class RowWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What is made of each picture, beside the rows.
+    """Outputs for each picture, in addition to the rows.
 
     Attributes:
         draw: Folder for pictures and videos with the faces drawn; created if missing.
@@ -95,11 +95,11 @@ def predict_picture(
     """Find the faces or the classes of a picture, or of one frame of an animation.
 
     Args:
-        pipeline: Finds them.
-        frame: The picture; its index, if it has one, goes into the row.
+        pipeline: Pipeline or frame classifier.
+        frame: The picture; its index, if any, goes into the row.
         name: Name of the file in the row.
-        outputs: What else is made of it.
-        suffix: Format of the pictures that are made.
+        outputs: Further outputs to create.
+        suffix: Format of the pictures to create.
     """
     pixels = frame.pixels
     found = pipeline(pixels)

@@ -1,4 +1,4 @@
-"""Predict an archive in shards, and resume an interrupted run from the plan stored beside its results."""
+"""Processes an archive in shards, and resumes an interrupted run from the plan stored with its results."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ class SourceInfo:
         name: Display name, without passwords.
         live: Frames arrive whether or not they are read, with timestamps on the capture's clock.
         reconnectable: Once the source is lost, reopening it may help.
-        marks_end: The source tells its end from a loss; otherwise an end of a reconnectable source counts as a loss.
+        marks_end: Whether the source distinguishes its end from a loss; if not, any end of a reconnectable source
+            counts as a loss.
         size: (width, height) in px.
         fps: Nominal frame rate.
         frame_count: Number of frames according to the header of a file, which may be wrong.

@@ -23,13 +23,13 @@ stderr = Console(stderr=True)
 
 
 def say(text: str, *, style: str = "") -> None:
-    """Print a message of one line on standard error; square brackets are text, not markup."""
+    """Print a one-line message on standard error; square brackets are text, not markup."""
     stderr.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def progress_bar(title: str, *, hidden: bool = False) -> Iterator[Progress]:
-    """Show progress and the time that remains on standard error, and yield the callback that advances it.
+    """Show progress and the remaining time on standard error, and yield the callback that advances it.
 
     On a terminal it is a bar, elsewhere a line every `LINE_EVERY_S`. The callback itself redraws the bar; a refresh
     thread would run inside timed calls.
@@ -73,7 +73,7 @@ def describe_duration(seconds: float) -> str:
 
 @contextlib.contextmanager
 def require_train_extra() -> Iterator[None]:
-    """Turn the failed import of a training library into the command that installs it.
+    """Turn the failed import of a training library into an error with the command that installs it.
 
     Raises:
         InputError: A library of the extra ``train`` is not installed.

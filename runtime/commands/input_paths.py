@@ -1,4 +1,4 @@
-"""Check the files and folders that options name before any work starts; the callbacks of these options."""
+"""Callbacks that check the files and folders named by options before any work starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Give several commands the same group of options, which they receive as one object."""
+"""Shares groups of options between commands, which receive each group as one object."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def with_options(
 
     Args:
         group: Function whose parameters are options; it returns the object that collects their values.
-        name: Argument of the command that receives this object; None where the group only acts.
-        panel: Heading in the help for those options that have none; None for the command's own.
+        name: Parameter of the command that receives this object; None: do not pass it.
+        panel: Heading in the help for options without one; None for the command's own.
     """
     signature = inspect.signature(group, eval_str=True)
     shared = {key: _in_panel(parameter, panel) for key, parameter in signature.parameters.items()}
@@ -40,6 +40,6 @@ def with_options(
 
 
 def _in_panel(parameter: inspect.Parameter, panel: str | None) -> inspect.Parameter:
-    option = copy.copy(parameter.default)  # others may share it
+    option = copy.copy(parameter.default)  # other parameters may share it
     option.rich_help_panel = option.rich_help_panel or panel
     return parameter.replace(default=option)

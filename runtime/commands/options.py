@@ -41,7 +41,7 @@ def pipeline_options(
     model: Path | None = typer.Option(
         None,
         "--model",
-        help="Model of your own (.onnx), in place of the shipped one of its kind; a classifier labels frames or faces.",
+        help="Your own model (.onnx), to replace the shipped one for its task; a classifier labels frames or faces.",
     ),
     on: Classified | None = typer.Option(
         None, "--on", help="With a classifier: label whole frames, or each face.", show_default="frame"
@@ -58,7 +58,7 @@ def pipeline_options(
         None,
         "--min-score",
         rich_help_panel=FACES,
-        help="Report faces from this detection score on, above 0 to 1; default: the detector's.",
+        help="Report only faces with at least this detection score, up to 1; default: the detector's.",
     ),
     max_faces: int | None = typer.Option(
         None, "--max-faces", min=1, rich_help_panel=FACES, help="Report only the N largest faces."
@@ -68,18 +68,18 @@ def pipeline_options(
         "--min-face",
         metavar="PX",
         rich_help_panel=FACES,
-        help="Report faces whose box has a longer side of PX or more.",
+        help="Report only faces whose box has a longer side of at least PX.",
     ),
     region: str | None = typer.Option(
         None,
         "--region",
         metavar="L,T,R,B",
         rich_help_panel=FACES,
-        help="Report faces whose centre is in this part of the picture: left, top, right and bottom as shares of it; "
+        help="Report only faces centred in this part of the picture: left, top, right and bottom as fractions; "
         "0.5,0,1,1 is the right half.",
     ),
 ) -> PipelineOptions:
-    """Collect the options that choose the models of a pipeline and its faces, for `with_options`."""
+    """Collect the options that select a pipeline's models and faces; see `with_options`."""
     reported = FaceFilter(min_score, max_faces, min_face, None if region is None else parse_region(region))
     options = PipelineOptions(
         detector=detector,
@@ -117,12 +117,12 @@ def place_model(options: PipelineOptions, model: Path) -> PipelineOptions:
     task = ModelFile.of(model).spec.task
     if getattr(options, PLACES[task]) is not None:
         option = f"--{PLACES[task].replace('_', '-')}"
-        raise InputError(f"{model} is {MODEL_FOR[task]}, and so is the file of {option}; give one of them")
+        raise InputError(f"{model} is {MODEL_FOR[task]}, and so is the file of {option}; pass only one of them")
     return replace(options, **{PLACES[task]: model})  # type: ignore[arg-type]
 
 
 def refuse_face_options(options: PipelineOptions, given: Mapping[str, object]) -> None:
-    """Refuse what concerns faces where a classifier labels whole frames.
+    """Reject options about faces if a classifier labels whole frames.
 
     Args:
         options: Models and faces.
@@ -152,7 +152,7 @@ def overlay_style(
         None, "--line-width", min=1, help="Width of drawn lines, px; default: follows the face."
     ),
 ) -> OverlayStyle:
-    """Collect the options that choose what is drawn, for `with_options`."""
+    """Collect the options of the overlay; see `with_options`."""
     return OverlayStyle(boxes=boxes, labels=labels, axes=axes, line_width=line_width)
 
 
@@ -160,7 +160,7 @@ def parse_region(text: str) -> Region:
     """Parse ``LEFT,TOP,RIGHT,BOTTOM`` as fractions of the picture.
 
     Raises:
-        InputError: Not four such numbers.
+        InputError: The text is not four such numbers.
     """
     try:
         left, top, right, bottom = map(float, text.split(","))
@@ -179,7 +179,7 @@ def positive_ints(text: str, option: str) -> list[int]:
         option: Name of the option, for the message.
 
     Raises:
-        InputError: Not such a list.
+        InputError: The text is not such a list.
     """
     try:
         values = [int(part) for part in text.split(",")]
@@ -202,7 +202,7 @@ def enum_members(text: str, kind: type[Kind], option: str) -> list[Kind]:
         option: Name of the option, for the message.
 
     Raises:
-        InputError: A value that the enum does not have.
+        InputError: The enum has no such value.
     """
     known = [member.value for member in kind]
     parts = [part.strip() for part in text.split(",")]
@@ -221,7 +221,7 @@ def parse_size(text: str, option: str) -> tuple[int, int]:
         option: Name of the option, for the message.
 
     Raises:
-        InputError: Not two positive integers.
+        InputError: The text is not two positive integers.
     """
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal()) or not int(width) or not int(height):

@@ -68,7 +68,7 @@ def predict(
     ),
     shard_size: int | None = typer.Option(None, "--shard-size", min=1, help="With --ray: pictures per output file."),
 ) -> None:
-    """Find faces in pictures and videos, or classify them; tell what was found, or write it in many forms."""
+    """Find faces in pictures and videos, or classify them; print a summary, or write the results in many formats."""
     from ..batch.parallel import plan_threads
     from ..batch.predict import Outputs, several_pictures
 
@@ -79,7 +79,7 @@ def predict(
         refuse_face_options(options, about_faces)
     if blur:
         if view3d is not None or crops is not None:
-            raise InputError("--view3d and --save-crops show the faces that --blur hides; leave out one of them")
+            raise InputError("--view3d and --save-crops show the faces that --blur hides; omit one of them")
         if draw is None:
             raise InputError("--blur hides the faces in drawn pictures; add --draw DIR")
         options, style = options.for_hiding(), style.over_blurred()
@@ -88,7 +88,7 @@ def predict(
     inputs = expand_patterns(inputs)
     if ray is not None:
         if csv_out is not None or any(place is not None for place in pictures):
-            raise InputError("--ray writes JSON rows only; leave out --csv, --draw, --save-crops and --view3d")
+            raise InputError("--ray writes JSON rows only; omit --csv, --draw, --save-crops and --view3d")
         failures = predict_on_ray(
             inputs, options, max_side=max_side, address=ray, out=json_out, actors=threads or 0, shard_size=shard_size
         )
@@ -96,7 +96,7 @@ def predict(
         if shard_size is not None:
             raise InputError("--shard-size requires --ray")
         if (uri := next((i for i in inputs if "://" in i), None)) is not None:
-            raise InputError(f"{uri} can only be read with --ray; without it, give local files and folders")
+            raise InputError(f"{uri} can only be read with --ray; without it, pass local files and folders")
         paths = [Path(i) for i in inputs]
         rows = Rows(json_out, csv_out, PredictReport(lines=not any((json_out, csv_out, *pictures))))
         check_outputs({"--json": rows.json_file, "--csv": csv_out, "--view3d": view3d}, [*paths, *options.files])
@@ -113,7 +113,7 @@ def predict(
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Where rows go: a JSON target, a CSV file, and the report."""
+    """Targets of the rows: JSON, CSV and the report."""
 
     json: str | None
     csv: Path | None
@@ -185,7 +185,7 @@ def predict_on_ray(
 ) -> Sequence[str]:
     """Find the faces of pictures on a Ray cluster, one output file per shard; return what was skipped."""
     if out is None or out == "-":
-        raise InputError("--ray writes many files at once; give a folder or URI for them with --json")
+        raise InputError("--ray writes many files; pass a folder or URI for them with --json")
     from ..batch.packed_pipeline import pack_pipeline
     from ..batch.ray_settings import configure_ray
 

@@ -15,13 +15,10 @@ LISTED_FACES = 5
 
 
 class PredictReport:
-    """Counts rows, and prints a line for each picture and each video.
+    """Counter of rows, which also prints a line for each picture and video.
 
     Args:
-        lines: Print these lines on standard output.
-
-    Attributes:
-        lines: Likewise.
+        lines: Whether to print these lines on standard output.
     """
 
     def __init__(self, *, lines: bool) -> None:
@@ -53,7 +50,7 @@ class PredictReport:
         self._end_video()
 
     def summary(self) -> str | None:
-        """Say in one line what was processed, and how long it took; None if nothing was."""
+        """Return one line about what was processed and how long it took; None if nothing was processed."""
         counts = [_count(self._pictures, "picture")] * bool(self._pictures)
         counts += [_count(len(self._videos), "video")] * bool(self._videos)
         if not counts:

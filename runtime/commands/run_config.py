@@ -1,6 +1,6 @@
-"""`--save-config` and `--config`: the options of a run as a JSON file, and the same run again.
+"""`--save-config` and `--config`: saves the options of a run to a JSON file, and repeats the run.
 
-JSON, as Python 3.10 has no TOML in its standard library, and no version writes it.
+JSON, because the standard library of Python 3.10 cannot read TOML, and that of no version can write it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..outputs import check_outputs, write_report
 from .option_groups import with_options
 
 NEVER_SAVED = {"help", "config", "save-config", "resume", "token"}
-"""Options that are no part of a run, and the secret one."""
+"""Options that do not belong to a run, and the secret one."""
 
 
 def keys_of(command: Any) -> dict[str, str]:
-    """Return what each option and argument is called in a file, by the name of its parameter: ``json`` for json_out."""
+    """Return the key of each option and argument in a file, by parameter name: ``json`` for json_out."""
     names = {
         p.name: next((opt[2:] for opt in p.opts if opt.startswith("--")), p.name)
         for p in command.params
@@ -35,13 +35,13 @@ def keys_of(command: Any) -> dict[str, str]:
 
 
 def config_of(ctx: Any) -> dict[str, Any]:
-    """Return the values of a command's options and arguments, as JSON has them; those without a value are left out."""
+    """Return the values of a command's options and arguments as JSON types, except those without a value."""
     values = ((key, plain(ctx.params.get(name))) for name, key in keys_of(ctx.command).items())
     return {key: value for key, value in values if value not in (None, [])}
 
 
 def plain(value: Any) -> Any:
-    """Return the value of an option as JSON has it, without the password of a URL."""
+    """Return the value of an option as a JSON type, without the password of a URL."""
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, Enum):
@@ -53,7 +53,7 @@ def use_config(ctx: typer.Context, path: Path | None) -> None:
     """Make the options in the file of ``--config`` the defaults of this run.
 
     Raises:
-        InputError: The file cannot be read, is no JSON object, or holds an option that the command does not have.
+        InputError: The file cannot be read, is not a JSON object, or contains an unknown option.
     """
     if path is None:
         return
@@ -68,7 +68,7 @@ def use_config(ctx: typer.Context, path: Path | None) -> None:
 
 
 def save_later(ctx: typer.Context, path: str | None) -> Callable[[], None] | None:
-    """Return what writes the file of ``--save-config``, as not all options have been read yet."""
+    """Return a function that writes the file of ``--save-config`` later, when all options have been read."""
     return None if path is None else partial(save_config, ctx, Path(path))
 
 
@@ -96,7 +96,7 @@ def config_options(
         None, "--save-config", metavar="FILE", help="Write the options of this run for --config.", callback=save_later
     ),
 ) -> None:
-    """Save the options of a run before it starts, if that is asked for."""
+    """Save the options of a run before it starts, if requested."""
     if save_config is not None:
         save_config()  # type: ignore[operator]  # what `save_later` made of the path
 
@@ -109,7 +109,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a JSON file of options.
 
     Raises:
-        InputError: The file cannot be read, or is no JSON object.
+        InputError: The file cannot be read, or is not a JSON object.
     """
     if not path.is_file():
         raise InputError(describe_missing(path))
@@ -120,5 +120,5 @@ def read_config(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}); --save-config writes such a file") from error
     if not isinstance(options, dict):
-        raise InputError(f'{path} is no JSON object, such as {{"max-side": 640}}; --save-config writes one')
+        raise InputError(f'{path} is not a JSON object such as {{"max-side": 640}}; --save-config writes one')
     return options

@@ -1,4 +1,4 @@
-"""Explain a command line that cannot be parsed in one line, and name the option or command that was probably meant."""
+"""Explains invalid command lines in one line, and suggests the option or command that was probably meant."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SYNONYMS = {
     "amp": ("bfloat16",),
     "headless": ("no-show",),
 }
-"""What options are called elsewhere, without dashes, and the options or arguments that may be meant."""
+"""Names of options in other programs, without dashes, and the corresponding options or arguments."""
 
 VALUES = {
     "gpu": ("cuda",),
@@ -54,7 +54,7 @@ VALUES = {
     "quantized": ("int8",),
     "image": ("frame",),
 }
-"""What the values of options are called elsewhere, and those that may be meant."""
+"""Values of options in other programs, and the corresponding values."""
 
 SEVERAL = {"webcam": "for several files: mien predict FILE… --draw FOLDER"}
 """What to type instead of more arguments than a command takes."""
@@ -93,21 +93,21 @@ def explain(error: Any) -> str:
 
 
 def suggest_value(word: str, known: Sequence[str]) -> str | None:
-    """Name the value of an option that is probably meant by one that it does not take."""
+    """Suggest a value for an option that was given an invalid one."""
     named = (value for value in VALUES.get(word.lower(), ()) if value in known)
     meant = next(named, None) or nearest(word.lower(), known)
     return meant and f"did you mean {meant}?"
 
 
 def name_of(parameter: Any) -> str:
-    """Return the name of an option as it is typed, or that of an argument in capital letters."""
+    """Return the name of an option as typed, or that of an argument in capital letters."""
     if parameter.param_type_name == "option":
         return str(parameter.opts[0])
     return str(parameter.metavar or parameter.name).strip("[]{}.").upper()
 
 
 def suggest_option(wanted: str, command: Any) -> str | None:
-    """Name the option or argument of a command that is probably meant by an option that it does not have."""
+    """Suggest the option or argument of a command that was probably meant by an unknown option."""
     word = wanted.lstrip("-").lower().replace("_", "-")
     own = [p for p in command.params if p.param_type_name == "option"]
     options = [name[2:] for p in own for name in (*p.opts, *p.secondary_opts) if name.startswith("--")]

@@ -19,11 +19,11 @@ from ..vision.crop import shrink
 from ..vision.geometry import longer_side
 
 STRIDE = 32
-"""Both sides of a detector's input are multiples of it."""
+"""Both sides of a detector's input are multiples of this."""
 DEFAULT_SCORE = 0.5
 DEFAULT_MAX_SIDE = 640
 LIVE_MAX_SIDE = 480
-"""Default for video, where the detector must not hold up a frame for long."""
+"""Default for video, where the detector must not delay frames for long."""
 TWICE_FROM_PX = 400
 """Minimum longer side of pictures that are searched a second time at half size."""
 LARGE_PX = 100
@@ -44,9 +44,9 @@ class Detector(Protocol):
     usual_score: float
     """Score above which boxes are usually correct."""
     max_side: int
-    """Longer side, in px, to which pictures are reduced."""
+    """Maximum longer side of pictures in px; larger ones are downscaled."""
     min_score: float
-    """Lowest score of a detection unless another is asked for."""
+    """Default minimum score of a detection."""
 
     def __call__(
         self, image: Image, *, min_score: float | None = None, small_only: bool = False
@@ -55,7 +55,7 @@ class Detector(Protocol):
 
         Args:
             image: Picture (h, w, 3), uint8 BGR.
-            min_score: Lowest score of a detection; None for the detector's own.
+            min_score: Minimum score of a detection; None for the detector's default.
             small_only: Whether large faces may be missed, to save time.
 
         Returns:

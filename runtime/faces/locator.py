@@ -1,4 +1,4 @@
-"""Locate the landmarks of several faces on two threads at once."""
+"""Locates the landmarks of several faces on two threads in parallel."""
 
 from __future__ import annotations
 

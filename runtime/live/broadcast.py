@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class TooManySubscribers(Exception):
-    """Raised when a broadcast is full; the client is asked to come back later, so this is no user error."""
+    """Raised when a broadcast is full; not a user error, as the client is told to try again later."""
 
 
 class LatestBroadcast:

@@ -43,7 +43,7 @@ def try_first(model: ModelFile, *, runtime: str, open_it: Callable[..., Any], ar
     except MienError:  # the caller will meet it too
         return
     _here.add(mark)
-    with suppress(OSError):  # without a cache it is tried anew by the next process
+    with suppress(OSError):  # without a cache, the next process tries again
         _tried().parent.mkdir(parents=True, exist_ok=True)
         with _tried().open("a", encoding="utf-8") as file:
             file.write(f"{mark}\n")

@@ -197,7 +197,7 @@ def _read_header(file: BinaryIO, *, origin: str) -> tuple[ModelSpec | None, tupl
 def _not_onnx(origin: str, head: bytes, error: ValueError) -> ModelError:
     kind = kind_of(head)
     damaged = kind in (FileKind.ONNX, FileKind.UNKNOWN)
-    found = f"it is cut off, damaged or no ONNX file ({error})" if damaged else f"it holds {kind.value}"
+    found = f"it is truncated, damaged or not an ONNX file ({error})" if damaged else f"it holds {kind.value}"
     return ModelError(f"{origin} is not a model that ONNX Runtime can load: {found}; make model files with mien export")
 
 

@@ -1,4 +1,4 @@
-"""Hide faces in pictures, so that nobody can bring them back."""
+"""Hides faces in pictures irreversibly."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 from ..values import Faces, FloatArray, Frame, Image, size_of
 
 MARGIN = 0.3
-"""Hidden part beside a box, over the side of the box: ears, chin and hairline, and a detection that is a little off."""
+"""Margin to hide around a box, in box sides: it covers ears, chin, hairline, and inaccurate detections."""
 CELLS = 6
-"""Averaged cells along each side of the hidden part: about four across the face itself."""
+"""Number of averaged cells along each side of the hidden area: about four across the face itself."""
 
 
 def blur_faces(picture: Image, faces: Faces, *, margin: float = MARGIN) -> Image:
     """Replace every face by the smoothed averages of a few cells.
 
-    Unlike a Gaussian blur, which can be inverted in part, this keeps no more than some forty colours of a face,
-    whatever its size (McPherson et al., "Defeating Image Obfuscation with Deep Learning", 2016).
+    Unlike a Gaussian blur, which can be partly inverted, this keeps only about forty colours of a face, whatever its
+    size (McPherson et al., "Defeating Image Obfuscation with Deep Learning", 2016).
 
     Args:
         picture: Image (h, w, 3) uint8 BGR.
-        faces: Faces to hide, of which only the boxes matter.
-        margin: Hidden part on each side of a box, over that side.
+        faces: Faces to hide; only their boxes are used.
+        margin: Margin to hide on each side of a box, in box sides.
 
     Returns:
         A copy of `picture`.
@@ -37,7 +37,7 @@ def blur_faces(picture: Image, faces: Faces, *, margin: float = MARGIN) -> Image
 
 
 def blurred_frame(frame: Frame, faces: Faces) -> tuple[Frame, Faces]:
-    """Hide all faces of a frame of ``Pipeline.track(…, thorough=True)``; return it with the faces that are in sight."""
+    """Hide all faces in a frame from ``Pipeline.track(…, thorough=True)``; return it with the faces in view."""
     hidden = replace(frame, pixels=blur_faces(frame.pixels, faces))
     return hidden, faces.mask(np.isfinite(faces.scores))
 
@@ -48,7 +48,7 @@ def _blur_box(canvas: Image, box: FloatArray) -> None:
     x1, y1 = np.clip(np.ceil(box[2:]), 0, (width, height)).astype(int).tolist()
     if x1 <= x0 or y1 <= y0:
         return
-    cell = (box[2:] - box[:2]) / CELLS  # of the whole box: at the border of the picture cells are no finer
+    cell = (box[2:] - box[:2]) / CELLS  # of the whole box, so that cells at the border of the picture are no finer
     columns, rows = (
         max(1, round((b - a) / side)) for a, b, side in zip((x0, y0), (x1, y1), cell.tolist(), strict=True)
     )

@@ -17,12 +17,12 @@ from ..values import Image
 TICKS_PER_S = 90_000
 """MPEG's clock. Matroska and WebM round to milliseconds."""
 H264 = ("libx264", {"preset": "superfast", "tune": "zerolatency", "crf": "21"})
-"""Fast enough beside a camera, and without the reordering and look-ahead that hold tens of pictures in memory."""
+"""Fast enough for a camera, and without reordering and look-ahead, which keep dozens of pictures in memory."""
 VP8 = ("libvpx", {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "4M"})
 
 
 class AvEncoder:
-    """Encoder whose frames have times of their own, so that a variable rate stays what it was; see `Encoder`.
+    """Encoder that keeps the time of each frame, and thus a variable rate; see `Encoder`.
 
     Args:
         path: File to write.
@@ -40,7 +40,7 @@ class AvEncoder:
         self._held: av.Packet[VideoStream] | None = None
         codec, options = VP8 if path.suffix.lower() == ".webm" else H264
         try:
-            # The index goes to the front, so that a page can play the file before it has all of it.
+            # The index goes to the front, so that a page can play the file while loading it.
             muxer = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}
             self._container = av.open(f"file:{path.absolute()}", "w", options=muxer)
             stream = self._container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
@@ -79,7 +79,7 @@ class AvEncoder:
             raise OutputError(error.strerror or str(error)) from error
 
     def _write(self, frame: VideoFrame | None) -> None:
-        """Encode a frame, or what the encoder has kept back, and write all but the last packet with its duration."""
+        """Encode a frame, or flush the encoder, and write all but the last packet with their durations."""
         try:
             for packet in self._stream.encode(frame):
                 if self._held is not None and packet.pts is not None and self._held.pts is not None:

@@ -1,11 +1,11 @@
-"""Tell whether this machine can show a window."""
+"""Checks whether this machine can show a window."""
 
 import os
 import sys
 
 
 def has_display() -> bool:
-    """Check that a window can be shown; OpenCV's Qt aborts the process otherwise."""
+    """Return whether a window can be shown; if not, OpenCV's Qt would abort the process."""
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,4 +1,4 @@
-"""Define what a video file is written with, and choose it: PyAV, or OpenCV where PyAV is missing or does not fit."""
+"""Selects the encoder of a video file: PyAV, or OpenCV if PyAV is missing or unsuitable."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Encoder(Protocol):
     """Writer of one video file."""
 
     def append(self, picture: Image, time_ns: int) -> None:
-        """Add a picture (h, w, 3) uint8 BGR, of the same even size as the others, that is shown from `time_ns` on.
+        """Add a picture (h, w, 3) uint8 BGR, all of the same even size, to be shown from `time_ns`.
 
         Raises:
-            OutputError: It cannot be written.
+            OutputError: The picture cannot be written.
         """
         ...
 
@@ -29,7 +29,7 @@ class Encoder(Protocol):
         """Complete the file.
 
         Raises:
-            OutputError: It cannot be completed.
+            OutputError: The file cannot be completed.
         """
         ...
 
@@ -46,14 +46,14 @@ def open_encoder(path: Path, size: tuple[int, int], *, fps: float) -> Encoder:
     Args:
         path: File to write; the suffix selects the format.
         size: (width, height) in px, both even.
-        fps: Nominal frame rate; a file of OpenCV's has no other.
+        fps: Nominal frame rate; constant in files written by OpenCV.
 
     Raises:
         OutputError: The file cannot be written.
     """
     from .opencv_encoder import OpenCvEncoder
 
-    if path.suffix.lower() == ".avi":  # which has no times, only a rate
+    if path.suffix.lower() == ".avi":  # it stores a rate instead of times
         return OpenCvEncoder(path, size, fps=fps)
     try:
         from .av_encoder import AvEncoder
@@ -63,7 +63,7 @@ def open_encoder(path: Path, size: tuple[int, int], *, fps: float) -> Encoder:
 
 
 def warn_of_plain_files(path: Path) -> None:
-    """Say what a file lacks that OpenCV writes because PyAV is not installed."""
+    """Warn of the limits of a file that OpenCV writes because PyAV is not installed."""
     try:
         import av  # noqa: F401
     except ImportError:

@@ -1,4 +1,4 @@
-"""Place the labels of faces where they hide nothing."""
+"""Places the labels of faces where they hide nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GAP_PX = 3
 def place_labels(
     sizes: Sequence[tuple[int, int]], boxes: FloatArray, size_px: tuple[int, int], *, taken: FloatArray | None = None
 ) -> list[tuple[int, int] | None]:
-    """Find a place for each label beside its box, or inside at its edge, as for a face that fills the picture.
+    """Find a place for each label next to its box, or inside at its edge, as for a face that fills the picture.
 
     Args:
         sizes: Width and height of each label, px.
@@ -25,8 +25,8 @@ def place_labels(
         taken: Parts of the picture (m, 4) that no label may cover.
 
     Returns:
-        The top left corner of each label; None where it would reach out of the picture, or cover another face, another
-        label or a part that is taken. Large faces come first.
+        Top left corner of each label; None if it would extend beyond the picture, or cover another face, another label
+        or a taken part. Large faces come first.
     """
     places: list[tuple[int, int] | None] = [None] * len(sizes)
     used = np.empty((0, 4)) if taken is None else taken
@@ -40,7 +40,7 @@ def place_labels(
 
 
 def _candidates(box: FloatArray, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return the corners of a label above, below and beside a box, then inside of it."""
+    """Return the corners of a label above, below and next to a box, then inside it."""
     width, height = size
     x0, y0, x1, y1 = (round(v) for v in box.tolist())
     above, below = y0 - GAP_PX - height, y1 + GAP_PX

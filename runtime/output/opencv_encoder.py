@@ -18,15 +18,14 @@ MAX_FPS = 600.0
 
 
 class OpenCvEncoder:
-    """Encoder of one frame rate; see `Encoder`.
+    """Encoder with a constant frame rate; see `Encoder`.
 
-    A picture is repeated until the time of the next, and left out if its place is taken, so that the file plays at the
-    original speed.
+    Pictures are repeated or dropped so that the file plays at the original speed.
 
     Args:
         path: File to write; the suffix selects the codec.
         size: (width, height) in px.
-        fps: Frame rate of the file, rounded to what every codec takes.
+        fps: Frame rate of the file, rounded to a rate that all codecs accept.
 
     Raises:
         OutputError: The file cannot be written.

@@ -33,9 +33,9 @@ BOX_COLOUR = (60, 170, 255)
 AXIS_COLOURS = ((80, 80, 255), (80, 220, 80), (255, 140, 60))
 """Axes to the person's left, down, and out of the face, in red, green and blue."""
 AXES_FROM_PX = 80
-"""Longer side of a box from which on axes are drawn unless asked for."""
+"""Minimum longer side of a box for axes to be drawn by default."""
 POINTS_FROM_PX = 40
-"""Width of the landmarks from which on points are drawn on their lines; on smaller faces they would be one blob."""
+"""Minimum width of the landmarks for points to be drawn on their lines; on smaller faces they would merge."""
 SHOWN_CLASSES = 3
 _SUBPIXEL_BITS = 4
 
@@ -46,11 +46,11 @@ class OverlayStyle:
 
     Attributes:
         boxes: The box.
-        labels: Track, age, gender and the likeliest class, and the classes of the picture.
+        labels: Track, age, gender and the most likely class, and the classes of the picture.
         landmarks: The 68 points.
         contours: Lines that connect them.
-        axes: Axes of the head; None for faces from `AXES_FROM_PX` on.
-        line_width: Width of all lines, px; None to follow the size of the face.
+        axes: Axes of the head; None: for faces of at least `AXES_FROM_PX`.
+        line_width: Width of all lines in px; None: scale with the face.
     """
 
     boxes: bool = True
@@ -61,7 +61,7 @@ class OverlayStyle:
     line_width: int | None = None
 
     def over_blurred(self) -> OverlayStyle:
-        """Return the style over hidden faces, which shows nothing of how they look."""
+        """Return the style for hidden faces, without anything that shows their appearance."""
         return replace(self, landmarks=False, axes=False)
 
 
@@ -76,17 +76,17 @@ def draw_faces(
     hud: Sequence[str] = (),
     style: OverlayStyle = USUAL,
 ) -> Image:
-    """Draw boxes, landmarks, pose axes and labels, in sizes that follow the faces.
+    """Draw boxes, landmarks, pose axes and labels, scaled with the faces.
 
     Args:
         picture: Image (h, w, 3) uint8 BGR.
         faces: Faces to draw.
-        classes: Classes of the whole picture, the likeliest of which are shown as bars in the corner.
+        classes: Classes of the whole picture; the most likely ones are shown as bars in the corner.
         hud: Lines of text for the corner.
         style: What is drawn.
 
     Returns:
-        An annotated copy of `picture`. A label that has no room beside its face is left out.
+        An annotated copy of `picture`. Labels without room next to their faces are left out.
     """
     canvas = picture.copy()
     sides = longer_side(faces.boxes).tolist()
@@ -110,13 +110,13 @@ def draw_faces(
 
 
 def class_lines(classes: Classes, *, most: int = SHOWN_CLASSES) -> dict[str, float]:
-    """Describe the likeliest of the classes, one a line, with their probabilities."""
+    """Describe the most likely classes with their probabilities, one per line."""
     best = sorted(classes.items(), key=lambda item: -item[1])[:most]
     return {f"{name} {100 * probability:.0f} %": probability for name, probability in best}
 
 
 def _draw_classes(canvas: Image, classes: Classes, *, top: int) -> tuple[int, int, int, int]:
-    """Draw a bar for each of the likeliest classes, and return the part of the picture that they cover."""
+    """Draw a bar for each of the most likely classes, and return the part of the picture that they cover."""
     lines = class_lines(classes)
     scale = min(max(min(size_of(canvas)) / 540, 0.35), 1.5)
     width = max([canvas.shape[1] // 4, *(text_size(line, scale)[0] for line in lines)])

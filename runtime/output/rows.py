@@ -1,4 +1,4 @@
-"""Convert results to rows, and write them as JSON lines or CSV."""
+"""Converts results to rows, and writes them as JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ CSV_HEADER = (
 
 
 def frame_row(frame: Frame, faces: Faces) -> dict[str, Any]:
-    """Build the row of a video frame: ``{"frame", "timestamp_ns", "faces"}``, or with its classes in place of faces."""
+    """Build the row of a video frame: ``{"frame", "timestamp_ns", "faces"}``, or with classes instead of faces."""
     return {"frame": frame.index, "timestamp_ns": frame.timestamp_ns} | found_row(frame.pixels, faces, frame.classes)
 
 
 def found_row(pixels: Image, faces: Faces, classes: Classes | None) -> dict[str, Any]:
-    """Build the part of a row that tells what was found in a picture: ``faces``, or ``class`` and ``classes``."""
+    """Build the part of a row with the results for a picture: ``faces``, or ``class`` and ``classes``."""
     return {"faces": face_rows(faces, size_of(pixels))} if classes is None else class_row(classes)
 
 
 def class_row(classes: Classes) -> dict[str, Any]:
-    """Build the part of a row with the likeliest class, and the probabilities of all."""
+    """Build the part of a row with the most likely class and the probabilities of all classes."""
     rounded = {name: round(probability, 5) for name, probability in classes.items()}
     return {"class": max(rounded, key=lambda name: rounded[name]), "classes": rounded}
 
@@ -58,9 +58,9 @@ def row_line(row: dict[str, Any]) -> str:
 
 
 class RowFile:
-    """JSON lines file, which takes its name when it is closed; see `LineFile`.
+    """JSON lines file, which appears when it is closed; see `LineFile`.
 
-    As a context manager it is closed, or discarded after an error; Ctrl-C is none: the rows so far are kept.
+    As a context manager, it is discarded after an error, but kept with the rows so far after Ctrl-C.
 
     Args:
         target: Path, or ``-`` for standard output.
@@ -94,7 +94,7 @@ class RowFile:
         """Finish the file.
 
         Raises:
-            OutputError: It cannot be given its name.
+            OutputError: The file cannot be moved to its path.
         """
         if self._file is not None:
             _finish(self._file, "the JSON rows")
@@ -135,7 +135,7 @@ class CsvFile:
 
     Args:
         path: File to write.
-        pictures: Name the picture of each face.
+        pictures: Whether to add a column with the picture of each face.
         live: Keep the lines before a failed write.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Write text on pictures."""
+"""Writes text on pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLUS_MINUS = "±" if int(cv2.__version__.split(".")[0]) >= 5 else "+-"
 
 
 def text_size(text: str, scale: float) -> tuple[int, int]:
-    """Return the width and height, px, of a text with its plate."""
+    """Return the width and height in px of a text with its background."""
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, _stroke(scale))
     return width + 4, height + below + 2
 
@@ -20,15 +20,15 @@ def text_size(text: str, scale: float) -> tuple[int, int]:
 def draw_text(
     canvas: Image, text: str, corner: tuple[int, int], scale: float, *, width_px: int = 0, filled: float = 0
 ) -> None:
-    """Write on a dark plate; an outline of thicker letters would not align, as OpenCV 5 also makes them wider.
+    """Write on a dark background; an outline would not align, as OpenCV 5 also widens thicker letters.
 
     Args:
         canvas: Picture to write on.
         text: One line.
-        corner: Top left corner of the plate.
+        corner: Top left corner of the background.
         scale: Size of the letters; 1 for capitals of about 22 px.
-        width_px: Least width of the plate.
-        filled: Part of the plate that is coloured, from the left, as a bar.
+        width_px: Minimum width of the background.
+        filled: Fraction of the background to colour as a bar, from the left.
     """
     width, height = text_size(text, scale)
     width = max(width, width_px)

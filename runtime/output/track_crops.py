@@ -1,4 +1,4 @@
-"""Keep the best view of each tracked face of a video."""
+"""Keeps the best view of each tracked face in a video."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ BETTER = 1.1
 
 
 class TrackCrops:
-    """Keeps the best view of each tracked face: the largest of those with landmarks, else the largest."""
+    """Best view of each tracked face: the largest one with landmarks, else the largest."""
 
     def __init__(self) -> None:
         self._best: dict[int, tuple[bool, float, Image]] = {}
 
     def update(self, picture: Image, faces: Faces) -> None:
-        """Look at the faces of the next frame."""
+        """Add the faces of the next frame."""
         for i, track in enumerate(faces.track_id.tolist()):
             x0, y0, x1, y1 = faces.boxes[i].tolist()
             holds, size = landmarks_hold(faces, i), max(x1 - x0, y1 - y0)

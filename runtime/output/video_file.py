@@ -21,10 +21,10 @@ RESERVE_BYTES = 32 << 20
 
 
 class VideoSink:
-    """Write a video file, under a temporary name until it is closed.
+    """Video file, with a temporary name until it is closed.
 
-    Frames of odd width or height are padded by repeating the last column or row, because the colors of most formats
-    have half the resolution. Frames that differ in size from the first are fitted into it, with black beside them.
+    Frames of odd width or height are padded by repeating the last column or row, because most formats store colours at
+    half the resolution. Frames that differ in size from the first are fitted into it, with black borders.
 
     Args:
         path: File to write; the suffix selects the format.
@@ -41,7 +41,7 @@ class VideoSink:
         check_writable(path)
         warn_of_plain_files(path)
         self._path = path
-        self._target = path.resolve()  # a link stays one: what it points to is replaced
+        self._target = path.resolve()  # replace the target of a link, not the link
         self._partial = self._target.with_name(temp_path(path).name)
         self._fps = fps if fps > 0 else 30.0
         self._encoder: Encoder | None = None

@@ -1,4 +1,4 @@
-"""Show faces in 3D on an interactive HTML page: the surface of the landmarks, with the photograph on it."""
+"""Shows faces in 3D on an interactive HTML page: the surface of the landmarks, textured with the photograph."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .overlay import CONTOURS
 
 PAGE = Path(__file__).with_name("view3d.html")
 TEXTURE_SIDE = 512
-"""Longest side of a face's texture, in px: more than a screen shows of it, and some 50 kB."""
+"""Longest side of a face's texture in px: more than a screen shows, and about 50 kB."""
 MARGIN = 0.1
-"""Of the landmarks' extent, added on each side of the texture."""
+"""Margin on each side of the texture, as a fraction of the landmarks' extent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class FaceView:
 
     Attributes:
         name: Title of the face.
-        points: Landmarks (68, 3), centred, in half the greater extent: x right, y down, z away from the camera.
+        points: Landmarks (68, 3), centred, in units of half the larger extent: x right, y down, z away from the camera.
         texture: JPEG of the face.
         places: Landmarks (68, 2) in the texture, from 0 to 1.
     """
@@ -110,6 +110,6 @@ def write_view(views: Sequence[FaceView], path: Path) -> None:
             for view in views
         ],
     }
-    # "<" ends no script element that way, whatever a file's name holds.
+    # Escaping "<" keeps file names from ending the script element.
     data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
     write_report(path, PAGE.read_text(encoding="utf-8").replace("/*content*/", data))

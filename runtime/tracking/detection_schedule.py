@@ -1,4 +1,4 @@
-"""Decide when video frames are searched for faces, and search them in the background."""
+"""Schedules face detection in video frames, and runs it in the background."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ may be a face that is followed already (Zhang et al., "ByteTrack", ECCV 2022).""
 
 
 FIFTHS = 5
-"""A result is due after one of so many parts of the interval; the first of the routine ones has the rest."""
+"""A result is due after one fifth of the interval; the first routine one has the rest."""
 AGAIN = 3
-"""Frames after one that had to be searched that are searched at once too, as long as what was found is not sure."""
+"""Number of frames, after one searched immediately, that are searched immediately too while the result is unsure."""
 RESTS = 5
 """While nobody is in sight, this many frames of each `every` are searched."""
 

@@ -1,4 +1,4 @@
-"""Find tracked faces again in the next frame: by their landmarks, or by their patches where those do not hold."""
+"""Finds tracked faces in the next frame by their landmarks, or by their patches if those are unreliable."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from .patch import cut_patch, find_patch, likeness
 from .track import LIKE_ITSELF, STEADY, Sight, Track, landmarks_of
 
 MIN_PRESENCE = 0.5
-"""Presence below which landmarks do not hold."""
+"""Minimum presence of reliable landmarks."""
 MIN_FACE_PX = 24
-"""Longer side of a box below which landmarks are not located."""
+"""Minimum longer side of a box for landmarks to be located."""
 SUDDEN_S = 0.25
-"""Time between two frames from which on a face may also have changed by itself."""
+"""Minimum time between two frames for a face to have changed by itself."""
 RECALLED = 0.3
 """Likeness below which a face has changed too much even then."""
 FOUND = 0.6
-"""Correlation from which on a face is followed by its patch."""
+"""Minimum correlation for a face to be tracked by its patch."""
 MEETING = 0.15
-"""Share of a head behind another from which on their faces may be taken for each other."""
+"""Minimum share of a head covered by another for their faces to be confused."""
 HEAD = 0.15
 """How far the head reaches beyond the box of its face on each side, in box sides."""
 ONE_FACE_IOU = 0.6
-"""Overlap from which on two tracks have run into one face."""
+"""Minimum overlap of two tracks that follow the same face."""
 
 Locate = Callable[[Image, FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 """Locates landmarks by their bounds and rolls, as `landmarks.locate` does over a runner."""
 
 
 def follow(frame: Frame, tracks: Sequence[Track], locate: Locate) -> list[Sight]:
-    """Find the faces of tracks in the next frame, near the places where their motion should have brought them."""
+    """Find the faces of tracks in the next frame, near their predicted positions."""
     if not tracks:
         return []
     places = np.stack([t.predicted(frame.timestamp_ns) for t in tracks])

@@ -1,4 +1,4 @@
-"""One face of a video: where it is, where it will be, and if it is in sight."""
+"""One tracked face: its position, motion and visibility."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FADES_S = 1.0
 STEADY = 0.1
 """Movement, in face sizes, up to which a face is expected where it was, so that its crop does not tremble."""
 LIKE_ITSELF, LIKE_ITSELF_AT_REST = 0.72, 0.82
-"""Likeness to an earlier patch from which on a face is the same, for a lively face and for one at rest."""
+"""Minimum likeness to an earlier patch for a face to count as the same, for a moving face and for one at rest."""
 CERTAINLY_ITSELF = 0.88
-"""Likeness from which on its looks are learned where others are near."""
+"""Minimum likeness at which a face's appearance is learned while others are near."""
 UNREST = 10.0
 """Unlikeness over its mean that is usual, between these two."""
 LEARNING = 0.1

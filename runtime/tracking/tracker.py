@@ -1,4 +1,4 @@
-"""Track faces through a video: states and ids, and which detection is which face."""
+"""Tracks faces through a video: states, ids, and the association of detections."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .patch import REACH, cut_patch, find_patch, likeness, sampled
 from .track import Sight, State, Track, landmarks_of
 
 CERTAIN = 0.6
-"""Score from which on a face without landmarks needs no second detection."""
+"""Minimum score at which a face without landmarks needs no second detection."""
 KEPT_S = 2.0
 """Time for which a lost face keeps its id."""
 MOST_LOST = 50
-"""Lost faces that are remembered at a time."""
+"""Maximum number of lost faces to remember."""
 MISSES = 3
-"""Searches in a row that end a face without landmarks if none of them finds it."""
+"""Number of consecutive searches without a hit after which a face without landmarks is lost."""
 RUNS = 2.0
-"""How far, in face sizes, a new face may have moved since the frame in which it was detected."""
+"""Maximum distance, in face sizes, that a new face may have moved since the frame in which it was detected."""
 UNCOVERED = 0.5
-"""Covered share of a hidden face below which it should come into sight again."""
+"""Covered share of a hidden face below which it should reappear."""
 SAME_SCENE = 0.5
 """Likeness of successive pictures, as thumbnails, below which the scene may have been cut."""
 SAMPLE_PX = 32
@@ -61,7 +61,7 @@ class Tracker:
         self._sample: Image | None = None
 
     def update(self, frame: Frame) -> Faces:
-        """Return the faces in sight in the next frame, in the order in which they came."""
+        """Return the faces in view in the next frame, in the order in which they appeared."""
         replaced = self._follow(frame)
         self._begin_scene(frame.pixels)
         due = self._schedule.next_frame()

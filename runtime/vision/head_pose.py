@@ -14,7 +14,7 @@ RIGID = slice(17, 68)
 """Brows to lips. The jaw line is left out, as it marks another part of the face in each pose."""
 OUTER_EYES = [36, 45]
 FAR = 25.0
-"""Focal length over the size of the face from which on projection is parallel, and the fit would be ill-conditioned."""
+"""Focal length in face sizes above which projection counts as parallel, since the fit would be ill-conditioned."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -292,7 +292,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         load_checkpoint(path)
     save_checkpoint(path, Checkpoint(SPEC, {}, {}, {"a": torch.zeros(1000)}))
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ModelError, match="cut off, damaged or no checkpoint; copy it again"):
+    with pytest.raises(ModelError, match="truncated, damaged or not a checkpoint; copy it again"):
         load_checkpoint(path)
     path.write_text("some notes\n")
     with pytest.raises(ModelError, match="is not a checkpoint: it holds text; train one with mien train"):

@@ -393,7 +393,7 @@ def test_the_best_view_of_a_track_is_kept() -> None:
     ("arguments", "told"),
     [
         (("--blur", "--draw", "d", "--save-crops", "c"), "--view3d and --save-crops show the faces that --blur hides"),
-        (("--ray", "local", "--json", "r", "--csv", "r.csv"), "leave out --csv, --draw, --save-crops and --view3d"),
+        (("--ray", "local", "--json", "r", "--csv", "r.csv"), "omit --csv, --draw, --save-crops and --view3d"),
     ],
 )
 def test_outputs_that_exclude_each_other(arguments: tuple[str, ...], told: str) -> None:

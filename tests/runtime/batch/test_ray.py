@@ -169,8 +169,8 @@ def test_without_ray_the_extra_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["photos", "--ray", "local"], "give a folder or URI for them with --json"),
-        (["photos", "--ray", "local", "--json", "-"], "give a folder or URI for them with --json"),
+        (["photos", "--ray", "local"], "pass a folder or URI for them with --json"),
+        (["photos", "--ray", "local", "--json", "-"], "pass a folder or URI for them with --json"),
         (["photos", "--ray", "local", "--json", "out", "--draw", "drawn"], "--ray writes JSON rows only"),
         (["photos", "--shard-size", "3"], "--shard-size requires --ray"),
         (["s3://bucket/photos"], "s3://bucket/photos can only be read with --ray"),

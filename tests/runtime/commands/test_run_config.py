@@ -75,7 +75,7 @@ def test_every_command_refuses_an_unknown_option_of_a_file(command: list[str], h
     ("content", "message"),
     [
         ("{", "run.json is not JSON"),
-        ("[1]", "run.json is no JSON object"),
+        ("[1]", "run.json is not a JSON object"),
         ('{"max-side": "wide"}', "'--max-side'"),
         ('{"provider": "cda"}', "'cda' is not one of"),
         ('{"max_side": 96}', "mien predict has no option 'max_side'; did you mean max-side?"),

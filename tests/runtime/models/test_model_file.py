@@ -62,7 +62,7 @@ def test_malformed_bytes_are_one_line(content: bytes, tmp_path: Path) -> None:
 def test_another_kind_of_file_is_named(content: bytes, found: str) -> None:
     with pytest.raises(ModelError, match=f"can load: {found}; make model files with mien export"):
         _ = ModelFile("no.onnx", content).metadata
-    with pytest.raises(ModelError, match="it is cut off, damaged or no ONNX file"):
+    with pytest.raises(ModelError, match="it is truncated, damaged or not an ONNX file"):
         _ = ModelFile("no.onnx", LANDMARKS.read_bytes()[:3000]).metadata
 
 

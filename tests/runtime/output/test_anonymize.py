@@ -149,7 +149,7 @@ def test_commands_hide_faces_in_video_and_pictures(tmp_path: Path, monkeypatch: 
     ("arguments", "told"),
     [
         (["predict", "x.png", "--blur"], "add --draw DIR"),
-        (["predict", "x.png", "--blur", "--draw", "d", "--view3d", "v.html"], "leave out one of them"),
+        (["predict", "x.png", "--blur", "--draw", "d", "--view3d", "v.html"], "omit one of them"),
         (["predict", "x.png", "--blur", "--draw", "d", "--max-faces", "1"], "--blur hides every face"),
         (["webcam", "demo", "--no-show", "--blur", "--region", "0,0,1,0.5"], "--blur hides every face"),
     ],
