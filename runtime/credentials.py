@@ -1,4 +1,4 @@
-"""Mask the secrets of sources before they are shown: in messages, logs, rows and pages."""
+"""Masks the secrets of sources before they are shown: in messages, logs, rows and pages."""
 
 from __future__ import annotations
 

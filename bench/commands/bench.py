@@ -1,4 +1,4 @@
-"""`mien bench`: measure latency, or compare reports."""
+"""`mien bench`: measures latency, or compares reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pack the models of a pipeline as bytes, so that processes on other machines can open it."""
+"""Packs the models of a pipeline as bytes, so that processes on other machines can open it."""
 
 from __future__ import annotations
 

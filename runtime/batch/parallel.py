@@ -1,4 +1,4 @@
-"""Process pictures in worker threads, with results in the order of the pictures."""
+"""Processes pictures in worker threads, with results in the order of the pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write rows, annotated pictures and face crops for files, folders and videos. An unreadable file is skipped."""
+"""Writes rows, annotated pictures and face crops for files, folders and videos. An unreadable file is skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Process shards on a Ray cluster, in Ray Data actors that each open a pipeline.
+"""Processes shards on a Ray cluster, in Ray Data actors that each open a pipeline.
 
 The only module that imports Ray; call `configure_ray` before importing it.
 """

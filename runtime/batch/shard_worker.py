@@ -1,4 +1,4 @@
-"""Process the shards of an archive in one process of `mien predict --ray`, independently of Ray.
+"""Processes the shards of an archive in one process of `mien predict --ray`, independently of Ray.
 
 A shard is a sequence of pictures; its rows go into one file such as ``00000012.jsonl``. Pictures that could not be read
 are listed in ``00000012.failures.json``, which is written first, so a shard with a file of rows is complete.

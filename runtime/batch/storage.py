@@ -1,4 +1,4 @@
-"""Read pictures and write rows by path or URI (``s3://bucket/x``) with pyarrow, which the ``ray`` extra installs."""
+"""Reads pictures and writes rows by path or URI (``s3://bucket/x``) with pyarrow, which the ``ray`` extra installs."""
 
 from __future__ import annotations
 

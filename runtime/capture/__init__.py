@@ -1,1 +1,1 @@
-"""Read frames from cameras, files, folders, URLs and pipes."""
+"""Reads frames from cameras, files, folders, URLs and pipes."""

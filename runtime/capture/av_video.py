@@ -1,4 +1,4 @@
-"""Read video files and network streams with PyAV, which reports frame times, orientation, pixel shape and damage."""
+"""Reads video files and network streams with PyAV, which reports frame times, orientation, pixel shape and damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open local cameras: USB by number or device path, and the CSI cameras of a Jetson."""
+"""Opens local cameras: USB by number or device path, and the CSI cameras of a Jetson."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the frames of a camera, file or stream in a background thread."""
+"""Reads the frames of a camera, file or stream in a background thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulate a camera that films a photograph: source ``demo``, which needs no camera and no download."""
+"""Simulates a camera that films a photograph: source ``demo``, which needs no camera and no download."""
 
 from __future__ import annotations
 

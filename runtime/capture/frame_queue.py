@@ -1,4 +1,4 @@
-"""Hand frames from the reader thread to the consumer."""
+"""Hands frames from the reader thread to the consumer."""
 
 from __future__ import annotations
 

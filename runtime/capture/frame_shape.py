@@ -1,4 +1,4 @@
-"""Bring decoded frames into the shape in which a player shows them: upright, unmirrored, with square pixels."""
+"""Converts decoded frames to what a player shows: upright, unmirrored, with square pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Time the frames of a file."""
+"""Computes the times of a file's frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read raw BGR frames from standard input: source ``-``."""
+"""Reads raw BGR frames from standard input: source ``-``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Define the protocol of frame sources, and the sources that need no camera."""
+"""Defines the protocol of frame sources, and the sources that need no camera."""
 
 from __future__ import annotations
 

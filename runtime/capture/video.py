@@ -1,4 +1,4 @@
-"""Open video files and network streams with PyAV, or with OpenCV where it is not installed."""
+"""Opens video files and network streams with PyAV, or with OpenCV where it is not installed."""
 
 from __future__ import annotations
 

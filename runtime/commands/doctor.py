@@ -1,4 +1,4 @@
-"""`mien doctor`."""
+"""`mien doctor`: checks this machine."""
 
 from __future__ import annotations
 

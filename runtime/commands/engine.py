@@ -1,4 +1,4 @@
-"""`mien engine`."""
+"""`mien engine`: builds TensorRT engines."""
 
 from __future__ import annotations
 

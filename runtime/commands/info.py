@@ -1,4 +1,4 @@
-"""`mien info`."""
+"""`mien info`: shows a model's metadata and where its nodes run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mien predict`."""
+"""`mien predict`: finds or classifies faces in pictures and videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mien webcam`."""
+"""`mien webcam`: tracks faces in live or recorded video."""
 
 from __future__ import annotations
 

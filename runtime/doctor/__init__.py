@@ -1,1 +1,1 @@
-"""Check this machine and suggest fixes."""
+"""Checks this machine and suggests fixes."""

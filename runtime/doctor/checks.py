@@ -1,4 +1,4 @@
-"""Check this machine for `mien doctor`, changing nothing.
+"""Checks this machine for `mien doctor`, changing nothing.
 
 Only the trials need numpy, OpenCV and ONNX Runtime: without these, the checks before them say what to install.
 """

@@ -1,4 +1,4 @@
-"""Check a Jetson: L4T and JetPack, power mode, clocks, swap, and TensorRT in the virtual environment.
+"""Checks a Jetson: L4T and JetPack, power mode, clocks, swap, and TensorRT in the virtual environment.
 
 Everything is read from files, so root is not needed and tests can use a folder in place of a board.
 """

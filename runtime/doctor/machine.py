@@ -1,4 +1,4 @@
-"""Check the machine itself: Python, processor, memory, disk, NVIDIA's driver and libraries."""
+"""Checks the machine itself: Python, processor, memory, disk, NVIDIA's driver and libraries."""
 
 from __future__ import annotations
 

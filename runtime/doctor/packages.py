@@ -1,4 +1,4 @@
-"""Check the Python packages: the libraries that everything needs, PyTorch, mien and its extras."""
+"""Checks the Python packages: the required libraries, PyTorch, mien and its extras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Try what needs the libraries: OpenCV's features, a model on each provider, a window and the cameras."""
+"""Tries out what needs the libraries: OpenCV's features, a model on each provider, a window and the cameras."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Run a live session: capture, outputs, live web page, systemd."""
+"""Runs a live session: capture, outputs, live web page, systemd."""

@@ -1,4 +1,4 @@
-"""Broadcast only the latest item; slow clients skip items."""
+"""Broadcasts only the latest item; slow clients skip items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bind the live page's socket first; require a token for non-loopback addresses."""
+"""Binds the live page's socket; requires a token for non-loopback addresses."""
 
 from __future__ import annotations
 

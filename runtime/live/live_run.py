@@ -1,4 +1,4 @@
-"""Run a live session: capture, track, draw, write, and time each stage."""
+"""Runs a live session: captures, tracks, draws and writes frames, and times each stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open the outputs of a live run."""
+"""Opens the outputs of a live run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serve the live page of a run: a sink whose HTTP server runs in its own thread and never blocks the run."""
+"""Serves the live page of a run: a sink whose HTTP server runs in its own thread and never blocks the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notify systemd that a live run is ready, alive or stopping, as in sd_notify(3).
+"""Notifies systemd that a live run is ready, alive or stopping, as in sd_notify(3).
 
 Without ``NOTIFY_SOCKET`` nothing is sent. Only completed frames feed the watchdog, so a stuck camera, a hanging
 provider and a blocking output all lead to a restart.

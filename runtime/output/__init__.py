@@ -1,1 +1,1 @@
-"""Draw and write results: overlay, window, video, rows, 3D page."""
+"""Draws and writes results: overlay, window, video, rows, 3D page."""

@@ -1,4 +1,4 @@
-"""Write video files with PyAV: each frame at its own time, H.264 or VP8, as browsers play them."""
+"""Writes video files with PyAV: each frame at its own time, H.264 or VP8, as browsers play them."""
 
 from __future__ import annotations
 

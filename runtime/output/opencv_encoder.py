@@ -1,4 +1,4 @@
-"""Write video files of constant frame rate with OpenCV."""
+"""Writes video files of constant frame rate with OpenCV."""
 
 from __future__ import annotations
 

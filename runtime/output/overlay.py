@@ -1,4 +1,4 @@
-"""Draw faces on a picture."""
+"""Draws faces on a picture."""
 
 from __future__ import annotations
 

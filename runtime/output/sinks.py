@@ -1,4 +1,4 @@
-"""Define sinks, which receive the result of each frame, and run them in the background."""
+"""Defines sinks, which receive the result of each frame, and runs them in the background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write frames to a video file."""
+"""Writes frames to a video file."""
 
 from __future__ import annotations
 

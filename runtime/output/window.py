@@ -1,4 +1,4 @@
-"""Show frames in an OpenCV window."""
+"""Shows frames in an OpenCV window."""
 
 from __future__ import annotations
 

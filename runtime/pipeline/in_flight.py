@@ -1,4 +1,4 @@
-"""Defer closing a resource until its in-flight calls have finished."""
+"""Defers closing a resource until its in-flight calls have finished."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Build, cache and run TensorRT engines on the device."""
+"""Builds, caches and runs TensorRT engines on the device."""

@@ -1,4 +1,4 @@
-"""Build a TensorRT engine from an ONNX model, with TensorRT 10.3 to 11.
+"""Builds a TensorRT engine from an ONNX model, with TensorRT 10.3 to 11.
 
 The network is strongly typed: the model determines the data type of each layer, and no builder flag overrides it
 (TensorRT 11 has none left).
