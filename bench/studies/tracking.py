@@ -46,7 +46,7 @@ MEASURES = ("mota", "idf1", "num_switches", "num_fragmentations")
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """What a tracker says of a frame: ids (n,), boxes (n, 4), landmarks (n, 68, 2) or NaN."""
+    """Output of a tracker for a frame: ids (n,), boxes (n, 4), landmarks (n, 68, 2) or NaN."""
 
     ids: FloatArray
     boxes: FloatArray
@@ -55,7 +55,7 @@ class Tracked:
 
 @dataclass(slots=True)
 class Run:
-    """What a tracker made of a clip."""
+    """Output of a tracker for a clip."""
 
     frames: list[Tracked] = field(default_factory=list)
     taken_ms: list[float] = field(default_factory=list)

@@ -67,7 +67,7 @@ class AccuracyLoss:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A model file that has passed its gates.
+    """A model file that has passed its checks.
 
     Attributes:
         path: The file.

@@ -122,7 +122,7 @@ def _drawn(pixels: Image, faces: Faces, classes: Classes | None, outputs: Output
 
 
 class Predictor:
-    """Find the faces or the classes of pictures and videos, and write the results in the order of the inputs.
+    """Finder of faces or classes in pictures and videos, which writes the results in input order.
 
     Args:
         pipeline: Finds them.

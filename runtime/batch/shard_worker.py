@@ -62,7 +62,7 @@ class Shard:
     pictures: tuple[Picture, ...]
 
     def file(self, kind: str) -> str:
-        """Name the file with suffix `kind`; file names sort in the order of the shards."""
+        """Return the file name with suffix `kind`; file names sort in the order of the shards."""
         return f"{self.number:08d}{kind}"
 
 
@@ -84,7 +84,7 @@ class Outcome:
 
 
 class ShardWorker:
-    """Process shards one after another, with models that are opened by the first call.
+    """Processor of shards, which opens the models on the first call.
 
     Args:
         task: Models, output folder and plan.

@@ -184,9 +184,9 @@ class AvSource:
 
 
 class LostPackets:
-    """Tell packets that lack a part from those at the end of one of several joined files.
+    """Detector of incomplete packets, other than those at the end of one of several joined files.
 
-    MPEG-TS counts its parts, so FFmpeg takes the end of a joined file for a loss; there, time goes back.
+    MPEG-TS numbers its packets, so FFmpeg takes the end of a joined file for a loss; there, time goes back.
     """
 
     DELAY = 3

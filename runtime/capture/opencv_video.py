@@ -1,4 +1,4 @@
-"""Reads cameras and GStreamer pipelines with OpenCV, and video files and network streams where PyAV is not installed."""
+"""Reads cameras and GStreamer pipelines with OpenCV, and files and network streams where PyAV is not installed."""
 
 from __future__ import annotations
 

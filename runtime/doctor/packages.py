@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What decides which variant of a package fits.
+    """Properties of the machine that determine the variants of packages.
 
     Attributes:
         gpu: There is an NVIDIA GPU that the packages on PyPI support.

@@ -12,7 +12,7 @@ from .landmarks import locate
 
 
 class Locator:
-    """Locates landmarks, on the CPU those of half the faces in a thread of its own.
+    """Locator of landmarks, which on the CPU processes half of the faces in a second thread.
 
     The two calls wait for each other once, whereas the threads of one call do so at every operator, which costs much
     where the detector or another program takes one of the cores. On a GPU all faces are located in one call.

@@ -12,7 +12,7 @@ class TooManySubscribers(Exception):
 
 
 class LatestBroadcast:
-    """Hold the latest published item for any number of subscribers, without queues. Not thread-safe: one event loop.
+    """Latest published item for any number of subscribers, without queues. Not thread-safe: use one event loop.
 
     Attributes:
         subscribers: Current number of subscribers.

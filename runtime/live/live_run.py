@@ -24,7 +24,7 @@ POLL_S = 0.2
 
 
 class Tracking(Protocol):
-    """What finds something in each frame of a video, such as `Pipeline.track`."""
+    """Function that tracks through the frames of a video, such as `Pipeline.track`."""
 
     def __call__(self, frames: Iterable[Frame], *, clock: StageTimer) -> Iterator[tuple[Frame, Faces]]:
         """Yield each frame with its faces; record how long the stages take."""
@@ -74,7 +74,7 @@ class LiveSummary:
 
 
 class LiveRun:
-    """Run a pipeline over a capture. Sinks are closed however the run ends, so their files are complete.
+    """Run of a pipeline over a capture. Sinks are closed however it ends, so that their files are complete.
 
     Args:
         capture: Source of the frames.

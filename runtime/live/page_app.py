@@ -113,7 +113,7 @@ def make_app(state: PageState, listen_socket: ListenSocket) -> Starlette:
 
 
 class BroadcastResponse(StreamingResponse):
-    """Stream a broadcast for as long as the client reads; respond 503 if it is full."""
+    """Response that streams a broadcast for as long as the client reads, or 503 if it is full."""
 
     def __init__(self, broadcast: LatestBroadcast, preface: bytes, media_type: str) -> None:
         super().__init__(self._chunks(broadcast, preface), headers={"X-Accel-Buffering": "no"}, media_type=media_type)

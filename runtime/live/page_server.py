@@ -40,7 +40,7 @@ GRACE_S = 2
 
 
 class TimeoutH11Protocol(H11Protocol):
-    """Add timeouts to uvicorn's protocol, which waits forever for clients that stop reading or sending.
+    """Uvicorn's protocol with timeouts, as it waits forever for clients that stop reading or sending.
 
     Attributes:
         aborted: Connections aborted because they stalled or exceeded `MAX_CONNECTIONS`.
@@ -89,7 +89,7 @@ class TimeoutH11Protocol(H11Protocol):
 
 
 class LivePage:
-    """Serve the latest result to browsers.
+    """Sink that serves the latest result to browsers.
 
     `write` only stores the result. The server's thread draws, encodes and sends it, once for all clients and only
     while someone is watching. Errors of the server are raised by the next `write` or `close`.

@@ -57,7 +57,7 @@ class Sample:
 
 
 class PageStats:
-    """Collect statistics of a run; `sample` is to be called once per second.
+    """Statistics of a run; call `sample` once per second.
 
     Args:
         capture: Source of the frame counts.

@@ -18,7 +18,7 @@ PINGS_PER_INTERVAL = 4
 
 
 class ServiceNotifier:
-    """Send the notifications of one run.
+    """Sender of the notifications of one run.
 
     Args:
         environment: Environment variables.

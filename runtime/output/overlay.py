@@ -42,7 +42,7 @@ _SUBPIXEL_BITS = 4
 
 @dataclass(frozen=True, slots=True)
 class OverlayStyle:
-    """What is drawn of a face.
+    """Parts of the overlay to draw.
 
     Attributes:
         boxes: The box.

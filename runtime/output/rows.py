@@ -114,7 +114,7 @@ class RowFile:
 
 
 class JsonLinesSink:
-    """Write one JSON row per frame to a `RowFile`."""
+    """Sink that writes one JSON row per frame to a `RowFile`."""
 
     needs_picture = False
 
@@ -180,7 +180,7 @@ class CsvFile:
 
 
 class CsvSink:
-    """Write the faces of each frame to a `CsvFile`."""
+    """Sink that writes the faces of each frame to a `CsvFile`."""
 
     needs_picture = False
 

@@ -31,7 +31,7 @@ class Sink(Protocol):
 
 
 class BackgroundSink:
-    """Run another sink in a thread with a bounded queue. Its errors are raised by the next `write` or `close`.
+    """Sink that runs another one in a thread, with a bounded queue. Errors are raised by the next `write` or `close`.
 
     Args:
         sink: Sink to run.

@@ -30,7 +30,7 @@ class View:
 
 
 class WindowSink:
-    """Show each result. Keys: q quits, space pauses, s saves the picture, h toggles the HUD, m the contours.
+    """Sink that shows each result. Keys: q quits, space pauses, s saves the picture, h toggles the HUD, m the contours.
 
     Args:
         view: Display options that the keys change.

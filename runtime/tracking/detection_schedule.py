@@ -48,7 +48,7 @@ ROUTINE = (Look(small_only=True), Look(2), Look(2, small_only=True))
 
 
 class Need(Enum):
-    """How urgently a frame must be searched."""
+    """Urgency of searching a frame."""
 
     NOW = "now"
     """Nobody is followed, or all changed: results of this very frame."""
@@ -84,7 +84,7 @@ class Detections:
 
 
 class DetectionSchedule:
-    """Searches frames in a thread of its own while faces are followed.
+    """Schedule of detections, which run in a thread of their own while faces are tracked.
 
     A result is handed out a fixed number of frames after its frame, and waited for if need be, so that it does not
     depend on the speed of the machine. In routine, a search at full size for small faces is followed by two at half
@@ -92,7 +92,7 @@ class DetectionSchedule:
 
     Args:
         detector: Finds the faces.
-        every: Frames between two routine searches at full size; below 5, frames are searched at once.
+        every: Frames between two routine searches at full size; below 5, searches do not run in the background.
         timer: Records the stage "detect".
         calls: Entered for each search in the background, so that the detector is not closed during it.
     """
@@ -131,7 +131,7 @@ class DetectionSchedule:
         return result
 
     def search(self, pixels: Image, need: Need, boxes_then: Mapping[Any, FloatArray]) -> Detections | None:
-        """Search the frame and return the result, or begin to search it, or do nothing if none is due."""
+        """Search the frame and return the result, or start a background search, or do nothing if none is due."""
         if need is Need.NOW:
             if self._frame < self._rests_until:
                 return None
@@ -159,7 +159,7 @@ class DetectionSchedule:
         return None
 
     def close(self) -> None:
-        """End the thread after the search that is under way."""
+        """Stop the thread after the current search."""
         self._worker.shutdown(wait=False)
 
     def _start(self, pixels: Image, boxes_then: Mapping[Any, FloatArray], look: Look = FULL) -> Future[Detections]:

@@ -79,7 +79,7 @@ def locate_faces(frame: Frame, boxes: FloatArray, locate: Locate) -> list[Sight]
 
 
 def meetings(boxes: FloatArray, others: FloatArray | None = None) -> npt.NDArray[np.bool_]:
-    """Tell for each box (n, 4) if another one, or one of the `others` (m, 4), covers a good part of it."""
+    """Return whether each box (n, 4) is covered in good part by another one, or by one of the `others` (m, 4)."""
     if others is None and len(boxes) == 1:
         return np.zeros(1, dtype=bool)
     heads = _heads(boxes)
@@ -112,7 +112,7 @@ def _by_landmarks(
 def _look_again(
     frame: Frame, tracks: Sequence[Track], places: FloatArray, sights: Sequence[Sight], locate: Locate
 ) -> None:
-    """Before a face counts as replaced by another one, look where its patch is found: it may have jumped."""
+    """Search for the patch of a face before it counts as replaced by another one, as it may have jumped."""
     jumped: list[int] = []
     boxes: list[FloatArray] = []
     for i in [i for i, sight in enumerate(sights) if sight.replaced]:
@@ -125,7 +125,7 @@ def _look_again(
 
 
 def _compare(frame: Frame, track: Track, place: FloatArray, points: FloatArray, sight: Sight) -> None:
-    """Accept landmarks if they are still those of the track's own face."""
+    """Accept landmarks if they still belong to the track's own face."""
     box = box_from_bounds(landmark_bounds(points))
     patch = cut_patch(frame.pixels, box)
     if track.landmarks is None:  # its patch is of another kind of box
@@ -142,7 +142,7 @@ def _compare(frame: Frame, track: Track, place: FloatArray, points: FloatArray, 
 
 
 def _part(tracks: Sequence[Track], sights: Sequence[Sight]) -> None:
-    """Of tracks that have run into one face, leave it to the one that usually looks like it."""
+    """If several tracks follow the same face, leave it to the one whose usual patch is most like it."""
     seen = [i for i, s in enumerate(sights) if s.box is not None]
     if len(seen) < 2:
         return

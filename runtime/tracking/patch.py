@@ -1,7 +1,7 @@
-"""Small patches of faces: compare two, and find one again in a later frame.
+"""Compares small patches of faces, and finds them in later frames.
 
-They tell faces apart from one moment to the next, and recognize nobody: a patch is a thumbnail of 16 px, changes with
-pose and light, and is kept only while its face is tracked.
+Patches distinguish faces from one moment to the next, but recognize nobody: a patch is a thumbnail of 16 px, changes
+with pose and light, and is kept only while its face is tracked.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ..values import FloatArray, Image, size_of
 SIDE = 16
 """Side of a patch, px."""
 SAMPLES = 3
-"""Pixels that are averaged in each direction; the others of a large face are skipped."""
+"""Number of pixels to average in each direction; the other pixels of a large face are skipped."""
 REACH = 0.75
-"""How far a face is searched around the place where it is expected, in its own sizes."""
+"""Search radius around the expected position of a face, in face sizes."""
 
 
 def cut_patch(image: Image, box: FloatArray) -> FloatArray:
@@ -44,10 +44,10 @@ def likeness(a: FloatArray, b: FloatArray) -> float:
 
 
 def find_patch(image: Image, patch: FloatArray, box: FloatArray, *, reach: float = REACH) -> tuple[FloatArray, float]:
-    """Find a patch around the box (4,) where it is expected, up to `reach` box sides away.
+    """Find a patch around its expected box (4,), up to `reach` box sides away.
 
     Returns:
-        The box at the best place, of the same size, and the correlation there; 0 for a flat patch, or outside.
+        The best box, of the same size, and the correlation there; 0 for a flat patch or outside the image.
     """
     sides = box[2:] - box[:2]
     low, high = np.floor(box[:2] - reach * sides), np.ceil(box[2:] + reach * sides)
@@ -66,7 +66,7 @@ def find_patch(image: Image, patch: FloatArray, box: FloatArray, *, reach: float
 
 
 def _average(image: Image, size: tuple[int, int]) -> FloatArray:
-    """Reduce an image to (width, height), by the mean of some pixels."""
+    """Reduce an image to (width, height) by averaging some of the pixels."""
     finer = (SAMPLES * size[0], SAMPLES * size[1])
     if image.shape[1] > finer[0] and image.shape[0] > finer[1]:
         image = sampled(image, finer)
@@ -74,12 +74,12 @@ def _average(image: Image, size: tuple[int, int]) -> FloatArray:
 
 
 def sampled(image: Image, size: tuple[int, int]) -> Image:
-    """Reduce an image to (width, height) by leaving pixels out; it reads only those that stay."""
+    """Reduce an image to (width, height) by skipping pixels, which are not even read."""
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
 
 
 def _peak(values: FloatArray, at: int) -> float:
-    """Return how far the top of a parabola through a maximum and its neighbours is from it."""
+    """Return the offset of a maximum from its index, by a parabola through its neighbours."""
     if not 0 < at < len(values) - 1:
         return 0.0
     before, top, after = (float(v) for v in values[at - 1 : at + 2])

@@ -1,4 +1,4 @@
-"""One-Euro smoothing of tracked faces: steady while a face is still, with little lag while it moves.
+"""One-Euro smoothing of tracked faces: steady at rest, with little lag in motion.
 
 Casiez, Roussel, Vogel: "1 € filter: a simple speed-based low-pass filter for noisy input in interactive systems",
 CHI 2012.
@@ -16,7 +16,7 @@ from ..vision.geometry import landmark_bounds
 
 @dataclass(frozen=True, slots=True)
 class OneEuro:
-    """Parameters of the filter. Speeds are in face sizes per second, so that near and far faces are treated alike.
+    """Parameters of the filter. Speeds are in face sizes per second, to treat near and far faces alike.
 
     Attributes:
         min_cutoff_hz: Cutoff for a face at rest; lower values are steadier and lag more.
@@ -44,9 +44,9 @@ def one_euro(
     """Filter one sample.
 
     Args:
-        state: State after the previous sample; None for the first, which is taken as it is.
+        state: State after the previous sample; None for the first, which is returned unchanged.
         values: New values; points along the last axis share one cutoff.
-        time_s: Their time. Values whose time does not advance are taken as they are.
+        time_s: Time of the values; if it does not advance, they are returned unchanged.
         scale: Size of the face, in the unit of the values.
         euro: Parameters of the filter.
 
@@ -60,7 +60,7 @@ def one_euro(
         return FilterState(state.time_s, values, state.speeds)
     raw_speeds = (values - state.values) / (step_s * scale)
     speeds = _blend(state.speeds, raw_speeds, smoothing_factor(euro.derivative_cutoff_hz, step_s))
-    # A point's x, y and z share one cutoff: filtered apart, a point that moves along x would lag in x but not in y.
+    # A point's x, y and z share one cutoff; otherwise a point that moves along x would lag in x but not in y.
     speed = np.sqrt(np.square(speeds).sum(axis=-1, keepdims=True))
     cutoff = euro.min_cutoff_hz + euro.beta * speed
     return FilterState(time_s, _blend(state.values, values, smoothing_factor(cutoff, step_s)), speeds)
@@ -77,14 +77,14 @@ def _blend(old: FloatArray, new: FloatArray, factor: FloatArray | float) -> Floa
 
 
 class Smoother:
-    """Smooths the landmarks of tracked faces, with one filter state for each face in view."""
+    """Smoother of the landmarks of tracked faces, with one filter state for each face in view."""
 
     def __init__(self, euro: OneEuro | None = None) -> None:
         self._euro = euro if euro is not None else OneEuro()
         self._states: dict[int, FilterState] = {}
 
     def update(self, faces: Faces, *, timestamp_ns: int) -> Faces:
-        """Return the faces with smoothed landmarks, where they have any; boxes are unchanged."""
+        """Return the faces with their landmarks, if any, smoothed; boxes are unchanged."""
         landmarks = faces.landmarks.copy()
         states: dict[int, FilterState] = {}
         for i, track in enumerate(faces.track_id.tolist()):

@@ -30,7 +30,7 @@ _NO_POINTS = np.full((POINTS, 3), np.nan)
 
 
 class State(Enum):
-    """Life of a track: new, in sight, out of sight."""
+    """State of a track: new, in view or lost."""
 
     TENTATIVE = "tentative"
     CONFIRMED = "confirmed"
@@ -39,14 +39,14 @@ class State(Enum):
 
 @dataclass(slots=True)
 class Sight:
-    """A face in the present frame.
+    """A face in the current frame.
 
     Attributes:
-        box: (4,) xyxy px; None if it is not in sight.
-        patch: How it looks; that of its last detection if it is followed by its box.
-        landmarks: (68, 3) px; None where they do not hold.
+        box: Box (4,), xyxy px; None if the face is not in view.
+        patch: Patch of the face; that of its last detection if it is tracked by its box.
+        landmarks: Landmarks (68, 3) in px; None if unreliable.
         presence: Probability that its crop contains a face; NaN if it is too small.
-        meets: True if another face is so near that the two may be taken for each other.
+        meets: True if another face is so near that the two may be confused.
         replaced: True if another face has taken its place.
     """
 
@@ -60,24 +60,24 @@ class Sight:
 
 @dataclass(slots=True, eq=False)
 class Track:
-    """A face that is tracked.
+    """A tracked face.
 
     Attributes:
-        box: Where it was seen last, (4,) xyxy px.
-        patch: How it looked then; see `patch`.
+        box: Last known box (4,), xyxy px.
+        patch: Patch of that box; see `cut_patch`.
         seen_ns: Time of that frame.
         score: Score of its last detection.
-        landmarks: (68, 3) px, as located there; None if it was followed by its box.
-        presence: Probability that its crop contains a face; NaN if that was not asked.
-        state: Where it is in its life.
+        landmarks: Landmarks (68, 3) in px there; None if it was tracked by its box.
+        presence: Probability that its crop contains a face; NaN if unknown.
+        state: State of the track.
         id: Number in the results; -1 while tentative.
         usual: Mean of its patches.
-        velocity: Of its centre, x and y in px/s; None as long as that is unknown.
-        misses: Searches since that have not found it.
-        replaced: True if it ended in another face at its place; then it must look alike to come back.
-        hidden: True if it went out of sight where another face was.
+        velocity: Velocity x, y of its centre in px/s; None if unknown.
+        misses: Number of searches since then that have not found it.
+        replaced: True if another face took its place; it must then look alike to return.
+        hidden: True if it disappeared behind another face.
         unrest: Mean unlikeness of its successive patches.
-        clear: Its box where no other face was near, and the time.
+        clear: Last box without another face near, and its time.
     """
 
     box: FloatArray
@@ -107,7 +107,7 @@ class Track:
 
     @property
     def continues(self) -> float:
-        """Likeness of successive patches below which another face has taken its place."""
+        """Minimum likeness of successive patches of the same face."""
         return min(max(LIKE_ITSELF, 1 - UNREST * self.unrest), LIKE_ITSELF_AT_REST)
 
     def predicted(self, time_ns: int) -> FloatArray:
@@ -120,7 +120,7 @@ class Track:
         return self.box + [x, y, x, y] if math.hypot(x, y) > STEADY * self.size else self.box
 
     def see(self, sight: Sight, time_ns: int) -> None:
-        """Note where and how the face is in a frame; little is learned from it where others are near."""
+        """Update the track with the face in a frame; little is learned while others are near."""
         assert sight.box is not None and sight.patch is not None
         steady = (self.landmarks is None) == (sight.landmarks is None)  # the two kinds of boxes differ
         elapsed_s = (time_ns - self.seen_ns) / 1e9
@@ -139,7 +139,7 @@ class Track:
         self.landmarks, self.presence = sight.landmarks, sight.presence
 
     def lose(self, sight: Sight | None = None) -> None:
-        """Put the face out of sight; where another face was near, go back to the last place that is certain."""
+        """Mark the face as lost; if another face was near, return to its last certain position."""
         self.state = State.LOST
         if sight is not None:
             self.replaced, self.hidden = sight.replaced, sight.meets
@@ -149,5 +149,5 @@ class Track:
 
 
 def landmarks_of(tracks: Sequence[Track]) -> FloatArray:
-    """Return the landmarks (n, 68, 3) of tracks, NaN where they have none."""
+    """Return the landmarks (n, 68, 3) of tracks, NaN for those without."""
     return np.stack([_NO_POINTS if t.landmarks is None else t.landmarks for t in tracks])

@@ -98,7 +98,7 @@ class Tracker:
             return self._runner(image, bounds, roll)
 
     def _follow(self, frame: Frame) -> bool:
-        """Follow the faces in sight; return True if another one has taken the place of any."""
+        """Follow the faces in view; return whether another face has taken the place of any."""
         tracks = self._in_sight()
         sights = follow(frame, tracks, self._locate)
         for track, sight in zip(tracks, sights, strict=True):
@@ -109,7 +109,7 @@ class Tracker:
         return any(s.replaced for s in sights)
 
     def _begin_scene(self, pixels: Image) -> None:
-        """Forget all faces if the picture has changed and none of them is in sight any more."""
+        """Forget all faces if the picture has changed and none of them is in view any more."""
         before, sample = self._sample, sampled(pixels, (SAMPLE_PX, SAMPLE_PX))
         self._sample = sample
         if before is None or self._in_sight() or not self._tracks:
@@ -194,7 +194,7 @@ class Tracker:
         return {i: lost[j] for i, j in pairs}
 
     def _confirm(self, track: Track, score: float) -> None:
-        """Note a detection of a track; show it from now on."""
+        """Record a detection of a track, which is shown from now on."""
         track.score, track.misses = score, 0
         track.state, track.replaced, track.hidden = State.CONFIRMED, False, False
         if track.id < 0:
@@ -202,20 +202,20 @@ class Tracker:
             self._next_id += 1
 
     def _forget(self, time_ns: int) -> None:
-        """Drop the faces that were lost too long ago, or before they were shown."""
+        """Drop faces that were lost too long ago, or before they were ever shown."""
         lost = [t for t in self._tracks if t.state is State.LOST]
         kept = [t for t in lost if t.id >= 0 and time_ns - t.seen_ns <= KEPT_S * 1e9][-MOST_LOST:]
         self._tracks = [t for t in self._tracks if t.state is not State.LOST or t in kept]
 
 
 def _holds(sight: Sight) -> bool:
-    """Return False for a box that is large enough for landmarks, and in which none hold."""
+    """Return False for a box that is large enough for landmarks but has no reliable ones."""
     assert sight.box is not None
     return sight.landmarks is not None or float(longer_side(sight.box[None])[0]) < MIN_FACE_PX
 
 
 def _carried(frame: Frame, box: FloatArray, patch: FloatArray, reach: float) -> FloatArray | None:
-    """Return where the face that looked like `patch` in an earlier frame is now, near a box; None if it has gone."""
+    """Return the current position, near a box, of the face with a patch from an earlier frame; None if it is gone."""
     place, correlation = find_patch(frame.pixels, patch, box, reach=reach)
     return place if correlation >= FOUND else None
 
@@ -231,7 +231,7 @@ def _faces(tracks: Sequence[Track]) -> Faces:
 
 
 def _unseen(tracks: Sequence[Track], time_ns: int) -> Faces:
-    """Return lost faces in boxes that reach from where they were last seen to where they should be."""
+    """Return lost faces, in boxes that cover both their last and their predicted positions."""
     faces = _faces(tracks)
     places = np.array([t.predicted(time_ns) for t in tracks]).reshape(-1, 4)
     reach = [np.minimum(faces.boxes[:, :2], places[:, :2]), np.maximum(faces.boxes[:, 2:], places[:, 2:])]

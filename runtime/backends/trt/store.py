@@ -63,7 +63,7 @@ class EngineKey:
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """Contents of the JSON file beside a plan.
+    """Contents of the JSON file next to a plan.
 
     Attributes:
         key: Key of the engine.
