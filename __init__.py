@@ -1,18 +1,18 @@
-"""Face landmarks at the edge: the types, and what opens a model, a pipeline and a source, and draws.
+"""Face landmarks at the edge: public types, and functions that open models, pipelines and sources, and draw.
 
 >>> from mien import Pipeline, draw_faces
 >>> with Pipeline.load() as pipeline:
 ...     faces = pipeline(picture)
 
-A name is imported when it is first used, so that `mien doctor` starts where numpy, OpenCV or ONNX Runtime does not.
+Names are imported on first use, so that `mien doctor` starts even if numpy, OpenCV or ONNX Runtime does not.
 """
 
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# On import, ONNX Runtime (1.32) stores a device number in the home folder and reports its use to its maker. Whoever
-# looks at faces wants to be asked first; the user's own setting stays.
+# On import, ONNX Runtime (1.32) stores a device id in the home folder and sends telemetry. Users who analyse faces
+# should be asked first; their own setting takes precedence.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:

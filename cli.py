@@ -1,4 +1,4 @@
-"""Register the commands, and turn errors into a one-line message and an exit code.
+"""Registers the commands, and turns errors into a one-line message and an exit code.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 success, 1 a check failed, 2 error,
 128 + n ended by signal n (130: Ctrl-C). Heavy modules are imported when a command runs, so that ``--help`` is fast.
@@ -17,7 +17,7 @@ from typing import Any
 from mien.runtime.interrupts import exit_code, interruptible, leave_at_once
 
 if __name__ == "__main__" or Path(sys.argv[0]).stem == "mien":  # not where it is imported
-    leave_at_once()  # the libraries are slow to import, and some take an interrupt for a failed import
+    leave_at_once()  # the libraries are slow to import, and some mistake an interrupt for a failed import
 import typer
 from rich.logging import RichHandler
 from typer.core import TyperGroup
@@ -45,11 +45,11 @@ try:
     from mien.runtime.commands.predict import predict
     from mien.runtime.commands.webcam import webcam
 except ImportError as error:
-    # A library is missing or broken, which is when the doctor is needed most: it alone works without any.
+    # A library is missing or broken, which is when the doctor is needed most; it works without any of them.
     if (error.name or "").split(".")[0] not in ("", "cv2", "numpy", "onnxruntime"):
         raise
     if sys.argv[1:2] != ["doctor"]:
-        say(f"error: a library is missing ({error}); mien doctor says what to install", style="red")
+        say(f"error: a library is missing ({error}); mien doctor tells you what to install", style="red")
         raise SystemExit(2) from None
     alone = typer.Typer(add_completion=False)
     alone.command()(doctor)
@@ -79,10 +79,10 @@ def one_line_errors() -> Iterator[None]:
 
 
 class OneLineErrors(TyperGroup):
-    """Command group whose commands end as `one_line_errors` says."""
+    """Command group whose commands report errors through `one_line_errors`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Read the options before the command."""
+        """Parse the options before the command."""
         with one_line_errors():
             return super().parse_args(ctx, args)
 
@@ -113,7 +113,7 @@ def mask_record(record: logging.LogRecord) -> bool:
 
 
 def print_version(wanted: bool) -> None:
-    """Print the version and end, if `--version` was given."""
+    """Print the version and exit, if `--version` was given."""
     if wanted:
         print(f"mien {__version__}")
         raise typer.Exit
@@ -127,7 +127,7 @@ def options(
     ),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Log more details."),
 ) -> None:
-    """Set up logging, and silence OpenCV's own unless --verbose is given."""
+    """Set up logging, and silence OpenCV unless --verbose is given."""
     import cv2
 
     ctx.obj = TorchBridge()
@@ -165,13 +165,13 @@ COMMANDS: dict[Callable[..., None], list[str]] = {
     bundle: ["mien bundle -o face.mien"],
     verify: ["mien verify face.mien"],
 }
-"""Commands without subcommands, with the examples below their help."""
+"""Commands without subcommands, with the examples to show below their help."""
 for command, examples in COMMANDS.items():
     app.command(epilog="\n\n".join(examples))(command)
 
 
 def main() -> None:
-    """Run the command line in a process of its own."""
+    """Run the command line as the whole process."""
     steady_streams()
     code: Any = 0
     try:
@@ -179,7 +179,7 @@ def main() -> None:
     except SystemExit as end:
         code = end.code
     failure = output_failure()
-    if failure is not None and not isinstance(failure, BrokenPipeError) and not code:  # a reader may leave early
+    if failure is not None and not isinstance(failure, BrokenPipeError) and not code:  # a reader may exit early
         say(f"error: cannot write to standard output ({failure.strerror})", style="red")
         code = 2
     sys.exit(code)

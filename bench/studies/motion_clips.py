@@ -83,7 +83,7 @@ class Truth:
 
 
 def frontal_faces(folder: Path) -> LandmarkTable:
-    """Read the labels of the photographs of which heads can be cut out.
+    """Read the labels of photographs from which heads can be cut out.
 
     Raises:
         InputError: The folder is in no format of `read_landmarks`.

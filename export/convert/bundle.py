@@ -95,7 +95,7 @@ def make_bundle(
     Raises:
         InputError: A model's name is unknown or a required one is missing, there is no precision, or no face is found.
         ModelError: A file is neither a checkpoint nor a float32 model file, or of another task.
-        CheckFailed: A model does not compute what its float32 file computes; nothing is written.
+        CheckFailed: A model's outputs differ from those of its float32 file; nothing is written.
         OutputError: `output` cannot be written, or the models are too large.
     """
     sources = dict.fromkeys(TASKS) if models is None else dict(models)

@@ -49,8 +49,8 @@ MAX_BACKOFF_S = 5.0
 MEASURED_INTERVALS = 60
 """Maximum number of frame intervals over which a live source's rate is measured."""
 MIN_SPAN_NS = 250_000_000
-"""Least time that they span; until then, as while a network stream delivers what it held back while it was opened, the
-nominal rate of the source is reported."""
+"""Minimum time that they must span; until then, for example while a network stream delivers its backlog, the nominal
+rate of the source is reported."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ Clock = Callable[[], int]
 
 
 class SourceLost(InputError):
-    """A source broke off: the message says what its container, decoder or network reported."""
+    """A source broke off; the message says what its container, decoder or network reported."""
 
 
 class Source(Protocol):

@@ -64,7 +64,7 @@ _write = _WRITE(_collect)
 
 
 def _divert(change: int) -> None:
-    """Count the users of the stream; the first puts it in the place of `stderr`, the last puts that back."""
+    """Count the users of the stream; the first replaces `stderr` by it, and the last restores `stderr`."""
     global _users
     if _streams is None:
         return

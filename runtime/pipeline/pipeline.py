@@ -213,17 +213,17 @@ class Pipeline:
 
         Args:
             frames: Frames of one video, in order.
-            detect_every: Frames between two runs of the detector at full size, while all faces are followed by their
-                landmarks. It runs more often while that is not so. None for `DETECT_EVERY`, or 1 if `thorough`.
-            thorough: Yield every face that may be there, to hide it: new ones at once, all that the pipeline would not
-                report, and for two seconds those out of sight, with a NaN score where they should be by now.
-            smoothing: Parameters of the One-Euro filter; None leaves landmarks as they were located. Tracking itself
-                always continues from the raw ones. The average of class probabilities over time follows it.
+            detect_every: Frames between two runs of the detector at full size while all faces are tracked by their
+                landmarks; otherwise it runs more often. None for `DETECT_EVERY`, or 1 if `thorough`.
+            thorough: Yield every possible face, in order to hide it: new ones immediately, those that the pipeline would
+                not report, and for two seconds lost ones, with a NaN score, where they should be by now.
+            smoothing: Parameters of the One-Euro filter; None leaves landmarks as located. Tracking itself always
+                continues from the raw ones. The average of class probabilities over time depends on it too.
             clock: Records how long each stage takes.
 
         Yields:
-            Each frame with its faces. They keep their `track_id` while they are followed, and for two seconds out of
-            sight. Faces whose landmarks do not hold, as they are too small or turned away, have NaN landmarks.
+            Each frame with its faces. They keep their `track_id` while they are tracked, and for two seconds out of
+            view. Faces without reliable landmarks, because they are small or turned away, have NaN landmarks.
 
         Raises:
             InputError: The pipeline was closed; raised at the next frame.

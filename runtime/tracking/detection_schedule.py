@@ -26,7 +26,7 @@ FIFTHS = 5
 AGAIN = 3
 """Number of frames, after one searched immediately, that are searched immediately too while the result is unsure."""
 RESTS = 5
-"""While nobody is in sight, this many frames of each `every` are searched."""
+"""Number of frames to search in each `every` while no face is in view."""
 
 
 @dataclass(frozen=True, slots=True)

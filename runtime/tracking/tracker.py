@@ -156,7 +156,7 @@ class Tracker:
         return matched
 
     def _add(self, frame: Frame, boxes: FloatArray, scores: Sequence[float]) -> None:
-        """Give detections that are no face in sight to lost faces that they resemble, or begin tracks.
+        """Assign detections that match no face in view to lost faces that they resemble, or start new tracks.
 
         A box with a score that would not do for a picture begins one only if its landmarks hold, or if it is small.
         """
