@@ -215,7 +215,7 @@ class Pipeline:
             frames: Frames of one video, in order.
             detect_every: Frames between two runs of the detector at full size while all faces are tracked by their
                 landmarks; otherwise it runs more often. None for `DETECT_EVERY`, or 1 if `thorough`.
-            thorough: Yield every possible face, in order to hide it: new ones immediately, those that the pipeline would
+            thorough: Yield every possible face, for hiding: new ones immediately, those that the pipeline would
                 not report, and for two seconds lost ones, with a NaN score, where they should be by now.
             smoothing: Parameters of the One-Euro filter; None leaves landmarks as located. Tracking itself always
                 continues from the raw ones. The average of class probabilities over time depends on it too.

@@ -456,9 +456,9 @@ def test_a_pipeline_loads_from_a_bundle(tmp_path: Path) -> None:
     assert packed.models == {name: shipped_model(name).read_bytes() for name in SPECS}
     with open_packed_pipeline(packed) as pipeline:
         assert pipeline.age_gender is None
-    with pytest.raises(InputError, match="give either"):
+    with pytest.raises(InputError, match="pass either"):
         Pipeline.load(bundle=path, model=shipped_model("landmarks"))
     with pytest.raises(InputError, match="no fp16 models"):
         Pipeline.load(bundle=path, precision=Precision.FP16)
-    with pytest.raises(InputError, match="chosen within a bundle"):
+    with pytest.raises(InputError, match="selects models of a bundle"):
         Pipeline.load(precision=Precision.FP16)
