@@ -15,6 +15,8 @@ WIDTH, LANE, LEFT, RIGHT, TOP = 600, 46, 10, 20, 30
 AXIS_LEFT = 64
 """Left end of charts with a vertical axis, in px."""
 PLOT_HEIGHT, BAR, BARS_FROM, LONGEST_BAR = 260, 30, 104, 270
+HALF_LABEL_PX = 24
+"""Half the width of the widest label of an axis."""
 NEAR_PX = 18
 """Marks closer together than this get stacked numbers."""
 
@@ -131,7 +133,8 @@ def _time_axis(low: float, high: float, x: Callable[[float], float], height: int
     for number, tick in enumerate(_ticks(low, high)):
         parts.append(f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{TOP - 8}" y2="{height}"/>')
         label = f"{tick:g}" if number else f"{tick:g} ms"
-        parts.append(f'<text class="soft" x="{x(tick):.1f}" y="14" text-anchor="middle">{label}</text>')
+        anchor = "middle" if x(tick) >= HALF_LABEL_PX else "start"  # or the first would be clipped
+        parts.append(f'<text class="soft" x="{x(tick):.1f}" y="14" text-anchor="{anchor}">{label}</text>')
     return parts
 
 

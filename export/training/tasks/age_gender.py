@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ....bench.accuracy.metrics import age_gender_measures
 from ....bench.data.age_gender_labels import AgeGenderTable, check_pictures, check_split, join_copies, read_age_gender
 from ....runtime.models.spec import ModelSpec, Task
-from ....runtime.pictures.images import read_image
 from ....runtime.values import FloatArray
 from ....runtime.vision.crop import CROP_SCALE, alignment_matrix, resized
 from ...networks.age_gender_net import OUTPUTS, STD_SCALE, AgeGenderNet
@@ -22,6 +21,7 @@ from ..batches import predict_batches
 from ..config import NO_TEACHERS, DistillationConfig, NetworkConfig, ProgressCallback, no_progress
 from ..distillation import Teachers
 from ..losses import age_gender_losses
+from ..pictures import read_training_image
 from .age_gender_crops import AgeGenderCrops
 from .taught_ages import teach_ages
 from .teacher_views import Regions, whole_picture
@@ -97,7 +97,7 @@ class AgeGenderTraining:
         if self.teachers:
             self._learn_from_teachers(progress)
         size = self.dataset.size
-        self.images = torch.from_numpy(np.stack([resized(read_image(f), size) for f in self.held.files]))
+        self.images = torch.from_numpy(np.stack([resized(read_training_image(f), size) for f in self.held.files]))
 
     def _learn_from_teachers(self, progress: ProgressCallback) -> None:
         self.teachers.to(next(self.net.parameters()).device)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from ....bench.data.age_gender_labels import AgeGenderTable
-from ....runtime.pictures.images import read_image
 from ....runtime.values import Image
 from ....runtime.vision.crop import CROP_SCALE, alignment_matrix, cut_crop
 from ...networks.age_gender_net import BINS
 from ..augmentation import WORSENED, colour, degrade, jitter_aligned, occlude, worsen
 from ..batches import AugmentedDataset
+from ..pictures import read_training_image
 from .taught_ages import TaughtAges
 from .unlabelled_faces import FoundFaces
 
@@ -55,7 +55,7 @@ class AgeGenderCrops(AugmentedDataset):
         age = female = np.nan
         if index < len(self.table):
             age, female = self.table.age[index], self.table.female[index]
-            image = read_image(self.table.files[index])
+            image = read_training_image(self.table.files[index])
         else:
             face = int(rng.integers(len(self.unlabelled)))
             index = len(self.table) + face
@@ -68,7 +68,7 @@ class AgeGenderCrops(AugmentedDataset):
 
     def _aligned(self, face: int) -> Image:
         matrix = alignment_matrix(self.unlabelled.points[face], scale=CROP_SCALE, size=self.size)
-        return cut_crop(read_image(self.unlabelled.files[face]), matrix, self.size).pixels
+        return cut_crop(read_training_image(self.unlabelled.files[face]), matrix, self.size).pixels
 
     def _disturbed(self, image: Image, rng: np.random.Generator) -> Image:
         pixels = jitter_aligned(image, self.size, rng, spread=self.strength)

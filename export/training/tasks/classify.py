@@ -14,7 +14,6 @@ from torch.utils.data import Dataset, TensorDataset
 from ....bench.data.class_folders import ClassTable, read_classes
 from ....runtime.errors import InputError
 from ....runtime.models.spec import ModelSpec, Task
-from ....runtime.pictures.images import read_image
 from ....runtime.values import Image
 from ....runtime.vision.crop import resized
 from ...networks.build_network import build_classifier
@@ -24,6 +23,7 @@ from ..augmentation import colour
 from ..batches import AugmentedDataset, predict_batches
 from ..config import NetworkConfig, ProgressCallback, no_progress
 from ..losses import classification_loss
+from ..pictures import read_training_image
 from .frozen_features import compute_features
 
 OUTPUTS = ("probabilities",)
@@ -37,7 +37,7 @@ class ClassImages(AugmentedDataset):
 
     def __init__(self, table: ClassTable, *, size: int, seed: int) -> None:
         super().__init__(seed)
-        self.images = [resized(read_image(f), size) for f in table.files]
+        self.images = [resized(read_training_image(f), size) for f in table.files]
         self.labels = table.labels
 
     def __len__(self) -> int:
@@ -133,4 +133,4 @@ def _pooled_features(
 def _stack(table: ClassTable, size: int) -> Image:
     if not len(table):
         raise InputError("the validation split is empty; add more images")
-    return np.stack([resized(read_image(f), size) for f in table.files])
+    return np.stack([resized(read_training_image(f), size) for f in table.files])

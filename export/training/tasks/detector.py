@@ -14,7 +14,6 @@ from ....bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, read_
 from ....runtime.errors import InputError
 from ....runtime.faces.detector import reduced
 from ....runtime.models.spec import ModelSpec, Task
-from ....runtime.pictures.images import read_image
 from ....runtime.values import FloatArray, Image
 from ....runtime.vision.boxes import pad_to_multiple, select_boxes
 from ...networks.build_network import copy_shared_layers, load_initial_weights
@@ -23,6 +22,7 @@ from ..batches import predict_batches
 from ..config import NO_TEACHERS, DistillationConfig, NetworkConfig, ProgressCallback, no_progress
 from ..distillation import Teachers
 from ..losses import detector_losses, distillation_losses
+from ..pictures import read_training_image
 from .detector_scenes import DetectorScenes
 
 
@@ -88,7 +88,7 @@ class DetectorTraining:
         """Read the pictures."""
         self.teachers.to(next(self.net.parameters()).device)
         self.dataset.read_images()
-        self.images = [read_image(f) for f in self.held.files]
+        self.images = [read_training_image(f) for f in self.held.files]
 
     def losses(self, outputs: tuple[Tensor, Tensor, list[Tensor]], targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the losses of a batch."""

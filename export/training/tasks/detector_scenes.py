@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ....bench.data.face_boxes import FaceTable
-from ....runtime.pictures.images import read_image
 from ....runtime.values import FloatArray, Image
 from ....runtime.vision.geometry import transform_points
 from ...networks.detector_net import LEVELS
 from ..augmentation import colour, degrade, occlude, wear_mask
 from ..batches import AugmentedDataset
+from ..pictures import read_training_image
 
 MIN_SIDE_PX = 7.0
 """Smaller faces count neither as faces nor as background."""
@@ -68,7 +68,7 @@ class DetectorScenes(AugmentedDataset):
 
     def read_images(self) -> None:
         """Read all pictures; call it before the first sample is drawn."""
-        self.images = [read_image(f) for f in self.table.files]
+        self.images = [read_training_image(f) for f in self.table.files]
 
     def __len__(self) -> int:
         return self.length
@@ -97,7 +97,7 @@ class DetectorScenes(AugmentedDataset):
 
     def _tile(self, width: int, height: int, rng: np.random.Generator) -> Scene:
         if self.unlabelled and rng.random() < self.unlabelled_share:
-            image = read_image(self.unlabelled[int(rng.integers(len(self.unlabelled)))])
+            image = read_training_image(self.unlabelled[int(rng.integers(len(self.unlabelled)))])
             pixels = _placed(image, _placement(image, np.empty((0, 4)), width, height, rng), width, height, rng)
             return Scene(pixels, np.empty((0, 4)), ignored=np.array([[0.0, 0.0, width, height]]))
         index = int(rng.choice(len(self.images), p=self.weights))

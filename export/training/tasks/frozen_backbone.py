@@ -16,7 +16,6 @@ from ....bench.data.landmark_labels import read_landmarks
 from ....bench.data.picture_size import read_size
 from ....bench.data.splits import training_split
 from ....runtime.models.spec import ModelSpec, Task
-from ....runtime.pictures.images import read_image
 from ....runtime.values import FloatArray
 from ....runtime.vision.crop import CROP_SCALE
 from ....runtime.vision.geometry import landmark_bounds, longer_side
@@ -29,6 +28,7 @@ from ...networks.frozen_backbone_nets import (
 )
 from ..batches import predict_batches
 from ..config import NetworkConfig, ProgressCallback, no_progress
+from ..pictures import read_training_image
 from .age_gender import read_split
 from .frozen_features import compute_features
 
@@ -143,9 +143,9 @@ class FrozenBackboneAgeGenderTraining:
 
 
 def _size(file: Path) -> tuple[int, int]:
-    """Return a picture's width and height in px; `read_image` raises the error for an unreadable one."""
+    """Return a picture's width and height in px; `read_training_image` raises the error for an unreadable one."""
     size = read_size(file)
-    return size.upright if size is not None else read_image(file).shape[1::-1]
+    return size.upright if size is not None else read_training_image(file).shape[1::-1]
 
 
 def _targets(age: FloatArray, female: FloatArray) -> Tensor:

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ....runtime.pictures.images import read_image
 from ....runtime.vision.crop import resized
 from ...networks.frozen_backbone_nets import FrozenBackbone
 from ..config import ProgressCallback, no_progress
+from ..pictures import read_training_image
 
 BATCH = 16
 
@@ -46,7 +46,7 @@ def compute_features(
     device = next(net.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(files), BATCH):
-            images = [torch.from_numpy(resized(read_image(f), size)) for f in files[start : start + BATCH]]
+            images = [torch.from_numpy(resized(read_training_image(f), size)) for f in files[start : start + BATCH]]
             batch = torch.stack(images).to(device)
             features = net.features(batch.flip(2) if mirrored else batch).float()
             parts.append((features if reduce is None else reduce(features)).cpu())

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ....bench.data.landmark_labels import MIRRORED, UNDER_A_MASK, LandmarkTable
-from ....runtime.pictures.images import read_image
 from ....runtime.values import POINTS, FloatArray, Image
 from ....runtime.vision.crop import Crop, cut_crop
 from ....runtime.vision.geometry import (
@@ -34,6 +33,7 @@ from ..augmentation import (
     worsen,
 )
 from ..batches import AugmentedDataset
+from ..pictures import read_training_image
 from .taught_points import TaughtPoints
 from .unlabelled_faces import FoundFaces
 
@@ -108,8 +108,8 @@ class LandmarkCrops(AugmentedDataset):
 
     def read_images(self) -> None:
         """Read all pictures with labels; call it before the first sample is drawn."""
-        self.images = [read_image(f) for f in self.files[: self.labelled]]
-        self.negatives = [read_image(f) for f in self.negative_files]
+        self.images = [read_training_image(f) for f in self.files[: self.labelled]]
+        self.negatives = [read_training_image(f) for f in self.negative_files]
 
     def add_taught(self, taught: TaughtPoints, unlabelled: FoundFaces) -> None:
         """Add the teachers' predictions, and the faces that only they label; worsen some crops from now on.
@@ -153,7 +153,7 @@ class LandmarkCrops(AugmentedDataset):
         return torch.from_numpy(pixels), labels, is_face, taught, seen, torch.from_numpy(spread.astype(np.float32))
 
     def _positive(self, index: int, rng: np.random.Generator) -> tuple[Image, FloatArray, FloatArray]:
-        image = self.images[index] if index < self.labelled else read_image(self.files[index])
+        image = self.images[index] if index < self.labelled else read_training_image(self.files[index])
         bounds = jitter_bounds(self.bounds[index], rng, self.strength)
         crop = cut_face(image, bounds, self.shape, roll=random_roll(rng, self.strength))
         points = to_fractions(self.points[:, index], crop)
@@ -215,7 +215,7 @@ def validation_crops(table: LandmarkTable, shape: CropSize) -> tuple[Image, Floa
     """
     pixels, points = [], []
     for file, bounds, xy, z in zip(table.files, landmark_bounds(table.points), table.points, table.depth, strict=True):
-        crop = cut_face(read_image(file), bounds, shape)
+        crop = cut_face(read_training_image(file), bounds, shape)
         pixels.append(crop.pixels)
         points.append(to_fractions(np.concatenate([xy, z[:, None]], axis=1), crop))
     return np.stack(pixels), np.stack(points)
@@ -235,4 +235,5 @@ def shifted_crops(table: LandmarkTable, shape: CropSize, *, shift: float) -> Ima
     bounds = landmark_bounds(table.points)
     sides = (bounds[:, 2:] - bounds[:, :2]).max(axis=1)
     moved = bounds + shift * sides[:, None] * np.array([1.0, 0.0, 1.0, 0.0])
-    return np.stack([cut_face(read_image(f), b, shape).pixels for f, b in zip(table.files, moved, strict=True)])
+    crops = (cut_face(read_training_image(f), b, shape) for f, b in zip(table.files, moved, strict=True))
+    return np.stack([crop.pixels for crop in crops])

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import re
+
+from mien.bench.report.html_charts import HALF_LABEL_PX, _time_axis
+
+
+def test_the_first_label_of_an_axis_is_not_clipped() -> None:
+    def labels(first_px: float) -> list[tuple[str, str]]:
+        parts = "".join(_time_axis(2, 20, lambda ms: first_px + 10 * ms, 100))
+        return re.findall(r'text-anchor="(\w+)">([^<]+)<', parts)
+
+    assert labels(0)[0] == ("start", "2 ms")  # 20 px from the edge
+    assert labels(HALF_LABEL_PX)[0] == ("middle", "2 ms")
+    assert [anchor for anchor, _ in labels(0)[1:]] == ["middle"] * len(labels(0)[1:])
