@@ -243,7 +243,7 @@ def test_verify_needs_no_torch(made: Bundled) -> None:
 def test_what_does_not_hold_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "face.mien"
     monkeypatch.setattr(bundling, "verify", lambda bundle, *_, **__: verifying.Verdict(bundle.sha256))
-    with pytest.raises(CheckFailed, match="it was not written"):
+    with pytest.raises(CheckFailed, match="the bundle was not written"):
         make_bundle(target, precisions=(Precision.FP32,), options=UNMEASURED)
     assert not list(tmp_path.iterdir())
 
@@ -302,7 +302,7 @@ def test_the_commands_from_bundle_to_prediction(tmp_path: Path) -> None:
     assert rows[0] == rows[1] and rows[0]["faces"][0]["age"] is not None
     for more in (["--model", shipped_model("landmarks")], ["--precision", "fp16"]):
         assert "error:" in mien("predict", photo, "--bundle", path, *more, code=2).stderr
-    assert "chosen within a bundle" in mien("predict", photo, "--precision", "fp16", code=2).stderr
+    assert "selects models of a bundle" in mien("predict", photo, "--precision", "fp16", code=2).stderr
 
 
 def test_verify_says_no(made: Bundled, tmp_path: Path) -> None:
