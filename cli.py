@@ -6,6 +6,7 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -70,6 +71,10 @@ def one_line_errors() -> Iterator[None]:
     except MienError as error:
         say(f"error: {error}", style="red")
         raise typer.Exit(1 if isinstance(error, CheckFailed) else 2) from error
+    except OSError as error:  # of a file whose own errors no one expected, such as a name that is too long
+        name = "" if error.filename is None else f"{error.filename}: "
+        say(f"error: {name}{error.strerror or error}", style="red")
+        raise typer.Exit(2) from error
     except MemoryError as error:
         say(f"error: out of memory {error}".rstrip(), style="red")
         raise typer.Exit(2) from error
@@ -182,6 +187,10 @@ def main() -> None:
     if failure is not None and not isinstance(failure, BrokenPipeError) and not code:  # a reader may exit early
         say(f"error: cannot write to standard output ({failure.strerror})", style="red")
         code = 2
+    if isinstance(code, int) and code > 128:
+        # Python would end by SIGINT, whatever the signal was, if it struck in code that a C library had it run.
+        atexit._run_exitfuncs()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -108,8 +108,12 @@ def check_video(path: Path) -> None:
         raise InputError(f"{path} is not a video, nor a picture: it holds {kind.value}")
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, wanted: str = "file") -> None:
     """Check that a path names a regular file; pipes and devices are rejected, as they may never end.
+
+    Args:
+        path: Any path, also one that is too long or holds a null byte.
+        wanted: What the file should be, such as ``model``.
 
     Raises:
         InputError: It does not, or cannot be accessed.
@@ -117,13 +121,13 @@ def check_file(path: Path) -> None:
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - the path may be too long, or hold a null byte
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(describe_missing(path)) from None
+        raise InputError(describe_missing(path, wanted)) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be opened ({getattr(error, 'strerror', None) or error})") from error
     if stat.S_ISDIR(mode):
-        raise InputError(f"{path} is a folder, expected a file")
+        raise InputError(f"{path} is a folder, expected a {wanted}")
     if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is a pipe or a device, expected a file")
+        raise InputError(f"{path} is a pipe or a device, expected a {wanted}")
 
 
 def is_folder(path: Path) -> bool:

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import itertools
 import os
+import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from .near_names import describe_missing
 
 TEMP_PREFIX = ".mien-"
 """Prefix of unfinished files; a process that was killed may leave one."""
+STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
 _unfinished: set[Path] = set()
 """Temporary files of this process, removed when it exits."""
 
@@ -40,8 +42,9 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | No
     for option, path in outputs.items():
         if path is None:
             continue
+        _check_name(path)
         for source in read:
-            if _same_file(path, source) or (source.is_dir() and _is_input_of(path, source)):
+            if same_file(path, source) or (source.is_dir() and _is_input_of(path, source)):
                 raise InputError(f"{option} {path} would overwrite the input {source}; choose another name")
         if (other := taken.setdefault(_identity(path), option)) != option:
             raise InputError(f"{option} and {other} name one file, {path}; choose another name for one of them")
@@ -50,7 +53,8 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | No
 
 def check_writable(path: Path) -> None:
     """Raise OutputError unless a file can be written at `path`; an existing file is not changed."""
-    folder = path.resolve().parent
+    _check_name(path)
+    folder = _followed(path).parent
     if path.is_dir():
         raise OutputError(f"{path} is a folder, expected a file")
     if not folder.is_dir():
@@ -132,7 +136,8 @@ def write_report(path: Path, text: str) -> None:
 class AtomicFile:
     """Binary file that replaces `path` only once it is closed without an error.
 
-    If `path` is a link, its target is replaced. A pipe or device, such as ``/dev/stdout``, is written directly.
+    If `path` is a link, its target is replaced. A pipe or device is written directly, as is an open descriptor, such as
+    ``/dev/stdout``: the file that it leads to is appended to.
 
     Attributes:
         handle: The open file.
@@ -143,10 +148,11 @@ class AtomicFile:
     """
 
     def __init__(self, path: Path) -> None:
-        target = path.resolve()
-        self._target = target if target.is_file() or not target.exists() else None
+        target, descriptor = _followed(path), _descriptor(path)
+        replaceable = descriptor is None and (target.is_file() or not target.exists())
+        self._target = target if replaceable else None
         self.temporary = path if self._target is None else temp_path(target)
-        self.handle: IO[bytes] = self.temporary.open("wb")
+        self.handle: IO[bytes] = self.temporary.open("wb") if descriptor is None else os.fdopen(descriptor, "wb")
 
     def commit(self) -> None:
         """Close the file and move it to its path."""
@@ -161,6 +167,13 @@ class AtomicFile:
         except OSError:
             self.discard()
             raise
+
+    def cut(self, size_bytes: int) -> None:
+        """Drop what follows after some bytes; a pipe, device or descriptor keeps all."""
+        with contextlib.suppress(OSError):
+            self.handle.close()
+        if self._target is not None:
+            os.truncate(self.temporary, size_bytes)
 
     def discard(self) -> None:
         """Close the file and delete it, leaving `path` unchanged."""
@@ -238,18 +251,38 @@ class LineFile:
         if self._file is None or not self._keep or not self._whole_bytes:
             self.discard()
             return
-        with contextlib.suppress(OSError):
-            self._file.handle.close()
-        with contextlib.suppress(OSError):  # a pipe cannot be cut
-            os.truncate(self._file.temporary, self._whole_bytes)
+        self._file.cut(self._whole_bytes)
         self.close()
 
 
-def _same_file(path: Path, other: Path) -> bool:
+def _descriptor(path: Path) -> int | None:
+    """Duplicate the open descriptor that a path names; None if it names none."""
+    named = re.fullmatch(r"/dev/std(?:in|out|err)|/(?:dev|proc/self)/fd/(\d+)", os.fspath(path))
+    if named is None:
+        return None
+    return os.dup(int(named[1]) if named[1] else STREAMS.index(named[0]))
+
+
+def same_file(path: Path, other: Path) -> bool:
+    """Check whether two paths name one file, existing or not: by links, hard links or another spelling."""
     try:
         return os.path.samefile(path, other)  # noqa: PTH121 - follows links, and knows hard ones
     except OSError:
-        return path.resolve() == other.resolve()
+        return _followed(path) == _followed(other)
+
+
+def _followed(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # `Path.resolve` raises for a loop of links
+
+
+def _check_name(path: Path) -> None:
+    """Raise OutputError for a name that no file can have: it is too long, holds a null byte, or is a loop of links."""
+    try:
+        os.stat(path)  # noqa: PTH116 - the methods of Path raise something else
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {path} ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _identity(path: Path) -> tuple[object, ...]:
@@ -257,13 +290,13 @@ def _identity(path: Path) -> tuple[object, ...]:
     try:
         found = path.stat()
     except OSError:
-        return (path.resolve(),)
+        return (_followed(path),)
     return (found.st_dev, found.st_ino)
 
 
 def _is_input_of(path: Path, folder: Path) -> bool:
     """Return whether `path` is an existing picture, video or label file below an input folder."""
-    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+    if not path.is_file() or not _followed(path).is_relative_to(_followed(folder)):
         return False
     if path.suffix.lower() in (".csv", ".txt"):
         return True

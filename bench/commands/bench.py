@@ -18,9 +18,9 @@ from ...runtime.commands.console import progress_bar, require_train_extra, say
 from ...runtime.commands.option_groups import with_options
 from ...runtime.commands.run_config import with_config
 from ...runtime.errors import CheckFailed, InputError, OutputError
+from ...runtime.file_kinds import check_file
 from ...runtime.interrupts import exit_code
 from ...runtime.models.model_file import ModelFile
-from ...runtime.near_names import describe_missing
 from ...runtime.outputs import check_outputs, write_report
 from ..report.report import BenchReport
 from ..suite.options import BenchOptions
@@ -242,10 +242,10 @@ def read_report(path: Path) -> BenchReport:
     Raises:
         InputError: The file cannot be read, or is not a report.
     """
+    check_file(path, "report")
     try:
         return BenchReport.from_json(path.read_text(encoding="utf-8"), origin=str(path))
     except OSError as error:
-        reason = f"{path} cannot be read ({error.strerror})" if path.is_file() else describe_missing(path, "report")
-        raise InputError(reason) from error
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a benchmark report; expected a file from mien bench --json") from error

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...runtime.errors import InputError
+from ...runtime.file_kinds import check_file
 
 SEPARATORS = (",", ";", "\t")
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -111,8 +112,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.is_file():
-        raise InputError(f"no label file {path}")
+    check_file(path, "label file")
     try:
         data = path.read_bytes()
     except OSError as error:

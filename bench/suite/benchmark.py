@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from ...runtime.errors import InputError, ModelError
+from ...runtime.errors import InputError
+from ...runtime.file_kinds import check_file
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import ModelSpec
-from ...runtime.near_names import describe_missing
 from ...runtime.values import Progress
 from ..bridge import PyTorchBridge
 from ..report.recommend import REFERENCE_FILE
@@ -47,14 +47,12 @@ def run_bench(
         progress: Called after each round with (rounds done, rounds).
 
     Raises:
-        ModelError: A model file or checkpoint does not exist.
-        InputError: There are no inputs, or inputs or counts are invalid.
+        InputError: A model file or checkpoint does not exist, there are no inputs, or inputs or counts are invalid.
         ProcessFailed: All candidates failed.
     """
     environment = describe_environment()
     for path in (*models, *([] if options.clip is None else [options.clip])):
-        if not path.is_file():
-            raise ModelError(describe_missing(path))
+        check_file(path)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mien-bench-")))
         session = stack.enter_context(BenchmarkSession(options, folder))

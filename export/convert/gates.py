@@ -17,7 +17,7 @@ from ...runtime.errors import CheckFailed, InputError, OutputError
 from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import ModelSpec, Precision, Task
-from ...runtime.outputs import check_writable
+from ...runtime.outputs import check_writable, same_file
 from .half_storage import session_storing_halves
 
 log = logging.getLogger("mien")
@@ -36,7 +36,7 @@ def check_output(source: Path, output: Path) -> None:
     Raises:
         OutputError: It has another suffix, is `source`, or cannot be written.
     """
-    if output.suffix.lower() != ".onnx" or output.resolve() == source.resolve():
+    if output.suffix.lower() != ".onnx" or same_file(output, source):
         raise OutputError(f"expected an output file NAME.onnx other than the source, found {output}")
     check_writable(output)
 

@@ -66,6 +66,15 @@ _OPTIONS: dict[TargetRuntime, dict[str, Any]] = {
 }
 
 
+def check_calibration(folder: Path) -> None:
+    """Raise InputError unless a folder holds enough pictures to calibrate on."""
+    if (count := pictures_of(folder)) < MIN_CALIBRATION_PICTURES:
+        raise InputError(
+            f"expected at least {MIN_CALIBRATION_PICTURES} different pictures to calibrate on, found {count} in "
+            f"{folder}"
+        )
+
+
 def write_int8(
     source: Path, output: Path, spec: ModelSpec, reference: Runner, options: Int8Options, data: Path | None
 ) -> Exported:
@@ -82,14 +91,9 @@ def write_int8(
         data: Folder of pictures for the checks; None for the pictures not used for calibration.
 
     Raises:
-        InputError: There are too few pictures, or they cannot calibrate the model.
+        InputError: The pictures cannot calibrate the model.
         CheckFailed: A check still fails with half of the layers in float, or the file is hardly faster.
     """
-    if (count := pictures_of(options.calibrate)) < MIN_CALIBRATION_PICTURES:
-        raise InputError(
-            f"expected at least {MIN_CALIBRATION_PICTURES} different pictures to calibrate on, found {count} in "
-            f"{options.calibrate}"
-        )
     images = sample_batch(spec, CALIBRATION_IMAGES, data=options.calibrate, seed=0, subset=Subset.CALIBRATION)
     gates = _gates_of(reference, options.calibrate, data)
     sensitive: list[str] = []

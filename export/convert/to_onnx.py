@@ -21,7 +21,7 @@ from ..networks.half_precision import to_half_precision
 from ..pytorch.eager_runner import EagerRunner
 from .float16 import float16_model
 from .gates import Exported, Gates, check_output, measure_reference
-from .int8 import write_int8
+from .int8 import check_calibration, write_int8
 from .int8_options import Int8Options
 
 OPSET = 18
@@ -89,6 +89,7 @@ def _export_float(source: Path, output: Path, reference: Runner, precision: Prec
 
 
 def _export_int8(source: Path, output: Path, reference: Runner, options: Int8Options, data: Path | None) -> Exported:
+    check_calibration(options.calibrate)  # before the slow part
     with tempfile.TemporaryDirectory() as folder:
         float32 = Path(folder) / "float32.onnx"
         _write_float(source, float32, reference.spec, Precision.FP32)

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...runtime.errors import ModelError, OutputError
-from ...runtime.file_kinds import FileKind, kind_of_file
+from ...runtime.errors import InputError, ModelError, OutputError
+from ...runtime.file_kinds import FileKind, check_file, is_folder, kind_of_file
 from ...runtime.models.spec import ModelSpec
-from ...runtime.near_names import describe_missing
 from ...runtime.outputs import write_atomic
 
 FORMAT = "mien-checkpoint"
@@ -93,11 +92,13 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ModelError: The file is missing, truncated, not a mien checkpoint, or of a later version.
     """
-    if path.is_dir():
+    if is_folder(path):
         inside = path / "best.pt"
         raise ModelError(f"{path} is a folder, expected a checkpoint{f'; try {inside}' if inside.is_file() else ''}")
-    if not path.is_file():
-        raise ModelError(describe_missing(path, "checkpoint"))
+    try:
+        check_file(path, "checkpoint")
+    except InputError as error:
+        raise ModelError(str(error)) from error
     try:
         with warnings.catch_warnings():  # torch warns about a foreign pickle before rejecting it
             warnings.simplefilter("ignore")

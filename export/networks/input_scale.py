@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...runtime.errors import InputError
+from ...runtime.file_kinds import check_file
 from .checkpoint import load_checkpoint
 from .normalization import Normalization
 
@@ -60,8 +61,10 @@ def _metadata(path: Path) -> dict[str, str]:
     Raises:
         InputError: The file is missing or damaged.
     """
-    if not path.is_file():
-        raise InputError(f"no weights file {path}; --weights takes default, none or a .safetensors/.pt file")
+    try:
+        check_file(path, "weights file")
+    except InputError as error:
+        raise InputError(f"{error}; --weights takes default, none or a .safetensors/.pt file") from error
     if path.suffix != ".safetensors":
         return {}
     from safetensors import SafetensorError, safe_open

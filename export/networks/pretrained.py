@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...runtime.errors import InputError
+from ...runtime.file_kinds import check_file
 from .checkpoint import FORMAT
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "module")
@@ -74,8 +75,10 @@ def _prefix(state: Iterable[str], names: Mapping[str, Any]) -> str:
 
 
 def _content(path: Path) -> Any:
-    if not path.is_file():
-        raise InputError(f"no weights file {path}; --weights takes default, none or a .safetensors/.pt file")
+    try:
+        check_file(path, "weights file")
+    except InputError as error:
+        raise InputError(f"{error}; --weights takes default, none or a .safetensors/.pt file") from error
     with path.open("rb") as file:
         begin = file.read(256)
     _check_kind(path, begin)

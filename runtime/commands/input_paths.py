@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..file_kinds import check_file
 from ..near_names import describe_missing
 
 
@@ -14,11 +15,10 @@ def existing_file(given: Any) -> Any:
     """Return the path or paths that were given.
 
     Raises:
-        InputError: There is no such file, or it is a folder.
+        InputError: There is no such file, or it is a folder, pipe or device.
     """
     for path in paths_of(given):
-        if os.path.isdir(path) or not os.path.exists(path):  # noqa: PTH110, PTH112 - Path raises for odd names
-            raise InputError(describe_missing(path))
+        check_file(path)
     return given
 
 

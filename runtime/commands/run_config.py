@@ -6,7 +6,8 @@ JSON, because the standard library of Python 3.10 cannot read TOML, and that of 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,9 @@ import typer
 
 from ..credentials import mask_text
 from ..errors import InputError
-from ..near_names import describe_missing, nearest
-from ..outputs import check_outputs, write_report
+from ..file_kinds import check_file
+from ..near_names import nearest
+from ..outputs import check_outputs, same_file, write_report
 from .option_groups import with_options
 
 NEVER_SAVED = {"help", "config", "save-config", "resume", "token"}
@@ -49,6 +51,15 @@ def plain(value: Any) -> Any:
     return mask_text(str(value)) if isinstance(value, (str, Path)) else value
 
 
+def named_in(values: Iterable[Any]) -> Iterator[str]:
+    """Yield all that may be the name of a file in the values of options."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from named_in(value)
+        elif isinstance(value, (str, Path)) and str(value):
+            yield str(value)
+
+
 def use_config(ctx: typer.Context, path: Path | None) -> None:
     """Make the options in the file of ``--config`` the defaults of this run.
 
@@ -76,9 +87,13 @@ def save_config(ctx: typer.Context, path: Path) -> None:
     """Write the options of a run.
 
     Raises:
+        InputError: Another option names the file.
         OutputError: The place cannot be written.
     """
-    check_outputs({"--save-config": path}, [])
+    named = [Path(value) for value in named_in(ctx.params.values())]
+    check_outputs({"--save-config": path}, [other for other in named if os.path.exists(other)])  # noqa: PTH110
+    if any(same_file(path, other) for other in named):
+        raise InputError(f"--save-config {path} is the file of another option too; choose another name")
     write_report(path, json.dumps(config_of(ctx), indent=2) + "\n")
 
 
@@ -111,8 +126,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file cannot be read, or is not a JSON object.
     """
-    if not path.is_file():
-        raise InputError(describe_missing(path))
+    check_file(path)
     try:
         options = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

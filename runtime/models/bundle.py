@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, ModelError
-from ..near_names import describe_missing
+from ..file_kinds import check_file
 from ..values import POINTS, FloatArray, Image
 from .model_file import ModelFile
 from .spec import ModelSpec, Precision, Task
@@ -171,11 +171,13 @@ def read_bundle(path: Path) -> Bundle:
         ModelError: The archive is damaged, was changed, has a newer version, or differs from what `pack_bundle` writes.
     """
     try:
+        check_file(path, "bundle")
         with path.open("rb") as file:
-            packed = file.read(MAX_BYTES + 1)  # a device or a pipe reports no size in advance
+            packed = file.read(MAX_BYTES + 1)
+    except InputError as error:
+        raise InputError(f"{error}; mien bundle -o face.mien makes one") from error
     except OSError as error:
-        reason = f"{path} cannot be read ({error.strerror})" if path.is_file() else describe_missing(path, "bundle")
-        raise InputError(f"{reason}; mien bundle -o face.mien makes one") from error
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
     origin = str(path)
     if len(packed) > MAX_BYTES:
         raise ModelError(f"{origin} is larger than {MAX_BYTES} bytes, the limit for a bundle")

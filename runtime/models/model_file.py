@@ -13,10 +13,9 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from ..errors import ModelError
-from ..file_kinds import HEAD_BYTES, FileKind, kind_of
+from ..errors import InputError, ModelError
+from ..file_kinds import HEAD_BYTES, FileKind, check_file, kind_of
 from ..files import sha256_of
-from ..near_names import describe_missing
 from .spec import METADATA_KEY, ModelSpec
 
 # Field numbers of ONNX's messages, and the wire types of protobuf's encoding.
@@ -61,8 +60,10 @@ class ModelFile:
         path = Path(source)
         if path.suffix.lower() == ".pt":
             raise _checkpoint_error(str(path))
-        if not path.is_file():
-            raise ModelError(describe_missing(path, "model"))
+        try:
+            check_file(path, "model")
+        except InputError as error:
+            raise ModelError(str(error)) from error
         with _readable(path), path.open("rb") as file:
             if _is_checkpoint(file.read(256)):
                 raise _checkpoint_error(str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import itertools
 import struct
@@ -33,8 +32,6 @@ WRITERS = {
     FileKind.JPEG_XL: ".jxl",
 }
 """Formats that not every OpenCV reads, with a suffix; an OpenCV that reads them also writes them."""
-PLUGINS = {FileKind.HEIC: ("pillow_heif", "pillow-heif"), FileKind.JPEG_XL: ("pillow_jxl", "pillow-jxl-plugin")}
-"""Modules that add a format to Pillow, and the packages that contain them."""
 PILLOW_ERRORS = (
     *(OSError, ValueError, SyntaxError, EOFError, RuntimeError),
     *(ArithmeticError, LookupError, TypeError, AttributeError, struct.error),
@@ -171,14 +168,17 @@ def _tiff_pages(data: bytes, count: int, name: str) -> Iterator[PictureFrame]:
 
 
 def _pillow_frames(data: bytes, kind: FileKind, name: str) -> Iterator[PictureFrame]:
-    module, package = PLUGINS.get(kind, ("PIL", "pillow-heif"))  # which needs Pillow too
+    package = "pillow-jxl-plugin" if kind is FileKind.JPEG_XL else "pillow-heif"  # either brings Pillow too
     try:
         import PIL.Image
         import PIL.ImageOps
 
-        plugin = importlib.import_module(module)
+        if kind is FileKind.JPEG_XL:
+            import pillow_jxl  # noqa: F401
         if kind is FileKind.HEIC:
-            plugin.register_heif_opener()
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
     except ModuleNotFoundError:
         raise InputError(
             f"{name} holds {kind.value}, which OpenCV {cv2.__version__} cannot read; run: pip install {package}"

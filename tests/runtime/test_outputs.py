@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.errors import InputError, OutputError
-from mien.runtime.outputs import AtomicFile, check_outputs, write_atomic
+from mien.runtime.outputs import AtomicFile, LineFile, check_outputs, write_atomic
 
 
 @pytest.fixture
@@ -54,6 +54,15 @@ def test_pictures_and_labels_of_an_input_folder_are_inputs(tmp_path: Path) -> No
         with pytest.raises(InputError, match="would overwrite the input"):
             check_outputs({"--json": tmp_path / name}, [tmp_path])
     check_outputs({"--json": tmp_path / "rows.json", "--csv": tmp_path / "new.csv"}, [tmp_path])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "loop"])
+def test_a_name_that_no_file_can_have_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for inputs in ([], [tmp_path], [tmp_path / name]):
+        with pytest.raises(OutputError, match="cannot write"):
+            check_outputs({"--json": tmp_path / name}, inputs)
+    assert (tmp_path / "loop").is_symlink()
 
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
@@ -140,3 +149,17 @@ def test_no_command_overwrites_its_input(clip: Path, arguments: list[str]) -> No
     assert done.exit_code == 2, done.output
     assert "would overwrite the input" in " ".join(done.stderr.split())
     assert (clip.read_bytes(), picture.read_bytes()) == before
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="descriptors have no names here")
+def test_what_an_open_descriptor_leads_to_is_appended_to(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("before\n")
+    with log.open("ab") as file:
+        names = [Path(f"{folder}/{file.fileno()}") for folder in ("/dev/fd", "/proc/self/fd")]
+        for name in names:
+            write_atomic(name, b"row\n")
+        lines = LineFile(names[0], keep=True)
+        lines.write("last\n")
+        lines._cut_off()  # as on a full disk
+    assert log.read_text() == "before\nrow\nrow\nlast\n"

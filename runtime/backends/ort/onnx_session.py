@@ -49,10 +49,11 @@ _GPU_FAILURES = (EPFail, EngineError, Fail, OrtRuntimeException, RuntimeError)
 
 REASON_LENGTH = 200
 _NOISE = (
-    re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : "),
+    re.compile(r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : "),
+    re.compile(r"^Exception during initialization: "),
     re.compile(r"^Load model from .*? failed:\s*"),
     re.compile(r"^.*(?:\bError:? |Status Message: )(?=.)"),
-    re.compile(r"^/?\S+\.(?:cc|h|cpp|cu):\d+ (?:\w+(?= [A-Z])|.*?\)(?: const)?) "),
+    re.compile(r"^/?\S+\.(?:cc|h|cpp|cu):\d+ (?:\w+(?= [A-Z])|.*?\)>?(?: const)?) "),
     re.compile(r"(?<=[\s\"'(])(?:[A-Za-z]:)?(?:[/\\][^/\\\"'()]+)+[/\\](?=[^/\\])"),
 )
 

@@ -86,3 +86,15 @@ def test_a_file_that_does_not_fit_is_one_line(content: str, message: str, here: 
     told = mien("predict", "a.png", "--config", "run.json", code=2)
     assert message in told and len(told.splitlines()) == 1
     assert "did you mean run.json?" in mien("predict", "a.png", "--config", "rum.json", code=2)
+
+
+@pytest.mark.parametrize("path", ["a.png", "./a.png", "link.png", "folder/b.png", "rows.json"])
+def test_no_file_of_another_option_is_written(here: Path, path: str) -> None:
+    (here / "link.png").symlink_to("a.png")
+    (here / "folder").mkdir()
+    picture = (here / "a.png").read_bytes()
+    (here / "folder/b.png").write_bytes(picture)
+    error = mien("predict", "a.png", "folder", "--json", "rows.json", "--save-config", path, code=2)
+    assert f"--save-config {Path(path)} " in error and "choose another name" in error
+    assert (here / "a.png").read_bytes() == (here / "folder/b.png").read_bytes() == picture
+    assert not (here / "rows.json").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -103,6 +104,31 @@ def test_a_misspelt_file_names_its_neighbour(
     assert "did you mean faces.bin?" in error_of(*(a.format("faecs.bin") for a in arguments))
     if arguments[0] != "webcam" or "demo" in arguments:  # which films the pictures of a folder
         assert ". is a folder, expected a " in error_of(*(a.format(".") for a in arguments))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("name", ["pipe", "x" * 300, "loop"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "info PATH",
+        "verify PATH",
+        "export PATH -o out.onnx",
+        "bench PATH",
+        "bench compare PATH PATH",
+        "webcam PATH --no-show",
+        "webcam --config PATH",
+        "evaluate age-gender --data PATH",
+        "train classify --data PATH",
+    ],
+)
+def test_what_is_no_file_is_said_at_once(
+    command: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")  # whoever opens it waits for a writer
+    Path("loop").symlink_to("loop")
+    assert name in error_of(*command.replace("PATH", name).split())
 
 
 def test_missing_paths_are_told_from_their_folders(tmp_path: Path) -> None:

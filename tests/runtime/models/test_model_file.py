@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
+from mien.runtime.backends.ort.onnx_session import reason_of
 from mien.runtime.errors import ModelError
 from mien.runtime.models.model_file import ModelFile, model_spec
 from mien.runtime.models.shipped import shipped_model, shipped_models
@@ -64,6 +65,29 @@ def test_another_kind_of_file_is_named(content: bytes, found: str) -> None:
         _ = ModelFile("no.onnx", content).metadata
     with pytest.raises(ModelError, match="it is truncated, damaged or not an ONNX file"):
         _ = ModelFile("no.onnx", LANDMARKS.read_bytes()[:3000]).metadata
+
+
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "run: git lfs pull"),
+        (b"<!doctype html><h1>404", "an HTML page"),
+        (b"PK\x03\x04" + bytes(40), "a ZIP or another archive"),
+    ],
+)
+def test_what_came_instead_of_a_model_is_named(content: bytes, held: str, tmp_path: Path) -> None:
+    path = tmp_path / "no.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=held):
+        assert ModelFile.of(path).metadata
+    with pytest.raises(ModelError, match=held):
+        OnnxRunner(path)
+
+
+def test_the_reason_is_that_of_the_innermost_error() -> None:
+    place = "Exception during initialization: /src/core/initializer.cc:79 ort::Initializer::Initializer(const Graph&) "
+    inner = "[ONNXRuntimeError] : 1 : FAIL : tensorprotoutils.cc:2201 GetExtDataFromTensorProto External initializer: w"
+    assert reason_of(RuntimeError(f"[ONNXRuntimeError] : 1 : FAIL : {place}{inner}")) == "External initializer: w"
 
 
 def test_any_cut_of_a_file_is_refused() -> None:
