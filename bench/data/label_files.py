@@ -7,11 +7,12 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...runtime.errors import InputError
-from ...runtime.file_kinds import check_file
+from ...runtime.file_kinds import HEAD_BYTES, FileKind, check_file, kind_of
 
 SEPARATORS = (",", ";", "\t")
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -122,11 +123,16 @@ def _lines(path: Path) -> list[str]:
     try:
         text = data[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:
+        if (kind := kind_of(data[:HEAD_BYTES])) not in (FileKind.TEXT, FileKind.UNKNOWN):
+            raise InputError(f"{path} is not a CSV file: it holds {kind.value}") from error
         row = data[: len(mark) + error.start].count(b"\n") + 1
         raise InputError(f"{path}, row {row}: not {encoding.upper()} text; save the file as UTF-8") from error
     if "\0" in text:
         raise InputError(f"{path} is not a CSV file: it holds binary data")
-    return list(io.StringIO(text, newline=""))
+    lines = list(io.StringIO(text, newline=""))
+    if lines and re.fullmatch(r"sep=.\s*", lines[0]):  # for Excel
+        lines[0] = "\n"
+    return lines
 
 
 def _unmarked_encoding(data: bytes) -> str:

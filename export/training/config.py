@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from ...bench.data.label_digest import label_digest
 from ..networks.normalization import Normalization
 
-LAST, BEST = "last.pt", "best.pt"
-"""Checkpoints in a run's folder: the best epoch, and the last one, from which a run resumes."""
+LAST, BEST, METRICS, CURVES = "last.pt", "best.pt", "metrics.csv", "curves.png"
+"""Files in a run's folder: the checkpoint from which a run resumes, that of the best epoch, the metrics, their plot."""
 ProgressCallback: TypeAlias = Callable[[str, int, int], None]
 """Receives a description, the number of steps done, and the total number of steps."""
 

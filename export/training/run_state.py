@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.utils.data import Dataset
 from ...runtime.errors import InputError, OutputError
 from ...runtime.models.spec import ModelSpec
 from ..networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .config import BEST, LAST, ProgressCallback, TrainConfig
+from .config import BEST, CURVES, LAST, METRICS, ProgressCallback, TrainConfig
 from .curves import Curves, plot_run
 from .history import History
 
@@ -108,12 +109,15 @@ def check_run(out: Path, resume: bool) -> None:
         resume: Whether to continue the run in that folder instead of starting one.
 
     Raises:
-        InputError: The folder already contains a run, or there is none to resume.
+        InputError: The folder already contains a run or a file that a run would overwrite, or there is none to resume.
     """
     if resume and not (out / LAST).is_file():
         raise InputError(f"nothing to resume: no {out / LAST}")
     if not resume and (out / LAST).exists():
         raise InputError(f"{out} already contains a run; continue it with --resume {out}, or choose another --out")
+    taken = [name for name in (BEST, METRICS, CURVES) if os.path.lexists(out / name)]
+    if not resume and taken:  # of another program, or of a run that was interrupted in its first epoch
+        raise InputError(f"a run would overwrite {out / taken[0]}; choose another --out")
 
 
 def make_folder(out: Path) -> None:
@@ -171,12 +175,12 @@ def save_epoch(out: Path, task: Training, train: TrainConfig, state: RunState, m
         "rows": [(position, row) for position, row in state.history.rows],
     }
     save_checkpoint(out / LAST, replace(checkpoint, training=training))
-    state.history.save_csv(out / "metrics.csv")
+    state.history.save_csv(out / METRICS)
     plot_run(
         _curves(state.history, LOSSES),
         _curves(state.history, [task.score, *ACCURACIES], without=LOSSES),
         best_epoch=state.epoch - state.stale,
-        path=out / "curves.png",
+        path=out / CURVES,
     )
     if state.board is not None:
         state.history.write_scalars(state.board, state.epoch)

@@ -16,7 +16,7 @@ from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_ch
 from mien.export.training.batches import load_batches
 from mien.export.training.config import NetworkConfig, ProcessRank, TrainConfig
 from mien.export.training.loop import fit, one_cycle
-from mien.export.training.run_state import BEST, LAST
+from mien.export.training.run_state import BEST, LAST, check_run
 from mien.export.training.tasks.age_gender import AgeGenderTraining
 from mien.export.training.tasks.classify import ClassifyTraining
 from mien.export.training.tasks.frozen_backbone import FrozenBackboneAgeGenderTraining, FrozenBackboneLandmarkTraining
@@ -155,6 +155,14 @@ def test_two_shares_are_an_epoch() -> None:
     again = [int(i) for batch in load_batches(table, 3, train, ProcessRank(0, 2)) for i in batch]
     other = [int(i) for batch in load_batches(table, 4, train, ProcessRank(0, 2)) for i in batch]
     assert again == seen[0] != other
+
+
+@pytest.mark.parametrize("name", ["best.pt", "metrics.csv", "curves.png"])
+def test_a_file_of_someone_else_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"would overwrite .*{name}; choose another --out"):
+        check_run(tmp_path, resume=False)
+    check_run(tmp_path / "new", resume=False)
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_by_another(landmark_folder: Path, tmp_path: Path) -> None:
