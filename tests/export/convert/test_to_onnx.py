@@ -108,10 +108,10 @@ def test_weights_that_do_not_fit_their_configuration(tmp_path: Path) -> None:
 
 def test_detector_takes_any_multiple_of_32(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    net = DetectorNet("mobilenet_v2_short")
+    net = DetectorNet("small")
     net.head[-1].bias.data[:1] = 0.0  # type: ignore[union-attr] # an untrained score must be high enough to compare
     spec = ModelSpec(Task.DETECTOR, (96, 128), DETECTOR_OUTPUTS, classes=("face",))
-    config = {"backbone": "mobilenet_v2_short", "normalization": "imagenet"}
+    config = {"backbone": "small", "normalization": "imagenet"}
     save_checkpoint(tmp_path / "d.pt", Checkpoint(spec, config, {}, net.state_dict()))
     model = export_onnx(tmp_path / "d.pt", tmp_path / "d.onnx").path
     dims = [d.dim_param for d in onnx.load(model).graph.input[0].type.tensor_type.shape.dim[:3]]
