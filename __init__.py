@@ -17,7 +17,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from .runtime.backends.ort.onnx_runner import OnnxRunner
-    from .runtime.capture.capture import open_capture
+    from .runtime.capture.open_capture import open_capture
     from .runtime.errors import MienError
     from .runtime.models.runner import Provider
     from .runtime.models.spec import ModelSpec

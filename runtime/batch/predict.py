@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from ..capture.capture import open_capture
+from ..capture.open_capture import open_capture
 from ..errors import InputError
 from ..file_kinds import is_folder
 from ..output.anonymize import blur_faces, blurred_frame

@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 
 from ..errors import InputError
-from .opencv_video import VideoSource, frame_rate, open_gstreamer_pipeline
+from .gstreamer import open_gstreamer_pipeline
+from .opencv_video import VideoSource, frame_rate
 from .sources import NOMINAL_FPS, OpenedSource, SourceInfo, SourceOptions
 
 log = logging.getLogger("mien")

@@ -18,7 +18,14 @@ from ..output.overlay import OverlayStyle
 from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from .console import progress_bar, say, stderr
 from .option_groups import with_options
-from .options import BLUR, THREADS, overlay_style, parse_size, pipeline_options, refuse_face_options
+from .options import (
+    BLUR,
+    THREADS,
+    overlay_style,
+    parse_size,
+    pipeline_options,
+    refuse_face_options,
+)
 from .run_config import with_config
 
 if TYPE_CHECKING:
@@ -69,7 +76,7 @@ def webcam(
     ),
 ) -> None:
     """Track faces in live or recorded video, or label it with a classifier of your own."""
-    from ..capture.capture import open_capture
+    from ..capture.open_capture import open_capture
     from ..credentials import mask_secrets
     from ..faces.stage_timer import StageTimer
     from ..live.listen_socket import open_listen_socket

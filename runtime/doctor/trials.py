@@ -19,7 +19,7 @@ import onnxruntime as ort
 
 from ..backends.open_runner import open_model
 from ..backends.ort.onnx_session import compiled_in
-from ..capture.opencv_video import has_gstreamer
+from ..capture.gstreamer import has_gstreamer
 from ..errors import MienError, next_step
 from ..models.runner import Provider
 from ..models.shipped import shipped_model

@@ -12,7 +12,6 @@ import io
 import json
 import re
 import stat
-import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import numpy as np
 from ..errors import InputError, ModelError
 from ..file_kinds import check_file
 from ..values import POINTS, FloatArray, Image
+from .bundle_archive import check_sums, read_members
 from .model_file import ModelFile
 from .spec import ModelSpec, Precision, Task
 
@@ -33,23 +33,18 @@ MANIFEST = "manifest.json"
 BENCH = "bench.json"
 PICTURE = "golden/picture.npy"
 FACES = "golden/faces.npy"
-MAX_MEMBERS = 256
 MAX_BYTES = 512 << 20
 """Maximum size of the archive, and thus of all members together."""
-MAX_DIRECTORY_BYTES = 256 * MAX_MEMBERS
 MAX_MANIFEST_BYTES = 1 << 20
 TASKS = {"landmarks": Task.LANDMARKS, "detector": Task.DETECTOR, "age_gender": Task.AGE_GENDER}
 """Tasks of the models in a bundle, by name; all but the last are required."""
 
-_PART = r"[a-z0-9_-][a-z0-9_.-]*"  # no part begins with a dot, which excludes ".."
-_NAME = re.compile(rf"(?:{_PART}/)*{_PART}")
 _ARRAY = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(?P<dtype>[<|][fu][1248])', 'fortran_order': False, "
     rb"'shape': \((?P<shape>\d{1,9}(?:,|(?:, \d{1,9})+))\), \} *\n",
     re.DOTALL,
 )
 """Header of an array file. NumPy's own parser evaluates it as a Python literal."""
-_BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError, struct.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +176,9 @@ def read_bundle(path: Path) -> Bundle:
     origin = str(path)
     if len(packed) > MAX_BYTES:
         raise ModelError(f"{origin} is larger than {MAX_BYTES} bytes, the limit for a bundle")
-    files = _members(packed, origin)
+    files = read_members(packed, origin)
     manifest = _manifest(files, origin)
-    _check_sums(files, manifest["files"], origin)
+    check_sums(files, manifest["files"], origin)
     models = _models(files, manifest["models"], origin)
     if missing := [name for name in (PICTURE, FACES) if name not in files]:
         raise ModelError(f"{origin}: {', '.join(missing)} is missing")
@@ -226,48 +221,6 @@ def pack_bundle(models: Sequence[BundledModel], files: Mapping[str, bytes], *, m
     return target.getvalue()
 
 
-def _members(packed: bytes, origin: str) -> dict[str, bytes]:
-    """Read the members of an archive, after rejecting any that `pack_bundle` would not write."""
-    _check_directory(packed, origin)
-    try:
-        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-            infos = archive.infolist()
-            _check_members(infos, len(packed), origin)
-            return {info.filename: archive.read(info) for info in infos}
-    except (*_BROKEN, ValueError, OSError) as error:
-        raise ModelError(f"{origin} is not a complete bundle ({error}); copy it again") from error
-
-
-def _check_directory(packed: bytes, origin: str) -> None:
-    """Check the end record, so that a huge directory is never parsed."""
-    if packed[-22:-18] != b"PK\5\6" or packed[-42:-38] == b"PK\6\7":  # the latter marks zip64, for 4 GB and more
-        raise ModelError(f"{origin} is not a complete bundle (its end is missing); copy it again")
-    (directory_bytes,) = struct.unpack("<I", packed[-10:-6])
-    if directory_bytes > MAX_DIRECTORY_BYTES:
-        raise ModelError(
-            f"{origin} has a directory of {directory_bytes} bytes; a bundle has at most {MAX_MEMBERS} members"
-        )
-
-
-def _check_members(infos: Sequence[zipfile.ZipInfo], packed_bytes: int, origin: str) -> None:
-    if len(infos) > MAX_MEMBERS:
-        raise ModelError(f"{origin} has {len(infos)} members; a bundle has at most {MAX_MEMBERS}")
-    names = [info.orig_filename for info in infos]  # `filename` is cut at a zero byte
-    if len(set(names)) < len(names):
-        raise ModelError(f"{origin} holds {max(names, key=names.count)!r} more than once")
-    for name, info in zip(names, infos, strict=True):
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if not _NAME.fullmatch(name):
-            raise ModelError(f"{origin} holds {name!r}, which is not a valid member name")
-        if kind not in (0, stat.S_IFREG):
-            raise ModelError(f"{origin}: {name} is a link or a device, expected a regular file")
-        if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-            raise ModelError(f"{origin}: {name} is compressed or encrypted; a bundle stores its members uncompressed")
-    # Overlapping members could each be as large as the whole archive.
-    if sum(info.file_size for info in infos) > packed_bytes:
-        raise ModelError(f"{origin}: its members claim to be larger than the file")
-
-
 def _manifest(files: dict[str, bytes], origin: str) -> dict[str, Any]:
     """Remove the manifest from `files` and parse it."""
     try:
@@ -290,16 +243,6 @@ def _manifest(files: dict[str, bytes], origin: str) -> dict[str, Any]:
     if version > BUNDLE_VERSION:
         raise ModelError(f"{origin}: bundle version {version}, this mien reads up to {BUNDLE_VERSION}; upgrade mien")
     return {"files": listed, "models": models, "mien": made_by}
-
-
-def _check_sums(files: Mapping[str, bytes], listed: Mapping[str, tuple[object, object]], origin: str) -> None:
-    if missing := sorted(listed.keys() - files.keys()):
-        raise ModelError(f"{origin}: {', '.join(missing)} is missing")
-    if unlisted := sorted(files.keys() - listed.keys()):
-        raise ModelError(f"{origin}: {', '.join(unlisted)} is not in its manifest")
-    for name, (size, digest) in listed.items():
-        if len(files[name]) != size or hashlib.sha256(files[name]).hexdigest() != digest:
-            raise ModelError(f"{origin}: {name} was changed: its sha256 is not the manifest's")
 
 
 def _models(files: Mapping[str, bytes], rows: Sequence[Mapping[str, Any]], origin: str) -> tuple[BundledModel, ...]:

@@ -10,7 +10,7 @@ import cv2
 import pytest
 
 from mien.runtime.capture import cameras
-from mien.runtime.capture.capture import open_capture
+from mien.runtime.capture.open_capture import open_capture
 from mien.runtime.capture.sources import (
     SourceOptions,
 )

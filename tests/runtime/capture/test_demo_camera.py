@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mien.runtime.capture import demo_camera
-from mien.runtime.capture.capture import open_capture
 from mien.runtime.capture.demo_camera import DemoCamera, find_photo, hang_photo
 from mien.runtime.capture.frame_queue import FramePolicy
+from mien.runtime.capture.open_capture import open_capture
 from mien.runtime.errors import InputError
 from mien.runtime.pictures.images import read_image
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mien.runtime.capture.capture import open_capture
 from mien.runtime.capture.frame_queue import FramePolicy
+from mien.runtime.capture.open_capture import open_capture
 from mien.runtime.capture.raw_frames import RawSource
 from mien.runtime.errors import InputError
 

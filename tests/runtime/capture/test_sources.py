@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.runtime.capture.capture import open_capture
 from mien.runtime.capture.frame_queue import FramePolicy
+from mien.runtime.capture.open_capture import open_capture
 from mien.runtime.capture.sources import (
     PacedSource,
     SourceKind,

@@ -14,8 +14,8 @@ import av
 import numpy as np
 import pytest
 
-from mien.runtime.capture.capture import open_capture
 from mien.runtime.capture.frame_shape import square_width, upright
+from mien.runtime.capture.open_capture import open_capture
 from mien.runtime.errors import InputError
 from mien.runtime.values import Frame, Image
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.runtime.capture.capture import Capture, open_capture
+from mien.runtime.capture.capture import Capture
+from mien.runtime.capture.open_capture import open_capture
 from mien.runtime.capture.sources import OpenedSource, RawFrame, SourceInfo
 from mien.runtime.live.live_run import LiveRun
 from mien.runtime.live.systemd import ServiceNotifier
