@@ -50,7 +50,7 @@ _MODULES = {
     "Provider": "models.runner",
     "blur_faces": "output.anonymize",
     "draw_faces": "output.overlay",
-    "open_capture": "capture.capture",
+    "open_capture": "capture.open_capture",
 }
 
 

@@ -10,10 +10,10 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ... import __version__
 from ...runtime.files import read_text_or_none
 
 PACKAGES = (
-    "mien",
     "numpy",
     "onnxruntime",
     "onnxruntime-gpu",
@@ -132,7 +132,7 @@ def _load_average() -> tuple[float, float, float] | None:
 
 
 def _installed() -> dict[str, str]:
-    found = {}
+    found = {"mien": __version__}
     for name in PACKAGES:
         try:
             found[name] = version(name)

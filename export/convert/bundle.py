@@ -7,13 +7,13 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ... import __version__
 from ...bench.data.sample_inputs import sample_batch
 from ...bench.verdict import Verdict, measurement_row
 from ...bench.verify import VerifyOptions, verify
@@ -192,7 +192,7 @@ class _Draft:
 
     def packed(self) -> bytes:
         """Pack the bundle."""
-        return pack_bundle(self.models, self.files, made_by=version("mien"))
+        return pack_bundle(self.models, self.files, made_by=__version__)
 
     def read_back(self) -> Bundle:
         """Read the packed bundle as a device would."""

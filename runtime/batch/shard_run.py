@@ -8,9 +8,9 @@ import json
 import logging
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import Any
 
+from ... import __version__
 from ..errors import InputError
 from ..values import Progress
 from .packed_pipeline import PackedPipeline
@@ -103,7 +103,7 @@ def make_plan(pictures: Sequence[Picture], packed: PackedPipeline, shard_size: i
     for picture in pictures:
         listed.update(f"{picture.name}\0{picture.path}\0{picture.stamp}\n".encode(errors="surrogatepass"))
     return {
-        "mien": version("mien"),
+        "mien": __version__,
         "pictures": len(pictures),
         "pictures_sha256": listed.hexdigest(),
         "shard_size": shard_size,

@@ -1,11 +1,10 @@
-"""What OpenCV reads: files, broken frames, late openings, GStreamer pipelines."""
+"""What OpenCV reads: files and broken frames."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
 import platform
-import threading
 
 import cv2
 import numpy as np
@@ -13,13 +12,10 @@ import pytest
 
 from mien.runtime.capture import opencv_video as video
 from mien.runtime.capture.sources import (
-    OpenedSource,
-    SourceInfo,
     SourceOptions,
 )
 from mien.runtime.errors import InputError
-from mien.tests.fakes.fake_capture import FakeClock, FakeSource, FakeVideo, picture
-from mien.tests.processes import wait_for
+from mien.tests.fakes.fake_capture import FakeClock, FakeVideo, picture
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's stderr can be diverted")
@@ -98,29 +94,3 @@ def test_the_drivers_timestamp_is_taken_when_it_is_on_the_same_clock(waited_ms: 
     source = video.VideoSource(fake, "fake", clock=clock, kernel_stamps=True)  # type: ignore[arg-type]
     expected = clock.now_ns - (waited_ms * 1_000_000 if trusted else 0)
     assert source.read()[1] == expected  # type: ignore[index]
-
-
-def test_a_gstreamer_pipeline_is_given_an_appsink_when_it_has_none() -> None:
-    assert video.with_appsink("videotestsrc ! ").startswith("videotestsrc ! videoconvert ! ")
-    assert video.with_appsink("videotestsrc").endswith("appsink drop=true max-buffers=1")
-    assert video.with_appsink("videotestsrc ! appsink") == "videotestsrc ! appsink"
-
-
-def test_gstreamer_is_read_from_the_build_information() -> None:
-    assert video.has_gstreamer("  Video I/O:\n    FFMPEG: NO\n    GStreamer:      YES (1.22.0)\n")
-    assert not video.has_gstreamer("  Video I/O:\n    FFMPEG: YES\n    GStreamer:      NO\n    v4l: YES\n")
-    assert not video.has_gstreamer("")
-
-
-def test_what_opens_too_late_is_an_error_and_closed() -> None:
-    source = FakeSource([])
-    open_now = threading.Event()
-
-    def opened() -> OpenedSource:
-        assert open_now.wait(5)
-        return OpenedSource(source, SourceInfo("slow"))
-
-    with pytest.raises(InputError, match=r"slow delivered no video within 0\.005 s; be patient"):
-        video.open_within(0.005, opened, name="slow", advice="be patient")
-    open_now.set()
-    wait_for(source.closed.is_set)
