@@ -33,7 +33,7 @@ from mien.bench.worker.openers import open_model
 from mien.bench.worker.process import FailureKind
 from mien.export.bridge import TorchBridge
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.errors import CheckFailed, InputError, ModelError, ProcessFailed
+from mien.runtime.errors import CheckFailed, InputError, ProcessFailed
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Task
@@ -218,7 +218,7 @@ def test_when_none_is_left_that_is_an_error(tmp_path: Path) -> None:
         ProcessFailed, match=r"no candidate could be measured: .*not a model that ONNX Runtime can load"
     ):
         run_bench([broken], QUICK, bridge=TorchBridge())
-    with pytest.raises(ModelError, match="no file"):
+    with pytest.raises(InputError, match="no file"):
         run_bench([tmp_path / "none.onnx"], QUICK, bridge=TorchBridge())
     with pytest.raises(InputError, match="at least 1 round"):
         run_bench([], replace(QUICK, rounds=0), bridge=TorchBridge())
