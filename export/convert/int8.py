@@ -38,8 +38,9 @@ from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import METADATA_KEY, ModelSpec
 from ...runtime.values import Image
 from .gates import Exported, Gates, measure_reference
+from .int8_layers import LAYERS, decoding_nodes, first_layers
 from .int8_options import Int8Options, TargetRuntime
-from .onnx_graph import named_nodes, values_used
+from .onnx_graph import named_nodes
 
 CALIBRATION_IMAGES = 128
 SENSITIVITY_IMAGES = 8
@@ -190,6 +191,9 @@ def quantize(
         named = Path(folder) / "named.onnx"
         float32 = named_nodes(onnx.load(source))
         onnx.save(float32, str(named))
+        excluded = float_layers | decoding_nodes(float32.graph)
+        if runtime is TargetRuntime.CPU:
+            excluded |= first_layers(float32.graph)
         try:
             with _quietly():
                 quantize_static(
@@ -199,35 +203,13 @@ def quantize(
                     quant_format=QuantFormat.QDQ,
                     per_channel=True,
                     weight_type=QuantType.QInt8,
-                    nodes_to_exclude=sorted(float_layers | decoding_nodes(float32.graph)),
+                    nodes_to_exclude=sorted(excluded),
                     **_OPTIONS[runtime],
                 )
         except ValueError as error:  # a nearly constant tensor has no histogram
             raise InputError(
                 f"the pictures cannot calibrate {source.name} ({error}); use more, and more varied ones"
             ) from error
-
-
-def decoding_nodes(graph: onnx.GraphProto) -> set[str]:
-    """Find the nodes behind the last layers, which turn their outputs into boxes, points or ages.
-
-    They take no time, and 256 steps over the width of a picture would be too coarse for a box, whose range would be
-    that of the pictures' size in the calibration besides.
-
-    Args:
-        graph: Graph in topological order whose nodes have names.
-
-    Returns:
-        Names of the nodes that are no layers, and whose results no layer reads.
-    """
-    read: set[str] = set()
-    decoding = set()
-    for node in reversed(graph.node):
-        if node.op_type in ("Conv", "Gemm") or not read.isdisjoint(node.output):
-            read.update(values_used(node))
-        else:
-            decoding.add(node.name)
-    return decoding
 
 
 def layers_by_sensitivity(source: Path, quantized: Path, images: Image) -> list[str]:
@@ -261,7 +243,7 @@ def layers_by_sensitivity(source: Path, quantized: Path, images: Image) -> list[
 def _measured_at(graph: onnx.GraphProto) -> list[tuple[str, list[str]]]:
     """List each layer with the tensors that show its noise: its output, or that of a Relu or Clip fused into it."""
     activations = {node.input[0]: node.output[0] for node in graph.node if node.op_type in ("Relu", "Clip")}
-    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    layers = [node for node in graph.node if node.op_type in LAYERS]
     return [
         (n.name, [n.output[0], *([activations[n.output[0]]] if n.output[0] in activations else [])]) for n in layers
     ]

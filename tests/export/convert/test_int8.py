@@ -13,6 +13,7 @@ from mien.bench.data.sample_inputs import Subset, sample_batch
 from mien.bench.parity.tolerances import compare_outputs
 from mien.bench.timing.speedup import Ratio
 from mien.export.convert import gates, int8
+from mien.export.convert.int8_layers import decoding_nodes, first_layers
 from mien.export.convert.int8_options import Int8Options, TargetRuntime
 from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.checkpoint import Checkpoint, save_checkpoint
@@ -160,6 +161,23 @@ def test_boxes_of_int8_reach_further_than_the_pictures_that_calibrated_it(photog
         with OnnxRunner(tmp_path / "d.onnx") as quantized:
             parity = compare_outputs(reference.spec, Precision.INT8, wanted, quantized(wide))
     assert parity, parity
+
+
+def test_the_layers_that_read_the_picture_and_the_decoding_stay_in_float() -> None:
+    node = onnx.helper.make_node
+    nodes = [
+        node("Cast", ["image"], ["x"], name="cast", to=onnx.TensorProto.FLOAT),
+        node("Conv", ["x", "w"], ["a"], name="left"),
+        node("Conv", ["x", "w"], ["b"], name="right"),
+        node("Relu", ["a"], ["c"], name="relu"),
+        node("Conv", ["c", "w"], ["d"], name="inner"),
+        node("Add", ["d", "b"], ["e"], name="residual"),
+        node("Conv", ["e", "w"], ["f"], name="head"),
+        node("Add", ["f", "grid"], ["boxes"], name="decode"),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", [], [])
+    assert first_layers(graph) == {"left", "right"}
+    assert decoding_nodes(graph) == {"decode"}
 
 
 def test_int8_for_tensorrt_is_symmetric(photographs: Path, tmp_path: Path) -> None:
