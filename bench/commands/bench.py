@@ -189,7 +189,7 @@ def compare(
     old: Path = typer.Argument(..., metavar="OLD", help="Earlier report of mien bench --json."),
     new: Path = typer.Argument(..., metavar="NEW", help="Later report."),
     fail_if: list[str] = typer.Option(
-        ["p50>+5%"], "--fail-if", help="Change that counts as a regression; can be repeated."
+        ["p50>+5%"], "--fail-if", metavar="RULE", help="Change that counts as a regression; can be repeated."
     ),
     allow_mismatch: bool = typer.Option(
         False, "--allow-mismatch", help="Compare even if hardware, allocator, threads, inputs or labelled data differ."

@@ -58,6 +58,7 @@ def bench_options(
     data: list[Path] = typer.Option(
         [],
         "--data",
+        metavar="FOLDER",
         callback=existing_folder,
         help="Folder of pictures for the inputs, and of labels for the accuracy; can be repeated.",
         show_default="the demo picture",

@@ -24,6 +24,7 @@ def verify(
     provider: list[Provider] = typer.Option(
         [],
         "--provider",
+        metavar="PROVIDER",
         help="Check only this provider, and fail if it is unavailable; can be repeated. Default: all available ones.",
     ),
     sha256: str | None = typer.Option(

@@ -30,7 +30,10 @@ def bundle(
     ),
     attributes: bool = typer.Option(True, "--attributes/--no-attributes", help="Include an age and gender model."),
     precision: list[Precision] = typer.Option(
-        [Precision.FP32, Precision.FP16], "--precision", help="fp32 or fp16; repeat the option for both."
+        [Precision.FP32, Precision.FP16],
+        "--precision",
+        metavar="PRECISION",
+        help="fp32 or fp16; repeat the option for both.",
     ),
     data: Path | None = typer.Option(
         None, "--data", callback=existing_folder, help="Folder for the golden samples; default: the demo picture."

@@ -184,6 +184,7 @@ def train_detector(
     data: list[Path] = typer.Option(
         [],
         "--data",
+        metavar="FOLDER",
         callback=existing_folder,
         help="Folder of images with face boxes, with landmarks, or without faces; can be repeated. Required except "
         "with --summary.",

@@ -270,6 +270,7 @@ def distillation_options(
     teacher: list[Path] = typer.Option(
         [],
         "--teacher",
+        metavar="CHECKPOINT",
         callback=existing_file,
         help="Also learn from this trained checkpoint; can be repeated.",
         show_default=False,
@@ -277,12 +278,15 @@ def distillation_options(
     unlabelled: list[Path] = typer.Option(
         [],
         "--unlabelled",
+        metavar="FOLDER",
         callback=existing_folder,
         help="Folder of pictures that only the teachers label; can be repeated.",
         show_default=False,
     ),
     teacher_weight: float = typer.Option(
-        NO_TEACHERS.weight, "--teacher-weight", help="Weight of the losses against the teachers; the labels have 1."
+        NO_TEACHERS.weight,
+        "--teacher-weight",
+        help="Weight of the teachers' losses; those of the labels have a weight of 1.",
     ),
 ) -> DistillationConfig:
     """Collect the options of trainings with teachers, for `with_options`."""
