@@ -301,7 +301,8 @@ def test_power_is_noted_where_a_sensor_tells_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(post_checks, "POWER_S", 0.3)
     (row,) = run_bench([shipped_model("landmarks")], QUICK, bridge=TorchBridge()).rows
     assert row.metadata.power_w == 5.0 and row.metadata.energy_mj is not None
-    assert row.metadata.energy_mj == pytest.approx(5 * row.measurement.p50_ms, rel=0.9)
+    # The power is read while other calls run than those that were timed, perhaps beside another program.
+    assert 0.1 < row.metadata.energy_mj / (5 * row.measurement.p50_ms) < 10
 
 
 def test_a_gpus_memory_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
