@@ -174,7 +174,7 @@ def _pillow_frames(data: bytes, kind: FileKind, name: str) -> Iterator[PictureFr
         import PIL.ImageOps
 
         if kind is FileKind.JPEG_XL:
-            import pillow_jxl  # noqa: F401
+            import pillow_jxl  # noqa: F401  # pyright: ignore[reportMissingImports]
         if kind is FileKind.HEIC:
             import pillow_heif
 
