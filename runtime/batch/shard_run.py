@@ -82,6 +82,7 @@ def predict_shards(
                     log.warning("shard %d: lost %d process(es) before it was done", outcome.number, outcome.lost)
                 by_shard[outcome.number] = outcome.failures
                 progress(len(by_shard), len(shards))
+    folder.remove_temporary_files()
     failures += [line for _, lines in sorted(by_shard.items()) for line in lines]
     return Run(len(shards), resumed, tuple(failures))
 

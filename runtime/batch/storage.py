@@ -195,9 +195,17 @@ class Folder:
         Raises:
             OutputError: The folder cannot be listed.
         """
-        with self._as_errors("list"):
-            found = self._system.get_file_info(FileSelector(self._path, allow_not_found=True))
-        return {info.base_name for info in found if not info.base_name.startswith(TEMP_PREFIX)}
+        return {name for name in self._all_names() if not name.startswith(TEMP_PREFIX)}
+
+    def remove_temporary_files(self) -> None:
+        """Remove the unfinished files of processes that were killed while they wrote.
+
+        Raises:
+            OutputError: The folder cannot be listed, or a file not removed.
+        """
+        for name in self._all_names():
+            if name.startswith(TEMP_PREFIX):
+                self.remove(name)
 
     def read(self, name: str) -> bytes | None:
         """Read a file; None if it does not exist.
@@ -242,6 +250,11 @@ class Folder:
         """
         with self._as_errors("remove", name), contextlib.suppress(FileNotFoundError):
             self._system.delete_file(self._file(name))
+
+    def _all_names(self) -> list[str]:
+        with self._as_errors("list"):
+            found = self._system.get_file_info(FileSelector(self._path, allow_not_found=True))
+        return [info.base_name for info in found]
 
     def _file(self, name: str) -> str:
         return f"{self._path}/{name}"

@@ -109,13 +109,15 @@ def test_shards_of_lost_processes_are_done_by_others(
     out = tmp_path / "out"
     run = command(photos, "--ray", cluster[0], "--shard-size", 40, "--json", out)
     with started(*run, stderr=subprocess.PIPE) as process:
-        wait_for(lambda: len(list(out.glob("*.begun"))) == 2)
+        wait_for(lambda: len(list(out.glob("0*.begun"))) == 2)
         workers = [pid for pid, name in descendants(cluster[1]).items() if name.startswith("ray::MapWorker")]
         for pid in workers:
             os.kill(pid, signal.SIGKILL)
         stderr = process.communicate(timeout=120)[1]
     assert len(workers) == 2 and process.returncode == 2, stderr
-    assert rows_in(out) == local[0] and not list(out.glob("*.begun"))
+    assert rows_in(out) == local[0]
+    rows = {f"0000000{n}.jsonl" for n in range(3)}
+    assert {path.name for path in out.iterdir()} == {"plan.json", "00000000.failures.json", *rows}
     assert "shard 0: lost 1 process(es)" in stderr and "shard 1: lost 1 process(es)" in stderr
 
 

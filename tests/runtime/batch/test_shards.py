@@ -123,6 +123,7 @@ def test_a_run_that_was_ended_goes_on(photos: Path, tmp_path: Path, packed: Pack
     assert begun.done == [3, 2]
     before = {path.name: path.stat() for path in out.iterdir()}
     (out / "00000001.begun").write_bytes(b"...")  # as a run leaves it that is ended while it does a shard
+    (out / ".mien-0123.jsonl").write_bytes(b"{")  # and while it writes
     rest = Here()
     run = predict([photos], out, packed, rest)
     assert rest.done == [1, 0] and (run.resumed, run.shards) == (2, 4)
@@ -133,7 +134,7 @@ def test_a_run_that_was_ended_goes_on(photos: Path, tmp_path: Path, packed: Pack
     assert rows_in(out) == rows and list(run.failures) == failures
     none = Here()
     assert predict([photos], out, packed, none).failures == tuple(failures) and none.done == []
-    assert not list(out.glob("*.begun")) and not list(out.glob("*.partial"))
+    assert not list(out.glob("*.begun")) and not list(out.glob(".mien-*"))
 
 
 def test_another_run_is_refused(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:

@@ -53,7 +53,7 @@ def test_a_silent_pipe_does_not_keep_close_waiting(piped: Piped) -> None:
     capture = open_capture("-", size=(4, 3))
     began = time.monotonic()
     capture.close()
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10
     assert not capture._thread.is_alive()
 
 

@@ -7,6 +7,8 @@ import logging
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -26,8 +28,32 @@ from mien.runtime.live.page_server import LivePage, drawn_jpeg
 from mien.runtime.live.page_stats import Result
 from mien.runtime.output.overlay import OverlayStyle
 from mien.runtime.values import Faces, Frame
-from mien.tests.fakes.fake_live_run import TOKEN, Capture, Run, next_picture, next_row, noise, one_face, served
+from mien.tests.fakes.fake_live_run import TOKEN, Capture, Run, next_picture, next_row, noise, served
 from mien.tests.processes import wait_for
+
+CODE_OF_10000_FRAMES = """
+import contextlib, threading, time
+from pathlib import Path
+from mien.tests.fakes.fake_live_run import noise, one_face, served
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+with served(stream_hz=300) as run, contextlib.ExitStack() as stack:
+    for path in ("/stream.mjpg", "/faces", "/stream.mjpg", "/faces"):
+        response = stack.enter_context(run.watching(path))
+        thread = threading.Thread(target=lambda r=response: [None for _ in iter(lambda: r.read1(1 << 16), b"")])
+        thread.start()
+        stack.callback(thread.join)
+    stack.callback(run.page.close)
+    pixels, faces = noise((240, 320)), one_face()
+    for i in range(10_000):
+        if i == 2000:
+            start = resident_mb()
+        run.write(pixels.copy(), faces)
+        time.sleep(0.0002)
+    print(resident_mb() - start)
+"""
 
 
 @pytest.mark.parametrize(("size", "wanted"), [((1080, 1920), (540, 960)), ((721, 1281), (360, 640)), ((48, 64), None)])
@@ -64,7 +90,7 @@ def test_one_encoding_for_all_and_none_for_nobody(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_client_that_reads_nothing_is_aborted_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 3)
     with served(stream_hz=100) as run, socket.socket() as stuck:
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stuck.connect(("127.0.0.1", run.port))
@@ -74,7 +100,7 @@ def test_a_client_that_reads_nothing_is_aborted_and_holds_up_nobody(monkeypatch:
             while run.page.pictures.subscribers == 2:
                 next_picture(reading)
             next_picture(reading)
-        assert run.page.aborted == 1 and run.longest_write_s < 0.4  # it waits for nobody
+        assert run.page.aborted == 1 and run.longest_write_s < 2  # it waits for nobody
         stuck.settimeout(10)
         while stuck.recv(1 << 20):  # what the system still held, and then the end
             pass
@@ -102,7 +128,7 @@ def test_an_answer_that_is_not_fetched_is_aborted(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_slow_reader_is_not_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 1.5)
     with served() as run, socket.socket() as slow:
         run.write(noise((400, 600)))
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -111,7 +137,7 @@ def test_a_slow_reader_is_not_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
         got = 0
         while chunk := slow.recv(16_384):
             got += len(chunk)
-            time.sleep(0.05)
+            time.sleep(0.1)
         assert run.page.aborted == 0 and got > len(run.ask("/snapshot.jpg")[2])
 
 
@@ -189,7 +215,7 @@ def test_a_stuck_client_does_not_keep_the_end() -> None:
             time.sleep(0.5)
         start = time.monotonic()
         run.page.close()
-        assert time.monotonic() - start < live_page.GRACE_S + 3
+        assert time.monotonic() - start < live_page.GRACE_S + 10
 
 
 def test_a_failure_in_the_server_reaches_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,24 +242,8 @@ def test_a_server_that_cannot_start_fails_at_the_first_write(monkeypatch: pytest
         page.close()
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell")
 def test_memory_stays_the_same_over_10000_frames() -> None:
-    def resident_mb() -> float:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
-
-    if not Path("/proc/self/statm").exists():
-        pytest.skip("this system does not tell")
-    with served(stream_hz=300) as run, contextlib.ExitStack() as stack:
-        for path in ("/stream.mjpg", "/faces", "/stream.mjpg", "/faces"):
-            response = stack.enter_context(run.watching(path))
-            thread = threading.Thread(target=lambda r=response: [None for _ in iter(lambda: r.read1(1 << 16), b"")])
-            thread.start()
-            stack.callback(thread.join)
-        stack.callback(run.page.close)
-        pixels, faces = noise((240, 320)), one_face()
-        start = 0.0
-        for i in range(10_000):
-            if i == 2000:
-                start = resident_mb()
-            run.write(pixels.copy(), faces)
-            time.sleep(0.0002)
-        assert resident_mb() - start < 10
+    # In a process of its own: others' memory grows and shrinks in that of the tests.
+    done = subprocess.run([sys.executable, "-c", CODE_OF_10000_FRAMES], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 10
