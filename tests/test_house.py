@@ -35,7 +35,7 @@ HOUSE = {
     "runtime/doctor": "runtime/models runtime/backends/ort runtime/backends runtime/capture runtime/output",
     "runtime/batch": "runtime/models runtime/vision runtime/pictures runtime/capture runtime/output runtime/faces "
     "runtime/pipeline",
-    "runtime/live": "runtime/capture runtime/output runtime/faces runtime/tracking runtime/pipeline",
+    "runtime/live": "runtime/models runtime/capture runtime/output runtime/faces runtime/tracking runtime/pipeline",
     "runtime/commands": "runtime/models runtime/backends/ort runtime/backends/trt runtime/backends runtime/pictures "
     "runtime/capture runtime/output runtime/faces runtime/tracking runtime/pipeline runtime/doctor runtime/batch "
     "runtime/live",
@@ -50,8 +50,8 @@ HOUSE = {
     "bench/accuracy bench/parity",
     "bench": "runtime/models runtime/backends runtime/faces runtime/pipeline bench/timing bench/accuracy bench/parity "
     "bench/report",
-    "bench/suite": "runtime/models runtime/faces runtime/batch bench/timing bench/data bench/worker bench/accuracy "
-    "bench/parity bench/report bench",
+    "bench/suite": "runtime/models runtime/backends runtime/faces runtime/batch bench/timing bench/data bench/worker "
+    "bench/accuracy bench/parity bench/report bench",
     "bench/studies": "runtime/models runtime/vision runtime/backends/ort runtime/pictures runtime/capture "
     "runtime/output runtime/faces runtime/tracking runtime/pipeline runtime/batch runtime/live bench/timing bench/data "
     "bench/report",

@@ -21,11 +21,13 @@ from ...runtime.commands.run_config import with_config
 from ...runtime.errors import InputError, ProviderError
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.shipped import shipped_model
+from ...runtime.models.spec import Precision
 from ...runtime.outputs import check_outputs, write_report
 from ...runtime.pipeline.pipeline import Pipeline
 from ..bridge import PyTorchBridge
 
 MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.pt); default: the shipped model.")
+PRECISION = typer.Option(Precision.FP32, "--precision", help="Precision of the shipped models: fp32 or int8.")
 DETECTOR_MODEL = typer.Option(None, "--model", help="A mien detector or a YuNet file; default: the shipped detector.")
 INDEX = "index.html"
 REPORT = typer.Option(
@@ -57,6 +59,7 @@ def evaluate_landmarks(
         None, "--against", help="Also evaluate this package, which must be installed and downloads its weights."
     ),
     detector: Path | None = DETECTOR,
+    precision: Precision = PRECISION,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
     report: Path | None = REPORT,
@@ -67,15 +70,16 @@ def evaluate_landmarks(
     from ..accuracy.evaluate_faces import evaluate_pipeline
     from ..report.accuracy_report import landmark_sections
 
-    page = EvaluationPage(report, data, model)
-    opener, files = opener_of(ctx.obj), {"model": model, "detector": detector}
+    page = EvaluationPage(report, data, model, precision)
+    opener, files = opener_of(ctx.obj), {"landmarks": model, "detector": detector}
     options: dict[str, Any] = {"held_out": held_out, "inspect": page.keep}
+    device: dict[str, Any] = {"provider": provider, "threads": threads}
     with progress_bar("evaluate") as progress:
         if detect:
-            with _pipeline(opener, provider, threads, attributes=False, **files) as pipeline:
+            with _pipeline(opener, precision, **files, attributes=False, **device) as pipeline:
                 summary = evaluate_pipeline(pipeline, data, **options, progress=progress)
         else:
-            with opener(model or shipped_model("landmarks"), provider=provider, threads=threads) as runner:
+            with opener(model or shipped_model("landmarks", precision), **device) as runner:
                 summary = evaluate(runner, data, **options, progress=progress)
         if against is not None:
             from ..accuracy.face_alignment_peer import evaluate_face_alignment
@@ -91,6 +95,7 @@ def evaluate_detector(
     data: Path = DATA,
     model: Path | None = DETECTOR_MODEL,
     held_out: bool = HELD_OUT,
+    precision: Precision = PRECISION,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
     max_side: int = MAX_SIDE,
@@ -103,8 +108,8 @@ def evaluate_detector(
     from ..accuracy.evaluate_faces import evaluate_detector as evaluate
     from ..report.accuracy_report import detector_sections
 
-    page = EvaluationPage(report, data, model)
-    path = model or shipped_model("detector")
+    page = EvaluationPage(report, data, model, precision)
+    path = model or shipped_model("detector", precision)
     opened = open_detector(path, provider=provider, threads=threads, max_side=max_side, min_score=LOWEST_SCORE)
     with contextlib.closing(opened) as detector, progress_bar("evaluate") as progress:
         summary = evaluate(detector, data, held_out=held_out, progress=progress, inspect=page.keep)
@@ -120,6 +125,7 @@ def evaluate_age_gender(
     held_out: bool = HELD_OUT,
     detect: bool = typer.Option(False, "--detect", help="Evaluate the whole pipeline instead of the crops as given."),
     detector: Path | None = DETECTOR,
+    precision: Precision = PRECISION,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
     report: Path | None = REPORT,
@@ -130,15 +136,16 @@ def evaluate_age_gender(
     from ..accuracy.evaluate_attributes import evaluate_age_gender_pipeline
     from ..report.accuracy_report import age_gender_sections
 
-    page = EvaluationPage(report, data, model)
+    page = EvaluationPage(report, data, model, precision)
     opener, files = opener_of(ctx.obj), {"age_gender": model, "detector": detector}
     options: dict[str, Any] = {"held_out": held_out, "inspect": page.keep}
+    device: dict[str, Any] = {"provider": provider, "threads": threads}
     with progress_bar("evaluate") as progress:
         if detect:
-            with _pipeline(opener, provider, threads, **files) as pipeline:
+            with _pipeline(opener, precision, **files, **device) as pipeline:
                 summary = evaluate_age_gender_pipeline(pipeline, data, **options, progress=progress)
         else:
-            with opener(model or shipped_model("age_gender"), provider=provider, threads=threads) as runner:
+            with opener(model or shipped_model("age_gender", precision), **device) as runner:
                 summary = evaluate(runner, data, **options, progress=progress)
     print_evaluation(summary, page, age_gender_sections, as_json)
 
@@ -170,8 +177,22 @@ def evaluate_classify(
     print_evaluation(summary, page, class_sections, as_json)
 
 
-def _pipeline(opener: Callable[..., Runner], provider: Provider, threads: int, **models: Any) -> Pipeline:
-    return Pipeline.load(provider=provider, threads=threads, open_runner=opener, **models)
+def _pipeline(
+    opener: Callable[..., Runner],
+    precision: Precision,
+    *,
+    landmarks: Path | None = None,
+    detector: Path | None,
+    age_gender: Path | None = None,
+    **options: Any,
+) -> Pipeline:
+    return Pipeline.load(
+        model=landmarks or shipped_model("landmarks", precision),
+        detector=detector or shipped_model("detector", precision),
+        age_gender=age_gender or shipped_model("age_gender", precision),
+        open_runner=opener,
+        **options,
+    )
 
 
 def opener_of(bridge: PyTorchBridge) -> Callable[..., Runner]:
@@ -195,15 +216,18 @@ class EvaluationPage:
     """Page requested by ``--report``, if any; its path is checked before the evaluation.
 
     Attributes:
-        model: Evaluated model; None for the shipped one.
+        evaluated: Name of the evaluated model.
 
     Raises:
         InputError: The folder already holds a page, or the file is an input.
         OutputError: The page cannot be written to that path.
     """
 
-    def __init__(self, report: Path | None, data: Path, model: Path | None) -> None:
-        self.model, self._data = model, data
+    def __init__(
+        self, report: Path | None, data: Path, model: Path | None, precision: Precision = Precision.FP32
+    ) -> None:
+        shipped = "shipped" if precision is Precision.FP32 else f"shipped {precision.value}"
+        self.evaluated, self._data = shipped if model is None else model.name, data
         self._file: Path | None = None
         self._predictions: tuple[Any, ...] = ()
         if report is None:
@@ -243,7 +267,7 @@ def print_evaluation(
     Raises:
         typer.Exit: With code 2 if pictures could not be read.
     """
-    summary = {"model": "shipped" if page.model is None else page.model.name, **summary}
+    summary = {"model": page.evaluated, **summary}
     for message in summary["unreadable"]:
         say(f"skipped: {message}", style="red")
     if as_json:

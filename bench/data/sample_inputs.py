@@ -14,7 +14,7 @@ from ...runtime.errors import InputError, warn_once
 from ...runtime.faces.detector import open_detector
 from ...runtime.models.runner import Provider
 from ...runtime.models.shipped import shipped_model
-from ...runtime.models.spec import ModelSpec, Task
+from ...runtime.models.spec import ModelSpec, Precision, Task
 from ...runtime.pictures.folders import pictures_in
 from ...runtime.pictures.images import read_image
 from ...runtime.pipeline.pipeline import Pipeline
@@ -150,7 +150,7 @@ def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
     pictures: list[Image] = []
     bounds: list[FloatArray] = []
     landmarks: list[FloatArray] = []
-    with Pipeline.load(attributes=False, provider=Provider.CPU) as pipeline:
+    with Pipeline.load(attributes=False, provider=Provider.CPU, precision=Precision.FP32) as pipeline:
         for picture in sample_pictures(4 * count, data=data):
             faces = pipeline(picture)
             if len(faces):

@@ -93,7 +93,9 @@ def command_of(row: Row) -> str:
         return f"{export}mien predict PICTURES --model {shlex.quote(file)} {run_options}"
     if d.task not in _OPTION:
         return f"{file} on {d.provider} (mien has no command for a foreign model)"
-    model_option = "" if file == SHIPPED_FILE else f"{_OPTION[d.task]} {shlex.quote(file)} "
+    model_option = f"{_OPTION[d.task]} {shlex.quote(file)} "
+    if file == SHIPPED_FILE and d.precision is not None:
+        model_option = f"--precision {d.precision.value} "
     return f"{export}mien webcam {model_option}{run_options}"
 
 

@@ -8,13 +8,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from ...runtime.backends.fastest_precision import fastest_precision
 from ...runtime.errors import InputError
 from ...runtime.file_kinds import check_file
+from ...runtime.models.runner import Provider
 from ...runtime.models.shipped import shipped_model
-from ...runtime.models.spec import ModelSpec
+from ...runtime.models.spec import ModelSpec, Precision
 from ...runtime.values import Progress
 from ..bridge import PyTorchBridge
-from ..report.recommend import REFERENCE_FILE
+from ..report.recommend import REFERENCE_FILE, SHIPPED_FILE
 from ..report.report import BenchReport
 from ..timing.environment import describe_environment
 from ..timing.measurement import Level
@@ -59,7 +61,7 @@ def run_bench(
         for model in _models(models, options, folder, bridge):
             _add_model(session, model, options, bridge)
         if options.clip is not None:
-            _add_pipeline(session, options.clip, options)
+            _add_pipeline(session, options.clip, options, models=session.models_by_task() if models else {})
         return session.measure(environment, progress=progress)
 
 
@@ -82,7 +84,8 @@ def _models(
             path = _required(bridge).export(model, target)
         found.append(candidate(name, str(model), path))
     if not models:
-        found = [candidate(name, "shipped", shipped_model(name)) for name in SHIPPED]
+        precisions = (Precision.FP32, Precision.INT8)
+        found = [candidate(name, SHIPPED_FILE, shipped_model(name, p)) for name in SHIPPED for p in precisions]
     if options.reference_model:
         path = _required(bridge).export_reference(folder / "mobilenet_v2_224.onnx")
         found.append(candidate("mobilenet_v2 at 224 px", REFERENCE_FILE, path))
@@ -97,7 +100,7 @@ def _add_model(
     for level in options.levels:
         # A picture yields one face, so other batch sizes make sense for the model level only.
         for batch in options.batches if level is Level.MODEL else (1,):
-            for provider in options.providers:
+            for provider in _providers_for(model, options):
                 record = session.add(replace(model, device=provider.value, level=level, batch=batch))
                 records += [] if record is None else [record]
     specs = [record.process.spec for record in records if record.process.spec is not None]
@@ -109,15 +112,21 @@ def _add_model(
             session.add_baselines(record, checkpoint, _required(bridge))
 
 
+def _providers_for(model: Candidate, options: BenchOptions) -> list[Provider]:
+    """Return the providers to run a model on: for a shipped int8 file, only those on which a pipeline runs it."""
+    if model.file != SHIPPED_FILE or model.path != shipped_model(model.model, Precision.INT8):
+        return list(options.providers)
+    return [provider for provider in options.providers if fastest_precision(provider) is Precision.INT8]
+
+
 def _checkpoint_of(model: Candidate, spec: ModelSpec, bridge: PyTorchBridge) -> Path | None:
     if model.file == REFERENCE_FILE:
         return REFERENCE_NETWORK
     return Path(model.file) if model.file.lower().endswith(".pt") else bridge.find_checkpoint(spec, model.path)
 
 
-def _add_pipeline(session: BenchmarkSession, clip: Path, options: BenchOptions) -> None:
-    """Add the whole pipeline with the measured models, and the shipped ones for the other tasks."""
-    models = session.models_by_task()
+def _add_pipeline(session: BenchmarkSession, clip: Path, options: BenchOptions, *, models: dict[str, str]) -> None:
+    """Add the whole pipeline with models by task, and the shipped ones for the other tasks."""
     for provider in options.providers:
         session.add(
             Candidate(

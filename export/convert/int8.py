@@ -38,7 +38,7 @@ from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import METADATA_KEY, ModelSpec
 from ...runtime.values import Image
 from .gates import Exported, Gates, measure_reference
-from .int8_layers import LAYERS, decoding_nodes, first_layers
+from .int8_layers import LAYERS, first_layers, last_nodes
 from .int8_options import Int8Options, TargetRuntime
 from .onnx_graph import named_nodes
 
@@ -191,7 +191,7 @@ def quantize(
         named = Path(folder) / "named.onnx"
         float32 = named_nodes(onnx.load(source))
         onnx.save(float32, str(named))
-        excluded = float_layers | decoding_nodes(float32.graph)
+        excluded = float_layers | last_nodes(float32.graph)
         if runtime is TargetRuntime.CPU:
             excluded |= first_layers(float32.graph)
         try:

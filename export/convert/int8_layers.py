@@ -10,26 +10,31 @@ LAYERS = ("Conv", "Gemm")
 """Operators of the layers."""
 
 
-def decoding_nodes(graph: onnx.GraphProto) -> set[str]:
-    """Find the nodes after the last layers, which turn their outputs into boxes, points or ages.
+def last_nodes(graph: onnx.GraphProto) -> set[str]:
+    """Find the layers that compute coordinates, scores or depths, and the nodes that decode the results of last layers.
 
-    They take no time, and 256 steps are too coarse for a coordinate, which moreover would be limited to the size of the
-    pictures used for calibration.
+    They take little time, and 256 steps are too coarse for a coordinate, which moreover would be limited to the size of
+    the pictures used for calibration. With int8 in the layer that computes it, the landmark model's depth has an error
+    of 3.3 % instead of 2.0 %. A softmax averages out the rounding of what it reads, such as heat maps.
 
     Args:
         graph: Graph in topological order whose nodes have names.
 
     Returns:
-        Names of the nodes whose results no layer reads, layers excepted.
+        Names of the layers whose results are read by no other layer and no softmax, and of all nodes after last layers.
     """
     read: set[str] = set()
-    decoding = set()
+    averaged: set[str] = set()
+    last = set()
     for node in reversed(graph.node):
-        if node.op_type in LAYERS or not read.isdisjoint(node.output):
+        is_layer, outputs = node.op_type in LAYERS, set(node.output)
+        if node.op_type == "Softmax" or (not is_layer and outputs & averaged):
+            averaged.update(values_used(node))
+        if is_layer or outputs & read:
             read.update(values_used(node))
-        else:
-            decoding.add(node.name)
-    return decoding
+        if not outputs & read and not (is_layer and outputs & averaged):
+            last.add(node.name)
+    return last
 
 
 def first_layers(graph: onnx.GraphProto) -> set[str]:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from ..faces.face_filter import FaceFilter
-from ..models.bundle import read_bundle
 from ..models.model_file import ModelFile
 from ..models.runner import Provider
-from ..models.shipped import shipped_model
+from ..pipeline.model_choice import choose_models
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.pipeline_options import PipelineOptions
 
@@ -44,17 +43,16 @@ def pack_pipeline(options: PipelineOptions, *, max_side: int) -> PackedPipeline:
         ModelError: As for `Pipeline.load`.
     """
     replace(options, provider=Provider.CPU).load(threads=1, max_side=max_side).close()
-    if options.bundle is not None:
-        models = read_bundle(options.bundle).models_in(options.precision)
-    else:
-        given = {"landmarks": options.model, "detector": options.detector, "age_gender": options.age_gender}
-        models = {name: ModelFile.of(source or shipped_model(name)) for name, source in given.items()}
-    if options.classifier is not None:
-        models = {**models, "classifier": ModelFile.of(options.classifier)}
-    content = {
-        name: file.read_bytes() for name, file in models.items() if name != "age_gender" or options.with_attributes
-    }
     provider = Provider.CPU if options.provider is Provider.AUTO else options.provider
+    given = {"landmarks": options.model, "detector": options.detector, "age_gender": options.age_gender}
+    models = choose_models(given, bundle=options.bundle, precision=options.precision, provider=provider)
+    if options.classifier is not None:
+        models["classifier"] = ModelFile.of(options.classifier)
+    content = {
+        name: ModelFile.of(file).read_bytes()
+        for name, file in models.items()
+        if name != "age_gender" or options.with_attributes
+    }
     return PackedPipeline(content, provider, max_side, options.reported)
 
 

@@ -51,7 +51,12 @@ def pipeline_options(
         None, "--age-gender", help="Age and gender model; default: the shipped one."
     ),
     bundle: Path | None = typer.Option(None, "--bundle", help="Load all models from a file made by mien bundle."),
-    precision: Precision = typer.Option(Precision.FP32, "--precision", help="Which models of the bundle to load."),
+    precision: Precision | None = typer.Option(
+        None,
+        "--precision",
+        help="Precision of the shipped models (int8 or fp32) or of the bundle's.",
+        show_default="int8 on a CPU with VNNI, else fp32; a bundle: fp32",
+    ),
     attributes: bool = typer.Option(True, "--attributes/--no-attributes", help="Estimate age and gender."),
     provider: Provider = PROVIDER,
     min_score: float | None = typer.Option(

@@ -7,7 +7,7 @@ import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.table import Table
@@ -102,26 +102,25 @@ def webcam(
         if options.of_frames:
             labels = stack.enter_context(options.load_frame_classifier(threads=threads))
             track: Tracking = partial(labels.track, smoothing=smoothing)
-            provider = labels.provider
+            runner = labels.runner
         else:
             pipeline = stack.enter_context(options.load(threads=threads, max_side=max_side))
             track = partial(pipeline.track, detect_every=detect_every, thorough=blur, smoothing=smoothing)
-            provider = pipeline.provider
+            runner = pipeline.landmarks
         # Recordings play in real time if they are only watched; none of their frames is dropped if they are written.
         paced = (show or serve is not None) and not files.per_frame
         capture = stack.enter_context(open_capture(source, size=size_px, fps=fps, paced=paced))
         view, timer = View(hud=hud), StageTimer()
+        shown: dict[str, Any] = {"provider": runner.provider, "precision": runner.precision}
         openers = files.sink_openers(capture)
         if show:
             openers.insert(0, lambda: WindowSink(view))
         if listen_socket is not None:
             from ..live.page_server import LivePage
 
-            openers.insert(0, lambda: LivePage(listen_socket, capture, timer, provider=provider, style=style))
+            openers.insert(0, lambda: LivePage(listen_socket, capture, timer, **shown, style=style))
             say(f"live page: {listen_socket.url}{'?token=…' if listen_socket.token is not None else ''}")
-        run = LiveRun(
-            capture, track, open_sinks(openers), provider=provider, blur=blur, style=style, view=view, timer=timer
-        )
+        run = LiveRun(capture, track, open_sinks(openers), **shown, blur=blur, style=style, view=view, timer=timer)
         hidden = capture.frame_count is None or (json_out == "-" and sys.stdout.isatty())
         with progress_bar("webcam", hidden=hidden) as progress:
             summary = run.run(max_frames=max_frames, progress=progress)
@@ -139,7 +138,7 @@ def webcam(
 def print_summary(summary: LiveSummary, output: Path | None) -> None:
     """Print the stage latencies of a run as a table."""
     table = Table(
-        title=f"{summary.processed} frames on {summary.provider}, {summary.dropped} dropped"
+        title=f"{summary.processed} frames on {summary.provider} ({summary.precision.value}), {summary.dropped} dropped"
         + f", at most {summary.faces} face(s)" * bool(summary.faces)
     )
     for heading in ("stage", "p50 ms", "p95 ms", "p99 ms", "n"):

@@ -12,6 +12,7 @@ import numpy as np
 from ..capture.capture import Capture
 from ..faces.stage_timer import StageTimer
 from ..interrupts import deferred
+from ..models.spec import Precision
 from ..output.anonymize import blurred_frame
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..output.sinks import BackgroundSink, Sink, close_all
@@ -44,6 +45,7 @@ class LiveSummary:
         faces: Maximum number of faces in one frame.
         reconnects: Reconnections to a lost source.
         provider: Provider that ran the models.
+        precision: Their precision.
         damage: What was reported of a damaged or incomplete recording; None if it is whole.
     """
 
@@ -55,6 +57,7 @@ class LiveSummary:
     faces: int
     reconnects: int
     provider: str
+    precision: Precision
     damage: str | None
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,6 +73,7 @@ class LiveSummary:
             "faces": self.faces,
             "reconnects": self.reconnects,
             "provider": self.provider,
+            "precision": self.precision.value,
         }
 
 
@@ -81,6 +85,7 @@ class LiveRun:
         track: Finds the faces of frames, or their classes, as `Pipeline.track` and `FrameClassifier.track` do.
         sinks: Receive each result; any of them can end the run.
         provider: Provider of the models, to display.
+        precision: Precision of the models, to display.
         blur: Hide the faces in all pictures that the sinks receive; `track` is to be thorough.
         style: What is drawn of the faces.
         view: Display options, shared with the window.
@@ -98,6 +103,7 @@ class LiveRun:
         sinks: Sequence[Sink],
         *,
         provider: str,
+        precision: Precision = Precision.FP32,
         blur: bool = False,
         style: OverlayStyle = USUAL,
         view: View | None = None,
@@ -110,6 +116,7 @@ class LiveRun:
         self._track = track
         self._sinks = sinks
         self._provider = provider
+        self._precision = precision
         self._blur = blur
         self._style = style
         self._view = view if view is not None else View()
@@ -160,6 +167,7 @@ class LiveRun:
             faces=self._most_faces,
             reconnects=counts.reconnects,
             provider=self._provider,
+            precision=self._precision,
             damage=self._capture.damage,
         )
 
@@ -217,7 +225,7 @@ class LiveRun:
             return []
         lines = [
             f"{1000 / interval_ms:.0f} fps  inference {timer.percentile_ms('process', 50, last=last):.1f} ms  "
-            f"{self._provider}",
+            f"{self._provider} {self._precision.value}",
             f"frame p50 {interval_ms:.1f}  p95 {timer.percentile_ms('end_to_end', 95, last=last):.1f} ms",
             ("" if faces is None else f"{faces} face{'s' if faces != 1 else ''}  ")
             + f"{self._capture.counts.dropped} dropped",

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..capture.capture import Capture
 from ..errors import OutputError
 from ..faces.stage_timer import StageTimer
+from ..models.spec import Precision
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..values import Faces, Frame, Image, size_of
 from .broadcast import LatestBroadcast
@@ -99,6 +100,7 @@ class LivePage:
         capture: Source of the frame counts.
         stages: Timer of the `LiveRun`.
         provider: Provider to display.
+        precision: Precision to display.
         style: What is drawn of the faces.
         stream_hz: Maximum rate of pictures and rows.
         max_subscribers: Clients of the stream, and separately of the rows; further ones get a 503.
@@ -113,13 +115,14 @@ class LivePage:
         stages: StageTimer,
         *,
         provider: str,
+        precision: Precision = Precision.FP32,
         style: OverlayStyle = USUAL,
         stream_hz: float = STREAM_HZ,
         max_subscribers: int = MAX_SUBSCRIBERS,
     ) -> None:
         self.pictures = LatestBroadcast(max_subscribers=max_subscribers)
         self.rows = LatestBroadcast(max_subscribers=max_subscribers)
-        self.stats = PageStats(capture, stages, provider=provider, latest=lambda: self._latest)
+        self.stats = PageStats(capture, stages, provider=provider, precision=precision, latest=lambda: self._latest)
         self._latest: Result | None = None
         self._style = style
         self._period_s = 1 / stream_hz

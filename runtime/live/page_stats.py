@@ -11,6 +11,7 @@ from typing import Any
 
 from ..capture.capture import Capture
 from ..faces.stage_timer import StageTimer
+from ..models.spec import Precision
 from ..values import Faces, Frame
 
 RECENT = 300
@@ -63,6 +64,7 @@ class PageStats:
         capture: Source of the frame counts.
         stages: Timer of the run.
         provider: Provider to display.
+        precision: Precision to display.
         latest: Returns the latest result, or None before the first.
         now: Clock of `Result.at_ns`.
     """
@@ -73,12 +75,14 @@ class PageStats:
         stages: StageTimer,
         *,
         provider: str,
+        precision: Precision = Precision.FP32,
         latest: Callable[[], Result | None],
         now: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._capture = capture
         self._timer = stages
         self._provider = provider
+        self._precision = precision
         self._latest = latest
         self._now = now
         self._started_ns = self._sampled_ns = now()
@@ -120,6 +124,7 @@ class PageStats:
         return {
             "source": self._capture.name,
             "provider": self._provider,
+            "precision": self._precision.value,
             "fps": self._fps(),
             "since_frame_s": round(self.since_frame_s, 2),
             "healthy": self.healthy,

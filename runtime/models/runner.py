@@ -60,6 +60,15 @@ def check_task(spec: ModelSpec, task: Task) -> None:
         raise ModelError(f"expected {MODEL_FOR[task]}, found {MODEL_FOR[spec.task]}")
 
 
+def check_precision(runner: Runner, precision: Precision) -> None:
+    """Raise InputError unless a model has a requested precision."""
+    if runner.precision is not precision:
+        raise InputError(
+            f"expected {MODEL_FOR[runner.spec.task]} in {precision.value}, found one in {runner.precision.value}; omit "
+            "the precision, which is that of the shipped models or of a bundle's"
+        )
+
+
 class Runner(Protocol):
     """Loaded model. Use it as a context manager, or call `close`."""
 

@@ -27,16 +27,11 @@ class FrameClassifier:
 
     def __init__(self, classifier: Runner) -> None:
         check_task(classifier.spec, Task.CLASSIFY)
-        self._classifier = classifier
-
-    @property
-    def provider(self) -> str:
-        """Provider that runs the model."""
-        return self._classifier.provider
+        self.runner = classifier
 
     def __call__(self, image: Image) -> Classes:
         """Return the probability of each class of a picture (h, w, 3), uint8 BGR."""
-        return name_classes(self._classifier, class_probabilities(self._classifier, [image])[0])
+        return name_classes(self.runner, class_probabilities(self.runner, [image])[0])
 
     def track(
         self, frames: Iterable[Frame], *, smoothing: OneEuro | None = None, clock: StageTimer | None = None
@@ -53,12 +48,12 @@ class FrameClassifier:
         average = ClassAverage(smoothing)
         for frame in frames:
             with clock.stage("process"):
-                values = average.add(class_probabilities(self._classifier, [frame.pixels])[0], frame.timestamp_ns)
-            yield replace(frame, classes=name_classes(self._classifier, values)), Faces.empty()
+                values = average.add(class_probabilities(self.runner, [frame.pixels])[0], frame.timestamp_ns)
+            yield replace(frame, classes=name_classes(self.runner, values)), Faces.empty()
 
     def close(self) -> None:
         """Close the model."""
-        self._classifier.close()
+        self.runner.close()
 
     def __enter__(self) -> FrameClassifier:
         return self

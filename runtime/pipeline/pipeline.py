@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -20,10 +19,8 @@ from ..faces.landmarks import SURE, locate_in_boxes
 from ..faces.locator import Locator
 from ..faces.stage_timer import StageTimer
 from ..faces.turned import find_turned
-from ..models.bundle import read_bundle
 from ..models.model_file import ModelFile, ModelSource
-from ..models.runner import DEFAULT_THREADS, Provider, Runner, as_choice, check_task
-from ..models.shipped import shipped_model
+from ..models.runner import DEFAULT_THREADS, Provider, Runner, as_choice, check_precision, check_task
 from ..models.spec import Precision, Task
 from ..tracking.class_average import TrackedClasses
 from ..tracking.detection_schedule import DetectionSchedule
@@ -32,6 +29,7 @@ from ..tracking.tracker import Tracker
 from ..values import Faces, Frame, Image, size_of
 from ..vision.boxes import lies_within
 from .in_flight import InFlightCalls
+from .model_choice import choose_models
 
 DETECT_EVERY = 15
 """Frames of a video between two routine runs of the detector at full size."""
@@ -84,7 +82,7 @@ class Pipeline:
         age_gender: ModelSource | None = None,
         classifier: ModelSource | None = None,
         bundle: str | os.PathLike[str] | None = None,
-        precision: Precision | str = Precision.FP32,
+        precision: Precision | str | None = None,
         attributes: bool = True,
         provider: Provider | str = Provider.AUTO,
         threads: int = DEFAULT_THREADS,
@@ -104,7 +102,8 @@ class Pipeline:
             classifier: Face classifier, trained on crops as written by ``mien predict --save-crops``.
             bundle: Bundle from ``mien bundle`` to take all other models from; without an age and gender model there,
                 age and gender stay NaN.
-            precision: Precision of the models to take from the bundle.
+            precision: Precision of the shipped models, or of those to take from the bundle. None for the fastest of the
+                shipped ones: int8 on a CPU with VNNI, else float32; for a bundle, float32.
             attributes: Whether to estimate age and gender.
             provider: Provider to run the models on.
             threads: Threads of one operator on the CPU; 0 for all cores.
@@ -119,45 +118,37 @@ class Pipeline:
 
         Raises:
             ModelError: A file is not a model of the right kind, or the bundle is damaged.
-            InputError: A bundle was given together with other models, or holds no model of that precision; no such
-                provider or precision; a condition that no face can meet.
+            InputError: A bundle was given together with other models, or holds no model of that precision; a file has
+                another precision than requested; no such provider or precision; a condition that no face can meet.
             ProviderError: `provider` is not what would really run.
         """
-        provider, precision = as_choice(Provider, provider), as_choice(Precision, precision)
+        provider = as_choice(Provider, provider)
+        asked = None if precision is None else as_choice(Precision, precision)
         reported = FaceFilter(min_score, max_faces, min_face_px, region)
-        if bundle is None and precision is not Precision.FP32:
-            raise InputError(f"{precision.value} selects models of a bundle; other files have their own precision")
-        if bundle is not None:
-            if not (model is detector is age_gender is None):
-                raise InputError("a bundle contains its own models; pass either the bundle or model files")
-            models = read_bundle(Path(bundle)).models_in(precision)
-            model, detector, age_gender = models["landmarks"], models["detector"], models.get("age_gender")
-            attributes = attributes and age_gender is not None
-
-        def source_of(given: ModelSource | None, name: str) -> Path | ModelFile:
-            if given is None:
-                return shipped_model(name)
-            return given if isinstance(given, ModelFile) else Path(given)
-
+        given = {"landmarks": model, "detector": detector, "age_gender": age_gender}
+        models = choose_models(given, bundle=bundle, precision=asked, provider=provider)
         with ExitStack() as opened:  # closes what is open if a later one fails
             found = open_detector(
-                source_of(detector, "detector"),
+                models["detector"],
                 provider=provider,
                 threads=threads,
                 max_side=max_side,
                 min_score=min_score,
             )
             opened.callback(found.close)
-            points = open_runner(source_of(model, "landmarks"), provider=provider, threads=threads)
+            points = open_runner(models["landmarks"], provider=provider, threads=threads)
             opened.callback(points.close)
             known = None
-            if attributes:
-                known = open_runner(source_of(age_gender, "age_gender"), provider=provider, threads=threads)
+            if attributes and "age_gender" in models:
+                known = open_runner(models["age_gender"], provider=provider, threads=threads)
                 opened.callback(known.close)
             labels = None
             if classifier is not None:
                 labels = open_runner(ModelFile.of(classifier), provider=provider, threads=threads)
                 opened.callback(labels.close)
+            if asked is not None:
+                for runner in filter(None, (getattr(found, "runner", None), points, known)):
+                    check_precision(runner, asked)
             pipeline = cls(found, points, known, labels, reported=reported)
             opened.pop_all()
             return pipeline

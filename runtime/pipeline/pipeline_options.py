@@ -39,7 +39,8 @@ class PipelineOptions:
         classifier: Classifier of frames or faces.
         classify: Subject of the classifier.
         bundle: Bundle to take all other models from.
-        precision: Precision of the models to take from the bundle.
+        precision: Precision of the shipped models, or of those to take from the bundle; None for the default of
+            `Pipeline.load`.
         attributes: Whether to include the age and gender model even if `age_gender` is not given.
         provider: Provider to run the models on.
         reported: Conditions on the faces to report.
@@ -51,7 +52,7 @@ class PipelineOptions:
     classifier: ModelSource | None = None
     classify: Classified = Classified.FRAME
     bundle: Path | None = None
-    precision: Precision = Precision.FP32
+    precision: Precision | None = None
     attributes: bool = True
     provider: Provider = Provider.AUTO
     reported: FaceFilter = field(default_factory=FaceFilter)

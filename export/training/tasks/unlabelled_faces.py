@@ -13,6 +13,7 @@ from ....bench.data.label_digest import label_digest
 from ....runtime.errors import InputError
 from ....runtime.files import sha256_of
 from ....runtime.models.shipped import shipped_model
+from ....runtime.models.spec import Precision
 from ....runtime.pictures.images import read_image
 from ....runtime.pipeline.pipeline import Pipeline
 from ....runtime.values import POINTS, FloatArray
@@ -76,7 +77,7 @@ def _search(files: Sequence[Path], progress: ProgressCallback) -> Arrays:
     pictures: list[int] = []
     points: list[FloatArray] = [np.empty((0, POINTS, 2))]
     unreadable: list[str] = []
-    with Pipeline.load(attributes=False) as pipeline:
+    with Pipeline.load(attributes=False, precision=Precision.FP32) as pipeline:
         for i, file in enumerate(files):
             try:
                 faces = pipeline(read_image(file))

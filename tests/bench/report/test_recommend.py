@@ -146,7 +146,7 @@ def test_each_task_has_its_choice_and_its_command() -> None:
     ]
     choices = recommend(BenchReport(describe_environment(), tuple(rows)), 8.0)
     assert [command_of(choice.row) for choice in choices if choice.row is not None] == [
-        "mien webcam --provider cpu --threads 2",
+        "mien webcam --precision fp32 --provider cpu --threads 2",
         "mien webcam --detector 'my net.onnx' --provider cpu --threads 2",
         "mien webcam --age-gender ages.onnx --provider cuda --threads 2",
         "mien export runs/best.pt -o runs/best.onnx && "

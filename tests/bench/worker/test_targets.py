@@ -23,6 +23,7 @@ from mien.runtime.capture.demo_camera import DemoCamera
 from mien.runtime.errors import InputError
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
+from mien.runtime.models.spec import Precision
 from mien.runtime.pipeline.pipeline import Pipeline
 from mien.tests.clips import demo_frames, write_clip
 
@@ -84,7 +85,7 @@ def test_a_device_clock_times_the_same_calls() -> None:
 
 def test_from_a_picture_to_the_result_is_what_the_pipeline_does() -> None:
     picture = DemoCamera().frame(0)
-    with Pipeline.load(provider=Provider.CPU) as pipeline:
+    with Pipeline.load(provider=Provider.CPU, precision=Precision.FP32) as pipeline:
         faces = pipeline(picture)
         bounds = np.concatenate(
             [faces.landmarks[:1, :, :2].min(axis=1), faces.landmarks[:1, :, :2].max(axis=1)], axis=1

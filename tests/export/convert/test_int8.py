@@ -13,7 +13,7 @@ from mien.bench.data.sample_inputs import Subset, sample_batch
 from mien.bench.parity.tolerances import compare_outputs
 from mien.bench.timing.speedup import Ratio
 from mien.export.convert import gates, int8
-from mien.export.convert.int8_layers import decoding_nodes, first_layers
+from mien.export.convert.int8_layers import first_layers, last_nodes
 from mien.export.convert.int8_options import Int8Options, TargetRuntime
 from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.checkpoint import Checkpoint, save_checkpoint
@@ -163,7 +163,7 @@ def test_boxes_of_int8_reach_further_than_the_pictures_that_calibrated_it(photog
     assert parity, parity
 
 
-def test_the_layers_that_read_the_picture_and_the_decoding_stay_in_float() -> None:
+def test_the_first_and_last_layers_and_the_decoding_are_found() -> None:
     node = onnx.helper.make_node
     nodes = [
         node("Cast", ["image"], ["x"], name="cast", to=onnx.TensorProto.FLOAT),
@@ -174,10 +174,14 @@ def test_the_layers_that_read_the_picture_and_the_decoding_stay_in_float() -> No
         node("Add", ["d", "b"], ["e"], name="residual"),
         node("Conv", ["e", "w"], ["f"], name="head"),
         node("Add", ["f", "grid"], ["boxes"], name="decode"),
+        node("Conv", ["e", "w"], ["g"], name="heat maps"),
+        node("Reshape", ["g", "shape"], ["h"], name="flat"),
+        node("Softmax", ["h"], ["i"], name="softmax"),
+        node("MatMul", ["i", "grid"], ["points"], name="expectation"),
     ]
     graph = onnx.helper.make_graph(nodes, "g", [], [])
     assert first_layers(graph) == {"left", "right"}
-    assert decoding_nodes(graph) == {"decode"}
+    assert last_nodes(graph) == {"head", "decode", "flat", "softmax", "expectation"}
 
 
 def test_int8_for_tensorrt_is_symmetric(photographs: Path, tmp_path: Path) -> None:

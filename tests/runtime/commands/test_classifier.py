@@ -132,7 +132,8 @@ def test_a_model_is_used_for_what_it_was_trained_for(tmp_path: Path) -> None:
     for task in ("landmarks", "detector", "age_gender"):
         shutil.copy(shipped_model(task), tmp_path / f"{task}.onnx")
         rows = tmp_path / f"{task}.jsonl"
-        mien("webcam", "demo", "--no-show", "--max-frames", 2, "--model", tmp_path / f"{task}.onnx", "--json", rows)
+        own = ["--model", tmp_path / f"{task}.onnx", "--precision", "fp32"]
+        mien("webcam", "demo", "--no-show", "--max-frames", 2, *own, "--json", rows)
     assert rows_of(tmp_path / "age_gender.jsonl") == rows_of(tmp_path / "landmarks.jsonl")
     twice = ["--model", tmp_path / "detector.onnx", "--detector", tmp_path / "detector.onnx"]
     assert "is a detector, and so is the file of --detector" in mien("webcam", "demo", *twice, code=2).stderr

@@ -459,5 +459,3 @@ def test_a_pipeline_loads_from_a_bundle(tmp_path: Path) -> None:
         Pipeline.load(bundle=path, model=shipped_model("landmarks"))
     with pytest.raises(InputError, match="no fp16 models"):
         Pipeline.load(bundle=path, precision=Precision.FP16)
-    with pytest.raises(InputError, match="selects models of a bundle"):
-        Pipeline.load(precision=Precision.FP16)

@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 
 from mien import Faces, Frame, Pipeline, Provider
+from mien.runtime.backends.fastest_precision import AVX512_VNNI
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.capture.demo_camera import DemoCamera, find_photo
 from mien.runtime.errors import InputError, ModelError, ProviderError
-from mien.runtime.faces.detector import YunetDetector, open_detector
+from mien.runtime.faces.detector import OwnDetector, YunetDetector, open_detector
+from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.shipped import shipped_model
+from mien.runtime.models.spec import Precision
 from mien.runtime.pictures.images import read_image
 from mien.runtime.values import Image
 from mien.runtime.vision.geometry import roll_of
@@ -155,8 +158,42 @@ def test_wrong_models_are_refused(tmp_path: Path) -> None:
         Pipeline.load(model=shipped_model("detector"))
     with pytest.raises(ModelError, match="expected a detector, found a landmark model"):
         open_detector(shipped_model("landmarks"))
-    with pytest.raises(ModelError, match="ships no model 'ears'"):
+    with pytest.raises(ModelError, match=r"ships no ears\.onnx, only "):
         shipped_model("ears")
+
+
+@pytest.mark.parametrize("vnni", [False, True])
+def test_the_precision_is_the_fastest_or_the_requested(vnni: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cv2.checkHardwareSupport", lambda _: vnni)
+    fastest = Precision.INT8 if vnni else Precision.FP32
+    for precision in (None, "fp32", Precision.INT8):
+        with Pipeline.load(provider=Provider.CPU, precision=precision) as pipeline:
+            assert isinstance(pipeline.detector, OwnDetector) and pipeline.age_gender is not None
+            runners = (pipeline.detector.runner, pipeline.landmarks, pipeline.age_gender)
+            assert {runner.precision for runner in runners} == {fastest if precision is None else Precision(precision)}
+    own = shipped_model("landmarks", Precision.INT8)
+    with Pipeline.load(model=own, provider=Provider.CPU, precision=Precision.INT8) as pipeline:
+        assert pipeline.landmarks.precision is Precision.INT8
+    with pytest.raises(InputError, match="expected a landmark model in fp32, found one in int8"):
+        Pipeline.load(model=own, provider=Provider.CPU, precision=Precision.FP32)
+    with pytest.raises(ModelError, match=r"ships no landmarks\.fp16\.onnx|ships no detector\.fp16\.onnx"):
+        Pipeline.load(precision=Precision.FP16)
+
+
+@pytest.mark.skipif(not cv2.checkHardwareSupport(AVX512_VNNI), reason="sums of int8 saturate on this CPU")
+def test_int8_finds_the_same_face(photo: Image) -> None:
+    found = []
+    for precision in (Precision.FP32, Precision.INT8):
+        with Pipeline.load(provider=Provider.CPU, precision=precision) as pipeline:
+            found.append(pipeline(photo))
+    exact, rounded = found
+    eyes_px = np.linalg.norm(exact.landmarks[0, 45, :2] - exact.landmarks[0, 36, :2])
+    assert len(exact) == len(rounded) == 1
+    assert np.abs(rounded.landmarks - exact.landmarks).mean() < 0.015 * eyes_px
+    assert abs(rounded.age[0] - exact.age[0]) < 3 and abs(rounded.female[0] - exact.female[0]) < 0.1
+    for name in ("landmarks", "detector", "age_gender"):
+        files = [ModelFile.of(shipped_model(name, precision)) for precision in (Precision.FP32, Precision.INT8)]
+        assert files[0].spec.weights_sha256 == files[1].spec.weights_sha256
 
 
 def test_cuda_is_cuda_or_an_error() -> None:

@@ -172,7 +172,8 @@ def test_a_whole_pipeline_runs_on_engines(tmp_path: Path) -> None:
         EngineRunner(shipped_model(name), accelerator=machine, folder=tmp_path)
         for name in ("detector", "landmarks", "age_gender")
     ]
-    with Pipeline(OwnDetector(models[0]), *models[1:]) as engines, Pipeline.load(provider=Provider.CPU) as sessions:
+    float32 = Pipeline.load(provider=Provider.CPU, precision=Precision.FP32)
+    with Pipeline(OwnDetector(models[0]), *models[1:]) as engines, float32 as sessions:
         found, wanted = engines(picture), sessions(picture)
         assert len(found) == len(wanted) > 0
         np.testing.assert_allclose(found.landmarks, wanted.landmarks, atol=0.05)
