@@ -35,14 +35,17 @@ def choose_models(
         The models by name; a bundle may have none for ``age_gender``.
 
     Raises:
-        InputError: A bundle was given together with other models, or holds no model of that precision.
-        ModelError: The bundle is damaged, or there is no shipped model of that precision.
+        InputError: A bundle was given together with other models, or holds no model of that precision; or no bundle was
+            given, and no models of that precision are shipped.
+        ModelError: The bundle is damaged.
     """
     if bundle is not None:
         if any(source is not None for source in given.values()):
             raise InputError("a bundle contains its own models; pass either the bundle or model files")
         return {**read_bundle(Path(bundle)).models_in(precision or Precision.FP32)}
     shipped = precision or fastest_precision(provider)
+    if shipped is Precision.FP16:
+        raise InputError("mien ships fp32 and int8 models; for fp16, make a bundle with: mien bundle --precision fp16")
     return {name: _source(source, name, shipped) for name, source in given.items()}
 
 

@@ -298,11 +298,14 @@ def test_the_commands_from_bundle_to_prediction(tmp_path: Path) -> None:
     assert "✓ landmarks fp32 on cpu: max 0 px" in told
     assert told.splitlines()[-1] == "verified: 4 of 4 checks passed on cpu"
     photo, _ = find_photo()
-    rows = [json.loads(mien("predict", photo, "--json", "-", *more).stdout) for more in ([], ["--bundle", path])]
+    rows = [
+        json.loads(mien("predict", photo, "--json", "-", *more).stdout)
+        for more in (["--precision", "fp32"], ["--bundle", path])
+    ]
     assert rows[0] == rows[1] and rows[0]["faces"][0]["age"] is not None
     for more in (["--model", shipped_model("landmarks")], ["--precision", "fp16"]):
         assert "error:" in mien("predict", photo, "--bundle", path, *more, code=2).stderr
-    assert "selects models of a bundle" in mien("predict", photo, "--precision", "fp16", code=2).stderr
+    assert "for fp16, make a bundle with" in mien("predict", photo, "--precision", "fp16", code=2).stderr
 
 
 def test_verify_says_no(made: Bundled, tmp_path: Path) -> None:
