@@ -91,11 +91,9 @@ class Faces:
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
-        expected: dict[str, tuple[int, ...]] = {"boxes": (n, 4), "landmarks": (n, POINTS, 3)}
-        for f in fields(self):
-            shape = getattr(self, f.name).shape
-            if shape != expected.get(f.name, (n,)):
-                raise ValueError(f"Faces.{f.name}: expected shape {expected.get(f.name, (n,))}, found {shape}")
+        for name, row in _ROWS.items():
+            if (shape := getattr(self, name).shape) != (n, *row):
+                raise ValueError(f"Faces.{name}: expected shape {(n, *row)}, found {shape}")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -114,26 +112,28 @@ class Faces:
         return Faces.from_boxes(np.empty((0, 4)), np.empty(0))
 
     @staticmethod
-    def from_boxes(boxes: FloatArray, scores: FloatArray) -> Faces:
-        """Return faces with unknown values except for boxes and scores.
+    def from_boxes(boxes: FloatArray, scores: FloatArray, **known: npt.NDArray[Any]) -> Faces:
+        """Return faces with unknown values except for boxes, scores and those given.
 
         Args:
             boxes: (n, 4) xyxy px.
             scores: (n,) confidence of the detector.
+            known: Values of other fields.
         """
         n = len(boxes)
         unknown = np.full(n, np.nan)
-        return Faces(
-            boxes=boxes,
-            scores=scores,
-            landmarks=np.full((n, POINTS, 3), np.nan),
-            presence=unknown,
-            age=unknown,
-            age_std=unknown,
-            female=unknown,
-            track_id=np.full(n, -1, dtype=np.int64),
-            classes=np.full(n, None),
-        )
+        values: dict[str, Any] = {
+            "presence": unknown,
+            "age": unknown,
+            "age_std": unknown,
+            "female": unknown,
+            "track_id": np.full(n, -1, dtype=np.int64),
+            "classes": np.full(n, None),
+            **known,
+        }
+        if "landmarks" not in known:
+            values["landmarks"] = np.full((n, POINTS, 3), np.nan)
+        return Faces(boxes=boxes, scores=scores, **values)
 
     @staticmethod
     def concat(parts: Sequence[Faces]) -> Faces:
@@ -141,3 +141,7 @@ class Faces:
         if not parts:
             return Faces.empty()
         return Faces(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Faces)})
+
+
+_ROWS: dict[str, tuple[int, ...]] = {f.name: () for f in fields(Faces)} | {"boxes": (4,), "landmarks": (POINTS, 3)}
+"""Shape of each field's row."""

@@ -101,7 +101,8 @@ def _by_landmarks(
     large = np.flatnonzero(longer_side(places) >= MIN_FACE_PX)
     if not len(large):
         return
-    roll = np.nan_to_num(roll_of(landmarks_of([tracks[i] for i in large.tolist()])))  # upright where it is unknown
+    roll = roll_of(landmarks_of([tracks[i] for i in large.tolist()]))
+    roll[np.isnan(roll)] = 0  # upright where it is unknown
     landmarks, presences = locate(frame.pixels, bounds_from_box(places[large]), roll)
     for i, points, presence in zip(large.tolist(), landmarks, presences.tolist(), strict=True):
         sights[i].presence = presence

@@ -30,8 +30,8 @@ def cut_patch(image: Image, box: FloatArray) -> FloatArray:
     upper, lower = (round(SIDE * (y - y0) / (y1 - y0)) for y in (top, bottom))
     if first < last and upper < lower:
         inside = _average(image[top:bottom, left:right], (last - first, lower - upper))
-        patch[upper:lower, first:last] = inside - inside.mean()
-    norm = float(np.linalg.norm(patch))
+        patch[upper:lower, first:last] = inside - inside.sum() / inside.size
+    norm = cv2.norm(patch)
     return patch / norm if norm > SIDE else patch * 0
 
 
@@ -40,7 +40,7 @@ def likeness(a: FloatArray, b: FloatArray) -> float:
 
     Faces of different people reach 0.68 in 5 % of pairs; one face in successive frames stays above 0.85.
     """
-    return 1 - 0.5 * float(np.square(a - b).sum())
+    return 1 - 0.5 * cv2.norm(a, b, cv2.NORM_L2SQR)
 
 
 def find_patch(image: Image, patch: FloatArray, box: FloatArray, *, reach: float = REACH) -> tuple[FloatArray, float]:

@@ -223,7 +223,9 @@ def _carried(frame: Frame, box: FloatArray, patch: FloatArray, reach: float) -> 
 def _faces(tracks: Sequence[Track]) -> Faces:
     if not tracks:
         return Faces.empty()
-    return Faces.from_boxes(np.array([t.box for t in tracks]), np.array([t.score for t in tracks])).with_fields(
+    return Faces.from_boxes(
+        np.array([t.box for t in tracks]),
+        np.array([t.score for t in tracks]),
         landmarks=landmarks_of(tracks),
         presence=np.array([t.presence for t in tracks]),
         track_id=np.array([t.id for t in tracks], dtype=np.int64),
