@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ...bench.accuracy.accuracy import Accuracy, Metric, accuracy_of, folder_for
+from ...bench.data.non_faces import without_faces
 from ...bench.data.sample_inputs import Subset, sample_batch
-from ...bench.parity.parity import ParityGate
-from ...bench.parity.tolerances import compare_outputs
+from ...bench.parity.parity import ParityGate, Unit, parity_of
+from ...bench.parity.tolerances import TOLERANCES, compare_outputs
 from ...bench.timing.speedup import Ratio
 from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.errors import CheckFailed, InputError, OutputError
@@ -18,11 +21,14 @@ from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import ModelSpec, Precision, Task
 from ...runtime.outputs import check_writable, same_file
+from ...runtime.values import Image
 from .half_storage import session_storing_halves
 
 log = logging.getLogger("mien")
 
 GATE_BATCHES = (1, 2, 5)
+NON_FACES = 28
+"""Number of pictures without a face on which presence is compared."""
 MAX_LOSS = {
     Precision.FP16: {Metric.NME: 0.05, Metric.MAE: 0.1, Metric.AP50: 0.2, Metric.ACCURACY: 0.5},
     Precision.INT8: {Metric.NME: 0.2, Metric.MAE: 0.2, Metric.AP50: 1.0, Metric.ACCURACY: 1.0},
@@ -162,7 +168,27 @@ def check_parity(
         if (failed := next((parity for parity in compared if not parity), None)) is not None:
             raise CheckFailed(f"parity check failed at batch {size}: {failed}; the file was not written")
         parities.append(compared[-1])
+    if "presence" in reference.spec.outputs:
+        check_presence(candidate, reference, sample_batch(reference.spec, NON_FACES, data=data, seed=0, subset=subset))
     return tuple(parities)
+
+
+def check_presence(candidate: Runner, reference: Runner, crops: Image) -> None:
+    """Compare the probabilities of a face where there is none.
+
+    Args:
+        candidate: Landmark model to check.
+        reference: Model whose presence it must reproduce.
+        crops: Crops of faces (n, h, w, 3), uint8 BGR, of which pictures without faces are made.
+
+    Raises:
+        CheckFailed: A deviation exceeds the tolerance of a score.
+    """
+    batch = without_faces(crops, np.random.default_rng(0))
+    deviations = np.abs(candidate(batch)["presence"] - reference(batch)["presence"])
+    parity = parity_of(deviations, unit=Unit.SCORE, tolerance=TOLERANCES[candidate.precision].score)
+    if not parity:
+        raise CheckFailed(f"presence check failed on pictures without a face: {parity}; the file was not written")
 
 
 def measure_reference(reference: Runner, folders: Sequence[Path]) -> ReferenceAccuracy | None:

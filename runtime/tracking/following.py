@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..values import FloatArray, Frame, Image
+from ..values import FloatArray, Frame, Image, size_of
 from ..vision.boxes import enclosed
 from ..vision.geometry import (
     SAME_FACE_IOU,
@@ -135,11 +135,20 @@ def _compare(frame: Frame, track: Track, place: FloatArray, points: FloatArray, 
     elif sight.meets:  # the face in front may have caught the landmarks
         holds = min(likeness(patch, track.patch), likeness(patch, track.usual)) >= LIKE_ITSELF
     else:
-        sudden = frame.timestamp_ns - track.seen_ns < SUDDEN_S * 1e9
-        holds = likeness(patch, track.patch) >= (track.continues if sudden else RECALLED)
+        same = RECALLED
+        if frame.timestamp_ns - track.seen_ns < SUDDEN_S * 1e9:
+            # At the edge of the picture, a face changes by itself as it comes in or goes out.
+            same = track.continues if _is_inside(box, frame.pixels) else FOUND
+        holds = likeness(patch, track.patch) >= same
         sight.replaced = not holds
     if holds:
         sight.box, sight.patch, sight.landmarks = box, patch, points
+
+
+def _is_inside(box: FloatArray, picture: Image) -> bool:
+    x0, y0, x1, y1 = box.tolist()
+    width, height = size_of(picture)
+    return bool(x0 >= 0 and y0 >= 0 and x1 <= width and y1 <= height)
 
 
 def _part(tracks: Sequence[Track], sights: Sequence[Sight]) -> None:

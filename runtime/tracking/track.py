@@ -22,6 +22,8 @@ LIKE_ITSELF, LIKE_ITSELF_AT_REST = 0.72, 0.82
 """Minimum likeness to an earlier patch for a face to count as the same, for a moving face and for one at rest."""
 CERTAINLY_ITSELF = 0.88
 """Minimum likeness at which a face's appearance is learned while others are near."""
+UNCOVERED = 0.8
+"""Minimum likeness at which nothing covers a face."""
 UNREST = 10.0
 """Unlikeness over its mean that is usual, between these two."""
 LEARNING = 0.1
@@ -58,6 +60,31 @@ class Sight:
     replaced: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """Position of a face at a time, and its velocity.
+
+    Attributes:
+        box: Box (4,), xyxy px.
+        time_ns: Time of the box.
+        velocity: Velocity x, y of its centre in px/s; None if unknown.
+    """
+
+    box: FloatArray
+    time_ns: int
+    velocity: tuple[float, float] | None = None
+
+    def predicted(self, time_ns: int) -> FloatArray:
+        """Return the box (4,) where the face should be at `time_ns`, at a constant velocity that fades."""
+        if self.velocity is None:
+            return self.box
+        elapsed_s = max(time_ns - self.time_ns, 0) / 1e9
+        fading_s = FADES_S * (1 - math.exp(-elapsed_s / FADES_S))
+        x, y = (speed * fading_s for speed in self.velocity)
+        x0, y0, x1, y1 = self.box.tolist()
+        return self.box + [x, y, x, y] if math.hypot(x, y) > STEADY * (x1 - x0 + y1 - y0) / 2 else self.box
+
+
 @dataclass(slots=True, eq=False)
 class Track:
     """A tracked face.
@@ -77,7 +104,7 @@ class Track:
         replaced: True if another face took its place; it must then look alike to return.
         hidden: True if it disappeared behind another face.
         unrest: Mean unlikeness of its successive patches.
-        clear: Last box without another face near, and its time.
+        clear: Its last sight without another face near, or anything before it.
     """
 
     box: FloatArray
@@ -94,10 +121,10 @@ class Track:
     unrest: float = 0.02
     usual: FloatArray = field(init=False)
     velocity: tuple[float, float] | None = None
-    clear: tuple[FloatArray, int] = field(init=False)
+    clear: Motion = field(init=False)
 
     def __post_init__(self) -> None:
-        self.usual, self.clear = self.patch, (self.box, self.seen_ns)
+        self.usual, self.clear = self.patch, Motion(self.box, self.seen_ns)
 
     @property
     def size(self) -> float:
@@ -112,12 +139,7 @@ class Track:
 
     def predicted(self, time_ns: int) -> FloatArray:
         """Return the box (4,) where the face should be at `time_ns`, at a constant velocity that fades."""
-        if self.velocity is None:
-            return self.box
-        elapsed_s = max(time_ns - self.seen_ns, 0) / 1e9
-        fading_s = FADES_S * (1 - math.exp(-elapsed_s / FADES_S))
-        x, y = (speed * fading_s for speed in self.velocity)
-        return self.box + [x, y, x, y] if math.hypot(x, y) > STEADY * self.size else self.box
+        return Motion(self.box, self.seen_ns, self.velocity).predicted(time_ns)
 
     def see(self, sight: Sight, time_ns: int) -> None:
         """Update the track with the face in a frame; little is learned while others are near."""
@@ -133,19 +155,17 @@ class Track:
             if steady:
                 self.unrest += LEARNING * (1 - likeness(sight.patch, self.patch) - self.unrest)
             self.usual = self.usual + LEARNING * (sight.patch - self.usual) if steady else sight.patch
-        if not sight.meets:
-            self.clear = sight.box, time_ns
+        if not sight.meets and likeness(sight.patch, self.usual) >= UNCOVERED:
+            self.clear = Motion(sight.box, time_ns, self.velocity)
         self.box, self.patch, self.seen_ns = sight.box, sight.patch, time_ns
         self.landmarks, self.presence = sight.landmarks, sight.presence
 
     def lose(self, sight: Sight | None = None) -> None:
-        """Mark the face as lost; if another face was near, return to its last certain position."""
+        """Mark the face as lost; it is expected where it was going before another one or a thing came before it."""
         self.state = State.LOST
         if sight is not None:
             self.replaced, self.hidden = sight.replaced, sight.meets
-        if self.hidden:
-            time_ns, (self.box, self.seen_ns) = self.seen_ns, self.clear
-            self.box, self.seen_ns = self.predicted(time_ns), time_ns
+        self.box, self.velocity = self.clear.predicted(self.seen_ns), self.clear.velocity
 
 
 def landmarks_of(tracks: Sequence[Track]) -> FloatArray:
