@@ -54,7 +54,7 @@ HOUSE = {
     "bench/accuracy bench/parity bench/report bench",
     "bench/studies": "runtime/models runtime/vision runtime/backends/ort runtime/pictures runtime/capture "
     "runtime/output runtime/faces runtime/tracking runtime/pipeline runtime/batch runtime/live bench/timing bench/data "
-    "bench/report",
+    "bench/accuracy bench/report",
     "bench/commands": "runtime/models runtime/backends runtime/faces runtime/pipeline runtime/commands bench/timing "
     "bench/accuracy bench/report bench bench/suite",
     "export/networks": "runtime/models",
