@@ -59,6 +59,9 @@ results: $(VENV)/.test
 	$(BIN)/mien evaluate detector --data $(DATA)/faces --held-out --threads 1 --json > docs/results/detector.json
 	$(BIN)/mien evaluate age-gender --data $(DATA)/age_gender --held-out --threads 1 --json > docs/results/age-gender.json
 	$(BIN)/mien evaluate age-gender --data $(DATA)/age_gender --held-out --detect --threads 1 --json > docs/results/age-gender-detected.json
+	$(BIN)/mien evaluate landmarks --data $(DATA)/landmarks68 --held-out --precision int8 --threads 1 --json > docs/results/landmarks-int8.json
+	$(BIN)/mien evaluate detector --data $(DATA)/faces --held-out --precision int8 --threads 1 --json > docs/results/detector-int8.json
+	$(BIN)/mien evaluate age-gender --data $(DATA)/age_gender --held-out --precision int8 --threads 1 --json > docs/results/age-gender-int8.json
 	$(BIN)/mien bench --reference-model --rounds 40 --data $(DATA)/landmarks68 --data $(DATA)/faces --data $(DATA)/age_gender --held-out \
 		--json docs/results/bench.json > docs/results/bench.md
 	$(BIN)/python -m mien.bench.studies.readme_table

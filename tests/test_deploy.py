@@ -20,7 +20,7 @@ from mien.tests.processes import MIEN, started
 
 ROOT = Path(mien.__file__).parent
 DEPLOY = ROOT / "docs" / "deploy"
-DEVICE_MB = 25
+DEVICE_MB = 28
 
 
 def unit() -> dict[str, list[str]]:

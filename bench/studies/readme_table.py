@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +15,51 @@ BEGIN, END = "<!-- figures: made by `make results` -->", "<!-- end of figures --
 
 def figures(results: Path) -> str:
     """Render the accuracy and latency of the shipped models as Markdown."""
-    landmarks = json.loads((results / "landmarks.json").read_text(encoding="utf-8"))
-    whole = json.loads((results / "landmarks-detected.json").read_text(encoding="utf-8"))
-    detector = json.loads((results / "detector.json").read_text(encoding="utf-8"))
-    ages = json.loads((results / "age-gender.json").read_text(encoding="utf-8"))
-    aligned = json.loads((results / "age-gender-detected.json").read_text(encoding="utf-8"))
-    report = BenchReport.from_json((results / "bench.json").read_text(encoding="utf-8"), origin="bench.json")
-    return "\n\n".join([_accuracy(landmarks, whole, detector), _attributes(ages, aligned), _latency(report)])
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in results.glob("*.json")}
+    report = BenchReport.from_json(texts.pop("bench"), origin="bench.json")
+    summaries = {name: json.loads(text) for name, text in texts.items()}
+    return "\n\n".join([_landmarks(summaries), _detector(summaries), _attributes(summaries), _latency(report)])
 
 
-def _accuracy(landmarks: dict[str, Any], whole: dict[str, Any], detector: dict[str, Any]) -> str:
+def _landmarks(summaries: Mapping[str, Any]) -> str:
+    landmarks, whole = summaries["landmarks"], summaries["landmarks-detected"]
+    rows = {
+        **landmarks["by_source"],
+        "all": landmarks,
+        "all, in int8": summaries["landmarks-int8"],
+        "all, detected first": whole,
+    }
     lines = ["| held-out faces | NME % | AUC@8 % | FR@8 % | faces |", "|---|--:|--:|--:|--:|"]
-    for source, row in [*landmarks["by_source"].items(), ("all", landmarks), ("all, detected first", whole)]:
+    for source, row in rows.items():
         lines.append(f"| {source} | {row['nme']:.2f} | {row['auc8']:.1f} | {row['fr8']:.1f} | {row['count']} |")
     lines += [
         "",
         f"Not found in “detected first”: {whole['not_detected']} of {whole['count']} faces, which count as failures.",
     ]
-    lines += ["", "| held-out pictures, faces from | AP50 % | recall at 90 % precision | faces |", "|---|--:|--:|--:|"]
-    for side, row in [("any size", detector), *detector["by_min_side_px"].items()]:
-        name = side if side == "any size" else f"{side} px"
+    return "\n".join(lines)
+
+
+def _detector(summaries: Mapping[str, Any]) -> str:
+    detector = summaries["detector"]
+    sizes = {f"{side} px": row for side, row in detector["by_min_side_px"].items()}
+    rows = {"any size": detector, "any size, in int8": summaries["detector-int8"], **sizes}
+    lines = ["| held-out pictures, faces from | AP50 % | recall at 90 % precision | faces |", "|---|--:|--:|--:|"]
+    for name, row in rows.items():
         lines.append(f"| {name} | {row['ap50']:.1f} | {row['recall_at_precision_90']:.1f} | {row['count']} |")
     return "\n".join(lines)
 
 
-def _attributes(ages: dict[str, Any], aligned: dict[str, Any]) -> str:
+def _attributes(summaries: Mapping[str, Any]) -> str:
+    rows = {
+        "as given": summaries["age-gender"],
+        "as given, in int8": summaries["age-gender-int8"],
+        "detected, aligned by landmarks": summaries["age-gender-detected"],
+    }
     lines = [
         "| held-out aligned faces | age MAE, years | within 5 years % | gender % | faces |",
         "|---|--:|--:|--:|--:|",
     ]
-    for name, row in [("as given", ages), ("detected, aligned by landmarks", aligned)]:
+    for name, row in rows.items():
         lines.append(
             f"| {name} | {row['mae_years']:.2f} | {row['cs5']:.1f} | {row['gender_accuracy']:.1f} | {row['count']} |"
         )
@@ -63,6 +79,8 @@ def _latency(report: BenchReport) -> str:
 def _row(row: Row) -> str:
     m, about = row.measurement, row.measurement.description
     name = "ONNX Runtime" if about.provider == "cpu" else about.provider
+    if about.precision is not None:
+        name += f", {about.precision.value}"
     ratio = str(row.ratio) if row.ratio is not None else "–"
     return f"| {about.model} | {name} | {m.p50_ms:.2f} | {m.p90_ms:.2f} | {m.p99_ms:.2f} | {ratio} |"
 
