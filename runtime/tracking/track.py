@@ -165,7 +165,8 @@ class Track:
         self.state = State.LOST
         if sight is not None:
             self.replaced, self.hidden = sight.replaced, sight.meets
-        self.box, self.velocity = self.clear.predicted(self.seen_ns), self.clear.velocity
+        if self.seen_ns - self.clear.time_ns <= FADES_S * 1e9:  # later, it just looks different
+            self.box, self.velocity = self.clear.predicted(self.seen_ns), self.clear.velocity
 
 
 def landmarks_of(tracks: Sequence[Track]) -> FloatArray:
