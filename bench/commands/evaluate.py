@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ...runtime.commands.input_paths import existing_folder
 from ...runtime.commands.options import AS_JSON, DATA, DETECTOR, HELD_OUT, MAX_SIDE, PROVIDER, THREADS
 from ...runtime.commands.run_config import with_config
 from ...runtime.errors import InputError, ProviderError
-from ...runtime.models.runner import Provider, Runner
+from ...runtime.models.runner import Provider, Runner, check_precision
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import Precision
 from ...runtime.outputs import check_outputs, write_report
@@ -27,7 +27,9 @@ from ...runtime.pipeline.pipeline import Pipeline
 from ..bridge import PyTorchBridge
 
 MODEL = typer.Option(None, "--model", help="Model file (.onnx) or checkpoint (.pt); default: the shipped model.")
-PRECISION = typer.Option(Precision.FP32, "--precision", help="Precision of the shipped models: fp32 or int8.")
+PRECISION = typer.Option(
+    None, "--precision", help="Precision of the shipped models: fp32 or int8.", show_default=Precision.FP32.value
+)
 DETECTOR_MODEL = typer.Option(None, "--model", help="A mien detector or a YuNet file; default: the shipped detector.")
 INDEX = "index.html"
 REPORT = typer.Option(
@@ -59,7 +61,7 @@ def evaluate_landmarks(
         None, "--against", help="Also evaluate this package, which must be installed and downloads its weights."
     ),
     detector: Path | None = DETECTOR,
-    precision: Precision = PRECISION,
+    precision: Precision | None = PRECISION,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
     report: Path | None = REPORT,
@@ -79,7 +81,7 @@ def evaluate_landmarks(
             with _pipeline(opener, precision, **files, attributes=False, **device) as pipeline:
                 summary = evaluate_pipeline(pipeline, data, **options, progress=progress)
         else:
-            with opener(model or shipped_model("landmarks", precision), **device) as runner:
+            with _opened(opener, model, "landmarks", precision, **device) as runner:
                 summary = evaluate(runner, data, **options, progress=progress)
         if against is not None:
             from ..accuracy.face_alignment_peer import evaluate_face_alignment
@@ -95,7 +97,7 @@ def evaluate_detector(
     data: Path = DATA,
     model: Path | None = DETECTOR_MODEL,
     held_out: bool = HELD_OUT,
-    precision: Precision = PRECISION,
+    precision: Precision | None = PRECISION,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
     max_side: int = MAX_SIDE,
@@ -103,15 +105,17 @@ def evaluate_detector(
     as_json: bool = AS_JSON,
 ) -> None:
     """Measure AP50, recall and precision of a detector, overall and by minimum face size."""
-    from ...runtime.faces.detector import open_detector
+    from ...runtime.faces.detector import OwnDetector, open_detector
     from ..accuracy.evaluate_faces import LOWEST_SCORE
     from ..accuracy.evaluate_faces import evaluate_detector as evaluate
     from ..report.accuracy_report import detector_sections
 
     page = EvaluationPage(report, data, model, precision)
-    path = model or shipped_model("detector", precision)
+    path = model or shipped_model("detector", precision or Precision.FP32)
     opened = open_detector(path, provider=provider, threads=threads, max_side=max_side, min_score=LOWEST_SCORE)
     with contextlib.closing(opened) as detector, progress_bar("evaluate") as progress:
+        if precision is not None and isinstance(detector, OwnDetector):
+            check_precision(detector.runner, precision)
         summary = evaluate(detector, data, held_out=held_out, progress=progress, inspect=page.keep)
     print_evaluation(summary, page, detector_sections, as_json)
 
@@ -125,7 +129,7 @@ def evaluate_age_gender(
     held_out: bool = HELD_OUT,
     detect: bool = typer.Option(False, "--detect", help="Evaluate the whole pipeline instead of the crops as given."),
     detector: Path | None = DETECTOR,
-    precision: Precision = PRECISION,
+    precision: Precision | None = PRECISION,
     provider: Provider = PROVIDER,
     threads: int = THREADS,
     report: Path | None = REPORT,
@@ -145,7 +149,7 @@ def evaluate_age_gender(
             with _pipeline(opener, precision, **files, **device) as pipeline:
                 summary = evaluate_age_gender_pipeline(pipeline, data, **options, progress=progress)
         else:
-            with opener(model or shipped_model("age_gender", precision), **device) as runner:
+            with _opened(opener, model, "age_gender", precision, **device) as runner:
                 summary = evaluate(runner, data, **options, progress=progress)
     print_evaluation(summary, page, age_gender_sections, as_json)
 
@@ -177,19 +181,31 @@ def evaluate_classify(
     print_evaluation(summary, page, class_sections, as_json)
 
 
+@contextlib.contextmanager
+def _opened(
+    opener: Callable[..., Runner], model: Path | None, name: str, precision: Precision | None, **device: Any
+) -> Iterator[Runner]:
+    with opener(model or shipped_model(name, precision or Precision.FP32), **device) as runner:
+        if precision is not None:
+            check_precision(runner, precision)
+        yield runner
+
+
 def _pipeline(
     opener: Callable[..., Runner],
-    precision: Precision,
+    precision: Precision | None,
     *,
     landmarks: Path | None = None,
     detector: Path | None,
     age_gender: Path | None = None,
     **options: Any,
 ) -> Pipeline:
+    shipped = precision or Precision.FP32
     return Pipeline.load(
-        model=landmarks or shipped_model("landmarks", precision),
-        detector=detector or shipped_model("detector", precision),
-        age_gender=age_gender or shipped_model("age_gender", precision),
+        model=landmarks or shipped_model("landmarks", shipped),
+        detector=detector or shipped_model("detector", shipped),
+        age_gender=age_gender or shipped_model("age_gender", shipped),
+        precision=precision,
         open_runner=opener,
         **options,
     )
@@ -223,10 +239,8 @@ class EvaluationPage:
         OutputError: The page cannot be written to that path.
     """
 
-    def __init__(
-        self, report: Path | None, data: Path, model: Path | None, precision: Precision = Precision.FP32
-    ) -> None:
-        shipped = "shipped" if precision is Precision.FP32 else f"shipped {precision.value}"
+    def __init__(self, report: Path | None, data: Path, model: Path | None, precision: Precision | None = None) -> None:
+        shipped = "shipped" if precision in (None, Precision.FP32) else f"shipped {precision.value}"
         self.evaluated, self._data = shipped if model is None else model.name, data
         self._file: Path | None = None
         self._predictions: tuple[Any, ...] = ()

@@ -26,6 +26,7 @@ from .resume import ResumableCommand, options_to_save
 from .train_options import (
     BACKBONE,
     INIT_FROM,
+    NEW_LAYERS_ONLY,
     FaceOptions,
     TaskDefaults,
     TrainOptions,
@@ -71,7 +72,7 @@ def train_landmarks(
         from ..training.tasks.landmarks import LandmarkTraining
     face.refuse_with_frozen_backbone(distillation, dims=dims == 3, negatives=negatives)
     folder = check_start(face.data, ctx, shared)
-    network = shared.network(face.backbone, face.init_from)
+    network = shared.network(face.backbone, face.init_from, new_layers_only=face.new_layers_only)
     if face.frozen_backbone:
         frozen = FrozenBackboneLandmarkTraining(folder, network)
         run_training(frozen, shared.config(FROZEN_LANDMARKS, weight_decay=0.0), ctx, shared)
@@ -117,7 +118,7 @@ def train_age_gender(
         raise InputError("--age-weight and --gender-weight must be above 0, or a branch is not trained")
     face.refuse_with_frozen_backbone(distillation)
     folder = check_start(face.data, ctx, shared)
-    network = shared.network(face.backbone, face.init_from)
+    network = shared.network(face.backbone, face.init_from, new_layers_only=face.new_layers_only)
     if face.frozen_backbone:
         frozen = FrozenBackboneAgeGenderTraining(folder, network, age_weight=age_weight, gender_weight=gender_weight)
         run_training(frozen, shared.config(FROZEN_AGE_GENDER, weight_decay=0.0), ctx, shared)
@@ -193,6 +194,7 @@ def train_detector(
     backbone: str = typer.Option("mobilenet_v2_short", "--backbone", help=BACKBONE),
     input_size: int = typer.Option(320, "--input-size", min=128, help="Side of a training scene, in px."),
     init_from: Path | None = INIT_FROM,
+    new_layers_only: bool = NEW_LAYERS_ONLY,
     scenes: int = typer.Option(2400, "--scenes", min=1, help="Number of scenes composed for each epoch."),
 ) -> None:
     """Train the face detector, on scenes that are composed of labelled pictures."""
@@ -204,7 +206,7 @@ def train_detector(
     check_start(data[0] if data else None, ctx, shared)
     task = DetectorTraining(
         data,
-        shared.network(backbone, init_from),
+        shared.network(backbone, init_from, new_layers_only=new_layers_only),
         input_size=input_size,
         scenes=scenes,
         distillation=distillation,

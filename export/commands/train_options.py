@@ -32,6 +32,11 @@ class Recipe(str, Enum):
 
 BACKBONE = "Name of a torchvision network."
 INIT_FROM = typer.Option(None, "--init-from", callback=existing_file, help="Start from the weights of this checkpoint.")
+NEW_LAYERS_ONLY = typer.Option(
+    False,
+    "--new-layers-only",
+    help="With --init-from a checkpoint of another backbone: keep the layers that both share, and train the others.",
+)
 CROP_SIDE = 112
 
 
@@ -45,6 +50,7 @@ class FaceOptions:
     freeze: bool
     input_size: int
     init_from: Path | None
+    new_layers_only: bool
     light_augmentation: bool
 
     @property
@@ -71,6 +77,7 @@ class FaceOptions:
             "freeze": self.freeze,
             "input-size": self.input_size != CROP_SIDE,
             "init-from": self.init_from,
+            "new-layers-only": self.new_layers_only,
             "light-augmentation": self.light_augmentation,
             "teacher": distillation.teachers,
             "unlabelled": distillation.unlabelled,
@@ -102,6 +109,7 @@ def face_options(
     ),
     input_size: int = typer.Option(CROP_SIDE, "--input-size", min=64, help="Side of the crop, in px."),
     init_from: Path | None = INIT_FROM,
+    new_layers_only: bool = NEW_LAYERS_ONLY,
     light_augmentation: bool = typer.Option(
         False, "--light-augmentation", help="Augment less, for a last stage on nearly upright, clean faces."
     ),
@@ -161,7 +169,7 @@ class TrainOptions:
             **fixed,
         )
 
-    def network(self, backbone: str, init_from: Path | None = None) -> NetworkConfig:
+    def network(self, backbone: str, init_from: Path | None = None, *, new_layers_only: bool = False) -> NetworkConfig:
         """Return the settings of the network, and seed PyTorch for its initial weights.
 
         Raises:
@@ -173,7 +181,7 @@ class TrainOptions:
 
         torch.manual_seed(self.seed)
         scale = input_scale(self.weights, init_from, self.normalization)
-        return NetworkConfig(backbone, self.weights, scale, init_from, self.seed)
+        return NetworkConfig(backbone, self.weights, scale, init_from, new_layers_only, self.seed)
 
     def out_folder(self, ctx: typer.Context) -> Path:
         """Return the folder to write to, by default a new one named after the command.

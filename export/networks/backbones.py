@@ -56,7 +56,10 @@ ARCHITECTURES: dict[str, Architecture] = {
     "mobilenet_v2_lean": Architecture(torchvision.models.mobilenet_v2, (4, 7, 14, 17), frozenset({3, 16})),
     # For the detector: ends at stride 16 with 64 channels.
     "mobilenet_v2_short": Architecture(torchvision.models.mobilenet_v2, (4, 7, 11), frozenset({3, 6})),
-    # For the detector: takes half as long as the one above.
+    # These two without the slow layers up to stride 8.
+    "mobilenet_v2_lean_early": Architecture(
+        torchvision.models.mobilenet_v2, (2, 5, 12, 15), frozenset({14}), adapt=downsample_early
+    ),
     "mobilenet_v2_early": Architecture(
         torchvision.models.mobilenet_v2, (2, 5, 9), frozenset({4}), adapt=downsample_early
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from torch import nn
@@ -22,6 +23,7 @@ from .normalization import Normalization
 from .residual_net import ResLayerNet
 
 RESLAYER = "reslayer"
+log = logging.getLogger("mien")
 
 
 def build_network(checkpoint: Checkpoint) -> nn.Module:
@@ -107,22 +109,31 @@ def build_classifier(
     return FrozenBackboneClassifier(backbone, classes=classes, weights=weights, normalization=normalization)
 
 
-def load_initial_weights(net: LandmarkNet | DetectorNet | AgeGenderNet, path: Path | None) -> dict[str, str]:
+def load_initial_weights(
+    net: LandmarkNet | DetectorNet | AgeGenderNet, path: Path | None, *, new_layers_only: bool = False
+) -> dict[str, str]:
     """Load a checkpoint's weights into a network of the same architecture.
 
     Args:
         net: Network to change in place.
         path: Checkpoint, or None to leave the network as it is.
+        new_layers_only: Accept a checkpoint of another architecture, and freeze the layers that they share.
 
     Returns:
         ``{"started_from": digest of the weights}``, empty without a checkpoint.
 
     Raises:
         ModelError: The file is not a checkpoint, or is one of another network.
+        InputError: With `new_layers_only`, there is no checkpoint, or the networks share no layers or all of them.
     """
     if path is None:
+        if new_layers_only:
+            raise InputError("--new-layers-only needs --init-from CHECKPOINT, whose layers it keeps")
         return {}
     checkpoint = load_checkpoint(path)
+    if new_layers_only:
+        _freeze(net, copy_shared_layers(net, path), path)
+        return {"started_from": checkpoint.spec.weights_sha256}
     try:
         net.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
@@ -131,8 +142,27 @@ def load_initial_weights(net: LandmarkNet | DetectorNet | AgeGenderNet, path: Pa
     return {"started_from": checkpoint.spec.weights_sha256}
 
 
-def copy_shared_layers(net: nn.Module, teacher: Path) -> None:
-    """Copy the weights of a teacher's checkpoint to all layers of a student with the same name and shape."""
-    own = net.state_dict()
-    shared = {k: v for k, v in load_checkpoint(teacher).weights.items() if k in own and own[k].shape == v.shape}
-    net.load_state_dict(shared, strict=False)
+def copy_shared_layers(net: nn.Module, source: Path) -> set[str]:
+    """Copy a checkpoint's weights to all layers of a network with the same name and shape; return the layers' names."""
+    weights = load_checkpoint(source).weights
+    shared = set()
+    for name, layer in net.named_modules():
+        own = {f"{name}.{key}": value for key, value in layer.state_dict().items() if "." not in key}
+        if own and all(key in weights and weights[key].shape == value.shape for key, value in own.items()):
+            net.load_state_dict({key: weights[key] for key in own}, strict=False)
+            shared.add(name)
+    return shared
+
+
+def _freeze(net: nn.Module, names: set[str], source: Path) -> None:
+    layers = {
+        name: layer for name, layer in net.named_modules() if next(layer.parameters(recurse=False), None) is not None
+    }
+    new = layers.keys() - names
+    if not names:
+        raise InputError(f"{source} shares no layers with the network to train")
+    if not new:
+        raise InputError(f"the network to train has no layers that {source} lacks; omit --new-layers-only")
+    for name in names:
+        net.get_submodule(name).requires_grad_(False)
+    log.info("%d of %d layers are those of %s and stay as they are", len(layers) - len(new), len(layers), source)

@@ -35,12 +35,8 @@ class Strength:
 
 STRONG = Strength(shift=0.05, zoom=0.1, roll=0.3, occluded=0.3, masked=0.15, degraded=1.0, mirrored=0.5)
 """As strong as the errors of detectors and cameras."""
-LIGHT = Strength(shift=0.03, zoom=0.06, roll=0.12, occluded=0.1, masked=0.1, degraded=0.4, mirrored=0.0)
-"""For the last epochs: close to the crops of a tracker (YOLOX likewise ends without mosaics, Ge et al. 2021).
-
-Without mirroring, because that reverses the offset of a data set's pixel convention, so the network would learn the
-mean of both. After STRONG alone, points were 0.6 px (300-W) and 1.2 px (YouTube faces) left of the labels.
-"""
+LIGHT = Strength(shift=0.03, zoom=0.06, roll=0.12, occluded=0.1, masked=0.1, degraded=0.4, mirrored=0.5)
+"""For the last epochs: close to the crops of a tracker (YOLOX likewise ends without mosaics, Ge et al. 2021)."""
 
 
 WORSENED = 0.35

@@ -29,6 +29,7 @@ class NetworkConfig:
         weights: Weights of the backbone: ``default``, ``none`` or a file.
         normalization: Input scale of those weights.
         init_from: Checkpoint of the same network, to use instead of `weights`.
+        new_layers_only: Train only the layers that `init_from`, a checkpoint of a similar network, lacks.
         seed: Seed of the augmentation.
     """
 
@@ -36,6 +37,7 @@ class NetworkConfig:
     weights: str
     normalization: Normalization = Normalization.IMAGENET
     init_from: Path | None = None
+    new_layers_only: bool = False
     seed: int = 0
 
     @property

@@ -146,7 +146,7 @@ def _start(fabric: Fabric, task: Training, train: TrainConfig) -> RunState:
 def _train_epoch(
     fabric: Fabric, task: Training, train: TrainConfig, state: RunState, progress: ProgressCallback
 ) -> None:
-    state.net.train()
+    _switch_to_training(state.net)
     batches = load_batches(task.dataset, state.epoch, train, _rank(fabric))
     steps, title = len(batches), f"epoch {state.epoch + 1}/{train.epochs}"
     progress(title, 0, steps)
@@ -160,6 +160,14 @@ def _train_epoch(
             raise InputError(f"the loss is {loss} in epoch {state.epoch + 1}; try a lower --learning-rate")
         state.history.add(position + 1 / steps, {"trn_loss": loss, **{f"trn_{k}": v for k, v in terms.items()}})
         progress(f"{title}  loss {loss:.3f}  {_duration(state.history.seconds_left())}", step + 1, steps)
+
+
+def _switch_to_training(net: nn.Module) -> None:
+    """Switch to training mode, except for frozen batch normalization, which keeps its statistics too."""
+    net.train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and not any(p.requires_grad for p in module.parameters()):
+            module.eval()
 
 
 def _step(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import ModelError
+from ..errors import InputError, ModelError
 from .spec import Precision
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -19,7 +19,13 @@ def shipped_model(name: str, precision: Precision = Precision.FP32) -> Path:
 
     Raises:
         ModelError: The package does not contain it.
+        InputError: `precision` is fp16.
     """
+    if precision is Precision.FP16:
+        raise InputError(
+            "mien ships fp32 and int8 models; for fp16, make a bundle with mien bundle --precision fp16, or model "
+            "files with mien export --precision fp16"
+        )
     path = WEIGHTS / (f"{name}.onnx" if precision is Precision.FP32 else f"{name}.{precision.value}.onnx")
     if not path.is_file():
         known = ", ".join(sorted(p.name for p in WEIGHTS.glob("*.onnx"))) or "none"

@@ -35,21 +35,18 @@ def choose_models(
         The models by name; a bundle may have none for ``age_gender``.
 
     Raises:
-        InputError: A bundle was given together with other models, or holds no model of that precision; or no bundle was
-            given, and no models of that precision are shipped.
+        InputError: A bundle was given together with other models, or holds no model of that precision; or a shipped
+            model of a precision that is not shipped is needed.
         ModelError: The bundle is damaged.
     """
     if bundle is not None:
         if any(source is not None for source in given.values()):
             raise InputError("a bundle contains its own models; pass either the bundle or model files")
         return {**read_bundle(Path(bundle)).models_in(precision or Precision.FP32)}
-    shipped = precision or fastest_precision(provider)
-    if shipped is Precision.FP16:
-        raise InputError("mien ships fp32 and int8 models; for fp16, make a bundle with: mien bundle --precision fp16")
-    return {name: _source(source, name, shipped) for name, source in given.items()}
+    return {name: _source(source, name, precision, provider) for name, source in given.items()}
 
 
-def _source(given: ModelSource | None, name: str, shipped: Precision) -> Path | ModelFile:
+def _source(given: ModelSource | None, name: str, precision: Precision | None, provider: Provider) -> Path | ModelFile:
     if given is None:
-        return shipped_model(name, shipped)
+        return shipped_model(name, precision or fastest_precision(provider))
     return given if isinstance(given, ModelFile) else Path(given)

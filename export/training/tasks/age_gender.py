@@ -65,8 +65,9 @@ class AgeGenderTraining:
     ) -> None:
         self.training, self.held = read_split(data)
         self.net = AgeGenderNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
-        started = load_initial_weights(self.net, network.init_from)
-        self.net.backbone.requires_grad_(not frozen)
+        started = load_initial_weights(self.net, network.init_from, new_layers_only=network.new_layers_only)
+        if frozen:
+            self.net.backbone.requires_grad_(False)
         self.teachers = Teachers(distillation, Task.AGE_GENDER, (*self.training.files, *self.held.files))
         self.config: dict[str, Any] = {
             **network.settings(data, labels=[self.training, self.held, self.teachers.files]),

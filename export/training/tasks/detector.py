@@ -55,8 +55,8 @@ class DetectorTraining:
         self.teachers = Teachers(distillation, Task.DETECTOR, labelled)
         if self.teachers and network.init_from is None:
             copy_shared_layers(self.net, distillation.teachers[0])
-        started = load_initial_weights(self.net, network.init_from)
-        if self.net.backbone.pretrained:
+        started = load_initial_weights(self.net, network.init_from, new_layers_only=network.new_layers_only)
+        if self.net.backbone.pretrained and network.init_from is None:
             self.net.backbone.stages[0].requires_grad_(False)
         self.config: dict[str, Any] = {
             **network.settings(*data, labels=[*training, *validation, self.teachers.files]),

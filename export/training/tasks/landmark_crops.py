@@ -17,6 +17,7 @@ from ....runtime.vision.geometry import (
     crop_matrix,
     intersection_over_union,
     landmark_bounds,
+    longer_side,
     transform_points,
     zoom_of,
 )
@@ -79,6 +80,10 @@ class LandmarkCrops(AugmentedDataset):
     Samples are (image, points, presence), then points, presence and spread as teachers see them: image (size, size, 3)
     uint8 BGR, points (68, 3) and spread (68,) in fractions of the crop, and presence from 0 to 1. What is unknown is
     NaN: depths, the points of a crop without a face, the labels of an unlabelled face, and what no teacher has seen.
+
+    Attributes:
+        offsets: Offset (n,) in px by which each face's labels lie too far right. Mirrored pictures get labels with the
+            same offset, as if they had been labelled themselves.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class LandmarkCrops(AugmentedDataset):
         self.faces_of = faces_of
         self.negative_files = negatives
         self.bounds = landmark_bounds(table.points)
+        self.offsets: FloatArray = np.zeros(self.labelled)
         # By labels, then as teachers see them: points (2, n, 68, 3) px and presence (2, n); spread (n, 68) px.
         labels = np.concatenate([table.points, table.depth[..., None]], axis=2)
         self.points = np.stack([labels, np.full_like(labels, np.nan)])
@@ -124,7 +130,10 @@ class LandmarkCrops(AugmentedDataset):
         self.points = np.stack([labels, np.where(seen[..., None], taught.points, np.nan)])
         self.presence = np.stack([np.where(np.isnan(labels[:, 0, 0]), np.nan, 1.0), taught.presence])
         self.spread = taught.spread
-        self.bounds = np.concatenate([self.bounds, landmark_bounds(unlabelled.points)])
+        bounds = landmark_bounds(unlabelled.points)
+        share = np.median(self.offsets / longer_side(self.bounds))
+        self.offsets = np.concatenate([self.offsets, share * longer_side(bounds)])
+        self.bounds = np.concatenate([self.bounds, bounds])
         self.files = (*self.files, *unlabelled.files)
         self.worsened = WORSENED * self.strength.degraded
 
@@ -162,7 +171,9 @@ class LandmarkCrops(AugmentedDataset):
         if rng.random() < self.strength.mirrored:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
             points, spread = points[:, MIRRORED], spread[MIRRORED]
-            points[..., 0] = 1 - points[..., 0]
+            offset = self.offsets[index] * crop.matrix[:, 0] / self.shape.size
+            points[..., 0] = 1 - points[..., 0] + 2 * offset[0]
+            points[..., 1] -= 2 * offset[1]
         outlines = points[:, UNDER_A_MASK, :2] * self.shape.size - 0.5
         known = ~np.isnan(outlines[:, 0, 0])
         if rng.random() < self.strength.masked and known.any():

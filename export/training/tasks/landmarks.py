@@ -24,6 +24,7 @@ from ..batches import predict_batches
 from ..config import NO_TEACHERS, DistillationConfig, NetworkConfig, ProgressCallback, no_progress
 from ..distillation import Teachers
 from ..losses import landmark_losses
+from .label_offsets import label_offsets
 from .landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
 from .taught_points import teach_points
 from .unlabelled_faces import find_faces
@@ -69,8 +70,10 @@ class LandmarkTraining:
             input_size=input_size,
             dims=dims,
         )
-        started = load_initial_weights(self.net, network.init_from)
-        self.net.backbone.requires_grad_(not frozen)
+        started = load_initial_weights(self.net, network.init_from, new_layers_only=network.new_layers_only)
+        if frozen:
+            self.net.backbone.requires_grad_(False)
+        self.initialized = bool(started) and not network.new_layers_only
         self.teachers = Teachers(distillation, Task.LANDMARKS, table.files)
         self.config: dict[str, Any] = {
             **network.settings(data, labels=[table, faces, other_files, self.teachers.files]),
@@ -108,6 +111,8 @@ class LandmarkTraining:
     def prepare(self, progress: ProgressCallback = no_progress) -> None:
         """Read the pictures, let the teachers look at the faces, and cut the crops to validate on."""
         self.dataset.read_images()
+        if self.initialized:
+            self.dataset.offsets = label_offsets(self.net, self.training, self.shape)
         if self.teachers:
             self._learn_from_teachers(progress)
         images, self.points = validation_crops(self.held, self.shape)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from mien.cli import app
+from mien.runtime.models.shipped import shipped_model
+from mien.runtime.models.spec import Precision
 
 
 def evaluate(*words: object) -> Result:
@@ -44,3 +47,21 @@ def test_a_failed_evaluation_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert evaluate("landmarks", "--data", tmp_path / "empty", "--report", tmp_path / "r").exit_code == 2
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "folder", "options"),
+    [
+        ("landmarks", "landmark_folder", ()),
+        ("landmarks", "landmark_folder", ("--detect",)),
+        ("age-gender", "age_gender_folder", ()),
+        ("detector", "landmark_folder", ()),
+    ],
+)
+def test_a_model_of_another_precision_is_refused(
+    task: str, folder: str, options: tuple[str, ...], request: pytest.FixtureRequest
+) -> None:
+    model = shipped_model(task.replace("-", "_"), Precision.INT8)
+    data = ("--data", request.getfixturevalue(folder))
+    result = evaluate(task, *data, "--model", model, "--precision", "fp32", *options)
+    assert result.exit_code == 2 and "in fp32, found one in int8" in one_line(result)

@@ -176,8 +176,8 @@ def test_the_precision_is_the_fastest_or_the_requested(vnni: bool, monkeypatch: 
         assert pipeline.landmarks.precision is Precision.INT8
     with pytest.raises(InputError, match="expected a landmark model in fp32, found one in int8"):
         Pipeline.load(model=own, provider=Provider.CPU, precision=Precision.FP32)
-    with pytest.raises(InputError, match="mien ships fp32 and int8 models; for fp16, make a bundle"):
-        Pipeline.load(precision=Precision.FP16)
+    with pytest.raises(InputError, match="mien ships fp32 and int8 models; for fp16, make a bundle with"):
+        Pipeline.load(model=own, precision=Precision.FP16)
 
 
 @pytest.mark.skipif(not cv2.checkHardwareSupport(AVX512_VNNI), reason="sums of int8 saturate on this CPU")
