@@ -66,6 +66,8 @@ HOUSE = {
     "runtime/pipeline bench/timing bench/data bench/worker bench/accuracy bench/parity bench bench/suite "
     "export/networks export/pytorch",
     "export": "runtime/models export/networks export/training export/pytorch export/convert",
+    "export/studies": "runtime/models runtime/backends/ort bench/timing bench/worker bench/report bench/suite "
+    "export/networks export/convert export",
     "export/commands": "runtime/models runtime/commands bench bench/commands export/networks export/training "
     "export/training/tasks export/convert",
 }

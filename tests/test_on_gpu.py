@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,8 @@ from mien.bench.parity.tolerances import compare_runners  # noqa: E402
 from mien.bench.suite.benchmark import run_bench  # noqa: E402
 from mien.bench.suite.options import Baseline, BenchOptions  # noqa: E402
 from mien.export.bridge import TorchBridge  # noqa: E402
-from mien.runtime.backends.ort import onnx_runner  # noqa: E402
+from mien.runtime.backends.ort.io_binding import CallMode  # noqa: E402
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner  # noqa: E402
-from mien.runtime.backends.ort.onnx_session import open_session  # noqa: E402
 from mien.runtime.backends.trt.engine_runner import EngineRunner  # noqa: E402
 from mien.runtime.errors import ProviderError  # noqa: E402
 from mien.runtime.models.runner import Provider, Runner  # noqa: E402
@@ -29,18 +27,18 @@ on_gpu = pytest.mark.gpu
 skip_without_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.fixture(params=["cuda", "cuda without graphs", "tensorrt"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Opens a shipped model in one of the ways; graphs are not captured where nodes run on the CPU."""
-    if request.param == "cuda without graphs":
-        monkeypatch.setattr(onnx_runner, "open_session", partial(open_session, cuda_graph=False))
+@pytest.fixture(params=[*CallMode, "tensorrt"])
+def way(request: pytest.FixtureRequest, tmp_path: Path):
+    """Opens a shipped model in one of the ways; only TensorRT may be missing."""
 
     def open_way(name: str) -> Runner:
         model = shipped_model(name)
+        if request.param in list(CallMode):
+            runner = OnnxRunner(model, provider=Provider.CUDA, mode=request.param)
+            assert runner.mode is request.param, "not every node runs on CUDA, so that no graph is captured"
+            return runner
         try:
-            if request.param == "tensorrt":
-                return EngineRunner(model, folder=tmp_path)
-            return OnnxRunner(model, provider=Provider.CUDA)
+            return EngineRunner(model, folder=tmp_path)
         except ProviderError as error:
             pytest.skip(str(error))
 

@@ -30,7 +30,7 @@ class CandidateRecord:
         inputs_file: File with its inputs; None for a pipeline.
         images: Images (n, h, w, 3) for its parity check; None for a pipeline or a foreign model.
         metadata: Facts besides its latency.
-        cold_starts_ms: Time for import, load and first call of each process.
+        cold_starts_ms: Times of import, load and first call of each process that was opened alone.
         runs: Warm-up latencies in ns and timed rounds of each process.
         baseline: Name of the candidate that it is compared with.
         parity: Parity with the baseline; None until checked.
@@ -43,7 +43,7 @@ class CandidateRecord:
     inputs_file: Path | None
     images: Image | None
     metadata: CandidateMetadata
-    cold_starts_ms: list[tuple[float, float, float]]
+    cold_starts_ms: list[tuple[float, float, float]] = field(default_factory=list)
     runs: list[tuple[tuple[int, ...], tuple[TimedCalls, ...]]] = field(default_factory=list)
     baseline: str | None = None
     parity: ParityGate | None = None
@@ -59,7 +59,7 @@ class CandidateRecord:
         processes = tuple(process_run(warm_up_ns, rounds) for warm_up_ns, rounds in self.runs)
         rounds = [one_round for _, rounds in self.runs for one_round in rounds]
         stages = {stage: tuple(ns for calls in rounds for ns in calls.stages_ns.get(stage, ())) for stage in STAGES}
-        import_ms, load_ms, first_ms = (median(column) for column in zip(*self.cold_starts_ms, strict=True))
+        import_ms, load_ms, first_ms = [median(c) for c in zip(*self.cold_starts_ms, strict=True)] or [None] * 3
         metadata = replace(
             self.metadata,
             import_ms=import_ms,
@@ -90,6 +90,8 @@ def describe(candidate: Candidate, process: CandidateProcess | None) -> Descript
         provider, precision = process.provider, process.precision
         candidate = replace(candidate, batch=process.batch)
         task = "" if process.spec is None else process.spec.task.value
+    if candidate.mode:
+        provider = f"{provider}-{candidate.mode}"
     return Description(
         name=candidate_name(candidate, provider, precision),
         model=candidate.model,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -60,19 +60,41 @@ class BenchmarkSession:
             Its record; None if it failed or its name is already taken.
         """
         used_before = self._gpu_memory_mib()
-        process = None
+        for record in self.add_all([candidate]):
+            used = self._gpu_memory_mib()
+            if used is not None and used_before is not None:
+                record.metadata = replace(record.metadata, device_mib=used - used_before)
+            record.cold_starts_ms.append(record.process.cold_start_ms)
+            return record
+        return None
+
+    def add_all(self, candidates: Sequence[Candidate]) -> list[CandidateRecord]:
+        """Open candidates at the same time; return the records of those that `add` would return.
+
+        Their cold starts disturb each other and are not recorded.
+        """
+        started = [self._started(candidate) for candidate in candidates]
+        opened = [p for p in started if self._succeeds(p, p.open)]
+        inputs = {p: self._inputs_of(p) for p in opened}
+        begun = [p for p in opened if self._succeeds(p, p.start_binding, inputs[p][0])]
+        bound = [p for p in begun if self._succeeds(p, p.wait_until_bound)]
+        return [record for p in bound if (record := self._recorded(p, *inputs[p])) is not None]
+
+    def _succeeds(self, process: CandidateProcess, step: Callable[..., None], *arguments: object) -> bool:
+        """Take a step in opening a candidate; note its failure."""
         try:
-            process = self._started(candidate)
-            process.open()
-            inputs_file, images = self._inputs_of(candidate, process)
-            process.bind(inputs_file)
+            step(*arguments)
         except CandidateFailed as error:
-            self._records.note_failure(describe(candidate, process), error)
-            if process is not None:
-                process.close()
-            return None
-        used = self._gpu_memory_mib()
-        description = describe(candidate, process)
+            self._records.note_failure(describe(process.candidate, process), error)
+            process.close()
+            return False
+        return True
+
+    def _recorded(
+        self, process: CandidateProcess, inputs_file: Path | None, images: Image | None
+    ) -> CandidateRecord | None:
+        """Record an open candidate; return None if its name is already taken."""
+        candidate, description = process.candidate, describe(process.candidate, process)
         if description.name in self._records.running:
             log.warning(
                 "skipped %s on %s, batch %d: it is the same as %s",
@@ -83,15 +105,8 @@ class BenchmarkSession:
             )
             process.close()
             return None
-        metadata = CandidateMetadata(
-            file=candidate.file,
-            size_bytes=_size_of(candidate),
-            device_mib=None if used is None or used_before is None else used - used_before,
-            inputs=process.inputs_note,
-        )
-        record = CandidateRecord(
-            candidate, description, process, inputs_file, images, metadata, [process.cold_start_ms]
-        )
+        metadata = CandidateMetadata(file=candidate.file, size_bytes=_size_of(candidate), inputs=process.inputs_note)
+        record = CandidateRecord(candidate, description, process, inputs_file, images, metadata)
         self._records.add(record)
         return record
 
@@ -101,8 +116,9 @@ class BenchmarkSession:
             self._stack.callback(process.close)
         return process
 
-    def _inputs_of(self, candidate: Candidate, process: CandidateProcess) -> tuple[Path | None, Image | None]:
+    def _inputs_of(self, process: CandidateProcess) -> tuple[Path | None, Image | None]:
         """Return the file with a candidate's inputs, and the images for its parity check."""
+        candidate = process.candidate
         if candidate.level is Level.PIPELINE:
             return None, None
         if process.spec is None:
@@ -145,7 +161,9 @@ class BenchmarkSession:
                 found.setdefault(spec.task.value, str(record.candidate.path))
         return found
 
-    def measure(self, environment: Environment, *, progress: Progress | None = None) -> BenchReport:
+    def measure(
+        self, environment: Environment, *, progress: Progress | None = None, slow_checks: bool = True
+    ) -> BenchReport:
         """Measure all candidates in interleaved rounds, in several successive processes each, and check them.
 
         Ctrl-C stops the run; the report then contains the completed rounds. If there are none, it propagates.
@@ -153,6 +171,7 @@ class BenchmarkSession:
         Args:
             environment: The machine, described before the candidates were opened.
             progress: Called after each round with (rounds done, rounds).
+            slow_checks: Also measure overhead, power and accuracy.
 
         Raises:
             ProcessFailed: All candidates failed.
@@ -174,7 +193,8 @@ class BenchmarkSession:
                     break
                 done += rounds
             else:
-                checks.run_slow()
+                if slow_checks:
+                    checks.run_slow()
         except KeyboardInterrupt:
             if not any(record.runs for record in self._records.running.values()):
                 raise

@@ -28,6 +28,7 @@ class Candidate:
         device: Value of a `Provider`, or a device name of PyTorch.
         opener: ``module:function`` that takes the candidate and returns a `Target`; see `name_of`.
         baseline: Value of a `Baseline`; empty for a candidate on a provider.
+        mode: Value of a `CallMode`; empty for the runner's own choice.
         threads: Threads per operator; 0: the library's default.
         level: Scope of the timing.
         batch: Images per call.
@@ -40,6 +41,7 @@ class Candidate:
     device: str
     opener: str
     baseline: str = ""
+    mode: str = ""
     threads: int = 1
     level: Level = Level.MODEL
     batch: int = 1

@@ -118,10 +118,11 @@ class CandidateProcess:
         threading.Thread(target=self._listen, daemon=True).start()
         self._error_reader = threading.Thread(target=self._keep_errors, daemon=True)
         self._error_reader.start()
+        with contextlib.suppress(CandidateFailed):  # `open` raises it
+            self._send_line(candidate.to_json())
 
     def open(self) -> None:
-        """Import the libraries and load the model, timing both."""
-        self._send_line(self.candidate.to_json())
+        """Wait until the process, begun at once, has imported the libraries and loaded the model, timing both."""
         row = self._receive()
         if row["spec"] is not None:
             self.spec = ModelSpec.from_json(row["spec"], origin=str(self.candidate.path))
@@ -131,7 +132,16 @@ class CandidateProcess:
 
     def bind(self, inputs_file: Path | None) -> None:
         """Pass the inputs, an .npz file, and make the first call."""
-        row = self._ask(do="bind", inputs_file=None if inputs_file is None else str(inputs_file))
+        self.start_binding(inputs_file)
+        self.wait_until_bound()
+
+    def start_binding(self, inputs_file: Path | None) -> None:
+        """Pass the inputs, and begin the first call; `wait_until_bound` waits for its end."""
+        self._send(do="bind", inputs_file=None if inputs_file is None else str(inputs_file))
+
+    def wait_until_bound(self) -> None:
+        """Wait for the first call to end."""
+        row = self._receive()
         self.inputs_digest, self.batch, self.inputs_note = row["digest"], row["batch"], row["note"]
         self.first_ms = row["first_ns"] / 1e6
 

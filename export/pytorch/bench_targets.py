@@ -44,6 +44,8 @@ def open_baseline(candidate: Candidate) -> Target:
         if not torch.cuda.is_available():
             raise ProviderError("PyTorch finds no CUDA device here; use --provider cpu or --baseline none")
         clock = CudaEvents()
+        # float32 means float32, as on the other providers; convolutions would round to TF32 by default.
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if candidate.path == REFERENCE_NETWORK:
         net, spec = seeded_reference_net(), SPEC
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,17 @@ from ...values import FloatArray, Image
 
 MAX_SHAPES = 32
 """Limit of input shapes with bound buffers: ONNX Runtime never frees a captured graph."""
+
+
+class CallMode(str, Enum):
+    """How calls reach the device."""
+
+    PLAIN = "plain"
+    """`session.run`."""
+    BOUND = "bound"
+    """With buffers on the device, bound once for each input shape."""
+    GRAPH = "graph"
+    """With bound buffers, and with kernels replayed from a captured CUDA graph."""
 
 
 @dataclass(frozen=True, slots=True)

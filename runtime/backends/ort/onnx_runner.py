@@ -13,7 +13,7 @@ from ...models.model_file import ModelFile, ModelSource
 from ...models.runner import DEFAULT_THREADS, Provider, as_choice, check_batch
 from ...models.spec import ModelSpec, Precision, precision_of
 from ...values import FloatArray, Image
-from .io_binding import BoundSession
+from .io_binding import BoundSession, CallMode
 from .onnx_session import gpu_errors, open_session
 
 
@@ -26,13 +26,16 @@ class OnnxRunner:
         *,
         provider: Provider | str = Provider.CPU,
         threads: int = DEFAULT_THREADS,
+        mode: CallMode | None = None,
     ) -> None:
-        """Load a model; on CUDA, buffers stay on the GPU and calls are replayed from captured graphs where possible.
+        """Load a model.
 
         Args:
             source: Path of the model, or the file already read.
             provider: Execution provider.
             threads: Intra-op threads, 0 for all cores.
+            mode: How calls reach the device; None for a captured graph on CUDA, which becomes bound buffers where a
+                node does not run there, and for plain calls elsewhere.
 
         Raises:
             ModelError: The file is missing, not an ONNX file, or has no mien metadata.
@@ -40,7 +43,9 @@ class OnnxRunner:
             InputError: There is no such provider.
         """
         model, provider = ModelFile.of(source), as_choice(Provider, provider)
-        opened = open_session(model, provider=provider, threads=threads)
+        if mode is None:
+            mode = CallMode.GRAPH if provider is Provider.CUDA else CallMode.PLAIN
+        opened = open_session(model, provider=provider, threads=threads, cuda_graph=mode is CallMode.GRAPH)
         self._session: Any = opened.session
         self._provider = opened.provider
         self._spec = model.spec
@@ -48,8 +53,11 @@ class OnnxRunner:
         if names != self._spec.outputs:
             raise ModelError(f"{model}: its outputs are {names}, its spec says {self._spec.outputs}; export it again")
         self._precision = precision_of(self._spec, origin=model.origin)
-        bound = opened.provider is Provider.CUDA
-        self._bound = BoundSession(opened.session, device="cuda", cuda_graph=opened.cuda_graph) if bound else None
+        self._mode = CallMode.BOUND if mode is CallMode.GRAPH and not opened.cuda_graph else mode
+        self._bound: BoundSession | None = None
+        if mode is not CallMode.PLAIN:
+            device = "cpu" if opened.provider is Provider.CPU else "cuda"
+            self._bound = BoundSession(opened.session, device=device, cuda_graph=opened.cuda_graph)
 
     @property
     def spec(self) -> ModelSpec:
@@ -68,6 +76,11 @@ class OnnxRunner:
     def provider(self) -> str:
         """Provider that actually runs it."""
         return self._provider.value
+
+    @property
+    def mode(self) -> CallMode:
+        """How calls actually reach the device."""
+        return self._mode
 
     @property
     def precision(self) -> Precision:

@@ -1,0 +1,1 @@
+"""Experiments that need PyTorch; run by hand, from a checkout."""
