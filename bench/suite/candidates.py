@@ -86,7 +86,7 @@ def describe(candidate: Candidate, process: CandidateProcess | None) -> Descript
     provider, precision, task = candidate.device, None, ""
     if candidate.baseline:
         provider, precision = f"{candidate.baseline}-{provider}", Baseline(candidate.baseline).precision
-    if process is not None:
+    if process is not None and process.opened:
         provider, precision = process.provider, process.precision
         candidate = replace(candidate, batch=process.batch)
         task = "" if process.spec is None else process.spec.task.value

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -77,10 +78,11 @@ class CandidateProcess:
 
     Args:
         candidate: Candidate to open.
-        timeout_s: Seconds to wait for an answer.
+        timeout_s: Seconds from a request to its answer.
 
     Attributes:
         candidate: Candidate to open.
+        opened: Whether it is open, so that what follows is known.
         spec: The model's spec, known after `open`; None for a foreign model or a pipeline.
         provider: The actual provider, known after `open`.
         precision: Precision of the computation, known after `open`; None if unknown.
@@ -94,6 +96,7 @@ class CandidateProcess:
 
     def __init__(self, candidate: Candidate, *, timeout_s: float = 300.0) -> None:
         self.candidate = candidate
+        self.opened = False
         self.spec: ModelSpec | None = None
         self.provider = candidate.device
         self.precision: Precision | None = None
@@ -101,6 +104,7 @@ class CandidateProcess:
         self.inputs_digest = self.inputs_note = ""
         self.import_ms = self.load_ms = self.first_ms = 0.0
         self._timeout_s = timeout_s
+        self._deadline = 0.0
         self._errors = b""
         self._answers: queue.Queue[str] = queue.Queue()
         self._number = 0
@@ -124,6 +128,7 @@ class CandidateProcess:
     def open(self) -> None:
         """Wait until the process, begun at once, has imported the libraries and loaded the model, timing both."""
         row = self._receive()
+        self.opened = True
         if row["spec"] is not None:
             self.spec = ModelSpec.from_json(row["spec"], origin=str(self.candidate.path))
         self.provider = row["provider"]
@@ -242,6 +247,7 @@ class CandidateProcess:
 
     def _send_line(self, line: str) -> None:
         assert self._process.stdin is not None
+        self._deadline = time.monotonic() + self._timeout_s
         try:
             with postponed():  # half a line would spoil the next
                 self._process.stdin.write(line + "\n")
@@ -253,7 +259,7 @@ class CandidateProcess:
         """Wait for the answer to the last request; an interrupt may have left those to earlier ones unread."""
         while True:
             try:
-                line = self._answers.get(timeout=self._timeout_s)
+                line = self._answers.get(timeout=max(0.0, self._deadline - time.monotonic()))
             except queue.Empty:
                 self._kill()
                 reason = f"no answer within {self._timeout_s:g} s; it was killed"

@@ -47,7 +47,7 @@ BASELINES = {
 MODES = {Provider.CUDA: tuple(CallMode), Provider.CPU: (CallMode.PLAIN, CallMode.BOUND)}
 RESERVE_S = 30.0
 """Time to check parity and write the report once the rounds must end."""
-HUNG_S = 100.0
+HUNG_S = 80.0
 HEAD = ("model", "provider", "precision", "batch", "p50 ms", "ratio", "batch", "images/s", "ratio", "GFLOP/s", "parity")
 GOAL = 5.0
 """Ratio of the landmark model at batch 1, in float32 with a captured graph, to eager float32."""

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,18 @@ def test_the_one_that_crashes_is_told_and_the_others_finish(monkeypatch: pytest.
         "aborts_later": FailureKind.CRASHED,
     }
     assert BenchReport.from_json(report.to_json(), origin="a") == report
+
+
+def test_those_that_hang_at_the_same_time_are_waited_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(ODD)
+    with BenchmarkSession(replace(QUICK, timeout_s=4), tmp_path) as session:
+        begun = time.monotonic()
+        (good,) = session.add_all([odd("hangs", model="a"), odd("sleeps"), odd("hangs", model="b")])
+        assert time.monotonic() - begun < 7.5 and good.candidate.model == "sleeps" and not good.cold_starts_ms
+        report = session.measure(describe_environment(), slow_checks=False)
+    assert [one.failure for one in report.failed] == [FailureKind.HUNG] * 2
+    (row,) = report.rows
+    assert row.metadata.first_ms is None and row.metadata.overhead_us is None and row.measurement.p50_ms > 0
 
 
 @pytest.fixture
