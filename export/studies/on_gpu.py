@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from ...bench.report.html_report import to_html
 from ...bench.report.report import BenchReport, FailedCandidate, Row
 from ...bench.report.tables import aligned
@@ -79,6 +81,8 @@ def measure(
         plain = replace(eager, file=file.name, path=file, opener=name_of(open_model))
         ways += [replace(plain, mode=mode.value) for mode in MODES[device]]
     environment = describe_environment()
+    if device is Provider.CUDA and torch.cuda.is_available():
+        environment = replace(environment, gpu=torch.cuda.get_device_name())  # the driver's files may be out of sight
     with tempfile.TemporaryDirectory() as inputs, BenchmarkSession(options, Path(inputs)) as session:
         records = session.add_all([replace(way, batch=batch) for batch in batches for way in ways])
         first = {r.candidate.batch: r for r in records if r.candidate.baseline == Baseline.EAGER.value}
