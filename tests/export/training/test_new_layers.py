@@ -30,7 +30,7 @@ def large(landmark_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_shared_layers_stay_as_they_are(large: Path, landmark_folder: Path, tmp_path: Path) -> None:
-    network = config("mobilenet_v2_lean_early", large, new_layers_only=True)
+    network = config("mobilenet_v2_lean_plain8", large, new_layers_only=True)
     task = LandmarkTraining(landmark_folder, network, input_size=64)
     start = {k: v.clone() for k, v in task.net.state_dict().items()}
     trained = fit(task, ONE_EPOCH, tmp_path / "run").weights
@@ -52,4 +52,4 @@ def test_networks_that_share_nothing_or_everything_are_refused(large: Path, land
     with pytest.raises(InputError, match="--new-layers-only needs --init-from"):
         LandmarkTraining(landmark_folder, config("mobilenet_v2_lean", new_layers_only=True), input_size=64)
     with pytest.raises(ModelError, match="holds another network"):
-        LandmarkTraining(landmark_folder, config("mobilenet_v2_lean_early", large), input_size=64)
+        LandmarkTraining(landmark_folder, config("mobilenet_v2_lean_plain8", large), input_size=64)
