@@ -27,7 +27,7 @@ from .detector_scenes import DetectorScenes
 
 
 class DetectorTraining:
-    """Training of the detector; pretrained layers up to stride 4, the most expensive ones, are frozen.
+    """Training of the detector; with ImageNet weights, the layers up to stride 4, the most expensive ones, are frozen.
 
     With teachers, it also learns from their scores, boxes and features, and starts from the first one's layers as far
     as it has them.
