@@ -7,7 +7,7 @@ import numpy as np
 from ..models.runner import Runner
 from ..values import POINTS, Faces, FloatArray, Image
 from ..vision.crop import cut_crop
-from ..vision.geometry import bounds_from_box, crop_matrix, landmark_bounds, roll_of
+from ..vision.geometry import bounds_from_box, crop_matrix, intersection_over_union, landmark_bounds, roll_of
 
 TILTED = 0.3
 """Minimum in-plane rotation, in radians, at which crops are turned upright; the model was mostly trained on less."""
@@ -19,6 +19,12 @@ SURE = 0.95
 DOUBTFUL = 0.9995
 """Presence below which quarter turns of the crop are tried: 1 % of upright faces, for an upside-down face may have a
 fairly high one too."""
+
+SETTLED = 0.9
+"""Minimum intersection over union of a crop's expected and found bounds for a face not to be looked at again."""
+MAX_MORE = 3
+LIKELY = 0.5
+"""Presence from which on it is worth looking again."""
 
 
 def locate(
@@ -54,11 +60,20 @@ def locate(
 def locate_in_boxes(runner: Runner, image: Image, faces: Faces) -> Faces:
     """Locate landmarks twice: within each face's box, then within the bounds of the first landmarks, turned upright.
 
-    On held-out faces the second pass lowers the NME by 0.14 percentage points.
+    On held-out faces the second pass lowers the NME by 0.14 percentage points. Faces whose bounds still move, because
+    their box showed only a part of them, get up to `MAX_MORE` passes more.
     """
-    first = _turn_doubtful(runner, image, faces.boxes, *locate(runner, image, bounds_from_box(faces.boxes)))
-    roll = roll_of(first)
-    landmarks, presence = locate(runner, image, landmark_bounds(first), np.where(np.abs(roll) > TILTED, roll, 0.0))
+    landmarks = _turn_doubtful(runner, image, faces.boxes, *locate(runner, image, bounds_from_box(faces.boxes)))
+    presence = np.zeros(len(landmarks))
+    moving = np.arange(len(landmarks))
+    for _ in range(1 + MAX_MORE):
+        if not len(moving):
+            break
+        bounds, roll = landmark_bounds(landmarks[moving]), roll_of(landmarks[moving])
+        upright = np.where(np.abs(roll) > TILTED, roll, 0.0)
+        landmarks[moving], presence[moving] = locate(runner, image, bounds, upright)
+        overlap = np.diag(intersection_over_union(bounds, landmark_bounds(landmarks[moving])))
+        moving = moving[(overlap < SETTLED) & (presence[moving] >= LIKELY)]
     return faces.with_fields(landmarks=landmarks, presence=presence)
 
 
