@@ -164,59 +164,78 @@ def _fits(constant: onnx.TensorProto, is_weight: bool) -> bool:
 
 def _rewrite(graph: onnx.GraphProto, slots: list[_Slots]) -> None:
     """Convert nodes in place, with casts between float32 and float16; float32 values keep their names."""
-    fresh = FreshNames(graph)
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    halves: dict[str, str] = {}  # float16 copies by the name of the float32 value
-    widened: set[str] = set()  # values computed in float16 that exist in float32 too
-    in_float: set[str] = set()  # names of float32 values that something uses
-
-    def cast(source: str, target: str, kind: int) -> None:
-        nodes.append(onnx.helper.make_node("Cast", [source], [target], name=fresh(f"{target}_cast"), to=kind))
-
-    def in_half(name: str) -> str:
-        if name not in halves:
-            halves[name] = fresh(f"{name}_half")
-            if name in constants:
-                values = onnx.numpy_helper.to_array(constants[name]).astype(np.float16)
-                graph.initializer.append(onnx.numpy_helper.from_array(values, halves[name]))
-            else:
-                in_float.add(name)
-                cast(name, halves[name], _FLOAT16)
-        return halves[name]
-
-    def use_in_float(names: Iterable[str]) -> None:
-        for name in names:
-            in_float.add(name)
-            if name in computed_in_half and name not in widened:
-                widened.add(name)
-                cast(halves[name], name, _FLOAT)
-
-    computed_in_half: set[str] = set()
+    rewriter = _Rewriter(graph)
     for node, change in zip(graph.node, slots, strict=True):
+        rewriter.add(node, change)
+    rewriter.finish()
+
+
+class _Rewriter:
+    """Builds the converted nodes one by one, in topological order."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._fresh = FreshNames(graph)
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        self._nodes: list[onnx.NodeProto] = []
+        self._halves: dict[str, str] = {}  # float16 copies by the name of the float32 value
+        self._computed_in_half: set[str] = set()
+        self._widened: set[str] = set()  # values computed in float16 that exist in float32 too
+        self._in_float: set[str] = set()  # names of float32 values that something uses
+
+    def add(self, node: onnx.NodeProto, change: _Slots) -> None:
+        """Add a node, preceded by the casts that it needs."""
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         for i in change.inputs:
-            copy.input[i] = in_half(node.input[i])
+            copy.input[i] = self._in_half(node.input[i])
         if node.op_type in _OF_SHAPES:
-            copy.input[0] = halves[node.input[0]] if node.input[0] in computed_in_half else node.input[0]
-            in_float.add(copy.input[0])
+            if node.input[0] in self._computed_in_half:
+                copy.input[0] = self._halves[node.input[0]]
+            self._in_float.add(copy.input[0])
         else:
             kept = {node.input[i] for i in change.inputs}
-            use_in_float(name for name in values_used(node) if name not in kept)
+            self._use_in_float(name for name in values_used(node) if name not in kept)
         for i in change.outputs:
-            copy.output[i] = halves[node.output[i]] = fresh(f"{node.output[i]}_half")
-            computed_in_half.add(node.output[i])
-        nodes.append(copy)
-    use_in_float(value.name for value in graph.output)
-    kept_weights = [tensor for tensor in graph.initializer if tensor.name not in constants or tensor.name in in_float]
-    gone = computed_in_half - widened
-    fields: list[tuple[Any, list[Any]]] = [
-        (graph.node, nodes),
-        (graph.initializer, kept_weights),
-        (graph.value_info, [value for value in graph.value_info if value.name not in gone]),
-    ]
-    for field, values in fields:
-        kept_values = list(values)
-        del field[:]
-        field.extend(kept_values)
+            copy.output[i] = self._halves[node.output[i]] = self._fresh(f"{node.output[i]}_half")
+            self._computed_in_half.add(node.output[i])
+        self._nodes.append(copy)
+
+    def finish(self) -> None:
+        """Replace the graph's nodes, and drop the weights and types that nothing uses any more."""
+        self._use_in_float(value.name for value in self._graph.output)
+        unused = self._constants.keys() - self._in_float
+        gone = self._computed_in_half - self._widened
+        weights = [tensor for tensor in self._graph.initializer if tensor.name not in unused]
+        types = [value for value in self._graph.value_info if value.name not in gone]
+        _replace(self._graph.node, self._nodes)
+        _replace(self._graph.initializer, weights)
+        _replace(self._graph.value_info, types)
+
+    def _in_half(self, name: str) -> str:
+        if name not in self._halves:
+            half = self._halves[name] = self._fresh(f"{name}_half")
+            if name in self._constants:
+                values = onnx.numpy_helper.to_array(self._constants[name]).astype(np.float16)
+                self._graph.initializer.append(onnx.numpy_helper.from_array(values, half))
+            else:
+                self._in_float.add(name)
+                self._cast(name, half, _FLOAT16)
+        return self._halves[name]
+
+    def _use_in_float(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._in_float.add(name)
+            if name in self._computed_in_half and name not in self._widened:
+                self._widened.add(name)
+                self._cast(self._halves[name], name, _FLOAT)
+
+    def _cast(self, source: str, target: str, kind: int) -> None:
+        name = self._fresh(f"{target}_cast")
+        self._nodes.append(onnx.helper.make_node("Cast", [source], [target], name=name, to=kind))
+
+
+def _replace(field: Any, values: list[Any]) -> None:
+    kept = list(values)  # deleting the field's elements would invalidate those of `values` that it holds
+    del field[:]
+    field.extend(kept)

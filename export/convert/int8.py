@@ -39,7 +39,7 @@ from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import METADATA_KEY, ModelSpec
 from ...runtime.values import Image
 from .gates import Exported, Gates, measure_reference
-from .int8_layers import LAYERS, first_layers, last_nodes
+from .int8_layers import first_layers, last_nodes, layer_outputs
 from .int8_options import Int8Options, TargetRuntime
 from .onnx_graph import named_nodes
 
@@ -239,18 +239,11 @@ def layers_by_sensitivity(source: Path, quantized: Path, images: Image) -> list[
                 activations.append(collect_activations(str(augmented), reader))
             errors = compute_activation_error(create_activation_matching(activations[1], activations[0]))
     noise = {tensor: float(np.mean(error["qdq_err"])) for tensor, error in errors.items()}
-    measured_at = _measured_at(float32.graph)
-    decibels = {name: min((noise[t] for t in tensors if t in noise), default=np.inf) for name, tensors in measured_at}
+    decibels = {
+        name: min((noise[t] for t in tensors if t in noise), default=np.inf)
+        for name, tensors in layer_outputs(float32.graph).items()
+    }
     return sorted(decibels, key=lambda name: decibels[name])
-
-
-def _measured_at(graph: onnx.GraphProto) -> list[tuple[str, list[str]]]:
-    """List each layer with the tensors that show its noise: its output, or that of a Relu or Clip fused into it."""
-    activations = {node.input[0]: node.output[0] for node in graph.node if node.op_type in ("Relu", "Clip")}
-    layers = [node for node in graph.node if node.op_type in LAYERS]
-    return [
-        (n.name, [n.output[0], *([activations[n.output[0]]] if n.output[0] in activations else [])]) for n in layers
-    ]
 
 
 @contextlib.contextmanager

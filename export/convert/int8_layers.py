@@ -58,3 +58,17 @@ def first_layers(graph: onnx.GraphProto) -> set[str]:
             computed.update(node.output)
             first.add(node.name)
     return first
+
+
+def layer_outputs(graph: onnx.GraphProto) -> dict[str, list[str]]:
+    """List the tensors in which each layer's quantization noise shows.
+
+    Args:
+        graph: Graph whose nodes have names.
+
+    Returns:
+        By the layer's name, its output and, if a Relu or Clip will be fused into the layer, that one's output.
+    """
+    activations = {node.input[0]: node.output[0] for node in graph.node if node.op_type in ("Relu", "Clip")}
+    outputs = {node.name: node.output[0] for node in graph.node if node.op_type in LAYERS}
+    return {name: [out, *([activations[out]] if out in activations else [])] for name, out in outputs.items()}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from ..faces.face_filter import FaceFilter
-from ..models.model_file import ModelFile
+from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import Provider
+from ..models.spec import Precision
 from ..pipeline.model_choice import choose_models
 from ..pipeline.pipeline import Pipeline
 from ..pipeline.pipeline_options import PipelineOptions
@@ -32,7 +33,7 @@ class PackedPipeline:
 
 
 def pack_pipeline(options: PipelineOptions, *, max_side: int) -> PackedPipeline:
-    """Read the models that `PipelineOptions.load` opens, after checking that they open on the CPU.
+    """Read the models that `PipelineOptions.load` would open, after checking that they open on the CPU.
 
     Args:
         options: Which models to read; `Provider.AUTO` means the CPU.
@@ -42,17 +43,17 @@ def pack_pipeline(options: PipelineOptions, *, max_side: int) -> PackedPipeline:
         InputError: As for `Pipeline.load`.
         ModelError: As for `Pipeline.load`.
     """
-    replace(options, provider=Provider.CPU).load(threads=1, max_side=max_side).close()
     provider = Provider.CPU if options.provider is Provider.AUTO else options.provider
     given = {"landmarks": options.model, "detector": options.detector, "age_gender": options.age_gender}
-    models = choose_models(given, bundle=options.bundle, precision=options.precision, provider=provider)
-    if options.classifier is not None:
-        models["classifier"] = ModelFile.of(options.classifier)
-    content = {
-        name: ModelFile.of(file).read_bytes()
-        for name, file in models.items()
-        if name != "age_gender" or options.with_attributes
+    models: dict[str, ModelSource] = {
+        **choose_models(given, bundle=options.bundle, precision=options.precision, provider=provider)
     }
+    if not options.with_attributes:
+        models.pop("age_gender", None)
+    if options.classifier is not None:
+        models["classifier"] = options.classifier
+    _open(models, options.reported, provider=Provider.CPU, precision=options.precision, max_side=max_side).close()
+    content = {name: ModelFile.of(file).read_bytes() for name, file in models.items()}
     return PackedPipeline(content, provider, max_side, options.reported)
 
 
@@ -63,14 +64,26 @@ def open_packed_pipeline(packed: PackedPipeline) -> Pipeline:
         ProviderError: The provider is not available on this machine.
     """
     models = {name: ModelFile(f"{name}.onnx", content) for name, content in packed.models.items()}
+    return _open(models, packed.reported, provider=packed.provider, precision=None, max_side=packed.max_side)
+
+
+def _open(
+    models: Mapping[str, ModelSource],
+    reported: FaceFilter,
+    *,
+    provider: Provider,
+    precision: Precision | None,
+    max_side: int,
+) -> Pipeline:
     return Pipeline.load(
         model=models["landmarks"],
         detector=models["detector"],
         age_gender=models.get("age_gender"),
         classifier=models.get("classifier"),
         attributes="age_gender" in models,
-        provider=packed.provider,
+        provider=provider,
+        precision=precision,
         threads=1,
-        max_side=packed.max_side,
-        **asdict(packed.reported),
+        max_side=max_side,
+        **asdict(reported),
     )
