@@ -20,4 +20,4 @@ with Pipeline.load(attributes=False) as pipeline, open_capture(source) as captur
         for track in set(faces.track_id[inside].tolist()) - entered:
             print(f"frame {frame.index}: face {track} entered the region")
             entered.add(track)
-print(f"{len(entered)} face(s) entered the region")
+print(f"faces that entered the region: {len(entered)}")

@@ -25,4 +25,4 @@ with Pipeline.load(threads=1) as pipeline:  # one thread per call: the sources s
     for thread in threads:
         thread.join()
 for source, ids in seen.items():
-    print(f"{source}: {len(ids)} face(s)")
+    print(f"{source}: different faces: {len(ids)}")

@@ -49,11 +49,11 @@ import numpy as np
 
 here, there = (json.load(open(name))["faces"] for name in ("here.json", "there.json"))
 if not here or len(here) != len(there):
-    sys.exit(f"{len(here)} face(s) here, {len(there)} there")
+    sys.exit(f"{len(here)} faces here, {len(there)} there")
 points = max(np.abs(np.subtract(a["landmarks"], b["landmarks"])).max() for a, b in zip(here, there))
 boxes = max(np.abs(np.subtract(a["box"], b["box"])).max() for a, b in zip(here, there))
 years = max(abs(a["age"] - b["age"]) for a, b in zip(here, there))
-print(f"{len(here)} face(s): landmarks differ by at most {points:.3f} px, boxes {boxes:.3f} px, ages {years:.3f} years")
+print(f"faces: {len(here)}; landmarks differ by at most {points:.3f} px, boxes {boxes:.3f} px, ages {years:.3f} years")
 if not (points <= 0.05 and boxes <= 0.5 and years <= 0.05):
     sys.exit("too much: wanted at most 0.05 px, 0.5 px and 0.05 years")
 END

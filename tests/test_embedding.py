@@ -47,7 +47,7 @@ def test_what_the_examples_find(folder: Path, capsys: pytest.CaptureFixture[str]
         told.setdefault(name, []).append(capsys.readouterr().out)
     assert told["A picture"][0].startswith("face at [") and "about " in told["A picture"][0]
     assert len(told["A video or a camera"][0].splitlines()) == 12
-    assert told["A video or a camera"][1] == "1 different face(s)\n"
+    assert told["A video or a camera"][1] == "different faces: 1\n"
     assert ast.literal_eval(told["Several cameras sharing one set of models"][0]) == {"door": 12, "gate": 12}
     assert told["asyncio"] == ["[1, 1]\n"]
     assert told["A single model"][0].startswith("cpu fp32 {'landmarks': (1, 68, 3)")

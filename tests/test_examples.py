@@ -42,12 +42,12 @@ def test_embed(clip: Path, tmp_path: Path) -> None:
 def test_several_cameras(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "other.mp4").write_bytes(clip.read_bytes())
     found = example("several_cameras", clip, "other.mp4", folder=tmp_path)
-    assert sorted(found.splitlines()) == sorted([f"{clip}: 1 face(s)", "other.mp4: 1 face(s)"])
+    assert sorted(found.splitlines()) == sorted([f"{clip}: different faces: 1", "other.mp4: different faces: 1"])
 
 
 def test_count_in_region(clip: Path, tmp_path: Path) -> None:
-    assert example("count_in_region", clip, "0,0,1,1", folder=tmp_path).endswith("1 face(s) entered the region\n")
-    assert example("count_in_region", clip, "0,0,0.01,0.01", folder=tmp_path) == "0 face(s) entered the region\n"
+    assert example("count_in_region", clip, "0,0,1,1", folder=tmp_path).endswith("faces that entered the region: 1\n")
+    assert example("count_in_region", clip, "0,0,0.01,0.01", folder=tmp_path) == "faces that entered the region: 0\n"
 
 
 def test_own_overlay(clip: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ...runtime.file_kinds import check_file
 from ...runtime.interrupts import exit_code
 from ...runtime.models.model_file import ModelFile
 from ...runtime.outputs import check_outputs, write_report
+from ...runtime.wording import counted
 from ..report.report import BenchReport
 from ..suite.options import BenchOptions
 from .bench_options import bench_options
@@ -219,7 +220,7 @@ def compare(
     for line in broken:
         say(line, style="red")
     if broken:
-        raise CheckFailed(f"{new} is worse than {old}: {len(broken)} regression(s), listed above")
+        raise CheckFailed(f"{new} is worse than {old}: {counted(len(broken), 'regression')}, listed above")
 
 
 def print_changes(changes: Sequence[Change], title: str, *, as_json: bool) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ...runtime.errors import InputError
 from ...runtime.pictures.folders import pictures_in
 from ...runtime.pictures.images import read_file
+from ...runtime.wording import counted
 from .class_layout import find_class_folders
 from .splits import HELD_OUT_PICTURES, held_out
 
@@ -96,7 +97,9 @@ def read_classes(folder: Path) -> ClassTable:
         least, words = (2, "two") if part.held_out is None else (1, "one")
         for name, count in counts.items():
             if count < least:
-                raise InputError(f"{part.folder / name} contains {count} picture(s); a class needs at least {words}")
+                raise InputError(
+                    f"{part.folder / name} contains {counted(count, 'picture')}; a class needs at least {words}"
+                )
     if copies:
         log.warning("%s: %d pictures are copies of others and were left out", folder, copies)
     if loose:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ...runtime.errors import InputError
 from ...runtime.file_kinds import HEAD_BYTES, FileKind, check_file, kind_of
+from ...runtime.wording import counted
 
 SEPARATORS = (",", ";", "\t")
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -105,7 +106,7 @@ def check_files(files: Sequence[Path]) -> None:
     missing = [file for file in files if not _is_file(file)]
     if missing:
         others = "".join(f", {file.name}" for file in missing[1:NAMED]) + (", …" if len(missing) > NAMED else "")
-        raise InputError(f"{len(missing)} labelled image(s) are missing, the first is {missing[0]}{others}")
+        raise InputError(f"missing {counted(len(missing), 'labelled image')}, the first is {missing[0]}{others}")
 
 
 def _is_file(path: Path) -> bool:
@@ -153,7 +154,7 @@ def _checked(header: list[str], required: Sequence[str], path: Path) -> list[str
     if missing:
         found = ", ".join(header[:8]) + (" …" if len(header) > 8 else "")
         named = ", ".join(missing[:8]) + (" …" if len(missing) > 8 else "")
-        raise InputError(f"{path}: missing column(s) {named}; found {found}")
+        raise InputError(f"{path}: missing {'column' if len(missing) == 1 else 'columns'} {named}; found {found}")
     twice = next((name for name in required if header.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{path}: the column {twice} occurs twice")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ...runtime.errors import InputError, warn_once
 from ...runtime.values import POINTS, FloatArray
+from ...runtime.wording import counted
 from .label_files import check_files, numbers, picture_path, read_rows
 from .picture_size import read_size
 from .splits import held_out
@@ -119,8 +120,8 @@ def _with_faces(table: LandmarkTable, folder: Path) -> LandmarkTable:
     if not keep.all():
         names = [table.files[i].name for i in np.flatnonzero(~keep)]
         warn_once(
-            f"{folder}: {len(names)} row(s) whose points lie within {LEAST_SPAN_PX:g} px of each other were left out: "
-            f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+            f"{folder}: left out {counted(len(names), 'row')} whose points lie within {LEAST_SPAN_PX:g} px of each "
+            f"other: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
         )
     return table.mask(keep)
 
@@ -147,7 +148,7 @@ def _upright(table: LandmarkTable, folder: Path) -> LandmarkTable:
         if header.is_mirrored:
             points[i], depth[i] = points[i][MIRRORED], depth[i][MIRRORED]
     if turned:
-        warn_once(f"{folder}: {turned} picture(s) were labelled as stored; their points were turned according to EXIF")
+        warn_once(f"{folder}: turned the points of {counted(turned, 'picture')} labelled as stored, according to EXIF")
     return replace(table, points=points, depth=depth)
 
 

@@ -51,7 +51,7 @@ def training_split(
     """
     validation = held_out(groups) if given is None else given
     if validation.all() or not validation.any():
-        raise InputError(f"{folder}: {len(set(groups))} {noun}(s) are too few to hold one out")
+        raise InputError(f"{folder}: expected at least 2 {noun}s, to hold one out, found {len(set(groups))}")
     return validation
 
 

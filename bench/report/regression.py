@@ -11,6 +11,7 @@ import numpy as np
 from ...runtime.errors import InputError
 from ...runtime.models.runner import Provider
 from ...runtime.values import FloatArray, row_percentiles
+from ...runtime.wording import counted
 from ..accuracy.accuracy import Metric
 from ..timing.measurement import Description, Measurement
 from ..timing.speedup import MIN_ROUNDS, log_ratios, replicates, row_medians
@@ -187,7 +188,7 @@ def differences(old: BenchReport, new: BenchReport, pairs: Sequence[tuple[Row, R
     for a, b in pairs:
         x, y = a.measurement.description, b.measurement.description
         if x.threads != y.threads:
-            found.append(f"{x.name} had {x.threads} thread(s), now has {y.threads}")
+            found.append(f"{x.name} had {counted(x.threads, 'thread')}, now has {y.threads}")
         if a.baseline is not None and b.baseline is not None and a.baseline != b.baseline:
             found.append(f"{x.name} was compared with {a.baseline}, now with {b.baseline}")
         if x.inputs_digest != y.inputs_digest:
@@ -245,8 +246,8 @@ def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> F
 
     if len(measurement.rounds_ns) < MIN_ROUNDS:
         raise InputError(
-            f"{measurement.description.name} has {len(measurement.rounds_ns)} round(s), but a comparison needs "
-            f"{MIN_ROUNDS} or more; measure with --rounds {MIN_ROUNDS} or more"
+            f"{measurement.description.name} has {counted(len(measurement.rounds_ns), 'round')}, but a comparison "
+            f"needs {MIN_ROUNDS} or more; measure with --rounds {MIN_ROUNDS} or more"
         )
     processes = [np.array(run.latencies_ns, dtype=np.float64) for run in measurement.processes]
     times: FloatArray = np.exp(replicates(processes, statistic, rng, RESAMPLES))

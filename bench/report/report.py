@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ...runtime.errors import InputError
+from ...runtime.wording import counted
 from ..accuracy.accuracy import Accuracy
 from ..parity.parity import ParityGate
 from ..timing.environment import Environment
@@ -164,7 +165,9 @@ class RunConditions:
     readings: tuple[Reading, ...] = ()
 
     def __str__(self) -> str:
-        wanted = f"{self.rounds} rounds of {self.calls_per_round} calls in {self.processes} process(es)"
+        wanted = (
+            f"{self.rounds} rounds of {self.calls_per_round} calls in {counted(self.processes, 'process', 'processes')}"
+        )
         how = f"{wanted}; memory: {self.allocator}."
         observed = []
         for name, unit in (("clock_mhz", "MHz"), ("gpu_clock_mhz", "MHz on the GPU"), ("temperature_c", "°C")):
@@ -172,7 +175,7 @@ class RunConditions:
             if known:
                 observed.append(f"{min(known):.0f} to {max(known):.0f} {unit}")
         if self.others_cores is not None:
-            observed.append(f"{self.others_cores:.2f} core(s) used by others")
+            observed.append(f"{self.others_cores:.2f} cores used by others")
         return f"{how} During the rounds: {', '.join(observed)}." if observed else how
 
     def warnings(self) -> list[str]:
@@ -183,9 +186,9 @@ class RunConditions:
         if self.interrupted:
             found.append("the run was interrupted: rounds, accuracy or other figures may be missing")
         if self.others_cores is not None and self.others_cores > OTHERS_CORES:
-            found.append(f"other processes used {self.others_cores:.2f} core(s) during the rounds")
+            found.append(f"other processes used {self.others_cores:.2f} cores during the rounds")
         if self.stolen_cores is not None and self.stolen_cores > OTHERS_CORES:
-            found.append(f"the hypervisor gave {self.stolen_cores:.2f} core(s) to others during the rounds")
+            found.append(f"the hypervisor gave {self.stolen_cores:.2f} cores to others during the rounds")
         return found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from ...runtime.values import percentile
+from ...runtime.wording import counted
 from ..timing.environment import Environment
 from ..timing.measurement import Description, Level
 from .report import SUMMARY, BenchReport, CandidateMetadata, Row
@@ -187,7 +188,7 @@ def machine(e: Environment) -> str:
     gpu = "" if e.gpu is None else f", {e.gpu}"
     mode = "" if e.power_mode is None else f", power mode {e.power_mode}"
     packages = ", ".join(f"{name} {number}" for name, number in e.packages.items())
-    cores = f"{e.logical_cores} core(s){memory}{clock}{governor}{gpu}{mode}{load}"
+    cores = f"{counted(e.logical_cores, 'core')}{memory}{clock}{governor}{gpu}{mode}{load}"
     return f"{e.cpu}, {cores}; {e.os} {e.machine}, Python {e.python}, {packages}; {e.utc}"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...runtime.wording import counted
 from ..report.report import BenchReport, Row
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,9 @@ def _latency(report: BenchReport) -> str:
     ]
     lines += [_row(row) for row in report.rows]
     environment = report.environment
-    return "\n".join([*lines, "", f"{environment.cpu}, {report.rows[0].measurement.description.threads} thread(s)."])
+    return "\n".join(
+        [*lines, "", f"{environment.cpu}, {counted(report.rows[0].measurement.description.threads, 'thread')}."]
+    )
 
 
 def _row(row: Row) -> str:

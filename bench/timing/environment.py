@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ... import __version__
 from ...runtime.files import read_text_or_none
+from ...runtime.wording import counted
 
 PACKAGES = (
     "numpy",
@@ -80,7 +81,7 @@ def environment_warnings(environment: Environment) -> list[str]:
     found = []
     load = environment.load_average
     if load is not None and load[0] > BUSY * environment.logical_cores:
-        found.append(f"the machine was busy: load {load[0]:.1f} on {environment.logical_cores} core(s)")
+        found.append(f"the machine was busy: load {load[0]:.1f} on {counted(environment.logical_cores, 'core')}")
     if environment.governor not in (None, "performance"):
         found.append(f"the CPU's clock is governed by {environment.governor!r}, not by 'performance'")
     return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...runtime.files import read_text_or_none
+from ...runtime.wording import counted
 
 TICKS_PER_S = 100
 """USER_HZ, the unit of ``/proc/stat``: 100 on x86 and ARM."""
@@ -98,7 +99,7 @@ def sensor_warnings(readings: Sequence[Reading]) -> list[str]:
             found.append(f"{what} changed between {min(clocks):.0f} and {max(clocks):.0f} MHz")
     throttled = [r.throttled for r in readings if r.throttled is not None]
     if throttled and throttled[-1] > throttled[0]:
-        found.append(f"the machine was throttled {throttled[-1] - throttled[0]} time(s) while it was measured")
+        found.append(f"the machine was throttled {counted(throttled[-1] - throttled[0], 'time')} while it was measured")
     return found
 
 

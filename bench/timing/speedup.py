@@ -9,6 +9,7 @@ import numpy as np
 
 from ...runtime.errors import InputError
 from ...runtime.values import FloatArray
+from ...runtime.wording import counted
 from .interleave import has_settled
 from .measurement import Level, Measurement, ProcessRun
 
@@ -153,7 +154,7 @@ def measurement_warnings(measurement: Measurement) -> list[str]:
     if len(calls) < MIN_CALLS:
         found.append(f"only {len(calls)} calls: p99 needs at least {MIN_CALLS}")
     if len(measurement.rounds_ns) < MIN_ROUNDS:
-        found.append(f"{len(measurement.rounds_ns)} round(s): a comparison needs at least {MIN_ROUNDS}")
+        found.append(f"{counted(len(measurement.rounds_ns), 'round')}: a comparison needs at least {MIN_ROUNDS}")
     unsettled = [run for run in measurement.processes if not has_settled(run.warm_up_ns)]
     if unsettled:
         calls_made = max(len(run.warm_up_ns) for run in unsettled)

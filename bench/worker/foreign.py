@@ -15,6 +15,7 @@ from ...runtime.isolated import ran_out_of_memory
 from ...runtime.models.runner import Provider
 from ...runtime.models.spec import ModelSpec, Precision
 from ...runtime.values import FloatArray, Image
+from ...runtime.wording import counted
 from ..timing.interleave import TimedCalls, digest_of, time_calls
 from .candidate import Candidate
 from .foreign_inputs import Feed, Wanted, batch_of, given_feeds, made_feeds
@@ -43,7 +44,7 @@ class ForeignTarget:
         self._feeds, note = feeds_for(self._session, arrays, batch=self._candidate.batch)
         batch = batch_of(self._feeds[0])
         if self.batch not in (1, batch):  # 1 is the default
-            raise InputError(f"--batch is {self.batch}, but the inputs hold {batch} image(s) per call")
+            raise InputError(f"--batch is {self.batch}, but the inputs hold {counted(batch, 'image')} per call")
         self.batch = batch
         answers(self._session, self._feeds[0], origin=self._candidate.path)
         return digest_of([a for feed in self._feeds for a in feed.values()]), note

@@ -13,6 +13,7 @@ from typing import Any
 from ... import __version__
 from ..errors import InputError
 from ..values import Progress
+from ..wording import counted
 from .packed_pipeline import PackedPipeline
 from .shard_worker import BEGUN, FAILURES, PLAN, ROWS, Outcome, Shard, ShardTask
 from .storage import Folder, Picture, find_pictures
@@ -79,7 +80,11 @@ def predict_shards(
                 if outcome.error is not None:
                     raise outcome.error
                 if outcome.lost:
-                    log.warning("shard %d: lost %d process(es) before it was done", outcome.number, outcome.lost)
+                    log.warning(
+                        "shard %d: lost %s before it was done",
+                        outcome.number,
+                        counted(outcome.lost, "process", "processes"),
+                    )
                 by_shard[outcome.number] = outcome.failures
                 progress(len(by_shard), len(shards))
     folder.remove_temporary_files()

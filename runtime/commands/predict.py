@@ -17,6 +17,7 @@ from ..output.overlay import OverlayStyle
 from ..outputs import check_outputs
 from ..pictures.folders import expand_patterns
 from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
+from ..wording import counted
 from .console import progress_bar, say
 from .option_groups import with_options
 from .options import BLUR, overlay_style, pipeline_options, refuse_face_options
@@ -169,7 +170,7 @@ def predict_files(
     if not outputs.views:
         return [*predictor.failures, f"{view3d}: no picture has a face (videos are not shown in 3D)"]
     write_view(outputs.views, view3d)
-    say(f"wrote {view3d}: {len(outputs.views)} face(s)")
+    say(f"wrote {view3d}: {counted(len(outputs.views), 'face')}")
     return predictor.failures
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import one_line
 from ..output.overlay import SHOWN_CLASSES, class_lines
+from ..wording import counted
 
 LISTED_FACES = 5
 """Faces of a picture that are described; the others are counted."""
@@ -51,11 +52,11 @@ class PredictReport:
 
     def summary(self) -> str | None:
         """Return one line about what was processed and how long it took; None if nothing was processed."""
-        counts = [_count(self._pictures, "picture")] * bool(self._pictures)
-        counts += [_count(len(self._videos), "video")] * bool(self._videos)
+        counts = [counted(self._pictures, "picture")] * bool(self._pictures)
+        counts += [counted(len(self._videos), "video")] * bool(self._videos)
         if not counts:
             return None
-        faces = f", {_count(self._faces, 'face')} in pictures" if self._faces else ""
+        faces = f", {counted(self._faces, 'face')} in pictures" if self._faces else ""
         return f"{' and '.join(counts)}{faces}, {time.monotonic() - self._begun_s:.1f} s"
 
     def _end_video(self) -> bool:
@@ -64,8 +65,8 @@ class PredictReport:
         name, per_frame, classes = self._video, self._per_frame, self._classes
         self._video, self._per_frame, self._classes = None, [], Counter()
         found = [f"{label} in {100 * n / len(per_frame):.0f} %" for label, n in classes.most_common(SHOWN_CLASSES)]
-        most = f"at most {_count(max(per_frame), 'face')} at a time"
-        return self._print(f"{name}: {_count(len(per_frame), 'frame')}, {', '.join(found) or most}")
+        most = f"at most {counted(max(per_frame), 'face')} at a time"
+        return self._print(f"{name}: {counted(len(per_frame), 'frame')}, {', '.join(found) or most}")
 
     def _print(self, line: str) -> bool:
         if not self.lines:
@@ -89,7 +90,7 @@ def _found(row: dict[str, Any]) -> str:
     words = [w for w in map(_person, faces[:LISTED_FACES]) if w]
     more = ["…"] if words and len(faces) > LISTED_FACES else []
     listed = f" ({'; '.join(words + more)})" if words else ""
-    return f"{_count(len(faces), 'face')}{listed}"
+    return f"{counted(len(faces), 'face')}{listed}"
 
 
 def _person(face: dict[str, Any]) -> str:
@@ -97,7 +98,3 @@ def _person(face: dict[str, Any]) -> str:
     age = None if face["age"] is None else f"{face['age']:.0f}{spread} y"
     gender = None if face["female"] is None else "female" if face["female"] >= 0.5 else "male"
     return " ".join(word for word in (age, gender) if word)
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'s' * (number != 1)}"

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..faces.detector import LIVE_MAX_SIDE
 from ..output.overlay import OverlayStyle
 from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
+from ..wording import counted
 from .console import progress_bar, say, stderr
 from .option_groups import with_options
 from .options import (
@@ -139,7 +140,7 @@ def print_summary(summary: LiveSummary, output: Path | None) -> None:
     """Print the stage latencies of a run as a table."""
     table = Table(
         title=f"{summary.processed} frames on {summary.provider} ({summary.precision.value}), {summary.dropped} dropped"
-        + f", at most {summary.faces} face(s)" * bool(summary.faces)
+        + f", at most {counted(summary.faces, 'face')}" * bool(summary.faces)
     )
     for heading in ("stage", "p50 ms", "p95 ms", "p99 ms", "n"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..files import read_text_or_none
+from ..wording import counted
 from .check_result import CheckResult, Status
 from .packages import installed_version
 
@@ -32,7 +33,9 @@ def check_system() -> Iterator[CheckResult]:
         "install Python 3.10 or later" if old else "",
     )
     yield CheckResult("OS", Status.OK, f"{platform.system()} {platform.release()} {platform.machine()}")
-    yield CheckResult("CPU", Status.OK, f"{os.cpu_count()} core(s); {' '.join(cpu_features()) or 'features unknown'}")
+    yield CheckResult(
+        "CPU", Status.OK, f"{counted(os.cpu_count() or 1, 'core')}; {' '.join(cpu_features()) or 'features unknown'}"
+    )
 
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:

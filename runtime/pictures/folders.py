@@ -13,6 +13,7 @@ import cv2
 
 from ..errors import InputError, warn_once
 from ..file_kinds import PICTURES, FileKind, is_folder, kind_of_file
+from ..wording import counted
 
 _SUFFIXES = r"\.(jpe?g|jpe|jfif|a?png|bmp|dib|webp|tiff?|avif|hei[cf]|gif|jp2|jxl|p[bgp]m)"
 _SYSTEM = re.compile(
@@ -131,7 +132,8 @@ def warn_of_others(folder: str, others: Counter[str]) -> None:
     """Warn of the files in a folder that are not pictures, if any, by kind."""
     if others:
         kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(others.items()))
-        warn_once(f"{folder}: skipped {others.total()} file(s) that are not pictures ({kinds})")
+        skipped = counted(others.total(), "file that is not a picture", "files that are not pictures")
+        warn_once(f"{folder}: skipped {skipped} ({kinds})")
 
 
 def natural_order(path: Path) -> list[list[tuple[int, str]]]:

@@ -18,6 +18,7 @@ from ....runtime.pictures.images import read_image
 from ....runtime.pipeline.pipeline import Pipeline
 from ....runtime.values import POINTS, FloatArray
 from ....runtime.vision.geometry import landmark_bounds, longer_side
+from ....runtime.wording import counted
 from ..array_cache import Arrays, cached_arrays
 from ..config import ProgressCallback
 
@@ -68,7 +69,7 @@ def find_faces(files: Sequence[Path], progress: ProgressCallback) -> FoundFaces:
     arrays = cached_arrays("faces", key, lambda: _search(files, progress))
     if not len(arrays["picture"]):
         raise InputError(
-            f"no face was found in {len(files)} unlabelled picture(s); pass --unlabelled folders with faces"
+            f"no face was found in {counted(len(files), 'unlabelled picture')}; pass --unlabelled folders with faces"
         )
     return FoundFaces(tuple(files[i] for i in arrays["picture"]), arrays["points"])
 
@@ -90,5 +91,5 @@ def _search(files: Sequence[Path], progress: ProgressCallback) -> Arrays:
                 points.append(faces.landmarks[clear, :, :2])
             progress("faces", i + 1, len(files))
     if unreadable:
-        log.warning("%d unlabelled picture(s) were left out; the first: %s", len(unreadable), unreadable[0])
+        log.warning("left out %s; the first: %s", counted(len(unreadable), "unlabelled picture"), unreadable[0])
     return {"picture": np.array(pictures, dtype=np.int64), "points": np.concatenate(points)}

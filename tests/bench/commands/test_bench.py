@@ -99,7 +99,7 @@ def test_a_candidate_that_was_measured_and_is_lost_now_fails_the_comparison(repo
     one.write_text(json.dumps(raw | {"failed": [lost]}))
     told = mien("bench", "compare", both, one, code=1)
     assert "twin: hung (no answer within 3 s)" in told.stderr.splitlines()
-    assert f"{one} is worse than {both}: 1 regression(s), listed above" in told.stderr
+    assert f"{one} is worse than {both}: 1 regression, listed above" in told.stderr
     told = mien("bench", "compare", both, report, "--allow-mismatch", code=1)
     assert "twin: missing from the new report" in told.stderr.splitlines()
     assert f"only in {both}: twin" in mien("bench", "compare", report, both).stderr.splitlines()

@@ -79,7 +79,7 @@ def test_a_training_picture_that_is_also_a_validation_picture_is_left_out(
         ("train/1.jpg,20-290,Male,x,y", "row 2: expected a range of ages"),
         ("train/1.jpg,03-Sep,Male,x,y", "row 2: expected a number in column age, found '03-Sep'"),
         ("train/1.jpg,3-9,unknown,x,y", "row 2: expected gender male or female, found 'unknown'"),
-        ("train/100.jpg,3-9,Male,x,y", r"1 labelled image\(s\) are missing, the first is .*100\.jpg"),
+        ("train/100.jpg,3-9,Male,x,y", r"missing 1 labelled image, the first is .*100\.jpg"),
     ],
 )
 def test_a_bad_row_of_fairface_is_named(fairface: Path, row: str, message: str) -> None:

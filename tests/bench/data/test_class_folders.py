@@ -50,7 +50,7 @@ def test_what_systems_leave_behind_is_no_sample_and_no_class(
     with caplog.at_level(logging.WARNING, logger="mien"):
         table = read_classes(class_folder)
     assert (table.classes, table.files) == (clean.classes, clean.files)
-    assert "skipped 11 file(s) that are not pictures (system file or folder: 11)" in caplog.text
+    assert "skipped 11 files that are not pictures (system file or folder: 11)" in caplog.text
     assert "6 pictures are hidden or outside the class folders" in caplog.text
 
 
@@ -98,7 +98,7 @@ def test_a_training_picture_that_is_also_held_out_is_left_out(tmp_path: Path, ca
 def test_one_picture_a_class_is_enough_where_the_parts_are_given(tmp_path: Path) -> None:
     draw_parts(tmp_path, "train", "test", count=1)
     assert len(read_classes(tmp_path)) == 4
-    with pytest.raises(InputError, match=r"train/cats contains 1 picture\(s\); a class needs at least two"):
+    with pytest.raises(InputError, match=r"train/cats contains 1 picture; a class needs at least two"):
         read_classes(tmp_path / "train")
 
 

@@ -67,7 +67,7 @@ def test_rows_are_named_by_their_line(tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", r"l\.csv"),
         (b"PK\x03\x04\xff\xfe\xe4" + bytes(range(256)), r"l\.csv is not a CSV file: it holds a ZIP"),
         (b"file,age\n\x00\x01\x02,3\n" + b"a.jpg,1\n" * 20, r"holds binary data"),
-        (b"file|age\na.jpg|1\n", r"missing column\(s\) file, age; found file\|age"),
+        (b"file|age\na.jpg|1\n", r"missing columns file, age; found file\|age"),
         (b"file,Age,age\na.jpg,1,2\n", r"the column age occurs twice"),
         (b"file,age\na.jpg,1\nb.jpg,2,3\n", r"row 3: expected 2 columns, found 3"),
         (b"file,age\na.jpg\n", r"row 2: expected 2 columns, found 1"),
@@ -104,9 +104,7 @@ def test_a_header_alone_is_refused(tmp_path: Path, name: str, header: str, read:
 def test_missing_pictures_are_counted_and_the_first_few_named(tmp_path: Path) -> None:
     (tmp_path / "here.jpg").touch()
     files = [tmp_path / f"{name}.jpg" for name in ("here", "a", "b", "c", "d", "x" * 300)]
-    with pytest.raises(
-        InputError, match=r"5 labelled image\(s\) are missing, the first is .*/a\.jpg, b\.jpg, c\.jpg, …$"
-    ):
+    with pytest.raises(InputError, match=r"missing 5 labelled images, the first is .*/a\.jpg, b\.jpg, c\.jpg, …$"):
         check_files(files)
-    with pytest.raises(InputError, match=r"1 labelled image\(s\) are missing, the first is .*/a\.jpg$"):
+    with pytest.raises(InputError, match=r"missing 1 labelled image, the first is .*/a\.jpg$"):
         check_files(files[:2])

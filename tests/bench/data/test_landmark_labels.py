@@ -74,7 +74,7 @@ def test_rows_that_are_no_face_are_left_out_and_counted_once(
     with caplog.at_level(logging.WARNING, logger="mien"):
         table, faces = read_landmarks(landmark_folder), read_faces(landmark_folder)
     assert len(table) == len(faces) == 20 and np.allclose(table.points[5:], whole.points[9:])
-    assert caplog.text.count("4 row(s) whose points lie within 1 px") == 1 and "face_05.png, " in caplog.text
+    assert caplog.text.count("left out 4 rows whose points lie within 1 px") == 1 and "face_05.png, " in caplog.text
 
 
 def test_points_in_fractions_of_the_picture_are_refused(landmark_folder: Path) -> None:

@@ -246,7 +246,7 @@ def test_markdown_tells_the_machine_and_survives_bars_in_names() -> None:
     text = to_markdown(build_report([Row(odd)], busy, baseline_of={}))
     header, rule, row = text.splitlines()[:3]
     assert header.count("|") == rule.count("|") == row.replace("\\|", "").count("|") == 11
-    assert "\nFast Chip, 2 core(s), 23.5 GiB, 2600 MHz, load 2.00; Linux 6.1 x86_64, Python 3.10.1, " in text
+    assert "\nFast Chip, 2 cores, 23.5 GiB, 2600 MHz, load 2.00; Linux 6.1 x86_64, Python 3.10.1, " in text
     assert "Warning: the machine was busy" in text
 
 
@@ -338,14 +338,14 @@ def test_what_gives_to_doubt_is_told() -> None:
         "mien's own code adds 80 µs to a call of 1000 µs",
         "the run was interrupted",
         "one process: the intervals do not cover",
-        "other processes used 0.50 core(s)",
-        "the hypervisor gave 0.30 core(s)",
+        "other processes used 0.50 cores",
+        "the hypervisor gave 0.30 cores",
         "the CPU's clock changed between 1000 and 2000 MHz",
-        "throttled 2 time(s)",
+        "throttled 2 times",
         "Failed: landmarks fp16 on cuda, batch 1: hung (no answer within 3 s)",
     ):
         assert words in text, words
-    assert "During the rounds: 1000 to 2000 MHz, 0.50 core(s) used by others." in text
+    assert "During the rounds: 1000 to 2000 MHz, 0.50 cores used by others." in text
     assert "nme 4.00 %" in text and "mJ per call" in text
 
 

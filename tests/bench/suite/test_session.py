@@ -390,7 +390,7 @@ def test_a_given_file_feeds_a_foreign_model(tmp_path: Path) -> None:
     assert [row.name for row in report.rows] == ["softmax/cpu/unknown/2"]
     (failed,) = report.failed
     assert failed.description.name == "softmax/cpu/unknown/8" and failed.failure is FailureKind.REFUSED
-    assert failed.reason == "--batch is 8, but the inputs hold 2 image(s) per call"
+    assert failed.reason == "--batch is 8, but the inputs hold 2 images per call"
     feed.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"is not an \.npz file"):
         run_bench([model], replace(QUICK, feed=feed), bridge=TorchBridge())

@@ -62,6 +62,6 @@ def test_a_busy_machine_and_a_saving_governor_are_warned_of(tmp_path: Path) -> N
     assert environment_warnings(replace(calm, load_average=None)) == []
     assert environment_warnings(replace(calm, governor="performance")) == []
     (busy,) = environment_warnings(replace(calm, load_average=(2.0, 0.0, 0.0)))
-    assert busy == "the machine was busy: load 2.0 on 2 core(s)"
+    assert busy == "the machine was busy: load 2.0 on 2 cores"
     (governed,) = environment_warnings(replace(calm, governor="powersave"))
     assert "'powersave'" in governed

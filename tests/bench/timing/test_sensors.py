@@ -121,5 +121,5 @@ def test_a_changing_clock_and_throttling_are_told() -> None:
         "the GPU's clock changed between 300 and 1500 MHz"
     ]
     assert sensor_warnings([*steady, Reading(throttled=5)]) == [
-        "the machine was throttled 2 time(s) while it was measured"
+        "the machine was throttled 2 times while it was measured"
     ]

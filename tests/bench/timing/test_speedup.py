@@ -128,7 +128,7 @@ def test_each_instability_is_named() -> None:
     (few,) = measurement_warnings(measured(steady[:9]))
     assert few == "only 90 calls: p99 needs at least 100"
     (rounds,) = measurement_warnings(measured(steady.reshape(2, 100)))
-    assert rounds.startswith("2 round(s)")
+    assert rounds.startswith("2 rounds")
     (warm_up,) = measurement_warnings(measured(steady, warm_up=3))
     assert "not settled after 3 warm-up calls" in warm_up
     scattered = steady.copy()

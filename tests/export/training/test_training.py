@@ -275,7 +275,7 @@ def test_what_has_stopped_early_is_not_trained_on(
 def test_one_subject_cannot_be_split(landmark_folder: Path) -> None:
     labels = landmark_folder / "landmarks.csv"
     labels.write_text("\n".join(labels.read_text().splitlines()[:3]))
-    with pytest.raises(InputError, match=r"1 subject\(s\) are too few"):
+    with pytest.raises(InputError, match=r"expected at least 2 subjects, to hold one out, found 1"):
         tiny_training(landmark_folder)
 
 

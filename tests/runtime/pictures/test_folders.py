@@ -39,7 +39,7 @@ def test_pictures_are_found_by_content_and_the_rest_is_counted(
         assert listed(tmp_path) == ["a.JPG", "b/x6", "b/\udcff.png", "broken.jpg", "c.mp4"]
         assert len(pictures_in(tmp_path)) == 5
     (line,) = caplog.messages
-    assert line.endswith("skipped 8 file(s) that are not pictures (system file or folder: 5, text: 2, video: 1)")
+    assert line.endswith("skipped 8 files that are not pictures (system file or folder: 5, text: 2, video: 1)")
 
 
 def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
