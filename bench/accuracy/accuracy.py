@@ -81,7 +81,7 @@ def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False, progress:
     Args:
         runner: The model.
         data: Folder with labels for the model's task.
-        held_out: Measure only on the validation split that `mien train` holds out.
+        held_out: Measure only on what `mien train` holds out.
         progress: Called after each picture with (pictures done, pictures).
 
     Raises:

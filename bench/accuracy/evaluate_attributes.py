@@ -19,7 +19,7 @@ from ...runtime.vision.crop import resized
 from ...runtime.vision.geometry import longer_side
 from ..data.age_gender_labels import AgeGenderTable, join_copies, read_age_gender
 from ..data.class_folders import ClassTable, read_classes
-from .evaluate_faces import PictureReader, ignore, in_batches
+from .evaluate_faces import PictureReader, ignore, in_batches, of_test_split
 from .metrics import age_gender_measures
 
 
@@ -41,7 +41,8 @@ def evaluate_age_gender(
         inspect: Called with the ages in years and the probabilities of female (n, 2), and their labels.
 
     Returns:
-        Metrics over all crops and ``by_decade`` of age; ``unreadable`` lists the skipped pictures.
+        Metrics over all crops, ``by_decade`` of age and, of held-out groups, over the ``test_split``; ``unreadable``
+        lists the skipped pictures.
 
     Raises:
         InputError: The model is for another task, labels are malformed, or there is no crop to evaluate on.
@@ -49,7 +50,7 @@ def evaluate_age_gender(
     check_task(runner.spec, Task.AGE_GENDER)
     predicted, table, unreadable = predict_ages(runner, data, held_out=held_out, progress=progress)
     inspect(predicted, table)
-    return age_gender_summary(predicted, table) | {"unreadable": unreadable}
+    return age_gender_summary(predicted, table, held_out=held_out) | {"unreadable": unreadable}
 
 
 def predict_ages(
@@ -101,12 +102,18 @@ def evaluate_age_gender_pipeline(
     missed = int((~keep & pictures.readable()).sum())
     predicted, table = predicted[keep], table.mask(keep)
     inspect(predicted, table)
-    summary = age_gender_summary(predicted, table)
+    summary = age_gender_summary(predicted, table, held_out=held_out)
     return summary | {"not_detected": missed, "unreadable": pictures.messages}
 
 
-def age_gender_summary(predicted: FloatArray, table: AgeGenderTable) -> dict[str, Any]:
-    """Compare predictions (n, 3) of age in years, probability of female and deviation of the age with their labels."""
+def age_gender_summary(predicted: FloatArray, table: AgeGenderTable, *, held_out: bool = False) -> dict[str, Any]:
+    """Compare predictions (n, 3) of age in years, probability of female and deviation of the age with their labels.
+
+    Args:
+        predicted: Predictions.
+        table: Their labels.
+        held_out: Whether these are the held-out groups, so that the test split is also measured on its own.
+    """
 
     def measures(rows: Any) -> dict[str, float]:
         age, female, std = predicted[rows].T
@@ -119,22 +126,23 @@ def age_gender_summary(predicted: FloatArray, table: AgeGenderTable) -> dict[str
     return {
         "task": Task.AGE_GENDER.value,
         **measures(np.ones(len(table), dtype=bool)),
+        **(of_test_split(measures, table.in_test_split()) if held_out else {}),
         "by_decade": {f"{d}-{d + 9}": measures(decades == d) for d in np.unique(decades)},
     }
 
 
 def read_labelled_ages(data: Path, held_out: bool) -> AgeGenderTable:
-    """Read the labelled crops of a folder, or only their validation split.
+    """Read the labelled crops of a folder, or only the held-out ones.
 
     Raises:
-        InputError: Labels are malformed, or the validation split is empty.
+        InputError: Labels are malformed, or nothing is held out.
     """
     table = read_age_gender(data)
     if held_out:
         table = join_copies(table)
-        table = table.mask(table.validation())
+        table = table.mask(table.held_out())
     if not len(table):
-        raise InputError(f"{data}: nothing to evaluate; no group falls into the validation split")
+        raise InputError(f"{data}: nothing to evaluate; no group is held out")
     return table
 
 
@@ -196,7 +204,7 @@ def predict_classes(
             f"the model's classes are {', '.join(runner.spec.classes)}; {data} has {', '.join(table.classes)}"
         )
     if held_out:
-        table = table.mask(table.validation())
+        table = table.mask(table.held_out())
     probabilities = np.full((len(table), len(table.classes)), np.nan)
     pictures = PictureReader(table.files, progress)
     for i, image in pictures:

@@ -24,7 +24,7 @@ from ...runtime.vision.geometry import (
     intersection_over_union,
     landmark_bounds,
 )
-from ..data.face_boxes import FaceTable, held_out_pictures, read_faces
+from ..data.face_boxes import FaceTable, held_out_pictures, pictures_in_test_split, read_faces
 from ..data.landmark_labels import LandmarkTable, read_landmarks
 from .metrics import (
     Detections,
@@ -101,7 +101,8 @@ def evaluate_landmarks(
         inspect: Called with the landmarks (n, 68, 3) in image px, NaN where a face was not found, and their labels.
 
     Returns:
-        Metrics in percent over all faces and ``by_source``; ``unreadable`` lists the skipped pictures.
+        Metrics in percent over all faces, ``by_source`` and, of held-out subjects, over the ``test_split``;
+        ``unreadable`` lists the skipped pictures.
 
     Raises:
         InputError: The model is for another task, labels are malformed, or there is no face to evaluate on.
@@ -109,7 +110,7 @@ def evaluate_landmarks(
     check_task(runner.spec, Task.LANDMARKS)
     predicted, table, unreadable = predict_landmarks(runner, data, held_out=held_out, progress=progress)
     inspect(predicted, table)
-    return landmark_summary(predicted, table) | {"unreadable": unreadable}
+    return landmark_summary(predicted, table, held_out=held_out) | {"unreadable": unreadable}
 
 
 def predict_landmarks(
@@ -176,12 +177,18 @@ def evaluate_pipeline(
     missed = int(np.isnan(predicted[keep, 0, 0]).sum())
     predicted, table = predicted[keep], table.mask(keep)
     inspect(predicted, table)
-    summary = landmark_summary(predicted, table)
+    summary = landmark_summary(predicted, table, held_out=held_out)
     return summary | {"not_detected": missed, "unreadable": pictures.messages}
 
 
-def landmark_summary(predicted: FloatArray, table: LandmarkTable) -> dict[str, Any]:
-    """Compare landmarks (n, 68, 3) in image px, NaN where a face was not found, with their labels."""
+def landmark_summary(predicted: FloatArray, table: LandmarkTable, *, held_out: bool = False) -> dict[str, Any]:
+    """Compare landmarks (n, 68, 3) in image px, NaN where a face was not found, with their labels.
+
+    Args:
+        predicted: Landmarks.
+        table: Their labels.
+        held_out: Whether these are the held-out subjects, so that the test split is also measured on its own.
+    """
     labelled = np.concatenate([table.points, table.depth[..., None]], axis=2)
     errors = normalized_mean_error(predicted, labelled)
     sources = np.array(table.sources)
@@ -189,8 +196,17 @@ def landmark_summary(predicted: FloatArray, table: LandmarkTable) -> dict[str, A
     depths = depth_error(predicted, labelled)
     if np.isfinite(depths).any():
         summary["depth_error_percent"] = round(float(np.nanmean(depths)), 3)
+    if held_out:
+        summary |= of_test_split(lambda rows: _landmark_measures(errors[rows]), table.in_test_split())
     summary["by_source"] = {str(s): _landmark_measures(errors[sources == s]) for s in np.unique(sources)}
     return summary
+
+
+def of_test_split(
+    measures: Callable[[npt.NDArray[np.bool_]], dict[str, Any]], rows: npt.NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Measure the rows (n,) that no epoch was chosen on, if there are any."""
+    return {"test_split": measures(rows)} if rows.any() else {}
 
 
 def _landmark_measures(errors: FloatArray) -> dict[str, float | None]:
@@ -205,16 +221,16 @@ def _landmark_measures(errors: FloatArray) -> dict[str, float | None]:
 
 
 def read_labelled_faces(data: Path, held_out: bool) -> LandmarkTable:
-    """Read the labelled landmarks of a folder, or only their validation split.
+    """Read the labelled landmarks of a folder, or only the held-out ones.
 
     Raises:
-        InputError: Labels are malformed, or the validation split is empty.
+        InputError: Labels are malformed, or nothing is held out.
     """
     table = read_landmarks(data)
     if held_out:
-        table = table.mask(table.validation())
+        table = table.mask(table.held_out())
     if not len(table):
-        raise InputError(f"{data}: nothing to evaluate; no subject falls into the validation split")
+        raise InputError(f"{data}: nothing to evaluate; no subject is held out")
     return table
 
 
@@ -236,38 +252,43 @@ def evaluate_detector(
         inspect: Called with the detections in each picture, the files, and the detector's default score.
 
     Returns:
-        Metrics in percent over all faces and ``by_min_side_px``; ``unreadable`` lists the skipped pictures.
+        Metrics in percent over all faces, ``by_min_side_px`` and, of held-out pictures, over the ``test_split``;
+        ``unreadable`` lists the skipped pictures.
 
     Raises:
         InputError: Labels are malformed, or there is no face to evaluate on.
     """
-    detections, files, unreadable = detect_faces(detector, data, held_out=held_out, progress=progress)
+    detections, table, unreadable = detect_faces(detector, data, held_out=held_out, progress=progress)
     score = detector.usual_score
-    inspect(detections, files, score)
+    inspect(detections, table.files, score)
     summary: dict[str, Any] = {"task": "detector", "pictures": len(detections), "score": score}
     summary |= _detector_measures(detections, 0.0, score)
+    if held_out:
+        summary |= of_test_split(
+            lambda rows: _detector_measures([detections[i] for i in np.flatnonzero(rows)], 0.0, score),
+            pictures_in_test_split(data, table),
+        )
     summary["by_min_side_px"] = {str(side): _detector_measures(detections, side, score) for side in (16, 24, 40)}
     return summary | {"unreadable": unreadable}
 
 
 def detect_faces(
     detector: Detector, data: Path, *, held_out: bool, progress: Progress | None
-) -> tuple[list[Detections], list[Path], list[str]]:
+) -> tuple[list[Detections], FaceTable, list[str]]:
     """Run a detector on labelled pictures.
 
     Returns:
-        Detected and labelled boxes of each readable picture, the corresponding n files, and the error messages of
-        unreadable pictures.
+        Detected and labelled boxes of each readable picture, the corresponding rows of the label table, and the error
+        messages of unreadable pictures.
     """
     table = read_boxed_pictures(data, held_out)
     pictures = PictureReader(table.files, progress)
     detections = [Detections(*detector(image), table.boxes[i]) for i, image in pictures]
-    files = [table.files[i] for i in np.flatnonzero(pictures.readable())]
-    return detections, files, pictures.messages
+    return detections, table.mask(pictures.readable()), pictures.messages
 
 
 def read_boxed_pictures(data: Path, held_out: bool) -> FaceTable:
-    """Read the boxed faces of a folder, or only their validation split.
+    """Read the boxed faces of a folder, or only the held-out pictures.
 
     Raises:
         InputError: Labels are malformed, or there is no face.

@@ -63,9 +63,7 @@ def bench_options(
         help="Folder of pictures for the inputs, and of labels for the accuracy; can be repeated.",
         show_default="the demo picture",
     ),
-    held_out: bool = typer.Option(
-        False, "--held-out", help="Measure accuracy only on the validation split that mien train holds out."
-    ),
+    held_out: bool = typer.Option(False, "--held-out", help="Measure accuracy only on what mien train holds out."),
     feed: Path | None = typer.Option(
         None,
         "--inputs",

@@ -16,7 +16,7 @@ from ...runtime.pictures.images import read_file, read_image
 from ...runtime.values import FloatArray
 from .age_gender_rows import read_faces_with_age
 from .label_files import check_files
-from .splits import held_out, training_split
+from .splits import held_out, held_out_from_training, in_test_split
 
 log = logging.getLogger("mien")
 
@@ -53,9 +53,13 @@ class AgeGenderTable:
             given_split=None if self.given_split is None else self.given_split[rows],
         )
 
-    def validation(self) -> npt.NDArray[np.bool_]:
-        """Mark the rows (n,) of the validation split: that of the data set, else a tenth of the groups."""
+    def held_out(self) -> npt.NDArray[np.bool_]:
+        """Mark the rows (n,) held out from training: by the data set itself, or else a tenth of the groups."""
         return held_out(self.groups) if self.given_split is None else self.given_split
+
+    def in_test_split(self) -> npt.NDArray[np.bool_]:
+        """Mark those of the held-out rows (n,) that no epoch is chosen on; none if the data set has its own split."""
+        return in_test_split(self.groups) if self.given_split is None else np.zeros(len(self), dtype=bool)
 
 
 def read_age_gender(folder: Path) -> AgeGenderTable:
@@ -127,7 +131,7 @@ def join_copies(table: AgeGenderTable) -> AgeGenderTable:
 
 
 def check_split(table: AgeGenderTable, folder: Path) -> npt.NDArray[np.bool_]:
-    """Mark the rows (n,) of the validation split, and check that both sides are usable.
+    """Mark the rows (n,) held out from training, and check that both sides are usable.
 
     Args:
         table: The labels.
@@ -136,8 +140,8 @@ def check_split(table: AgeGenderTable, folder: Path) -> npt.NDArray[np.bool_]:
     Raises:
         InputError: A side is empty, or contains one gender only.
     """
-    validation = training_split(table.groups, folder, noun="group", given=table.given_split)
-    for side, rows in (("training", ~validation), ("validation", validation)):
+    held = held_out_from_training(table.groups, folder, noun="group", given=table.given_split)
+    for side, rows in (("training", ~held), ("held-out", held)):
         if len(np.unique(table.female[rows])) < 2:
             raise InputError(f"{folder}: the {side} split has one gender only; both are needed")
-    return validation
+    return held

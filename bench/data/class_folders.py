@@ -53,8 +53,8 @@ class ClassTable:
             given_split=None if self.given_split is None else self.given_split[rows],
         )
 
-    def validation(self) -> npt.NDArray[np.bool_]:
-        """Mark the rows (n,) of the validation split: that of the data set, else a fifth of each class."""
+    def held_out(self) -> npt.NDArray[np.bool_]:
+        """Mark the rows (n,) held out from training: by the data set itself, or else a fifth of each class."""
         if self.given_split is not None:
             return self.given_split
         names = [f"{file.parent.name}/{file.name}" for file in self.files]

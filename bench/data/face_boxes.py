@@ -15,7 +15,7 @@ from ...runtime.vision.geometry import box_from_bounds, intersection_over_union,
 from .label_files import check_files, numbers, picture_path, read_rows
 from .landmark_labels import LABELS, SEED_LABELS, UNDER_A_MASK, read_landmarks
 from .picture_size import read_size
-from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out
+from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out, in_test_split
 
 BOXES = "boxes.csv"
 OTHER_BOXES = "boxes_yunet.csv"
@@ -82,8 +82,17 @@ def read_faces(folder: Path) -> FaceTable:
 
 
 def held_out_pictures(folder: Path, table: FaceTable) -> npt.NDArray[np.bool_]:
-    """Mark the rows (n,) of the validation split: a fifth of boxed pictures, else the same people as for landmarks."""
-    return held_out(table.groups, HELD_OUT_PICTURES if (folder / BOXES).is_file() else HELD_OUT)
+    """Mark the rows (n,) held out from training: a fifth of boxed pictures, else the same people as for landmarks."""
+    return held_out(table.groups, _fraction(folder))
+
+
+def pictures_in_test_split(folder: Path, table: FaceTable) -> npt.NDArray[np.bool_]:
+    """Mark those of the held-out rows (n,) that no epoch is chosen on."""
+    return in_test_split(table.groups, _fraction(folder))
+
+
+def _fraction(folder: Path) -> float:
+    return HELD_OUT_PICTURES if (folder / BOXES).is_file() else HELD_OUT
 
 
 def _read_boxed(folder: Path) -> FaceTable:

@@ -15,7 +15,7 @@ from ...runtime.values import POINTS, FloatArray
 from ...runtime.wording import counted
 from .label_files import check_files, numbers, picture_path, read_rows
 from .picture_size import read_size
-from .splits import held_out
+from .splits import held_out, in_test_split
 
 LABELS = "landmarks.csv"
 DEPTHS = "landmarks3d_pseudo.csv"
@@ -79,9 +79,13 @@ class LandmarkTable:
             sizes=self.sizes[rows],
         )
 
-    def validation(self) -> npt.NDArray[np.bool_]:
-        """Mark the rows (n,) of the validation split."""
+    def held_out(self) -> npt.NDArray[np.bool_]:
+        """Mark the rows (n,) of the validation and the test split."""
         return held_out(self.subjects)
+
+    def in_test_split(self) -> npt.NDArray[np.bool_]:
+        """Mark those of the held-out rows (n,) that no epoch is chosen on."""
+        return in_test_split(self.subjects)
 
 
 def read_landmarks(folder: Path) -> LandmarkTable:

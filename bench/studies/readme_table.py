@@ -27,6 +27,7 @@ def _landmarks(summaries: Mapping[str, Any]) -> str:
     rows = {
         **landmarks["by_source"],
         "all": landmarks,
+        "of them, the test split": landmarks["test_split"],
         "all, in int8": summaries["landmarks-int8"],
         "all, detected first": whole,
     }
@@ -43,7 +44,12 @@ def _landmarks(summaries: Mapping[str, Any]) -> str:
 def _detector(summaries: Mapping[str, Any]) -> str:
     detector = summaries["detector"]
     sizes = {f"{side} px": row for side, row in detector["by_min_side_px"].items()}
-    rows = {"any size": detector, "any size, in int8": summaries["detector-int8"], **sizes}
+    rows = {
+        "any size": detector,
+        "of them, the test split": detector["test_split"],
+        "any size, in int8": summaries["detector-int8"],
+        **sizes,
+    }
     lines = ["| held-out pictures, faces from | AP50 % | recall at 90 % precision | faces |", "|---|--:|--:|--:|"]
     for name, row in rows.items():
         lines.append(f"| {name} | {row['ap50']:.1f} | {row['recall_at_precision_90']:.1f} | {row['count']} |")
@@ -53,6 +59,7 @@ def _detector(summaries: Mapping[str, Any]) -> str:
 def _attributes(summaries: Mapping[str, Any]) -> str:
     rows = {
         "as given": summaries["age-gender"],
+        "of them, the test split": summaries["age-gender"]["test_split"],
         "as given, in int8": summaries["age-gender-int8"],
         "detected, aligned by landmarks": summaries["age-gender-detected"],
     }

@@ -44,7 +44,7 @@ class BenchOptions:
         providers: Providers to measure each model on.
         levels: Levels to measure each model at.
         data: Folders of inputs and labels; accuracy is measured for tasks that have labels there.
-        held_out: Measure accuracy only on the validation split that training holds out.
+        held_out: Measure accuracy only on what `mien train` holds out.
         clip: Video for the whole pipeline.
         feed: Arrays (.npz) for a foreign model.
         timeout_s: Seconds without an answer after which a process counts as hung.

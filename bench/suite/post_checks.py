@@ -34,7 +34,7 @@ class PostRunChecks:
     Args:
         records: Candidates by name.
         data: Folders with labels.
-        held_out: Measure accuracy only on the validation split that training holds out.
+        held_out: Measure accuracy only on what `mien train` holds out.
         gpu: Read the power from nvidia-smi.
     """
 

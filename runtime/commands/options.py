@@ -34,7 +34,7 @@ MAX_SIDE = typer.Option(
 BLUR = typer.Option(False, "--blur", help="Hide all faces in everything that is drawn, shown or served.")
 FACES = "Which faces are reported"
 AS_JSON = typer.Option(False, "--json", help="Print JSON.")
-HELD_OUT = typer.Option(False, "--held-out", help="Use only the validation split that mien train holds out.")
+HELD_OUT = typer.Option(False, "--held-out", help="Use only what mien train holds out, its validation and test splits.")
 
 
 def pipeline_options(

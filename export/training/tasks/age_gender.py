@@ -28,18 +28,19 @@ from .teacher_views import Regions, whole_picture
 from .unlabelled_faces import find_faces
 
 
-def read_split(data: Path) -> tuple[AgeGenderTable, AgeGenderTable]:
+def read_split(data: Path) -> tuple[AgeGenderTable, AgeGenderTable, AgeGenderTable]:
     """Read a folder of aligned faces and split it by group.
 
     Returns:
-        The training and the validation split.
+        The training, the validation and the test split.
 
     Raises:
         InputError: A label is invalid, an image is missing, or a split would be empty.
     """
     table = join_copies(read_age_gender(data))
-    validation = check_split(table, data)
-    return table.mask(~validation), table.mask(validation)
+    held = check_split(table, data)
+    tested = held & table.in_test_split()
+    return table.mask(~held), table.mask(held & ~tested), table.mask(tested)
 
 
 class AgeGenderTraining:
@@ -63,12 +64,13 @@ class AgeGenderTraining:
         gender_weight: float = 2.0,
         distillation: DistillationConfig = NO_TEACHERS,
     ) -> None:
-        self.training, self.held = read_split(data)
+        self.training, self.held, tested = read_split(data)
         self.net = AgeGenderNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
         started = load_initial_weights(self.net, network.init_from, new_layers_only=network.new_layers_only)
         if frozen:
             self.net.backbone.requires_grad_(False)
-        self.teachers = Teachers(distillation, Task.AGE_GENDER, (*self.training.files, *self.held.files))
+        labelled = (*self.training.files, *self.held.files, *tested.files)
+        self.teachers = Teachers(distillation, Task.AGE_GENDER, labelled)
         self.config: dict[str, Any] = {
             **network.settings(data, labels=[self.training, self.held, self.teachers.files]),
             **started,

@@ -67,8 +67,8 @@ class ClassifyTraining:
         input_size: int = 224,
     ) -> None:
         table = read_classes(data)
-        validation = table.validation()
-        self.training, self.held = table.mask(~validation), table.mask(validation)
+        held = table.held_out()
+        self.training, self.held = table.mask(~held), table.mask(held)
         self.config: dict[str, Any] = {
             **network.settings(data, labels=[table]),
             "classes": list(table.classes),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ....bench.accuracy.metrics import Detections, detection_curve
-from ....bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, read_faces
+from ....bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, pictures_in_test_split, read_faces
 from ....runtime.errors import InputError
 from ....runtime.faces.detector import reduced
 from ....runtime.models.spec import ModelSpec, Task
@@ -50,8 +50,8 @@ class DetectorTraining:
         if input_size % LEVELS[-1]:
             raise InputError(f"expected an input size that is a multiple of {LEVELS[-1]}, found {input_size}")
         self.net = DetectorNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
-        training, validation = zip(*(split(folder) for folder in data), strict=True)
-        labelled = [file for table in (*training, *validation) for file in table.files]
+        training, validation, tested = zip(*(split(folder) for folder in data), strict=True)
+        labelled = [file for table in (*training, *validation, *tested) for file in table.files]
         self.teachers = Teachers(distillation, Task.DETECTOR, labelled)
         if self.teachers and network.init_from is None:
             copy_shared_layers(self.net, distillation.teachers[0])
@@ -118,11 +118,12 @@ class DetectorTraining:
         return metrics
 
 
-def split(folder: Path) -> tuple[FaceTable, FaceTable]:
-    """Read a folder, and split it into training and validation as the other tasks do."""
+def split(folder: Path) -> tuple[FaceTable, FaceTable, FaceTable]:
+    """Read a folder, and split it into training, validation and test as the other tasks do."""
     table = read_faces(folder)
     held = held_out_pictures(folder, table)
-    return table.mask(~held), table.mask(held)
+    tested = held & pictures_in_test_split(folder, table)
+    return table.mask(~held), table.mask(held & ~tested), table.mask(tested)
 
 
 def detect(

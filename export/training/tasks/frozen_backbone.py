@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from ....bench.accuracy.metrics import age_gender_measures, normalized_mean_error
 from ....bench.data.landmark_labels import read_landmarks
 from ....bench.data.picture_size import read_size
-from ....bench.data.splits import training_split
+from ....bench.data.splits import held_out_from_training
 from ....runtime.models.spec import ModelSpec, Task
 from ....runtime.values import FloatArray
 from ....runtime.vision.crop import CROP_SCALE
@@ -44,16 +44,17 @@ class FrozenBackboneLandmarkTraining:
 
     def __init__(self, data: Path, network: NetworkConfig) -> None:
         table = read_landmarks(data)
-        validation = training_split(table.subjects, data, noun="subject")
+        held = held_out_from_training(table.subjects, data, noun="subject")
+        validation = held & ~table.in_test_split()
         self.config: dict[str, Any] = network.settings(data, labels=[table]) | {"recipe": RECIPE}
         self.net = FrozenBackboneLandmarkNet(
             network.backbone, weights=network.weights, normalization=network.normalization
         )
-        self.training, self.held = table.mask(~validation), table.mask(validation)
+        self.training, self.held = table.mask(~held), table.mask(validation)
         sizes = np.array([_size(f) for f in table.files], dtype=np.float64)
         self.sizes = sizes[validation]
         targets = torch.from_numpy((table.points / sizes[:, None]).reshape(len(table), -1).astype(np.float32))
-        self.targets, self.held_targets = targets[torch.from_numpy(~validation)], targets[torch.from_numpy(validation)]
+        self.targets, self.held_targets = targets[torch.from_numpy(~held)], targets[torch.from_numpy(validation)]
         self.spec = ModelSpec(
             task=Task.LANDMARKS,
             input_size=(SIZE, SIZE),
@@ -100,7 +101,7 @@ class FrozenBackboneAgeGenderTraining:
         age_weight: float = 1.0,
         gender_weight: float = 1.0,
     ) -> None:
-        self.training, self.held = read_split(data)
+        self.training, self.held, _ = read_split(data)
         self.config: dict[str, Any] = {
             **network.settings(data, labels=[self.training, self.held]),
             "recipe": RECIPE,

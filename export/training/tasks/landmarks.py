@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ....bench.accuracy.metrics import area_under_curve, depth_error, failure_rate, normalized_mean_error
 from ....bench.data.face_boxes import read_faces
 from ....bench.data.landmark_labels import DEPTHS, read_landmarks
-from ....bench.data.splits import training_split
+from ....bench.data.splits import held_out_from_training
 from ....runtime.errors import InputError
 from ....runtime.models.spec import ModelSpec, Task
 from ....runtime.pictures.folders import pictures_in
@@ -62,7 +62,7 @@ class LandmarkTraining:
             table = replace(table, depth=np.full_like(table.depth, np.nan))
         faces = read_faces(data)
         other_files = pictures_in(negatives) if negatives is not None else []
-        validation = training_split(table.subjects, data, noun="subject")
+        held = held_out_from_training(table.subjects, data, noun="subject")
         self.net = LandmarkNet(
             network.backbone,
             weights=network.backbone_weights,
@@ -95,17 +95,16 @@ class LandmarkTraining:
             provenance=network.provenance(data) | started | self.teachers.provenance,
         )
         self.shape = CropSize(input_size, CROP_SCALE)
-        training = ~validation
-        self.training = table.mask(training)
+        self.training = table.mask(~held)
         self.dataset = LandmarkCrops(
             self.training,
             shape=self.shape,
             seed=network.seed,
-            faces_of=[b for b, keep in zip(faces.boxes, training, strict=True) if keep],
+            faces_of=[b for b, keep in zip(faces.boxes, ~held, strict=True) if keep],
             negatives=other_files,
             strength=LIGHT if light_augmentation else STRONG,
         )
-        self.held = table.mask(validation)
+        self.held = table.mask(held & ~table.in_test_split())
         self.sources = np.array(self.held.sources)
 
     def prepare(self, progress: ProgressCallback = no_progress) -> None:

@@ -61,6 +61,19 @@ def test_faces_that_were_not_found_are_failures(landmark_folder: Path) -> None:
     assert summary["nme"] == 0.0 and summary["fr8"] == 25.0 and summary["auc8"] == 75.0
 
 
+def test_the_test_split_is_also_measured_on_its_own(landmark_folder: Path) -> None:
+    table = read_landmarks(landmark_folder)
+    predicted = np.concatenate([table.points, table.depth[..., None]], axis=2)
+    tested = table.in_test_split()
+    predicted[tested, :, 0] += 1.0
+    summary = landmark_summary(predicted, table, held_out=True)
+    eyes = np.linalg.norm(table.points[:, 36] - table.points[:, 45], axis=1)
+    assert summary["test_split"]["count"] == tested.sum() and 0 < tested.sum() < len(table)
+    assert summary["test_split"]["nme"] == pytest.approx(float((100 / eyes[tested]).mean()), abs=0.001)
+    assert summary["nme"] == pytest.approx(float((100 / eyes[tested]).sum() / len(table)), abs=0.001)
+    assert "test_split" not in landmark_summary(predicted, table)
+
+
 def test_a_picture_that_cannot_be_read_is_left_out_and_told(landmark_folder: Path) -> None:
     (landmark_folder / "images" / "face_23.png").write_bytes(b"broken")
     summary = evaluate_landmarks(Oracle(landmark_folder), landmark_folder)

@@ -61,12 +61,13 @@ def test_copies_in_two_groups_become_one_group(age_gender_folder: Path, caplog: 
 
 def test_what_is_held_out_is_what_training_holds_out(age_gender_folder: Path) -> None:
     raw = read_age_gender(age_gender_folder)
-    held, trained = np.flatnonzero(raw.validation())[0], np.flatnonzero(~raw.validation())[0]
+    held, trained = np.flatnonzero(raw.held_out())[0], np.flatnonzero(~raw.held_out())[0]
     images = age_gender_folder / "images"
     shutil.copy(raw.files[trained], images / raw.files[held].name)
     task = AgeGenderTraining(age_gender_folder, NetworkConfig("mobilenet_v3_small", "none"), input_size=64)
     measured = evaluation_attributes.read_labelled_ages(age_gender_folder, True)
-    assert measured.files == task.held.files
+    tested = measured.in_test_split()
+    assert measured.mask(~tested).files == task.held.files
     copies = {raw.files[held], raw.files[trained]}
     assert len(copies & set(measured.files)) in (0, 2)  # both on one side
 
@@ -88,7 +89,7 @@ def test_groups_stay_whole(age_gender_folder: Path) -> None:
 def test_classes_are_folders(class_folder: Path) -> None:
     table = read_classes(class_folder)
     assert table.classes == ("disc", "square") and len(table) == 32
-    held = table.validation()
+    held = table.held_out()
     assert 0 < held[table.labels == 0].sum() < 16 and 0 < held[table.labels == 1].sum() < 16
 
 

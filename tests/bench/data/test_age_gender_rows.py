@@ -41,8 +41,8 @@ def test_fairface_is_read_with_its_own_split(fairface: Path, caplog: pytest.LogC
     assert (
         len(table) == 18 and table.age[:6].tolist() == list(RANGES.values()) and table.female[:4].tolist() == [0, 1] * 2
     )
-    assert {file.parent.name for file in table.mask(table.validation()).files} == {"val"}
-    assert table.validation().sum() == 6 and (check_split(table, fairface) == table.validation()).all()
+    assert {file.parent.name for file in table.mask(table.held_out()).files} == {"val"}
+    assert table.held_out().sum() == 6 and (check_split(table, fairface) == table.held_out()).all()
     assert (
         len(read_labelled_ages(fairface, held_out=True)) == 6
         and len(read_labelled_ages(fairface, held_out=False)) == 18
@@ -53,7 +53,7 @@ def test_fairface_is_read_with_its_own_split(fairface: Path, caplog: pytest.LogC
 def test_one_label_file_of_fairface_alone_is_split_by_name(fairface: Path) -> None:
     (fairface / "fairface_label_val.csv").unlink()
     table = read_age_gender(fairface)
-    assert len(table) == 12 and 0 < table.validation().sum() < 12
+    assert len(table) == 12 and 0 < table.held_out().sum() < 12
 
 
 def test_fairface_beside_the_folder_that_its_archive_unpacks_to(fairface: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_training_picture_that_is_also_a_validation_picture_is_left_out(
 ) -> None:
     shutil.copy(fairface / "val" / "2.jpg", fairface / "train" / "5.jpg")
     table = join_copies(read_age_gender(fairface))
-    assert len(table) == 17 and table.validation().sum() == 6 and fairface / "train" / "5.jpg" not in table.files
+    assert len(table) == 17 and table.held_out().sum() == 6 and fairface / "train" / "5.jpg" not in table.files
     assert "1 training pictures are near-duplicates of validation pictures" in caplog.text
 
 

@@ -72,7 +72,7 @@ def test_the_training_part_is_trained_on_and_the_other_is_held_out(
     with caplog.at_level(logging.WARNING, logger="mien"):
         table = read_classes(tmp_path)
     assert table.classes == ("cats", "dogs") and len(table) == 12
-    held = table.validation()
+    held = table.held_out()
     assert {file.parent.parent.name for file in table.mask(held).files} == {held_out}
     assert {file.parent.parent.name for file in table.mask(~held).files} == {parts[0]}
     assert (table.labels == [file.parent.name == "dogs" for file in table.files]).all()
@@ -82,7 +82,7 @@ def test_the_training_part_is_trained_on_and_the_other_is_held_out(
 
 def test_parts_that_an_archive_wraps_in_folders_of_their_own_name(tmp_path: Path) -> None:
     draw_parts(tmp_path, "training_set/training_set", "test_set/test_set")
-    assert read_classes(tmp_path).validation().sum() == 6
+    assert read_classes(tmp_path).held_out().sum() == 6
     draw_parts(tmp_path / "other", "train")
     assert read_classes(tmp_path / "other").classes == ("cats", "dogs")
 
@@ -91,7 +91,7 @@ def test_a_training_picture_that_is_also_held_out_is_left_out(tmp_path: Path, ca
     draw_parts(tmp_path, "train", "test")
     shutil.copy(tmp_path / "test" / "cats" / "1.png", tmp_path / "train" / "cats" / "again.png")
     table = read_classes(tmp_path)
-    assert table.validation().sum() == 6 and (~table.validation()).sum() == 6
+    assert table.held_out().sum() == 6 and (~table.held_out()).sum() == 6
     assert "1 pictures are copies" in caplog.text
 
 
@@ -153,7 +153,7 @@ def test_names_that_are_odd_and_names_that_are_no_text(tmp_path: Path) -> None:
     draw_parts(tmp_path, "", classes="café,au=lait 猫;😀")
     (tmp_path / "猫;😀" / "0.png").rename(os.fsdecode(os.fsencode(tmp_path / "猫;😀") + b"/caf\xe9.png"))
     table = read_classes(tmp_path)
-    assert table.classes == ("café,au=lait", "猫;😀") and table.validation().sum() == 2
+    assert table.classes == ("café,au=lait", "猫;😀") and table.held_out().sum() == 2
     os.rename(tmp_path / "猫;😀", os.fsencode(tmp_path) + b"/caf\xe9")  # noqa: PTH104
     with pytest.raises(InputError, match=r"the name of the class folder 'caf\\udce9' is not plain UTF-8"):
         read_classes(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 
 from mien.bench.data.face_boxes import read_faces
 from mien.bench.data.landmark_labels import MIRRORED, read_landmarks
-from mien.bench.data.splits import held_out
+from mien.bench.data.splits import held_out, in_test_split
 from mien.export.training.tasks.landmark_crops import CropSize, LandmarkCrops, cut_face, to_fractions, validation_crops
 from mien.runtime.errors import InputError
 from mien.runtime.pictures.images import read_image
@@ -112,6 +112,19 @@ def test_split_is_by_group_and_stable() -> None:
     assert 0.07 < held.mean() < 0.13
     assert (held_out(groups[::-1], 0.1)[::-1] == held).all()
     assert held_out(["a", "b"], 0.0).sum() == 1 and not held_out(["a"], 0.0).any()
+
+
+def test_half_of_the_held_out_groups_validate_and_half_are_tested() -> None:
+    groups = np.array([f"g{i // 4}" for i in range(4000)])
+    kept = groups[held_out(groups.tolist(), 0.1)].tolist()
+    tested = in_test_split(kept, 0.1)
+    assert all(len(set(tested[i : i + 4])) == 1 for i in range(0, len(kept), 4)) and 0.35 < tested.mean() < 0.65
+    assert (in_test_split(groups.tolist(), 0.1)[held_out(groups.tolist(), 0.1)] == tested).all()  # before or after
+    assert (
+        in_test_split(["a"], 0.1).sum() == 0
+        and in_test_split(["a", "b"], 0.0).sum() == 1
+        and not len(in_test_split([]))
+    )
 
 
 def test_validation_crops_hold_the_points(landmark_folder: Path) -> None:
