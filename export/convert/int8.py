@@ -43,7 +43,7 @@ from .int8_layers import first_layers, last_nodes, layer_outputs
 from .int8_options import Int8Options, TargetRuntime
 from .onnx_graph import named_nodes
 
-CALIBRATION_IMAGES = 128
+CALIBRATION_IMAGES = 400
 SENSITIVITY_IMAGES = 8
 MIN_CALIBRATION_PICTURES = 32
 """With fewer, the activations of other pictures would be clipped."""
