@@ -44,6 +44,7 @@ from .int8_options import Int8Options, TargetRuntime
 from .onnx_graph import named_nodes
 
 CALIBRATION_IMAGES = 400
+"""With 128, one scene in 150 got a detector score 0.1 off; with 400, at most 0.06."""
 SENSITIVITY_IMAGES = 8
 MIN_CALIBRATION_PICTURES = 32
 """With fewer, the activations of other pictures would be clipped."""

@@ -118,7 +118,7 @@ def test_shards_of_lost_processes_are_done_by_others(
     assert rows_in(out) == local[0]
     rows = {f"0000000{n}.jsonl" for n in range(3)}
     assert {path.name for path in out.iterdir()} == {"plan.json", "00000000.failures.json", *rows}
-    assert "shard 0: lost 1 process" in stderr and "shard 1: lost 1 process" in stderr
+    assert "shard 0: lost 1 process before" in stderr and "shard 1: lost 1 process before" in stderr
 
 
 @needs_ray

@@ -47,7 +47,7 @@ def test_a_search_for_small_faces_runs_the_model_once_and_leaves_large_ones_out(
             return runner(batch)
 
     monkeypatch.setattr(detector, "runner", Counting())
-    small, large = (detector(photo(width), small_only=True)[0] for width in (120, 560))
+    small, large = (detector(photo(width), small_only=True)[0] for width in (120, 600))
     assert sizes == [(480, 640)] * 2 and len(small) == 1 and len(large) == 0
-    for found, width in ((small[0], 120), (detector(photo(560))[0][0], 560)):
+    for found, width in ((small[0], 120), (detector(photo(600))[0][0], 600)):
         assert 0.1 * width < found[2] - found[0] < 0.7 * width

@@ -246,4 +246,4 @@ def test_a_server_that_cannot_start_fails_at_the_first_write(monkeypatch: pytest
 def test_memory_stays_the_same_over_10000_frames() -> None:
     # In a process of its own: others' memory grows and shrinks in that of the tests.
     done = subprocess.run([sys.executable, "-c", CODE_OF_10000_FRAMES], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 30  # MB: a leak of 3 kB a frame would show; a busy machine queues a few pictures more
+    assert float(done.stdout) < 10
