@@ -12,8 +12,8 @@ from ...runtime.errors import InputError
 from ...runtime.pictures.folders import pictures_in
 from ...runtime.values import FloatArray
 from ...runtime.vision.geometry import box_from_bounds, intersection_over_union, landmark_bounds
-from .label_files import check_files, numbers, picture_path, read_rows
-from .landmark_labels import LABELS, SEED_LABELS, UNDER_A_MASK, read_landmarks
+from .label_files import check_files, numbers, of_pictures, picture_path, read_rows
+from .landmark_labels import LABELS, SEED_LABELS, UNDER_A_MASK, LandmarkTable, read_landmarks, rows_by_file
 from .picture_size import read_size
 from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out, in_test_split
 
@@ -74,11 +74,35 @@ def read_faces(folder: Path) -> FaceTable:
     if (folder / BOXES).is_file():
         return _read_boxed(folder)
     if (folder / LABELS).is_file() or (folder / SEED_LABELS).is_file():
-        return _read_landmarked(folder)
+        return landmarked_faces(read_landmarks(folder), folder)
     files = pictures_in(folder, required=False)
     if not files:
         raise InputError(f"{folder} contains no {BOXES}, no {LABELS} and no pictures")
     return _table(files, [f.name for f in files], [np.empty((0, 4)) for _ in files])
+
+
+def landmarked_faces(table: LandmarkTable, folder: Path) -> FaceTable:
+    """Return the pictures of a landmark table with the boxes of its faces and those of ``boxes_yunet.csv``.
+
+    Args:
+        table: Labels of the folder.
+        folder: The folder.
+
+    Raises:
+        InputError: A row of ``boxes_yunet.csv`` is malformed.
+    """
+    rows_of = rows_by_file(table.files)
+    labelled = box_from_bounds(landmark_bounds(table.points))
+    path = folder / OTHER_BOXES
+    others = of_pictures(_read_xywh(path), list(rows_of), path) if path.is_file() else {}
+    boxes = []
+    for file, rows in rows_of.items():
+        found = np.array(others.get(file, [])).reshape(-1, 4)
+        is_labelled = (intersection_over_union(found, labelled[rows]) >= 0.3).any(axis=1)
+        boxes.append(np.concatenate([labelled[rows], found[~is_labelled]]))
+    first = [rows[0] for rows in rows_of.values()]
+    subjects = tuple(table.subjects[row] for row in first)
+    return FaceTable(tuple(rows_of), subjects, tuple(boxes), tuple(table.points[first][:, UNDER_A_MASK]))
 
 
 def held_out_pictures(folder: Path, table: FaceTable) -> npt.NDArray[np.bool_]:
@@ -96,18 +120,20 @@ def _fraction(folder: Path) -> float:
 
 
 def _read_boxed(folder: Path) -> FaceTable:
-    boxes = _read_xywh(folder / BOXES)
-    if not boxes:
+    rows: dict[Path, list[list[float]]] = {}
+    for name, of_name in _read_xywh(folder / BOXES).items():
+        rows.setdefault(picture_path(folder, name), []).extend(of_name)
+    if not rows:
         raise InputError(f"{folder / BOXES} has no rows")
-    files = [picture_path(folder, name) for name in boxes]
+    files, boxes = list(rows), [np.array(of_file) for of_file in rows.values()]
     check_files(files)
-    for file, of_file in zip(files, boxes.values(), strict=True):
+    for file, of_file in zip(files, boxes, strict=True):
         _check_inside(file, of_file, folder / BOXES)
     # Pictures without a row are labelled too: they contain no face.
     labelled = set(files)
     rest = [p for p in pictures_in(folder / "images", required=False) if p not in labelled]
     empty = [np.empty((0, 4)) for _ in rest]
-    return _table(files + rest, [f.name for f in files + rest], [*boxes.values(), *empty])
+    return _table(files + rest, [f.name for f in files + rest], [*boxes, *empty])
 
 
 def _check_inside(file: Path, boxes: FloatArray, labels: Path) -> None:
@@ -124,27 +150,16 @@ def _check_inside(file: Path, boxes: FloatArray, labels: Path) -> None:
         )
 
 
-def _read_landmarked(folder: Path) -> FaceTable:
-    table = read_landmarks(folder)
-    labelled = box_from_bounds(landmark_bounds(table.points))
-    others = _read_xywh(folder / OTHER_BOXES) if (folder / OTHER_BOXES).is_file() else {}
-    boxes = []
-    for file, box in zip(table.files, labelled, strict=True):
-        found = others.get(file.name, np.empty((0, 4)))
-        unlabelled = found[intersection_over_union(found, box[None])[:, 0] < 0.3]
-        boxes.append(np.concatenate([box[None], unlabelled]))
-    return FaceTable(table.files, table.subjects, tuple(boxes), tuple(table.points[:, UNDER_A_MASK]))
-
-
 def _table(files: list[Path], groups: list[str], boxes: list[FloatArray]) -> FaceTable:
     return FaceTable(tuple(files), tuple(groups), tuple(boxes), tuple(np.empty((0, 2)) for _ in files))
 
 
-def _read_xywh(path: Path) -> dict[str, FloatArray]:
+def _read_xywh(path: Path) -> dict[str, list[list[float]]]:
+    """Read the boxes xyxy of each picture."""
     rows: dict[str, list[list[float]]] = {}
     for where, row in read_rows(path, ["file", "x", "y", "w", "h"]):
         x, y, w, h = numbers(where, row, ["x", "y", "w", "h"])
         if w <= 0 or h <= 0:
             raise InputError(f"{where}: expected a box with positive width and height, found {w} × {h} px")
         rows.setdefault(row["file"], []).append([x, y, x + w, y + h])
-    return {name: np.array(boxes) for name, boxes in rows.items()}
+    return rows

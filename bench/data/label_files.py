@@ -8,17 +8,19 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from ...runtime.errors import InputError
+from ...runtime.errors import InputError, warn_once
 from ...runtime.file_kinds import HEAD_BYTES, FileKind, check_file, kind_of
 from ...runtime.wording import counted
 
 SEPARATORS = (",", ";", "\t")
 BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 NAMED = 3
-"""Number of missing files that an error names."""
+"""Number of files that a message names."""
+Row = TypeVar("Row")
 
 
 def read_rows(path: Path, required: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -95,6 +97,39 @@ def picture_path(folder: Path, name: str) -> Path:
     if _is_file(folder / name):
         return folder / name
     return next((path for path in (below / name for below in sorted(folder.iterdir())) if _is_file(path)), usual)
+
+
+def of_pictures(rows: Mapping[str, list[Row]], files: Sequence[Path], labels: Path) -> dict[Path, list[Row]]:
+    """Assign the rows of a further label file to labelled pictures.
+
+    A name stands for the picture of that path in ``images/`` or next to the label file, or else for the only picture
+    whose path ends with it. Rows of other names are left out, with a warning.
+
+    Args:
+        rows: Rows by the name of their picture.
+        files: The labelled pictures.
+        labels: The further label file.
+    """
+    ending: dict[tuple[str, ...], list[Path]] = {}
+    for file in dict.fromkeys(files):
+        for start in range(len(file.parts)):
+            ending.setdefault(file.parts[start:], []).append(file)
+    assigned: dict[Path, list[Row]] = {}
+    unknown = []
+    for name, of_name in rows.items():
+        path = Path(name.replace("\\", "/"))
+        alike = ending.get(path.parts, [])
+        usual = [file for file in (labels.parent / "images" / path, labels.parent / path) if file in alike]
+        if usual or len(alike) == 1:
+            assigned.setdefault((usual or alike)[0], []).extend(of_name)
+        else:
+            unknown.append(name)
+    if unknown:
+        warn_once(
+            f"{labels}: left out {counted(len(unknown), 'name')} that no labelled picture has, or several: "
+            f"{', '.join(unknown[:NAMED])}{', …' if len(unknown) > NAMED else ''}"
+        )
+    return assigned
 
 
 def check_files(files: Sequence[Path]) -> None:

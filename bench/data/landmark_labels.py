@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from ...runtime.errors import InputError, warn_once
 from ...runtime.values import POINTS, FloatArray
 from ...runtime.wording import counted
-from .label_files import check_files, numbers, picture_path, read_rows
+from .label_files import check_files, numbers, of_pictures, picture_path, read_rows
 from .picture_size import read_size
 from .splits import held_out, in_test_split
 
@@ -51,7 +52,7 @@ class LandmarkTable:
     Attributes:
         files: Paths (n,).
         sources: Name (n,) of the data set that each face comes from.
-        subjects: Person (n,) in each picture; a split never divides one.
+        subjects: Person (n,) whose face it is, or people who share a picture; a split never divides one.
         points: Points (n, 68, 2) in image px.
         depth: Depth (n, 68) in px, increasing away from the camera; NaN where unknown.
         sizes: Width and height (n, 2) in px of the picture that was labelled; NaN where unknown.
@@ -110,7 +111,33 @@ def read_landmarks(folder: Path) -> LandmarkTable:
     if len(table) == 0:
         raise InputError(f"{folder}: the label file has no rows")
     check_files(table.files)
+    table = replace(table, subjects=_joined(table.files, table.subjects))
     return _upright(_with_faces(table, folder), folder)
+
+
+def rows_by_file(files: Sequence[Path]) -> dict[Path, list[int]]:
+    """Return the rows of each picture, of which several have more than one face."""
+    rows: dict[Path, list[int]] = {}
+    for row, file in enumerate(files):
+        rows.setdefault(file, []).append(row)
+    return rows
+
+
+def _joined(files: Sequence[Path], subjects: Sequence[str]) -> tuple[str, ...]:
+    """Join the subjects that share a picture, directly or through others, under the first of their names."""
+    parent = {subject: subject for subject in subjects}
+
+    def root(subject: str) -> str:
+        while parent[subject] != subject:
+            parent[subject] = parent[parent[subject]]
+            subject = parent[subject]
+        return subject
+
+    for rows in rows_by_file(files).values():
+        for row in rows[1:]:
+            first, second = sorted((root(subjects[rows[0]]), root(subjects[row])))
+            parent[second] = first
+    return tuple(root(subject) for subject in subjects)
 
 
 def _with_faces(table: LandmarkTable, folder: Path) -> LandmarkTable:
@@ -173,11 +200,17 @@ def _read_ours(folder: Path) -> LandmarkTable:
 
 def _with_depth(table: LandmarkTable, path: Path) -> LandmarkTable:
     columns = [f"z{i}" for i in range(POINTS)]
-    depth = table.depth.copy()
-    row_of = {file.name: i for i, file in enumerate(table.files)}
+    depths: dict[str, list[list[float]]] = {}
     for where, row in read_rows(path, ["file", *columns]):
-        if row["file"] in row_of:
-            depth[row_of[row["file"]]] = numbers(where, row, columns)
+        depths.setdefault(row["file"], []).append(numbers(where, row, columns))
+    depth, rows_of = table.depth.copy(), rows_by_file(table.files)
+    for file, of_file in of_pictures(depths, table.files, path).items():
+        rows = rows_of[file]
+        if len(of_file) == len(rows):  # of several faces, in the order of the labels
+            depth[rows] = of_file
+        else:
+            found = f"{counted(len(of_file), 'row')} here and {counted(len(rows), 'row')} in {LABELS}"
+            warn_once(f"{path}: left out {file.name}, which has {found}")
     return replace(table, depth=depth)
 
 

@@ -16,6 +16,7 @@ from ....runtime.faces.detector import reduced
 from ....runtime.models.spec import ModelSpec, Task
 from ....runtime.values import FloatArray, Image
 from ....runtime.vision.boxes import pad_to_multiple, select_boxes
+from ....runtime.wording import counted
 from ...networks.build_network import copy_shared_layers, load_initial_weights
 from ...networks.detector_net import LEVELS, OUTPUTS, DetectorNet
 from ..batches import predict_batches
@@ -24,6 +25,7 @@ from ..distillation import Teachers
 from ..losses import detector_losses, distillation_losses
 from ..pictures import read_training_image
 from .detector_scenes import DetectorScenes
+from .unlabelled_faces import readable_pictures
 
 
 class DetectorTraining:
@@ -79,14 +81,20 @@ class DetectorTraining:
             seed=network.seed,
             unlabelled=self.teachers.files,
         )
-        held = [v for folder, v in zip(data, validation, strict=True) if (folder / BOXES).is_file()]
-        if not held or not len(held[0]):
+        boxed = [v for folder, v in zip(data, validation, strict=True) if (folder / BOXES).is_file()]
+        if not boxed:
             raise InputError(f"no --data folder has a {BOXES}; one is needed to validate the detector")
-        self.held = FaceTable.concat(held)
+        self.held = FaceTable.concat(boxed)
+        if not any(len(boxes) for boxes in self.held.boxes):
+            raise InputError(
+                f"the validation split, {counted(len(self.held), 'picture')} of the folders with {BOXES}, shows no "
+                "face; label more pictures"
+            )
 
     def prepare(self, progress: ProgressCallback = no_progress) -> None:
-        """Read the pictures."""
+        """Read the pictures, and check the unlabelled ones, which are read again as they are drawn."""
         self.teachers.to(next(self.net.parameters()).device)
+        self.dataset.unlabelled = readable_pictures(self.teachers.files, progress)
         self.dataset.read_images()
         self.images = [read_training_image(f) for f in self.held.files]
 

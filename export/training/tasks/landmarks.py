@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ....bench.accuracy.metrics import area_under_curve, depth_error, failure_rate, normalized_mean_error
-from ....bench.data.face_boxes import read_faces
+from ....bench.data.face_boxes import landmarked_faces
 from ....bench.data.landmark_labels import DEPTHS, read_landmarks
 from ....bench.data.splits import held_out_from_training
 from ....runtime.errors import InputError
@@ -60,7 +60,8 @@ class LandmarkTraining:
         dims = dims or (3 if has_depth else 2)
         if dims == 2:
             table = replace(table, depth=np.full_like(table.depth, np.nan))
-        faces = read_faces(data)
+        faces = landmarked_faces(table, data)
+        boxes_of = dict(zip(faces.files, faces.boxes, strict=True))
         other_files = pictures_in(negatives) if negatives is not None else []
         held = held_out_from_training(table.subjects, data, noun="subject")
         self.net = LandmarkNet(
@@ -100,7 +101,7 @@ class LandmarkTraining:
             self.training,
             shape=self.shape,
             seed=network.seed,
-            faces_of=[b for b, keep in zip(faces.boxes, ~held, strict=True) if keep],
+            faces_of=[boxes_of[file] for file in self.training.files],
             negatives=other_files,
             strength=LIGHT if light_augmentation else STRONG,
         )

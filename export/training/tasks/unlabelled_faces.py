@@ -50,6 +50,34 @@ class FoundFaces:
         return FoundFaces((), np.empty((0, POINTS, 2)))
 
 
+def readable_pictures(files: Sequence[Path], progress: ProgressCallback) -> list[Path]:
+    """Read unlabelled pictures once, and leave out those that cannot be read, with a warning.
+
+    Args:
+        files: Pictures.
+        progress: Called after each picture.
+
+    Raises:
+        InputError: There are pictures, but none can be read.
+    """
+    readable: list[Path] = []
+    unreadable: list[str] = []
+    for i, file in enumerate(files):
+        try:
+            read_image(file)
+        except InputError as error:
+            unreadable.append(str(error))
+        else:
+            readable.append(file)
+        progress("unlabelled pictures", i + 1, len(files))
+    if unreadable and not readable:
+        raise InputError(
+            f"none of the {counted(len(files), 'unlabelled picture')} can be read, the first: {unreadable[0]}"
+        )
+    _warn_of(unreadable)
+    return readable
+
+
 def find_faces(files: Sequence[Path], progress: ProgressCallback) -> FoundFaces:
     """Find the faces of pictures with the shipped detector and landmark model, or read them from the cache.
 
@@ -90,6 +118,10 @@ def _search(files: Sequence[Path], progress: ProgressCallback) -> Arrays:
                 pictures += [i] * int(clear.sum())
                 points.append(faces.landmarks[clear, :, :2])
             progress("faces", i + 1, len(files))
+    _warn_of(unreadable)
+    return {"picture": np.array(pictures, dtype=np.int64), "points": np.concatenate(points)}
+
+
+def _warn_of(unreadable: Sequence[str]) -> None:
     if unreadable:
         log.warning("left out %s; the first: %s", counted(len(unreadable), "unlabelled picture"), unreadable[0])
-    return {"picture": np.array(pictures, dtype=np.int64), "points": np.concatenate(points)}

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mien.export.training.config import DistillationConfig, NetworkConfig, TrainConfig
+from mien.export.training.config import DistillationConfig, NetworkConfig, TrainConfig, no_progress
 from mien.export.training.loop import fit
-from mien.export.training.tasks.detector import DetectorTraining
+from mien.export.training.tasks.detector import DetectorTraining, split
+from mien.export.training.tasks.unlabelled_faces import readable_pictures
+from mien.runtime.errors import InputError
 
 SMALL = NetworkConfig("small", "none")
 FAST = TrainConfig(epochs=1, batch_size=4, learning_rate=1e-3, workers=0)
@@ -65,6 +67,27 @@ def test_unlabelled_pictures_count_for_the_teacher_alone(teacher: Path, boxed_fo
         task.net.raw_and_pyramid(image[None]), (boxes[None], torch.full_like(labels, -1)[None], again[None])
     )
     assert parts["score"] == parts["box"] == 0 and parts["teacher_score"] + parts["teacher_features"] > 0
+
+
+def test_unreadable_unlabelled_pictures_are_left_out(
+    teacher: Path, boxed_folder: Path, class_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (class_folder / "disc" / "broken.jpg").write_bytes(b"no picture")
+    task = student(teacher, boxed_folder, class_folder)
+    task.dataset.unlabelled_share = 1.0
+    fit(task, FAST, tmp_path / "run")
+    assert len(task.dataset.unlabelled) == 32 and "left out 1 unlabelled picture; the first" in caplog.text
+    with pytest.raises(InputError, match=r"none of the 1 unlabelled picture can be read, the first: .*broken\.jpg"):
+        readable_pictures([class_folder / "disc" / "broken.jpg"], no_progress)
+
+
+def test_the_validation_split_needs_a_face(boxed_folder: Path) -> None:
+    _, validation, _ = split(boxed_folder)
+    held = [f"{file.name}," for file in validation.files]
+    rows = (boxed_folder / "boxes.csv").read_text().splitlines()
+    (boxed_folder / "boxes.csv").write_text("\n".join(row for row in rows if not row.startswith(tuple(held))) + "\n")
+    with pytest.raises(InputError, match=rf"the validation split, {len(held)} pictures? of .* shows no face"):
+        DetectorTraining([boxed_folder], SMALL, input_size=128, scenes=8)
 
 
 def test_a_student_is_trained_and_knows_its_teacher(
