@@ -14,7 +14,8 @@ Shape = tuple[int, int, int, int]
 INPUT = "image"
 """Name of every model's input tensor."""
 DETECTOR_STEP = 32
-DETECTOR_MAX_SIDE = 640
+DETECTOR_MAX_SIDE = 960
+"""Longest side in px that engines for detectors accept by default; `--blur` searches frames of this size."""
 DEFAULT_BATCH = (1, 1, 16)
 MAX_VALUES = 2**31 - 1
 """Largest number of values in a TensorRT tensor."""

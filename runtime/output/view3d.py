@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from ..errors import InputError
 from ..outputs import write_report
 from ..pictures.images import encode_image
-from ..values import Faces, FloatArray, Image
+from ..values import Faces, FloatArray, Image, size_of
 from ..vision.mean_face import CANONICAL
 from .overlay import CONTOURS
 
@@ -63,7 +64,10 @@ def _face_view(name: str, picture: Image, points: FloatArray) -> FaceView:
     size = np.ceil((high - low + 2 * MARGIN * extent) * scale).astype(int).clip(1)
     to_texture = np.array([[scale, 0, -scale * start[0]], [0, scale, -scale * start[1]]])
     border = cv2.BORDER_REPLICATE
-    cut = np.asarray(cv2.warpAffine(picture, to_texture, size.tolist(), borderMode=border), np.uint8)
+    left, top = np.clip(np.floor(start).astype(int), 0, np.array(size_of(picture)) - 1).tolist()
+    window = picture[top : top + math.ceil(size[1] / scale) + 2, left : left + math.ceil(size[0] / scale) + 2]
+    to_texture[:, 2] += scale * np.array([left, top])  # OpenCV 4 refuses to warp whole pictures of 32,767 px
+    cut = np.asarray(cv2.warpAffine(window, to_texture, size.tolist(), borderMode=border), np.uint8)
     middle = np.array([*(low + high) / 2, points[:, 2].mean()])
     return FaceView(
         name, (points - middle) / (extent / 2), encode_image(cut, suffix=".jpg"), (points[:, :2] - start) * scale / size

@@ -215,7 +215,7 @@ def to_bgr(pixels: npt.NDArray[Any], *, premultiplied: bool = False) -> Image:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR), dtype=np.uint8)
     if pixels.shape[2] == 4:
         alpha = pixels[..., 3:].astype(np.uint16)
-        colour = pixels[..., :3] * (np.full_like(alpha, 255) if premultiplied else alpha)
+        colour = np.minimum(pixels[..., :3], alpha) * np.uint16(255) if premultiplied else pixels[..., :3] * alpha
         mixed = colour + np.array(GREY, np.uint16) * (255 - alpha)
         pixels = ((mixed + 127) // 255).astype(np.uint8)
     return np.ascontiguousarray(pixels, dtype=np.uint8)

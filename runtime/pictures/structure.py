@@ -20,6 +20,10 @@ SUBFILE, REDUCED = 254, 1
 WIDTHS = {1: 1, 3: 2, 4: 4}
 """Bytes of the whole numbers in a TIFF file, by the number of their type."""
 DNG_VERSION = 50706
+JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])", re.DOTALL)
+"""Marker of JPEG with content, or of its end; the excluded ones stand alone or between pixels (ITU-T T.81, B.1.1.3)."""
+JPEG_SCAN, JPEG_END = b"\xda", b"\xd9"
+GIF_EXTENSION, GIF_FRAME, GIF_END = b"!", b",", b";"
 
 
 def find_damage(data: bytes, kind: FileKind) -> str | None:
@@ -92,10 +96,14 @@ def is_padding(data: bytes, message: str) -> bool:
 
 
 def _jpeg_damage(data: bytes) -> str | None:
-    scan = data.rfind(b"\xff\xda")
-    if scan < 0:
+    """Follow the markers up to the first end; what is behind it, such as a phone's short video, does not matter."""
+    scans, at = 0, 0
+    while (found := JPEG_MARKER.search(data, at)) and found[1] != JPEG_END:
+        scans += found[1] == JPEG_SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    if not scans:
         return "it has no picture data"
-    return None if data.find(b"\xff\xd9", scan) >= 0 else END_MISSING
+    return None if found else END_MISSING
 
 
 def _png_damage(data: bytes) -> str | None:
@@ -113,7 +121,18 @@ def _webp_damage(data: bytes) -> str | None:
 
 
 def _gif_damage(data: bytes) -> str | None:
-    return None if data.rstrip(b"\0").endswith(b";") else END_MISSING
+    """Follow the blocks up to the end (GIF89a, appendix B); what is behind it does not matter."""
+    at = 13 + _gif_table_bytes(data[10:11])
+    while (block := data[at : at + 1]) in (GIF_EXTENSION, GIF_FRAME):
+        at += 2 if block == GIF_EXTENSION else 11 + _gif_table_bytes(data[at + 9 : at + 10])
+        while size := data[at : at + 1].strip(b"\0"):
+            at += 1 + size[0]
+        at += 1
+    return None if block == GIF_END else END_MISSING
+
+
+def _gif_table_bytes(flags: bytes) -> int:
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
 
 
 def _bmp_damage(data: bytes) -> str | None:
@@ -168,7 +187,7 @@ def _tiff_pages(data: bytes) -> Iterator[dict[int, int]]:
             byteorder: Literal["little", "big"] = "little" if order == "<" else "big"
             yield {t: int.from_bytes(v[: WIDTHS[kind]], byteorder) for t, kind, _, v in fields if kind in WIDTHS}
             (at,) = struct.unpack_from(order + form, data, entries.start + count * entry_bytes)
-    except struct.error:  # the file ends before the page
+    except (struct.error, OverflowError):  # the file ends before the page, or is too short for its 64-bit offset
         yield {}
 
 

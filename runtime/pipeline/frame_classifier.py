@@ -13,6 +13,7 @@ from ..models.spec import Task
 from ..tracking.class_average import ClassAverage
 from ..tracking.smoothing import OneEuro
 from ..values import Classes, Faces, Frame, Image
+from .image_check import check_image
 
 
 class FrameClassifier:
@@ -30,7 +31,15 @@ class FrameClassifier:
         self.runner = classifier
 
     def __call__(self, image: Image) -> Classes:
-        """Return the probability of each class of a picture (h, w, 3), uint8 BGR."""
+        """Return the probability of each class of a picture.
+
+        Args:
+            image: Picture (h, w, 3), uint8 BGR.
+
+        Raises:
+            InputError: `image` is not such a picture.
+        """
+        check_image(image)
         return name_classes(self.runner, class_probabilities(self.runner, [image])[0])
 
     def track(
@@ -43,10 +52,14 @@ class FrameClassifier:
             smoothing: Parameters of the landmarks' filter, from which those of the average over time are derived;
                 None: do not average.
             clock: Records how long the classifier takes.
+
+        Raises:
+            InputError: A frame is not (h, w, 3) uint8.
         """
         clock = clock if clock is not None else StageTimer()
         average = ClassAverage(smoothing)
         for frame in frames:
+            check_image(frame.pixels)
             with clock.stage("process"):
                 values = average.add(class_probabilities(self.runner, [frame.pixels])[0], frame.timestamp_ns)
             yield replace(frame, classes=name_classes(self.runner, values)), Faces.empty()

@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from types import TracebackType
 
-import numpy as np
-
 from ..backends.open_runner import open_model
-from ..errors import InputError
 from ..faces.attributes import TrackedAttributes, estimate
 from ..faces.classifier import classify_faces
 from ..faces.detector import DEFAULT_MAX_SIDE, Detector, open_detector
@@ -28,6 +25,7 @@ from ..tracking.smoothing import OneEuro, Smoother
 from ..tracking.tracker import Tracker
 from ..values import Faces, Frame, Image, size_of
 from ..vision.boxes import lies_within
+from .image_check import check_image
 from .in_flight import InFlightCalls
 from .model_choice import choose_models
 
@@ -217,7 +215,7 @@ class Pipeline:
             view. Faces without reliable landmarks, because they are small or turned away, have NaN landmarks.
 
         Raises:
-            InputError: The pipeline was closed; raised at the next frame.
+            InputError: A frame is not (h, w, 3) uint8, or the pipeline was closed; raised at the next frame.
         """
         clock = clock if clock is not None else StageTimer()
         if detect_every is None:
@@ -230,6 +228,7 @@ class Pipeline:
         classes = TrackedClasses(self.classifier, smoothing) if self.classifier is not None else None
         with closing(schedule), closing(locator):
             for frame in frames:
+                check_image(frame.pixels)
                 with self._calls, clock.stage("process"):
                     faces = tracker.update(frame)
                     if not thorough:
@@ -262,13 +261,3 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def check_image(image: object) -> None:
-    """Raise InputError unless `image` is (h, w, 3) uint8 with pixels in it."""
-    if not isinstance(image, np.ndarray):
-        hint = "; did cv2.imread find the file?" if image is None else ""
-        found = "None" if image is None else type(image).__name__
-        raise InputError(f"expected a picture (h, w, 3) uint8 BGR, found {found}{hint}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise InputError(f"expected a picture (h, w, 3) uint8 BGR, found {image.dtype} {image.shape}")

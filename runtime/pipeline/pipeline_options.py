@@ -9,6 +9,7 @@ from pathlib import Path
 from ..backends.open_runner import open_model
 from ..errors import InputError
 from ..faces.face_filter import FaceFilter
+from ..models.input_shapes import DETECTOR_MAX_SIDE
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import Provider
 from ..models.spec import Precision
@@ -17,7 +18,7 @@ from .pipeline import Pipeline
 
 HIDING_SCORE = 0.3
 """Minimum score of a face to hide; low enough that a few things that are not faces are hidden too."""
-HIDING_MAX_SIDE = 960
+HIDING_MAX_SIDE = DETECTOR_MAX_SIDE
 """Maximum longer side in px for the detection of faces to hide."""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..faces.classifier import class_probabilities, name_classes
 from ..models.runner import Runner
 from ..values import Classes, Faces, FloatArray, Frame, object_array
@@ -64,7 +66,8 @@ class TrackedClasses:
         self._tracks = {
             i: self._tracks.get(i) or _Track(ClassAverage(self._smoothing)) for i in ids
         }  # forget the faces that left
-        due = [n for n, i in enumerate(ids) if self._tracks[i].next_frame <= self._frame]
+        in_view = ~np.isnan(faces.scores)
+        due = [n for n, i in enumerate(ids) if in_view[n] and self._tracks[i].next_frame <= self._frame]
         if due:
             crops = [face_crop(frame.pixels, faces, n) for n in due]
             for n, values in zip(due, class_probabilities(self._classifier, crops), strict=True):

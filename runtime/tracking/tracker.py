@@ -58,7 +58,7 @@ class Tracker:
         self._thorough = thorough
         self._tracks: list[Track] = []
         self._next_id = 0
-        self._sample: Image | None = None
+        self._scene: FloatArray | None = None
 
     def update(self, frame: Frame) -> Faces:
         """Return the faces in view in the next frame, in the order in which they appeared."""
@@ -110,11 +110,14 @@ class Tracker:
 
     def _begin_scene(self, pixels: Image) -> None:
         """Forget all faces if the picture has changed and none of them is in view any more."""
-        before, sample = self._sample, sampled(pixels, (SAMPLE_PX, SAMPLE_PX))
-        self._sample = sample
+        sample = sampled(pixels, (SAMPLE_PX, SAMPLE_PX))
+        before, scene = self._scene, cut_patch(sample, np.array([0, 0, *size_of(sample)]))
+        if not scene.any():  # an empty picture resembles no other: the next one is compared with that before it
+            return
+        self._scene = scene
         if before is None or self._in_sight() or not self._tracks:
             return
-        if likeness(*(cut_patch(s, np.array([0, 0, *size_of(s)])) for s in (before, sample))) < SAME_SCENE:
+        if likeness(before, scene) < SAME_SCENE:
             self._tracks.clear()
 
     def _take(self, frame: Frame, found: Detections, *, earlier: bool) -> None:
@@ -233,8 +236,9 @@ def _faces(tracks: Sequence[Track]) -> Faces:
 
 
 def _unseen(tracks: Sequence[Track], time_ns: int) -> Faces:
-    """Return lost faces, in boxes that cover both their last and their predicted positions."""
-    faces = _faces(tracks)
+    """Return lost faces, in boxes that cover both their last and their predicted positions, without landmarks."""
+    last = np.array([t.box for t in tracks]).reshape(-1, 4)
     places = np.array([t.predicted(time_ns) for t in tracks]).reshape(-1, 4)
-    reach = [np.minimum(faces.boxes[:, :2], places[:, :2]), np.maximum(faces.boxes[:, 2:], places[:, 2:])]
-    return faces.with_fields(boxes=np.concatenate(reach, axis=1), scores=np.full(len(tracks), np.nan))
+    reach = [np.minimum(last[:, :2], places[:, :2]), np.maximum(last[:, 2:], places[:, 2:])]
+    ids = np.array([t.id for t in tracks], dtype=np.int64)
+    return Faces.from_boxes(np.concatenate(reach, axis=1), np.full(len(tracks), np.nan), track_id=ids)

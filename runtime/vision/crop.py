@@ -18,6 +18,8 @@ CROP_SCALE = 1.855
 """Side of an aligned crop in outer eye distances, as in UTKFace's crops (median of 600)."""
 EYE_HEIGHT = 0.3
 """Distance of the eyes from the top of an aligned crop, as a fraction of its side (likewise)."""
+WARP_LIMIT_PX = 2**15 - 2
+"""Longest side of an image that OpenCV 4 warps."""
 _INNER = slice(17, 68)
 """Brows to lips; the jaw line changes with the pose."""
 
@@ -56,7 +58,9 @@ def cut_crop(image: Image, matrix: FloatArray, size: int, *, reduce_from: float 
     """
     step = int(1 / max(zoom_of(matrix), 1e-3))
     if step < reduce_from:
-        return Crop(pixels=_warp(image, matrix, size), matrix=matrix)
+        if max(image.shape[:2]) <= WARP_LIMIT_PX:
+            return Crop(pixels=_warp(image, matrix, size), matrix=matrix)
+        step = 1  # cut the window out, at full size
     x0, y0, x1, y1 = _window(image, matrix, size)
     if x1 - x0 < step or y1 - y0 < step:  # the crop lies outside, or the image is a line
         return Crop(pixels=np.zeros((size, size, 3), np.uint8), matrix=matrix)

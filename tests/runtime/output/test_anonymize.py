@@ -90,6 +90,8 @@ def test_a_face_out_of_sight_is_hidden_for_two_seconds_where_it_should_be() -> N
     assert all(covers(results[i], Drawn(1, 60 + 3 * i, 100)) for i in range(26))
     assert all(np.isfinite(f.scores).all() for f in results[:21]) and np.isnan(results[22].scores).all()
     assert len(results[20 + 2 * FPS - 2]) == 1 and len(results[20 + 2 * FPS + 2]) == 0
+    assert np.isfinite(results[20].landmarks[:, :, 0]).all()
+    assert all(np.isnan(f.landmarks).all() for f in results[22:]), "its age would be estimated from what covers it"
 
 
 def test_a_doubtful_face_is_hidden_in_its_first_frame() -> None:

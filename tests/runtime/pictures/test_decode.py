@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.errors import InputError
-from mien.runtime.pictures.decode import decode_frames
+from mien.runtime.pictures.decode import decode_frames, to_bgr
 from mien.runtime.pictures.images import decode_image, read_image
 from mien.runtime.values import GREY
 
@@ -98,6 +98,13 @@ def test_unassociated_alpha_of_a_tiff_file_counts_once(pixels: np.ndarray) -> No
     picture.save(file, "TIFF")
     wanted = pixels * (100 / 255) + np.array(GREY) * (155 / 255)
     assert np.abs(decode_image(file.getvalue(), name="a") - wanted).max() <= 2
+
+
+def test_colours_brighter_than_their_alpha_do_not_wrap_around() -> None:
+    picture = np.full((4, 5, 4), (200, 180, 30, 100), np.uint8)  # straight alpha that the file calls premultiplied
+    assert (to_bgr(picture, premultiplied=True) == to_bgr(np.minimum(picture, 100), premultiplied=True)).all()
+    lightest = (100 * 255 + np.array(GREY) * 155 + 127) // 255
+    assert (to_bgr(picture, premultiplied=True)[..., :2] == lightest[:2]).all()
 
 
 def test_every_depth_and_colour_space_becomes_bgr(pixels: np.ndarray) -> None:
@@ -198,6 +205,30 @@ def test_zeros_before_the_end_of_a_jpeg_file_are_no_damage(pixels: np.ndarray) -
     found = decode_image(data[:-2] + bytes(9) + data[-2:] + b"a trailer of the camera", name="a")
     assert (found == decode_image(data, name="a")).all()
     assert "extraneous bytes" in told(data[:-2] + b"abcdefghi" + data[-2:])
+
+
+@pytest.mark.parametrize("form", ["JPEG", "GIF", "PNG"])
+def test_what_follows_the_end_of_a_picture_does_not_matter(pixels: np.ndarray, form: str) -> None:
+    whole = encoded(pixels, form)
+    video = b"\0\0\0\x18ftypmp42 \xff\xda" + np.random.default_rng(1).bytes(5000).replace(b"\xd9", b"")
+    for appended in (video, b"\r\n", b"\xff\xff\xff"):
+        assert (decode_image(whole + appended, name="a") == decode_image(whole, name="a")).all()
+        assert "damaged" in told(whole[: len(whole) * 2 // 3] + appended)
+
+
+def test_a_gif_file_ends_with_its_trailer_alone(pixels: np.ndarray) -> None:
+    whole = encoded(pixels, "GIF")
+    assert "its end is missing" in told(whole[:-2] + b";;")  # within a block that is longer
+    assert all("damaged" in told(whole[:cut]) for cut in (8, 13, len(whole) // 2, len(whole) - 1))
+
+
+def test_a_forged_offset_is_damage_in_tiff_and_no_orientation_in_png(pixels: np.ndarray) -> None:
+    far = struct.pack("<Q", 2**63 + 5)
+    assert "damaged" in told(b"II+\0\x08\0\0\0" + far + bytes(64))
+    body = b"eXIf" + b"II+\0\x08\0\0\0" + far
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    whole = opencv(pixels, ".png")
+    assert (decode_image(whole[:33] + chunk + whole[33:], name="a") == pixels).all()
 
 
 def test_damage_is_told_of_the_right_picture_in_every_thread(pixels: np.ndarray) -> None:

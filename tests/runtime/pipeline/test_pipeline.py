@@ -83,6 +83,8 @@ def test_no_face_in_plain_pictures(pipeline: Pipeline) -> None:
 def test_what_is_no_picture(pipeline: Pipeline, picture: Image) -> None:
     with pytest.raises(InputError, match="expected a picture"):
         pipeline(picture)
+    with pytest.raises(InputError, match="expected a picture"):
+        next(pipeline.track([Frame(picture, timestamp_ns=0, index=0)]))
 
 
 def test_what_is_no_array(pipeline: Pipeline) -> None:

@@ -52,6 +52,15 @@ def test_nothing_is_averaged_without_smoothing() -> None:
     assert average.add(np.array([0.0, 1.0]), 1).tolist() == [0, 1]
 
 
+def test_a_face_out_of_view_keeps_its_classes() -> None:
+    classifier = Brightness()
+    tracked = TrackedClasses(classifier, None)  # type: ignore[arg-type]
+    tracked.update(frame(0, 255), faces(0))
+    unseen = faces(0).with_fields(scores=np.array([np.nan]))
+    later = [tracked.update(frame(i, 0), unseen) for i in range(1, 2 * EVERY)]
+    assert classifier.batches == [1] and all(f.classes[0]["bright"] == 1 for f in later)
+
+
 def test_each_track_is_classified_when_it_is_new_and_every_few_frames() -> None:
     classifier = Brightness()
     tracked = TrackedClasses(classifier, None)  # type: ignore[arg-type]

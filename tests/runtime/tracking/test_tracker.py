@@ -9,7 +9,7 @@ import pytest
 from mien.runtime.faces.stage_timer import StageTimer
 from mien.runtime.tracking.detection_schedule import DetectionSchedule
 from mien.runtime.tracking.tracker import Tracker
-from mien.runtime.values import Faces, FloatArray, Image
+from mien.runtime.values import Faces, FloatArray, Frame, Image
 from mien.runtime.vision.geometry import landmark_bounds
 from mien.tests.fakes.moving_faces import FPS, Drawn, Film
 
@@ -110,6 +110,32 @@ def test_a_cut_starts_afresh() -> None:
     )
     results = track(film, 60)
     assert [results[i].track_id.tolist() for i in (29, 30, 44, 45, 59)] == [[0], [1], [1], [2], [2]]
+
+
+class Blinking(Film):
+    """A film in which some frames are of one shade of grey, which is also what the detector takes for their number."""
+
+    empty: range = range(0)
+    grey = 0
+
+    def frame(self, index: int) -> Frame:
+        frame = super().frame(index)
+        if index in self.empty:
+            frame.pixels[:] = self.grey
+        return frame
+
+
+@pytest.mark.parametrize("grey", [60, 128, 255])
+@pytest.mark.parametrize("cut", [False, True])
+def test_an_empty_frame_is_no_scene_of_its_own(grey: int, cut: bool) -> None:
+    """Ids survive a dropout, but not a cut hidden by it."""
+    film = Blinking(
+        lambda i: [Drawn(2 if cut and i > 30 else 1, 100, 100)] * (i < 60 and i != 30),
+        background=lambda i: int(cut and i > 30),
+    )
+    film.empty, film.grey = range(30, 31), grey
+    results = track(film, 50)
+    assert [results[i].track_id.tolist() for i in (29, 30, 49)] == [[0], [], [int(cut)]]
 
 
 def test_a_shaken_camera_changes_no_id() -> None:

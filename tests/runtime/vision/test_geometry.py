@@ -70,6 +70,17 @@ def test_a_crop_shows_what_lies_there(side: int) -> None:
     assert np.allclose(found, transform_points(centre[None], crop.matrix)[0], atol=0.05)
 
 
+@pytest.mark.parametrize("side", [40, 400])
+def test_a_crop_of_a_panorama_is_that_of_its_part(side: int) -> None:
+    """OpenCV 4 warps no image of 32,767 px."""
+    image = np.zeros((500, 33_000, 3), np.uint8)
+    image[:, 32_000:] = np.random.default_rng(0).integers(0, 256, (500, 1000, 3), dtype=np.uint8)
+    bounds = np.array([500 - side / 2, 250 - side / 2, 500 + side / 2, 250 + side / 2])
+    part = cut_crop(image[:, 32_000:], crop_matrix(bounds, scale=1.0, size=64, roll=0.3), 64)
+    whole = cut_crop(image, crop_matrix(bounds + [32_000, 0, 32_000, 0], scale=1.0, size=64, roll=0.3), 64)
+    assert np.abs(part.pixels.astype(int) - whole.pixels).max() <= 2 and part.pixels.std() > 5
+
+
 def test_outside_of_the_image_is_black() -> None:
     image = np.full((20, 20, 3), 255, np.uint8)
     crop = cut_crop(image, crop_matrix(np.array([100.0, 100.0, 120.0, 120.0]), scale=1.0, size=16), 16)

@@ -16,6 +16,7 @@ from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Precision
 from mien.runtime.pipeline.pipeline import Pipeline
+from mien.runtime.pipeline.pipeline_options import HIDING_MAX_SIDE
 from mien.tests.fakes.fake_accelerator import fake_accelerator
 from mien.tests.fakes.fake_cuda import CUDAError, Stream
 from mien.tests.fakes.fake_engine import IExecutionContext
@@ -59,7 +60,7 @@ def test_a_detector_takes_pictures_of_any_size(tmp_path: Path) -> None:
     model = shipped_model("detector")
     reference = OnnxRunner(model, provider=Provider.CPU)
     with EngineRunner(model, accelerator=fake_accelerator(), folder=tmp_path) as runner:
-        for height, width in ((64, 96), (320, 320), (64, 96)):
+        for height, width in ((64, 96), (320, 320), (64, 96), (544, HIDING_MAX_SIDE)):
             picture = np.random.default_rng(1).integers(0, 255, (1, height, width, 3), dtype=np.uint8)
             np.testing.assert_allclose(runner(picture)["boxes"], reference(picture)["boxes"], atol=1e-3)
         with pytest.raises(InputError, match=r"the engine accepts batches of 1×32×32×3–.*found \(1, 992, 32, 3\)"):
