@@ -72,6 +72,7 @@ def evaluate_landmarks(
     from ..accuracy.evaluate_faces import evaluate_pipeline
     from ..report.accuracy_report import landmark_sections
 
+    check_detector(detector, detect)
     page = EvaluationPage(report, data, model, precision)
     opener, files = opener_of(ctx.obj), {"landmarks": model, "detector": detector}
     options: dict[str, Any] = {"held_out": held_out, "inspect": page.keep}
@@ -140,6 +141,7 @@ def evaluate_age_gender(
     from ..accuracy.evaluate_attributes import evaluate_age_gender_pipeline
     from ..report.accuracy_report import age_gender_sections
 
+    check_detector(detector, detect)
     page = EvaluationPage(report, data, model, precision)
     opener, files = opener_of(ctx.obj), {"age_gender": model, "detector": detector}
     options: dict[str, Any] = {"held_out": held_out, "inspect": page.keep}
@@ -179,6 +181,16 @@ def evaluate_classify(
     ):
         summary = evaluate_classes(runner, data, held_out=held_out, progress=progress, inspect=page.keep)
     print_evaluation(summary, page, class_sections, as_json)
+
+
+def check_detector(detector: Path | None, detect: bool) -> None:
+    """Reject a detector that would not be used.
+
+    Raises:
+        InputError: There is a detector, but no face is to be detected.
+    """
+    if detector is not None and not detect:
+        raise InputError(f"--detector {detector} goes with --detect, which evaluates the whole pipeline; pass both")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.errors import InputError
+from ...runtime.wording import counted
 
 HELD_OUT = 0.1
 """Fraction of the groups held out from training."""
@@ -64,9 +65,15 @@ def held_out_from_training(
         InputError: One side would be empty.
     """
     held = held_out(groups) if given is None else given
-    if held.all() or not held.any():
+    if not held.all() and held.any():
+        return held
+    if given is None:
         raise InputError(f"{folder}: expected at least 2 {noun}s, to hold one out, found {len(set(groups))}")
-    return held
+    share, part = ("all of the", "training") if held.all() else ("none of the", "validation")
+    raise InputError(
+        f"{folder}: the data set's own split holds out {share} {counted(len(held), 'picture')}; add pictures to its "
+        f"{part} part"
+    )
 
 
 def _positions(groups: Sequence[str]) -> dict[str, float]:

@@ -31,6 +31,8 @@ class Recipe(str, Enum):
 
 
 BACKBONE = "Name of a torchvision network."
+OWN_BACKBONE, WHOLE_BACKBONE = "mobilenet_v2_lean", "mobilenet_v2"
+"""Default backbones of mien's own networks, and of the frozen-backbone recipe, which takes no reduced one."""
 INIT_FROM = typer.Option(None, "--init-from", callback=existing_file, help="Start from the weights of this checkpoint.")
 NEW_LAYERS_ONLY = typer.Option(
     False,
@@ -96,7 +98,9 @@ def face_options(
         help="Folder of images and their labels. Required except with --summary.",
         show_default=False,
     ),
-    backbone: str = typer.Option("mobilenet_v2_lean", "--backbone", help=BACKBONE),
+    backbone: str | None = typer.Option(
+        None, "--backbone", help=BACKBONE, show_default=f"{OWN_BACKBONE}; frozen-backbone: {WHOLE_BACKBONE}"
+    ),
     recipe: Recipe | None = typer.Option(
         None,
         "--recipe",
@@ -115,7 +119,10 @@ def face_options(
     ),
 ) -> FaceOptions:
     """Collect the options of training on face crops; see `with_options`."""
-    return FaceOptions(**locals())
+    given = locals()
+    if backbone is None:
+        given["backbone"] = OWN_BACKBONE if recipe in (None, Recipe.OWN) else WHOLE_BACKBONE
+    return FaceOptions(**given)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,11 @@ class Architecture:
     dropped: frozenset[int] = frozenset()
     adapt: Callable[[nn.Sequential], nn.Sequential] | None = None
 
+    @property
+    def is_reduced(self) -> bool:
+        """Whether some of torchvision's layers are left out or replaced."""
+        return bool(self.dropped) or self.adapt is not None
+
 
 def plain_to_stride_4(layers: nn.Sequential) -> nn.Sequential:
     """Replace MobileNetV2's layers up to stride 4, a third of its time, by faster plain convolutions."""
@@ -180,7 +185,16 @@ def whole_backbone(name: str, *, weights: str) -> tuple[nn.Sequential, int]:
 
     Returns:
         The layers in evaluation mode, and the number of channels of the last feature map.
+
+    Raises:
+        InputError: See `build_backbone`; or the backbone is a reduced one, which has no whole.
     """
+    if architecture(name).is_reduced:
+        whole = [other for other, known in ARCHITECTURES.items() if not known.is_reduced]
+        raise InputError(
+            f"a network on a whole, frozen backbone cannot use {name}, which is reduced; "
+            f"use --backbone {', '.join(whole[:-1])} or {whole[-1]}"
+        )
     model = build_backbone(name, weights)
     if weights != "none":
         reverse_input_channels(model)

@@ -43,6 +43,16 @@ def test_a_named_page_is_replaced_and_nothing_else(landmark_folder: Path, tmp_pa
     assert labels.read_bytes() == before
 
 
+@pytest.mark.parametrize(("task", "folder"), [("landmarks", "landmark_folder"), ("age-gender", "age_gender_folder")])
+def test_a_detector_that_would_not_be_used_is_refused(
+    task: str, folder: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    given = ("--data", request.getfixturevalue(folder), "--detector", shipped_model("detector"))
+    refused = evaluate(task, *given, "--report", tmp_path / "r")
+    assert refused.exit_code == 2 and "goes with --detect, which evaluates the whole pipeline" in one_line(refused)
+    assert not (tmp_path / "r").exists()
+
+
 def test_a_failed_evaluation_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert evaluate("landmarks", "--data", tmp_path / "empty", "--report", tmp_path / "r").exit_code == 2

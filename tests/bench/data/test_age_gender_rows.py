@@ -56,6 +56,20 @@ def test_one_label_file_of_fairface_alone_is_split_by_name(fairface: Path) -> No
     assert len(table) == 12 and 0 < table.held_out().sum() < 12
 
 
+@pytest.mark.parametrize(
+    ("emptied", "message"),
+    [
+        ("train", "the data set's own split holds out all of the 6 pictures; add pictures to its training part"),
+        ("val", "the data set's own split holds out none of the 12 pictures; add pictures to its validation part"),
+    ],
+)
+def test_an_empty_part_of_fairface_is_named(fairface: Path, emptied: str, message: str) -> None:
+    labels = fairface / f"fairface_label_{emptied}.csv"
+    labels.write_text(labels.read_text().splitlines()[0] + "\n")
+    with pytest.raises(InputError, match=message):
+        check_split(read_age_gender(fairface), fairface)
+
+
 def test_fairface_beside_the_folder_that_its_archive_unpacks_to(fairface: Path) -> None:
     for part in ("train", "val"):
         (fairface / "fairface-img-margin025-trainval").mkdir(exist_ok=True)

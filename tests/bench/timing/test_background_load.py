@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+
 import pytest
 
 from mien.bench.timing.background_load import BackgroundLoad
@@ -23,6 +28,22 @@ def test_what_others_used_is_what_is_left(monkeypatch: pytest.MonkeyPatch) -> No
         load.end(candidates_s)
     assert load.others_cores == pytest.approx((3 + 4) / 20)
     assert load.stolen_cores == 0.0 and len(load.readings) == 4
+
+
+def test_a_tool_that_reads_the_sensors_is_not_another_process() -> None:
+    def read() -> Reading:
+        used = os.times()
+        subprocess.run([sys.executable, "-c", "sum(range(3_000_000))"], check=True)  # as nvidia-smi does, it computes
+        return Reading(busy_s=sum(used[:4]), stolen_s=0.0)
+
+    load, begun = BackgroundLoad(read), time.perf_counter()
+    load.begin()
+    for _ in range(4):
+        load.sample()
+    load.end(0.0)
+    tools_s = load.readings[-1].busy_s - load.readings[0].busy_s  # type: ignore[operator]
+    assert load.others_cores is not None
+    assert load.others_cores * (time.perf_counter() - begun) < 0.25 * tools_s
 
 
 def test_a_launch_in_which_a_candidate_was_lost_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from mien.cli import app
+from mien.export.networks.backbones import ARCHITECTURES
 from mien.export.networks.build_network import empty_network
 from mien.export.networks.frozen_backbone_nets import (
     FrozenBackboneAgeGenderNet,
@@ -29,6 +34,22 @@ from mien.runtime.models.spec import ModelSpec, Task
 )
 def test_parameters_are_the_chapters(task: Task, backbone: str, parameters: int, trainable: int) -> None:
     assert count_parameters(empty_network(task, backbone, frozen_backbone=True)) == (parameters, trainable)
+
+
+@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name.startswith("mobilenet_v2_")])
+def test_a_reduced_backbone_has_no_whole(name: str) -> None:
+    for task in (Task.CLASSIFY, Task.LANDMARKS, Task.AGE_GENDER):
+        with pytest.raises(InputError, match=rf"cannot use {name}, .* --backbone mobilenet_v2, mobilenet_v3_small, "):
+            empty_network(task, name, frozen_backbone=True)
+
+
+@pytest.mark.parametrize("command", ["landmarks", "age-gender"])
+def test_the_recipe_has_a_whole_backbone_by_default(command: str) -> None:
+    totals = {}
+    for backbone in ([], ["--backbone", "mobilenet_v2"]):
+        shown = CliRunner().invoke(app, ["train", command, "--recipe", "chapter", *backbone, "--summary", "--json"])
+        totals[len(backbone)] = json.loads(shown.stdout)
+    assert totals[0] == totals[2] and totals[0]["parameters"] > 2_223_872  # of its layers alone
 
 
 def test_summary_of_one_convolution_by_hand() -> None:
