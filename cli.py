@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mien.runtime.interrupts import exit_code, interruptible, leave_at_once
+from mien.runtime.interrupts import exit_code, interrupted, interruptible, leave_at_once
 
 if __name__ == "__main__" or Path(sys.argv[0]).stem == "mien":  # not where it is imported
     leave_at_once()  # the libraries are slow to import, and some mistake an interrupt for a failed import
@@ -29,7 +29,7 @@ from mien.runtime.commands.doctor import doctor
 from mien.runtime.commands.usage import UsageError, explain
 from mien.runtime.credentials import mask_text
 from mien.runtime.errors import CheckFailed, MienError
-from mien.runtime.streams import output_failure, steady_streams
+from mien.runtime.streams import flush_in_time, output_failure, steady_streams
 
 try:
     import numpy  # noqa: F401  first: without it, OpenCV prints advice to standard output
@@ -49,6 +49,7 @@ except ImportError as error:
     # A library is missing or broken, which is when the doctor is needed most; it works without any of them.
     if (error.name or "").split(".")[0] not in ("", "cv2", "numpy", "onnxruntime"):
         raise
+    steady_streams()
     if sys.argv[1:2] != ["doctor"]:
         say(f"error: a library is missing ({error}); mien doctor tells you what to install", style="red")
         raise SystemExit(2) from None
@@ -56,6 +57,9 @@ except ImportError as error:
     alone.command()(doctor)
     alone(sys.argv[2:], prog_name="mien doctor")
     raise SystemExit from None
+
+LAST_FLUSH_S = 1.0
+"""Time that the reader of standard output has to take the rest once a signal is to end the command."""
 
 
 @contextlib.contextmanager
@@ -183,12 +187,14 @@ def main() -> None:
         app(prog_name="mien")
     except SystemExit as end:
         code = end.code
-    failure = output_failure()
+    stuck = interrupted() and not flush_in_time(LAST_FLUSH_S)
+    failure = None if stuck else output_failure()
     if failure is not None and not isinstance(failure, BrokenPipeError) and not code:  # a reader may exit early
         say(f"error: cannot write to standard output ({failure.strerror})", style="red")
         code = 2
-    if isinstance(code, int) and code > 128:
-        # Python would end by SIGINT, whatever the signal was, if it struck in code that a C library had it run.
+    if isinstance(code, int) and (stuck or code > 128):
+        # Python would flush again; it would end by SIGINT, whatever the signal was, if it struck in code that a C
+        # library had it run.
         atexit._run_exitfuncs()
         os._exit(code)
     sys.exit(code)

@@ -14,7 +14,7 @@ from types import FrameType
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 REPEAT_S = 0.01
 """Delay before repeating an interrupt that Python has dropped."""
-_arrived = signal.SIGINT
+_arrived: signal.Signals | None = None
 """Last signal received."""
 
 
@@ -82,16 +82,25 @@ def postponed() -> Iterator[None]:
             signal.raise_signal(arrived[0])
 
 
+def interrupted() -> bool:
+    """Return whether a signal has arrived, so that the process is to end soon."""
+    return _arrived is not None
+
+
 def exit_code() -> int:
     """Return the exit code of an interrupted command, by convention 128 plus the signal: 130 for Ctrl-C."""
-    return 128 + _arrived
+    return 128 + _last_signal()
+
+
+def _last_signal() -> signal.Signals:
+    return signal.SIGINT if _arrived is None else _arrived
 
 
 def _signal_main_thread() -> None:
     if sys.platform == "win32":
-        _thread.interrupt_main(_arrived)
+        _thread.interrupt_main(_last_signal())
     else:
-        signal.pthread_kill(threading.main_thread().ident or 0, _arrived)  # also out of a system call
+        signal.pthread_kill(threading.main_thread().ident or 0, _last_signal())  # also out of a system call
 
 
 def _handle(act: Callable[[signal.Signals], object]) -> None:

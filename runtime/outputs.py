@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import re
+import stat
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -63,6 +64,15 @@ def check_writable(path: Path) -> None:
     target = path if path.exists() else folder
     if not os.access(target, os.W_OK):
         raise OutputError(f"no permission to write {path}")
+
+
+def has_reader(target: Path | str) -> bool:
+    """Return whether `target` (``-``: standard output) is a pipe, socket or terminal, rather than a file."""
+    try:
+        mode = os.stat(1 if target == "-" else target).st_mode  # noqa: PTH116
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode)
 
 
 def free_path(path: Path, taken: Collection[Path] = ()) -> Path:

@@ -6,6 +6,7 @@ import codecs
 import io
 import os
 import sys
+import threading
 from typing import Any
 
 PLAIN = dict(
@@ -62,6 +63,14 @@ def output_failure() -> OSError | None:
     """Flush standard output, and return the error of the first write that failed, if any."""
     sys.stdout.flush()
     return None if _output is None else _output.failure
+
+
+def flush_in_time(timeout_s: float) -> bool:
+    """Flush standard output; return False if it takes longer, because its reader has stopped reading."""
+    flush = threading.Thread(target=output_failure, daemon=True)
+    flush.start()
+    flush.join(timeout_s)
+    return not flush.is_alive()
 
 
 def write_output(text: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -95,6 +97,25 @@ def test_a_signal_in_predict_leaves_a_video_that_plays(tmp_path: Path) -> None:
     assert 5 < len((tmp_path / "rows.jsonl").read_text().splitlines()) < 600
     assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["clip.mp4"]
     assert cv2.VideoCapture(str(tmp_path / "drawn" / "clip.mp4")).read()[0]
+
+
+@pytest.mark.parametrize("command", ["webcam", "predict"])
+def test_a_signal_ends_a_command_whose_reader_has_stopped(command: str, tmp_path: Path) -> None:
+    photo = cv2.resize(cv2.imread(str(find_photo()[0])), (320, 320))
+    write_clip(tmp_path / "clip.avi", [photo] * 60)
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    options = ["--no-show", "--max-frames", "4"] if command == "webcam" else []
+    line = [*MIEN, command, "clip.avi", "--no-attributes", "--json", "-", *options]
+    with started(*line, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: any(fcntl.ioctl(reading, termios.FIONREAD, bytes(4))))
+        time.sleep(1)  # for the next row, which does not fit
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=30)
+    os.close(reading)
+    os.close(writing)
+    expected = {"webcam": (2, "its reader has stopped reading"), "predict": (143, "interrupted")}[command]
+    assert process.returncode == expected[0] and expected[1] in told and len(told.splitlines()) == 1
 
 
 @pytest.mark.parametrize("delay_s", [0.3, 0.6, 0.9])

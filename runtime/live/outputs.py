@@ -12,7 +12,7 @@ from ..output.encoders import check_suffix
 from ..output.rows import CsvSink, JsonLinesSink
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.video_file import VideoSink
-from ..outputs import check_outputs
+from ..outputs import check_outputs, has_reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +56,16 @@ class OutputFiles:
     def sink_openers(self, capture: Capture) -> list[Callable[[], Sink]]:
         """List functions that open the sinks of the files written per frame."""
 
-        def background(sink: Sink) -> Sink:
-            return BackgroundSink(sink, live=capture.live)
+        def background(sink: Sink, target: Path | str) -> Sink:
+            return BackgroundSink(sink, live=capture.live, has_reader=has_reader(target))
 
         openers: list[Callable[[], Sink]] = []
         if (video := self.video) is not None:
-            openers.append(lambda: background(VideoSink(video, fps=capture.fps or 30.0)))
+            openers.append(lambda: background(VideoSink(video, fps=capture.fps or 30.0), video))
         if (csv := self.csv) is not None:
-            openers.append(lambda: background(CsvSink(csv, live=capture.live)))
+            openers.append(lambda: background(CsvSink(csv, live=capture.live), csv))
         if (json := self.json) is not None:
-            openers.append(lambda: background(JsonLinesSink(json, live=capture.live)))
+            openers.append(lambda: background(JsonLinesSink(json, live=capture.live), json))
         return openers
 
 

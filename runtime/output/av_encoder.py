@@ -34,7 +34,7 @@ class AvEncoder:
     """
 
     def __init__(self, path: Path, size: tuple[int, int], *, fps: float) -> None:
-        self._path = path
+        self._url = f"file:{path.absolute()}"
         self._interval = max(1, round(TICKS_PER_S / fps))
         self._last_pts: int | None = None
         self._held: av.Packet[VideoStream] | None = None
@@ -42,7 +42,7 @@ class AvEncoder:
         try:
             # The index goes to the front, so that a page can play the file while loading it.
             muxer = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}
-            self._container = av.open(f"file:{path.absolute()}", "w", options=muxer)
+            self._container = av.open(self._url, "w", options=muxer)
             stream = self._container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(error.strerror or str(error)) from error
@@ -68,15 +68,25 @@ class AvEncoder:
 
     def close(self) -> None:
         """See `Encoder`. The last picture is shown as long as the one before."""
-        self._write(None)
         try:
-            if self._held is not None:
-                self._held.duration = self._interval
-                self._container.mux(self._held)
-                self._held = None
-            self._container.close()
+            try:
+                self._write(None)
+                if self._held is not None:
+                    self._held.duration = self._interval
+                    self._container.mux(self._held)
+                    self._held = None
+            finally:
+                self._container.close()
         except (av.error.FFmpegError, OSError) as error:
             raise OutputError(error.strerror or str(error)) from error
+
+    def plays(self) -> bool:
+        """See `Encoder`."""
+        try:
+            with av.open(self._url) as container:
+                return next(container.decode(video=0), None) is not None
+        except (av.error.FFmpegError, OSError, IndexError):
+            return False
 
     def _write(self, frame: VideoFrame | None) -> None:
         """Encode a frame, or flush the encoder, and write all but the last packet with their durations."""

@@ -33,6 +33,10 @@ class Encoder(Protocol):
         """
         ...
 
+    def plays(self) -> bool:
+        """Check whether the closed file, complete or not, can be read from its first picture on."""
+        ...
+
 
 def check_suffix(path: Path) -> None:
     """Raise OutputError unless a video can be written under this name."""

@@ -61,12 +61,20 @@ class OpenCvEncoder:
         self._last = picture
 
     def close(self) -> None:
-        """See `Encoder`; OpenCV reports no error, so the file is opened again."""
+        """See `Encoder`; OpenCV reports no error, so the last frame is read back."""
         self._writer.release()
+        if not self._holds(self._written - 1):
+            raise OutputError("the disk has not taken all of it" if self.plays() else "the file does not play")
+
+    def plays(self) -> bool:
+        """See `Encoder`."""
+        return self._holds(0)
+
+    def _holds(self, index: int) -> bool:
         video = cv2.VideoCapture(str(self._path))
         try:
-            if not video.read()[0]:
-                raise OutputError("the file does not play")
+            video.set(cv2.CAP_PROP_POS_FRAMES, index)
+            return round(video.get(cv2.CAP_PROP_POS_FRAMES)) == index and video.read()[0]
         finally:
             video.release()
 

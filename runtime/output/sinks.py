@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,7 +14,10 @@ from ..errors import OutputError
 from ..values import Faces, Frame, Image
 
 STOP_TIMEOUT_S = 5.0
-"""Time a writer has for its last frames once the run is to stop."""
+"""Time a writer has for its queued results once the run is to stop."""
+FILE_TIMEOUT_S = 60.0
+"""Time the disk of a file then has, because a file that is not completed is lost as a whole."""
+POLL_S = 0.2
 
 
 class Sink(Protocol):
@@ -36,6 +41,7 @@ class BackgroundSink:
     Args:
         sink: Sink to run.
         live: Skip a result if the queue is full, because a camera does not wait; otherwise `write` blocks.
+        has_reader: Another program takes what the sink writes, and may stop doing so.
         capacity: Length of the queue.
 
     Attributes:
@@ -43,10 +49,11 @@ class BackgroundSink:
         skipped: Number of results skipped.
     """
 
-    def __init__(self, sink: Sink, *, live: bool = False, capacity: int = 8) -> None:
+    def __init__(self, sink: Sink, *, live: bool = False, has_reader: bool = False, capacity: int = 8) -> None:
         self.needs_picture = sink.needs_picture
         self.skipped = 0
         self._live = live
+        self._has_reader = has_reader
         self._sink = sink
         self._queue: queue.Queue[tuple[Frame, Faces, Image] | None] = queue.Queue(capacity)
         self._failure: BaseException | None = None
@@ -74,33 +81,43 @@ class BackgroundSink:
         Raises:
             OutputError: The writer stayed blocked after `stop_waiting`, or failed.
         """
-        while self._thread.is_alive():
-            if self._put(None, wait=True):
-                self._thread.join(STOP_TIMEOUT_S if self._stopping else None)
-                break
-            if self._stopping and not self._drain():
-                break
+        self._end_writer()
         if self._thread.is_alive():
-            raise OutputError("an output is blocked because its reader has stopped reading; its last rows are lost")
+            raise OutputError(
+                "an output is blocked because its reader has stopped reading; its last rows are lost"
+                if self._has_reader
+                else f"a file is lost: its disk has not answered for {FILE_TIMEOUT_S:g} s; is it still connected?"
+            )
         try:
             self._sink.close()
         finally:
             self._raise_failure()
 
+    def _end_writer(self) -> None:
+        """Have the writer end after the queued results; once the run is to stop, without those that take too long."""
+        limit_s = STOP_TIMEOUT_S if self._has_reader else FILE_TIMEOUT_S
+        stopped_s = math.inf
+        marked = False
+        while self._thread.is_alive() and time.monotonic() < stopped_s + limit_s:
+            marked = marked or self._put(None, wait=True)
+            self._thread.join(POLL_S)  # a signal may arrive at any time
+            if self._stopping:
+                stopped_s = min(stopped_s, time.monotonic())
+            if time.monotonic() >= stopped_s + STOP_TIMEOUT_S:
+                self._drop_queued()
+                marked = self._put(None, wait=False)
+
     def _put(self, item: tuple[Frame, Faces, Image] | None, *, wait: bool) -> bool:
         try:
-            self._queue.put(item, block=wait, timeout=0.2)
+            self._queue.put(item, block=wait, timeout=POLL_S)
         except queue.Full:
             return False
         return True
 
-    def _drain(self) -> bool:
-        """Drop one queued result to make room; False if there is none."""
+    def _drop_queued(self) -> None:
         with contextlib.suppress(queue.Empty):
-            self._queue.get_nowait()
-            self.skipped += 1
-            return True
-        return False
+            while True:
+                self.skipped += self._queue.get_nowait() is not None
 
     def _run(self) -> None:
         # Keep emptying the queue after a failure, or the other side would wait forever.

@@ -66,17 +66,28 @@ class VideoSink:
         return True
 
     def close(self) -> None:
-        """Complete the file and rename it."""
+        """Complete the file and rename it; one that cannot be completed is kept if it plays up to there."""
         if self._encoder is None:
             return
         encoder, self._encoder = self._encoder, None
         with self._errors_named():
             try:
-                encoder.close()
-                os.replace(self._partial, self._target)
+                self._complete(encoder)
             except (OutputError, OSError):
                 self._partial.unlink(missing_ok=True)
                 raise
+
+    def _complete(self, encoder: Encoder) -> None:
+        failure: OutputError | None = None
+        try:
+            encoder.close()
+        except OutputError as error:
+            if not encoder.plays():
+                raise
+            failure = OutputError(f"{error}; it was kept up to there")
+        os.replace(self._partial, self._target)
+        if failure is not None:
+            raise failure
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -113,6 +114,45 @@ def test_any_rate_fits_into_the_files_of_opencv(tmp_path: Path, fps: float) -> N
     encoder.close()
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert len(list(container.decode(video=0))) == 1
+
+
+@pytest.mark.parametrize("with_pyav", [True, False])
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".avi", ".mp4"])
+def test_a_file_that_cannot_be_completed_is_kept_if_it_plays(tmp_path: Path, suffix: str, with_pyav: bool) -> None:
+    """In a process of its own, as the limit of a file's size is for good."""
+    code = f"""
+import resource, signal, sys, numpy as np
+if not {with_pyav}:
+    sys.modules["av"] = None
+from pathlib import Path
+from mien.runtime.errors import OutputError
+from mien.runtime.output.video_file import VideoSink
+from mien.runtime.values import Faces, Frame
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, -1))
+noise = np.random.default_rng(0)
+sink = VideoSink(Path("out{suffix}"), fps=25)
+try:
+    for index in range(60):
+        pixels = noise.integers(0, 256, (96, 128, 3), np.uint8)
+        sink.write(Frame(pixels, index * 40_000_000, index), Faces.empty(), pixels)
+except OutputError:
+    pass
+try:
+    sink.close()
+except OutputError as error:
+    print(error)
+"""
+    (tmp_path / f"out{suffix}").write_bytes(b"old")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert f"cannot write out{suffix} (" in done.stdout and "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [f"out{suffix}"]
+    if suffix == ".mp4":
+        assert (tmp_path / "out.mp4").read_bytes() == b"old"
+        return
+    assert "kept up to there" in done.stdout
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        assert 1 <= len(list(container.decode(video=0))) < 60
 
 
 def test_opencv_is_not_given_a_name_that_ends_the_process(tmp_path: Path) -> None:

@@ -161,21 +161,45 @@ def test_a_camera_does_not_wait_for_a_slow_output() -> None:
     assert len(recorder.seen) + sink.skipped == 20 and len(recorder.seen) in (2, 3)
 
 
-def test_a_stuck_output_does_not_keep_a_run_that_is_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("results", [1, 6])  # the queue takes the end too, or is full
+def test_a_stuck_output_does_not_keep_a_run_that_is_to_end(monkeypatch: pytest.MonkeyPatch, results: int) -> None:
     monkeypatch.setattr(sinks, "STOP_TIMEOUT_S", 0.05)
     recorder, stuck = Recorder(), threading.Event()
     monkeypatch.setattr(recorder, "write", lambda *_: stuck.wait(20))
-    sink = BackgroundSink(recorder, capacity=2)
+    sink = BackgroundSink(recorder, has_reader=True, capacity=2)
     threading.Timer(0.3, sink.stop_waiting).start()
-    for i in range(6):  # the fourth waits until the run is told to end
+    for i in range(results):  # the fourth waits until the run is told to end
         sink.write(frame(i), Faces.empty(), frame(i).pixels)
-    assert sink.skipped >= 1
-    with pytest.raises(OutputError, match="an output is blocked"):
+    with pytest.raises(OutputError, match="an output is blocked because its reader"):
         sink.close()
+    assert (sink.skipped > 0) is (results > 3)
     stuck.set()  # whoever reads goes on after all: the writer that was left behind then ends by itself
-    recorder.go.set()
     sink._thread.join(5)
     assert not sink._thread.is_alive()
+
+
+def test_a_slow_disk_does_not_cost_the_video_of_a_run_that_is_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "STOP_TIMEOUT_S", 0.05)
+    recorder = Recorder()
+    sink = BackgroundSink(recorder, capacity=4)
+    for i in range(4):
+        sink.write(frame(i), Faces.empty(), frame(i).pixels)
+    sink.stop_waiting()
+    threading.Timer(0.8, recorder.go.set).start()
+    sink.close()
+    assert recorder.closed == 1 and recorder.seen == [0] and sink.skipped == 3
+
+
+def test_a_disk_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "STOP_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sinks, "FILE_TIMEOUT_S", 0.3)
+    recorder = Recorder()
+    sink = BackgroundSink(recorder)
+    sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    sink.stop_waiting()
+    with pytest.raises(OutputError, match=r"a file is lost: its disk has not answered for 0\.3 s"):
+        sink.close()
+    recorder.go.set()
 
 
 def test_a_failure_in_the_background_reaches_the_caller() -> None:
