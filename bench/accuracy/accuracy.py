@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,17 @@ from ...runtime.faces.detector import OwnDetector
 from ...runtime.models.runner import Runner
 from ...runtime.models.spec import Task
 from ...runtime.values import FloatArray, Progress
-from ..data.age_gender_rows import FAIRFACE
-from ..data.age_gender_rows import LABELS as AGES
-from ..data.face_boxes import BOXES
-from ..data.landmark_labels import LABELS, SEED_LABELS
+from ..data.age_gender_rows import has_ages
+from ..data.class_layout import has_classes
+from ..data.face_boxes import has_boxes
+from ..data.landmark_labels import has_landmarks
 from ..timing.interleave import digest_of
 from .evaluate_attributes import predict_ages, predict_classes
 from .evaluate_faces import LOWEST_SCORE, detect_faces, predict_landmarks
 from .metrics import curve_of, match_picture, normalized_mean_error
 
 REPLICATES = 400
-LABEL_FILES = {Task.LANDMARKS: (LABELS, SEED_LABELS), Task.AGE_GENDER: (AGES, *FAIRFACE), Task.DETECTOR: (BOXES,)}
+HAS_LABELS = {Task.LANDMARKS: has_landmarks, Task.AGE_GENDER: has_ages, Task.DETECTOR: has_boxes}
 
 
 class Metric(str, Enum):
@@ -110,19 +111,16 @@ def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False, progress:
     return mean_accuracy(100.0 * correct, Metric.ACCURACY, data_digest=digest_of([pictures.labels]))
 
 
-def folder_for(task: Task, folders: Sequence[Path]) -> Path | None:
+def folder_for(task: Task, folders: Sequence[Path], classes: Sequence[str] = ()) -> Path | None:
     """Return the first folder with labels for a task, or None.
 
-    For a classifier, return the first folder without the label file of another task.
+    For a classifier, return the first folder with its classes, or else the first without the labels of another task.
     """
-
-    def has_any(folder: Path, names: Sequence[str]) -> bool:
-        return any((folder / name).is_file() for name in names)
-
-    if task is Task.CLASSIFY:
-        others = [name for names in LABEL_FILES.values() for name in names]
-        return next((folder for folder in folders if not has_any(folder, others)), None)
-    return next((folder for folder in folders if has_any(folder, LABEL_FILES[task])), None)
+    if task is not Task.CLASSIFY:
+        return next((folder for folder in folders if HAS_LABELS[task](folder)), None)
+    with_classes = (folder for folder in folders if classes and has_classes(folder, classes))
+    unlabelled = (folder for folder in folders if not any(has_labels(folder) for has_labels in HAS_LABELS.values()))
+    return next(chain(with_classes, unlabelled), None)
 
 
 def mean_accuracy(values: FloatArray, metric: Metric, *, data_digest: str) -> Accuracy:

@@ -15,9 +15,9 @@ from ...runtime.models.runner import Runner, check_task
 from ...runtime.models.spec import Task
 from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import FloatArray, Progress
-from ...runtime.vision.crop import resized
 from ...runtime.vision.geometry import longer_side
 from ..data.age_gender_labels import AgeGenderTable, join_copies, read_age_gender
+from ..data.aligned_crops import aligned_input
 from ..data.class_folders import ClassTable, read_classes
 from .evaluate_faces import PictureReader, ignore, in_batches, of_test_split
 from .metrics import age_gender_measures
@@ -66,7 +66,7 @@ def predict_ages(
     size = runner.spec.input_size[0]
     predicted = np.full((len(table), 3), np.nan)
     pictures = PictureReader(table.files, progress)
-    for batch in in_batches((i, resized(image, size)) for i, image in pictures):
+    for batch in in_batches((i, aligned_input(image, size)) for i, image in pictures):
         outputs = runner(np.stack(list(batch.values())))
         unknown = np.full(len(batch), np.nan)
         columns = [outputs["age"], outputs["female"], outputs.get("age_std", unknown)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...runtime.errors import InputError, warn_once
-from ...runtime.pictures.folders import pictures_in
+from ...runtime.pictures.folders import pictures_below, pictures_in
 from .label_files import numbers, picture_path, read_rows
 
 LABELS = "labels.csv"
@@ -42,6 +42,13 @@ class LabelledFace:
     female: float
     group: str
     held_out: bool | None = None
+
+
+def has_ages(folder: Path) -> bool:
+    """Return whether a folder has labels for `read_faces_with_age`."""
+    if any((folder / name).is_file() for name in (LABELS, *FAIRFACE)):
+        return True
+    return any(_named_file(file) is not None for file in pictures_below(folder, []))
 
 
 def read_faces_with_age(folder: Path) -> list[LabelledFace]:

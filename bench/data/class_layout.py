@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,14 @@ def find_class_folders(root: Path) -> list[ClassFolders]:
         ClassFolders(training.folder, training.classes, held_out=False),
         ClassFolders(validation.folder, validation.classes, held_out=True),
     ]
+
+
+def has_classes(root: Path, classes: Sequence[str]) -> bool:
+    """Return whether a data set has class folders, these among them."""
+    try:
+        return set(classes) <= set(find_class_folders(root)[0].classes)
+    except InputError:
+        return False
 
 
 def _classes_of(folder: Path) -> ClassFolders:

@@ -13,7 +13,7 @@ from ...runtime.pictures.folders import pictures_in
 from ...runtime.values import FloatArray
 from ...runtime.vision.geometry import box_from_bounds, intersection_over_union, landmark_bounds
 from .label_files import check_files, numbers, of_pictures, picture_path, read_rows
-from .landmark_labels import LABELS, SEED_LABELS, UNDER_A_MASK, LandmarkTable, read_landmarks, rows_by_file
+from .landmark_labels import LABELS, UNDER_A_MASK, LandmarkTable, has_landmarks, read_landmarks, rows_by_file
 from .picture_size import read_size
 from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out, in_test_split
 
@@ -62,6 +62,11 @@ class FaceTable:
         )
 
 
+def has_boxes(folder: Path) -> bool:
+    """Return whether a folder has boxed faces; `read_faces` also derives boxes from landmarks."""
+    return (folder / BOXES).is_file()
+
+
 def read_faces(folder: Path) -> FaceTable:
     """Read the boxed faces of a folder.
 
@@ -71,9 +76,9 @@ def read_faces(folder: Path) -> FaceTable:
     Raises:
         InputError: There is neither a label file nor a picture, or a row is malformed.
     """
-    if (folder / BOXES).is_file():
+    if has_boxes(folder):
         return _read_boxed(folder)
-    if (folder / LABELS).is_file() or (folder / SEED_LABELS).is_file():
+    if has_landmarks(folder):
         return landmarked_faces(read_landmarks(folder), folder)
     files = pictures_in(folder, required=False)
     if not files:
@@ -116,7 +121,7 @@ def pictures_in_test_split(folder: Path, table: FaceTable) -> npt.NDArray[np.boo
 
 
 def _fraction(folder: Path) -> float:
-    return HELD_OUT_PICTURES if (folder / BOXES).is_file() else HELD_OUT
+    return HELD_OUT_PICTURES if has_boxes(folder) else HELD_OUT
 
 
 def _read_boxed(folder: Path) -> FaceTable:

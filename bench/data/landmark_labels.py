@@ -89,6 +89,11 @@ class LandmarkTable:
         return in_test_split(self.subjects)
 
 
+def has_landmarks(folder: Path) -> bool:
+    """Return whether a folder has a label file for `read_landmarks`."""
+    return (folder / LABELS).is_file() or (folder / SEED_LABELS).is_file()
+
+
 def read_landmarks(folder: Path) -> LandmarkTable:
     """Read ``landmarks.csv`` next to ``images/``, or ``training_frames_keypoints.csv`` next to ``training/``.
 

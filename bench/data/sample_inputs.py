@@ -21,9 +21,10 @@ from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import FloatArray, Image
 from ...runtime.vision.crop import cut_crop, resized
 from ...runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds
-from .age_gender_rows import LABELS as ALIGNED
+from .age_gender_rows import has_ages
+from .aligned_crops import aligned_input
 from .drawn_face import draw_face
-from .landmark_labels import LABELS, SEED_LABELS, read_landmarks
+from .landmark_labels import has_landmarks, read_landmarks
 
 SPACING = 20
 """Number of demo camera frames from one picture to the next, so that they differ."""
@@ -53,7 +54,7 @@ def pictures_of(data: Path) -> int:
     Raises:
         InputError: The folder contains no pictures.
     """
-    return len(read_landmarks(data)) if _has_labels(data) else len(pictures_in(data))
+    return len(read_landmarks(data)) if has_landmarks(data) else len(pictures_in(data))
 
 
 def sample_batch(
@@ -75,16 +76,20 @@ def sample_batch(
         InputError: The folder contains no pictures.
     """
     rng = np.random.default_rng(seed)
+    is_aligned = spec.task is Task.AGE_GENDER and data is not None and has_ages(data)
     if data is None:
         pictures = [_demo_face()] * count
-    elif _has_labels(data):
+    elif has_landmarks(data):
         pictures = _labelled_faces(data, count, rng, subset)
     else:
-        pictures = _pictures(data, count, rng, subset, faces=spec.task in (Task.LANDMARKS, Task.AGE_GENDER))
+        has_faces = spec.task in (Task.LANDMARKS, Task.AGE_GENDER) and not is_aligned
+        pictures = _pictures(data, count, rng, subset, faces=has_faces)
     height, width = spec.input_size
     if spec.task is Task.DETECTOR:
         return np.stack([_scene(image, height, width, rng) for image, _ in pictures])
-    if spec.task is Task.CLASSIFY or (spec.task is Task.AGE_GENDER and _is_aligned(data)):
+    if is_aligned:
+        return np.stack([aligned_input(image, height) for image, _ in pictures])
+    if spec.task is Task.CLASSIFY:
         return np.stack([resized(image, height) for image, _ in pictures])
     return np.stack(
         [
@@ -167,14 +172,6 @@ def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
 def _scale(spec: ModelSpec) -> float:
     """Return the ratio of the crop's side to the landmarks' bounds, similar to that of aligned crops."""
     return max(spec.crop_scale, 1.0) if spec.task is Task.LANDMARKS else 1.3
-
-
-def _is_aligned(data: Path | None) -> bool:
-    return data is not None and (data / ALIGNED).is_file()
-
-
-def _has_labels(data: Path) -> bool:
-    return (data / LABELS).is_file() or (data / SEED_LABELS).is_file()
 
 
 def _labelled_faces(data: Path, count: int, rng: np.random.Generator, subset: Subset) -> list[tuple[Image, FloatArray]]:

@@ -78,7 +78,7 @@ class BenchInputs:
 
     def folder_of(self, spec: ModelSpec) -> Path | None:
         """Choose the folder for a model's inputs: the one with labels for its task, else the first."""
-        found = folder_for(spec.task, self._data)
+        found = folder_for(spec.task, self._data, spec.classes)
         return found if found is not None else next(iter(self._data), None)
 
     def _portraits(self, spec: ModelSpec) -> Portraits:

@@ -123,7 +123,7 @@ class PostRunChecks:
     def _note_accuracy(self, record: CandidateRecord) -> None:
         """Measure each model file once per provider, and the baselines that others are compared with."""
         spec, candidate = record.process.spec, record.candidate
-        folder = None if spec is None else folder_for(spec.task, self._data)
+        folder = None if spec is None else folder_for(spec.task, self._data, spec.classes)
         is_compared_with = any(record.name == other.baseline for other in self._records.values())
         if folder is None or (candidate.baseline and not is_compared_with):
             return

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...bench.accuracy.accuracy import Accuracy, Metric, accuracy_of, folder_for
+from ...bench.data.class_layout import has_classes
 from ...bench.data.non_faces import without_faces
 from ...bench.data.sample_inputs import Subset, sample_batch
 from ...bench.parity.parity import ParityGate, Unit, parity_of
@@ -209,7 +210,7 @@ def measure_reference(reference: Runner, folders: Sequence[Path]) -> ReferenceAc
 
 def _labelled(spec: ModelSpec, folders: Sequence[Path]) -> Path | None:
     if spec.task is Task.CLASSIFY:  # any folder of pictures could be labelled; require this model's class names
-        return next((f for f in folders if all((f / name).is_dir() for name in spec.classes)), None)
+        return next((folder for folder in folders if has_classes(folder, spec.classes)), None)
     return folder_for(spec.task, folders)
 
 

@@ -67,7 +67,7 @@ def jitter_aligned(image: Image, size: int, rng: np.random.Generator, *, spread:
     """Resize an aligned crop, imitating alignment errors.
 
     Args:
-        image: Aligned crop (h, w, 3) uint8.
+        image: Aligned square crop (s, s, 3) uint8.
         size: Side of the result in px.
         rng: Random generator.
         spread: Factor on the default zoom, rotation and shift.
@@ -75,12 +75,12 @@ def jitter_aligned(image: Image, size: int, rng: np.random.Generator, *, spread:
     Returns:
         Crop (size, size, 3) uint8.
     """
-    height, width = image.shape[:2]
-    zoom = size / max(height, width) * np.exp(rng.normal(0, 0.06 * spread))
+    side = image.shape[0]
+    zoom = size / side * np.exp(rng.normal(0, 0.06 * spread))
     angle = rng.normal(0, 0.07 * spread)
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     rotation = np.array([[cos, -sin], [sin, cos]])
-    shift = size * (0.5 + rng.normal(0, 0.02 * spread, 2)) - rotation @ [width / 2, height / 2]
+    shift = size * (0.5 + rng.normal(0, 0.02 * spread, 2)) - rotation @ [side / 2, side / 2]
     matrix = np.concatenate([rotation, shift[:, None]], axis=1)
     moved = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(moved, dtype=np.uint8)

@@ -21,7 +21,7 @@ from ..batches import predict_batches
 from ..config import NO_TEACHERS, DistillationConfig, NetworkConfig, ProgressCallback, no_progress
 from ..distillation import Teachers
 from ..losses import age_gender_losses
-from ..pictures import read_training_image
+from ..pictures import read_aligned_crop
 from .age_gender_crops import AgeGenderCrops
 from .taught_ages import teach_ages
 from .teacher_views import Regions, whole_picture
@@ -100,7 +100,7 @@ class AgeGenderTraining:
         if self.teachers:
             self._learn_from_teachers(progress)
         size = self.dataset.size
-        self.images = torch.from_numpy(np.stack([resized(read_training_image(f), size) for f in self.held.files]))
+        self.images = torch.from_numpy(np.stack([resized(read_aligned_crop(f), size) for f in self.held.files]))
 
     def _learn_from_teachers(self, progress: ProgressCallback) -> None:
         self.teachers.to(next(self.net.parameters()).device)

@@ -12,7 +12,7 @@ from ....runtime.vision.crop import CROP_SCALE, alignment_matrix, cut_crop
 from ...networks.age_gender_net import BINS
 from ..augmentation import WORSENED, colour, degrade, jitter_aligned, occlude, worsen
 from ..batches import AugmentedDataset
-from ..pictures import read_training_image
+from ..pictures import read_aligned_crop, read_training_image
 from .taught_ages import TaughtAges
 from .unlabelled_faces import FoundFaces
 
@@ -55,7 +55,7 @@ class AgeGenderCrops(AugmentedDataset):
         age = female = np.nan
         if index < len(self.table):
             age, female = self.table.age[index], self.table.female[index]
-            image = read_training_image(self.table.files[index])
+            image = read_aligned_crop(self.table.files[index])
         else:
             face = int(rng.integers(len(self.unlabelled)))
             index = len(self.table) + face

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ....bench.accuracy.metrics import Detections, detection_curve
-from ....bench.data.face_boxes import BOXES, FaceTable, held_out_pictures, pictures_in_test_split, read_faces
+from ....bench.data.face_boxes import BOXES, FaceTable, has_boxes, held_out_pictures, pictures_in_test_split, read_faces
 from ....runtime.errors import InputError
 from ....runtime.faces.detector import reduced
 from ....runtime.models.spec import ModelSpec, Task
@@ -81,7 +81,7 @@ class DetectorTraining:
             seed=network.seed,
             unlabelled=self.teachers.files,
         )
-        boxed = [v for folder, v in zip(data, validation, strict=True) if (folder / BOXES).is_file()]
+        boxed = [v for folder, v in zip(data, validation, strict=True) if has_boxes(folder)]
         if not boxed:
             raise InputError(f"no --data folder has a {BOXES}; one is needed to validate the detector")
         self.held = FaceTable.concat(boxed)

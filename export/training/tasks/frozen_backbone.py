@@ -28,7 +28,7 @@ from ...networks.frozen_backbone_nets import (
 )
 from ..batches import predict_batches
 from ..config import NetworkConfig, ProgressCallback, no_progress
-from ..pictures import read_training_image
+from ..pictures import read_aligned_crop, read_training_image
 from .age_gender import read_split
 from .frozen_features import compute_features
 
@@ -123,9 +123,10 @@ class FrozenBackboneAgeGenderTraining:
 
     def prepare(self, progress: ProgressCallback = no_progress) -> None:
         """Compute the features of the backbone."""
-        features = compute_features(self.net, self.training.files, size=SIZE, progress=progress)
+        options: dict[str, Any] = {"size": SIZE, "read": read_aligned_crop, "progress": progress}
+        features = compute_features(self.net, self.training.files, **options)
         self.dataset = TensorDataset(features, _targets(self.training.age, self.training.female))
-        self.held_features = compute_features(self.net, self.held.files, size=SIZE, progress=progress)
+        self.held_features = compute_features(self.net, self.held.files, **options)
 
     def losses(self, outputs: Tensor, targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the weighted losses of a batch."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ....runtime.values import Image
 from ....runtime.vision.crop import resized
 from ...networks.frozen_backbone_nets import FrozenBackbone
 from ..config import ProgressCallback, no_progress
@@ -23,6 +24,7 @@ def compute_features(
     size: int,
     mirrored: bool = False,
     reduce: Callable[[Tensor], Tensor] | None = None,
+    read: Callable[[Path], Image] = read_training_image,
     progress: ProgressCallback = no_progress,
 ) -> Tensor:
     """Compute the backbone's features of whole images.
@@ -33,6 +35,7 @@ def compute_features(
         size: Side in px to resize images to.
         mirrored: Mirror the images first.
         reduce: First layer of the head if it pools its input, which reduces memory by a factor of fifty.
+        read: Reads an image.
         progress: Called after each batch.
 
     Returns:
@@ -46,7 +49,7 @@ def compute_features(
     device = next(net.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(files), BATCH):
-            images = [torch.from_numpy(resized(read_training_image(f), size)) for f in files[start : start + BATCH]]
+            images = [torch.from_numpy(resized(read(f), size)) for f in files[start : start + BATCH]]
             batch = torch.stack(images).to(device)
             features = net.features(batch.flip(2) if mirrored else batch).float()
             parts.append((features if reduce is None else reduce(features)).cpu())

@@ -55,9 +55,10 @@ class Regions:
 
 
 def whole_picture(file: Path) -> FloatArray:
-    """Return the affine map (2, 3) from px of a picture to a crop of 1 px that shows all of it."""
+    """Return the affine map (2, 3) from px of a picture to a crop of 1 px that shows all of it, undistorted."""
     height, width = read_image(file).shape[:2]
-    return np.array([[1 / width, 0.0, (1 - width) / (2 * width)], [0.0, 1 / height, (1 - height) / (2 * height)]])
+    side = max(height, width)
+    return np.array([[1 / side, 0.0, (1 - width) / (2 * side)], [0.0, 1 / side, (1 - height) / (2 * side)]])
 
 
 def _zoomed(matrix: FloatArray, size: int, view: View) -> FloatArray:

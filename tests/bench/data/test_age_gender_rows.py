@@ -10,9 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.bench.accuracy.accuracy import folder_for
 from mien.bench.accuracy.evaluate_attributes import read_labelled_ages
 from mien.bench.data.age_gender_labels import check_split, join_copies, read_age_gender
+from mien.bench.data.sample_inputs import sample_batch
 from mien.runtime.errors import InputError
+from mien.runtime.models.spec import ModelSpec, Task
+from mien.runtime.pictures.images import read_image
 
 RANGES = {"0-2": 1.0, "3-9": 6.0, "10-19": 14.5, "20-29": 24.5, "60-69": 64.5, "more than 70": 75.0}
 
@@ -48,6 +52,28 @@ def test_fairface_is_read_with_its_own_split(fairface: Path, caplog: pytest.LogC
         and len(read_labelled_ages(fairface, held_out=False)) == 18
     )
     assert caplog.text.count("age ranges count as their middle") == 1
+
+
+@pytest.mark.parametrize("layout", ["fairface", "utkface"])
+def test_published_crops_are_measured_and_sampled_as_they_are(
+    layout: str, tmp_path: Path, class_folder: Path, request: pytest.FixtureRequest
+) -> None:
+    if layout == "fairface":
+        request.getfixturevalue("fairface")
+        crops = [tmp_path / part for part in ("train", "val")]
+    else:
+        crops = [tmp_path / "part1", tmp_path / "part2"]
+        for i in range(8):
+            draw(crops[i % 2] / f"{20 + i}_{i % 2}_0_2017{i}.jpg", seed=i)
+    data = tmp_path / "parts"
+    data.mkdir()
+    for path in [*crops, *tmp_path.glob("*.csv")]:
+        shutil.move(path, data / path.name)
+    assert folder_for(Task.AGE_GENDER, [class_folder, data]) == data
+    assert folder_for(Task.CLASSIFY, [data, class_folder]) == class_folder
+    known = {read_image(file).tobytes() for file in data.rglob("*.jpg")}
+    spec = ModelSpec(Task.AGE_GENDER, (32, 32), ("age", "female"))
+    assert {image.tobytes() for image in sample_batch(spec, 6, data=data)} <= known
 
 
 def test_one_label_file_of_fairface_alone_is_split_by_name(fairface: Path) -> None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
 from typer.testing import CliRunner
 
-from mien.bench.accuracy.accuracy import Accuracy, Metric
+from mien.bench.accuracy.accuracy import Accuracy, Metric, folder_for
 from mien.cli import app
 from mien.export.convert import gates
 from mien.export.convert.gates import MAX_LOSS, AccuracyLoss, measure_reference
 from mien.export.convert.to_onnx import export_onnx
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import CheckFailed
+from mien.runtime.models.runner import Runner
 from mien.runtime.models.shipped import shipped_model
-from mien.runtime.models.spec import Precision
+from mien.runtime.models.spec import ModelSpec, Precision, Task
+from mien.runtime.values import FloatArray, Image
 
 SHIPPED = shipped_model("landmarks")
 
@@ -83,6 +87,32 @@ def test_labels_of_another_task_are_none(age_gender_folder: Path, class_folder: 
         assert measure_reference(runner, [age_gender_folder, class_folder]) is None
         found = measure_reference(runner, [class_folder, landmark_folder])
         assert found is not None and found.folder == landmark_folder
+
+
+class AlwaysDisc:
+    """Classifier that takes every picture for a disc."""
+
+    spec = ModelSpec(Task.CLASSIFY, (48, 48), ("probabilities",), classes=("disc", "square"))
+
+    def __call__(self, images: Image) -> dict[str, FloatArray]:
+        return {"probabilities": np.tile([1.0, 0.0], (len(images), 1))}
+
+
+def test_a_classifier_is_measured_on_a_data_set_in_parts(
+    class_folder: Path, age_gender_folder: Path, tmp_path: Path
+) -> None:
+    parts = tmp_path / "parts"
+    for name in ("disc", "square"):
+        for i, file in enumerate(sorted((class_folder / name).iterdir())):
+            part = parts / ("training_set" if i < 12 else "test_set") / name
+            part.mkdir(parents=True, exist_ok=True)
+            shutil.move(file, part / file.name)
+    reference: Runner = AlwaysDisc()  # type: ignore[assignment]
+    found = measure_reference(reference, [age_gender_folder, parts])
+    assert found is not None and found.folder == parts
+    assert (found.accuracy.value, found.accuracy.count) == (50.0, 8)  # the test set
+    assert measure_reference(reference, [age_gender_folder]) is None
+    assert folder_for(Task.CLASSIFY, [tmp_path, parts], AlwaysDisc.spec.classes) == parts
 
 
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
