@@ -144,7 +144,7 @@ def _load(model: nn.Module, name: str, path: Path) -> None:
     try:
         model.load_state_dict(fitting(state, _convolutional(model)), strict=False)
     except ValueError as error:
-        others = [other for other in ARCHITECTURES if _fits(state, other)]
+        others = [other for other, known in ARCHITECTURES.items() if not known.is_reduced and _fits(state, other)]
         advice = f"use --backbone {' or '.join(others)}" if others else f"use weights of torchvision's {name}"
         raise InputError(f"{path} does not hold the weights of {name} ({error}); {advice}") from error
 

@@ -72,6 +72,9 @@ def test_another_network_is_named(trained: dict[str, torch.Tensor], tmp_path: Pa
         InputError, match=f"the weights of resnet18 .expected a tensor conv1.weight.*--backbone {NAME}$"
     ):
         build_backbone("resnet18", str(path))
+    torch.save(build_backbone("mobilenet_v2", "none").state_dict(), path)
+    with pytest.raises(InputError, match=r"use --backbone mobilenet_v2$"):  # its reduced versions do not suit all tasks
+        build_backbone("resnet18", str(path))
     torch.save(trained | {"features.0.0.weight": torch.zeros(16, 1, 3, 3)}, path)
     with pytest.raises(
         InputError, match=r"expected features.0.0.weight of shape \(16, 3, 3, 3\), found \(16, 1, 3, 3\)"
