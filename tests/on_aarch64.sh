@@ -39,8 +39,8 @@ device=(env "PYTHONPATH=$folder/site:$folder" PYTHONDONTWRITEBYTECODE=1
 "${device[@]}" -c 'import platform, onnxruntime; print(platform.machine(), "onnxruntime", onnxruntime.__version__)'
 
 photo=$("$python" -c 'from mien.runtime.capture.demo_camera import find_photo; print(find_photo()[0])')
-"$python" "$tree/cli.py" predict "$photo" --provider cpu > here.json
-"${device[@]}" -m mien.cli predict "$photo" --provider cpu > there.json
+"$python" "$tree/cli.py" predict "$photo" --provider cpu --precision fp32 --json - > here.json
+"${device[@]}" -m mien.cli predict "$photo" --provider cpu --precision fp32 --json - > there.json
 "$python" - <<'END'
 import json
 import sys

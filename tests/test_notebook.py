@@ -47,5 +47,5 @@ def test_the_notebook_runs_on_drawn_pictures(
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), f"cell {number}", "exec"), variables)
     printed = capsys.readouterr().out
-    assert (tmp_path / "runs" / "classes.onnx").is_file()
+    assert all((tmp_path / "runs" / f"classes.{form}").is_file() for form in ("onnx", "mp4"))
     assert '"accuracy"' in printed and "trn_loss" in printed and "eager" in printed
