@@ -35,7 +35,7 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | No
         inputs: Files and folders that the command reads.
 
     Raises:
-        InputError: An output is an input, or two outputs are one file.
+        InputError: An output is an input or ``-``, or two outputs are one file.
         OutputError: A file cannot be made there.
     """
     read = [path for path in inputs if path is not None]
@@ -43,6 +43,7 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | No
     for option, path in outputs.items():
         if path is None:
             continue
+        check_no_dash(option, path)
         _check_name(path)
         for source in read:
             if same_file(path, source) or (source.is_dir() and _is_input_of(path, source)):
@@ -50,6 +51,12 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | No
         if (other := taken.setdefault(_identity(path), option)) != option:
             raise InputError(f"{option} and {other} name one file, {path}; choose another name for one of them")
         check_writable(path)
+
+
+def check_no_dash(option: str, path: Path) -> None:
+    """Raise InputError if ``-``, which means standard output elsewhere, is given to an option that takes a path."""
+    if path == Path("-"):
+        raise InputError(f"{option} -: only --json of predict and webcam accepts -, for standard output; name a file")
 
 
 def check_writable(path: Path) -> None:
@@ -82,8 +89,13 @@ def free_path(path: Path, taken: Collection[Path] = ()) -> Path:
         path: Name that the user did not choose, so it must not replace a file.
         taken: Files that are about to be created.
     """
-    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
-    return next(p for p in itertools.chain([path], numbered) if not os.path.lexists(p) and p not in taken)
+    names = (numbered(path, number) for number in itertools.count(1))
+    return next(name for name in names if not os.path.lexists(name) and name not in taken)
+
+
+def numbered(path: Path, number: int) -> Path:
+    """Return the n-th name for a file: ``a.jpg``, ``a-2.jpg``, ``a-3.jpg``."""
+    return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def temp_path(path: Path) -> Path:
@@ -138,7 +150,7 @@ def write_report(path: Path, text: str) -> None:
         OutputError: The file cannot be written.
     """
     try:
-        write_atomic(path, text.encode())
+        write_atomic(path, text.encode(errors="backslashreplace"))
     except OSError as error:
         raise OutputError(f"cannot write {path} ({error.strerror})") from error
 
@@ -230,7 +242,7 @@ class LineFile:
         Raises:
             OSError: The lines cannot be written; the file is closed.
         """
-        data = lines.encode()
+        data = lines.encode(errors="backslashreplace")  # as JSON has the bytes of names that are not UTF-8
         try:
             self._file = self._file or AtomicFile(self._path)
             self._file.handle.write(data)

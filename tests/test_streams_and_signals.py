@@ -69,6 +69,15 @@ def test_a_narrow_encoding_breaks_no_text(command: str, narrow: dict[str, str], 
     assert expected[command[0]].lower() in text.lower()
 
 
+def test_the_doctor_is_read_in_a_narrow_encoding_without_numpy(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise ImportError('none here', name='numpy')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    for command, expected in (("doctor", "-> install them"), ("info x", "mien doctor tells you")):
+        done = in_shell(command, tmp_path, PYTHONIOENCODING="latin-1", PYTHONPATH=path)
+        text = (done.stdout + done.stderr).decode("latin-1")
+        assert done.returncode in (1, 2) and expected in text and "UnicodeEncodeError" not in text
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_leaves_whole_files(name: str, tmp_path: Path) -> None:
     number = signal.Signals[name]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..file_kinds import is_folder
-from ..outputs import free_path
+from ..outputs import check_no_dash, numbered
 
 MAX_STEM_BYTES = 200
 """Maximum length of a picture's name within that of a new file, as file systems allow 255 bytes."""
@@ -34,11 +35,20 @@ class NewFiles:
             raise OutputError(f"cannot create the folder {folder} ({error.strerror})") from error
         self._folder = folder.resolve()
         self._taken = taken
+        self._numbers: dict[Path, int] = {}  # the next to try, for names met before: many folders may share one
 
     def name(self, source: Path, suffix: str) -> Path:
         """Return an unused name: that of the source, with another suffix and, if necessary, a number."""
-        stem = os.fsencode(source.stem)[:MAX_STEM_BYTES].decode(errors="ignore")
-        path = free_path(self._folder / f"{stem}{suffix}", self._taken)
+        stem = source.stem
+        while len(os.fsencode(stem)) > MAX_STEM_BYTES:
+            stem = stem[:-1]
+        first = self._folder / f"{stem}{suffix}"
+        for number in itertools.count(self._numbers.get(first, 1)):
+            path = numbered(first, number)
+            if not os.path.lexists(path) and path not in self._taken:
+                break
+        if number > 1:
+            self._numbers[first] = number + 1
         self._taken.add(path)
         return path
 
@@ -49,7 +59,8 @@ def resolved(files: Iterable[Path | str | None]) -> set[Path]:
 
 
 def check_folder(option: str, folder: Path, inputs: Sequence[Path]) -> None:
-    """Raise InputError if `folder` is inside an input folder, where the next run would read the new pictures."""
+    """Raise InputError if `folder` is ``-``, or in an input folder, where the next run would read the new pictures."""
+    check_no_dash(option, folder)
     for place in inputs:
         if is_folder(place) and folder.resolve().is_relative_to(place.resolve()):
             raise InputError(

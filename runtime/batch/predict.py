@@ -224,7 +224,7 @@ class Predictor:
 
     def _video(self, path: Path) -> bool:
         outputs, best, going = self._outputs, TrackCrops(), True
-        with open_capture(str(path)) as capture, ExitStack() as closing:
+        with open_capture(path) as capture, ExitStack() as closing:
             sink = None
             if self._drawings is not None:
                 sink = VideoSink(self._drawings.name(path, ".mp4"), fps=capture.fps or 30.0)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from ..values import Progress
 from ..wording import counted
 from .packed_pipeline import PackedPipeline
 from .shard_worker import BEGUN, FAILURES, PLAN, ROWS, Outcome, Shard, ShardTask
-from .storage import Folder, Picture, find_pictures
+from .storage import Folder, Picture, find_pictures, is_uri
 
 log = logging.getLogger("mien")
 
@@ -68,6 +69,8 @@ def predict_shards(
     failures: list[str] = []
     pictures = find_pictures(inputs, failures)
     shards = split(pictures, shard_size)
+    if not is_uri(out):
+        out = os.path.abspath(out)  # noqa: PTH100 - a process of the cluster has another working directory
     folder = Folder(out)
     task = ShardTask(packed, out, as_json(make_plan(pictures, packed, shard_size)))
     by_shard = begin(folder, task.plan, shards)

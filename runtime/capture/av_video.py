@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -27,6 +28,7 @@ from .sources import (
     NOMINAL_FPS,
     Clock,
     OpenedSource,
+    PacedSource,
     RawFrame,
     SourceInfo,
     SourceLost,
@@ -45,6 +47,12 @@ BROKEN_OFF = ("File ended prematurely", "Read error", "partial file")
 MAX_FPS = 1000
 NO_LENGTH = f"should be {2**64 - 1}"
 """What FFmpeg's HTTP client logs at the end of a transfer that announced no length: it cannot know better."""
+SEGMENTED = ("hls", "dash")
+"""Formats whose stream is cut into files, which arrive in bursts; the URL only names a list of them."""
+LONGEST_PAUSE_S = 1.0
+"""In such a stream, times that are further apart show that a part has expired before it was read."""
+LISTS = (*SEGMENTED, "sdp")
+"""Formats whose size is that of a list or description, not of the video."""
 TEXT_CODECS = ("ansi", "bintext", "xbin", "idf")
 """FFmpeg renders any text file as a video of a terminal."""
 
@@ -244,9 +252,14 @@ def open_stream(url: str, options: SourceOptions) -> OpenedSource:
             f"{name} delivered no video ({_reason(error)}; waited up to {options.open_timeout_s:g} s); does ffplay "
             "show it? Check address, network and password"
         ) from error
-    recorded = (container.duration or 0) > 0 or container.size > 0
-    source = AvSource(container, name, clock=None if recorded else options.clock)
-    return OpenedSource(source, source.info())
+    kind = container.format.name
+    recorded = (container.duration or 0) > 0 or (container.size > 0 and kind not in LISTS)
+    segmented = kind in SEGMENTED and not recorded
+    source = AvSource(container, name, clock=None if recorded or segmented else options.clock)
+    if not segmented:
+        return OpenedSource(source, source.info())
+    paced = PacedSource(source, clock=options.clock, longest_pause_s=LONGEST_PAUSE_S)
+    return OpenedSource(paced, replace(source.info(), live=True, reconnectable=True))
 
 
 def frame_rate(stream: VideoStream) -> float | None:

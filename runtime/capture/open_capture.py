@@ -55,6 +55,7 @@ def open_capture(
 
     Args:
         source: Camera number or device, video, picture, folder, URL, ``csi://0``, ``gst:PIPELINE``, ``demo`` or ``-``.
+            A path object is never taken for a number or keyword.
         policy: Handling of frames that are not consumed in time; default: `LATEST` for live sources, else `EVERY`.
         size: (width, height) in px to request from a camera, or of ``demo`` and ``-``.
         fps: Rate to request from a camera, or of ``demo``, ``-`` and folders of pictures.
@@ -67,7 +68,9 @@ def open_capture(
     Raises:
         InputError: The source does not exist or cannot be read, or it needs an option that is missing.
     """
-    source = str(source) if isinstance(source, int) else os.fspath(source)
+    if isinstance(source, os.PathLike):
+        source = os.path.join(os.curdir, source)  # noqa: PTH118 - Path drops the dot, which tells ./demo from demo
+    source = str(source)
     options = SourceOptions(size, fps, open_timeout_s, read_timeout_s, clock)
     kind = source_kind(source)
     _warn_unused(source, kind, options)

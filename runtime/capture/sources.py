@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import threading
@@ -225,13 +226,22 @@ class PacedSource:
         source: Recording.
         clock: Clock of the timestamps.
         pause: Waits until a frame is due.
+        longest_pause_s: A frame that would be due later than this is returned at once, and those after it accordingly.
     """
 
-    def __init__(self, source: Source, *, clock: Clock, pause: Callable[[float], object] | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        clock: Clock,
+        pause: Callable[[float], object] | None = None,
+        longest_pause_s: float = math.inf,
+    ) -> None:
         self._source = source
         self._clock = clock
         self._closed = threading.Event()
         self._pause = pause or self._closed.wait
+        self._longest_pause_ns = longest_pause_s * 1e9
         self._offset_ns: int | None = None
 
     def read(self) -> RawFrame | None:
@@ -243,7 +253,7 @@ class PacedSource:
         if media_ns is None:
             return raw
         now = self._clock()
-        if self._offset_ns is None or media_ns + self._offset_ns < now:
+        if self._offset_ns is None or not 0 <= media_ns + self._offset_ns - now <= self._longest_pause_ns:
             self._offset_ns = now - media_ns
         due = media_ns + self._offset_ns
         if due > now:

@@ -38,7 +38,8 @@ def progress_bar(title: str, *, hidden: bool = False) -> Iterator[Progress]:
         title: Label of the bar.
         hidden: Show nothing.
     """
-    started_s = drawn_s = said_s = time.monotonic()
+    drawn_s = said_s = time.monotonic()
+    first: tuple[float, int] | None = None
     with rich.progress.Progress(
         console=stderr,
         transient=True,
@@ -50,10 +51,11 @@ def progress_bar(title: str, *, hidden: bool = False) -> Iterator[Progress]:
         bar.refresh()
 
         def advance(done: int, total: int) -> None:
-            nonlocal drawn_s, said_s
+            nonlocal drawn_s, said_s, first
             now_s = time.monotonic()
-            if bar.disable and not hidden and now_s - said_s >= LINE_EVERY_S and 0 < done < total:
-                remaining_s = (now_s - started_s) * (total - done) / done
+            first_s, first_done = first = first or (now_s, done)  # an earlier run may have done a part
+            if bar.disable and not hidden and now_s - said_s >= LINE_EVERY_S and first_done < done < total:
+                remaining_s = (now_s - first_s) * (total - done) / (done - first_done)
                 say(f"{title}: {done} of {total} done, about {describe_duration(remaining_s)} left")
                 said_s = now_s
             due = done == total or now_s - drawn_s >= REDRAW_S

@@ -38,8 +38,11 @@ def keys_of(command: Any) -> dict[str, str]:
 
 def config_of(ctx: Any) -> dict[str, Any]:
     """Return the values of a command's options and arguments as JSON types, except those without a value."""
-    values = ((key, plain(ctx.params.get(name))) for name, key in keys_of(ctx.command).items())
-    return {key: value for key, value in values if value not in (None, [])}
+    saved: dict[str, Any] = {}
+    for name, key in keys_of(ctx.command).items():
+        if (value := plain(ctx.params.get(name))) not in (None, []):
+            saved.setdefault(key, value)  # an argument precedes the option that is another spelling of it
+    return saved
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..capture.capture import Capture
-from ..errors import InputError, MienError
+from ..errors import MienError
 from ..output.encoders import check_suffix
 from ..output.rows import CsvSink, JsonLinesSink
 from ..output.sinks import BackgroundSink, Sink, close_all
@@ -41,12 +41,10 @@ class OutputFiles:
             InputError: An output is an input, two outputs share a file, or one other than `json` is ``-``.
             OutputError: A file cannot be written.
         """
-        if Path("-") in (self.video, self.csv, self.stats):
-            raise InputError("only --json accepts -, for standard output")
-        if self.video is not None:
-            check_suffix(self.video)
         rows = None if self.json in (None, "-") else Path(str(self.json))
         check_outputs({"--output": self.video, "--csv": self.csv, "--stats": self.stats, "--json": rows}, inputs)
+        if self.video is not None:
+            check_suffix(self.video)
 
     @property
     def per_frame(self) -> bool:

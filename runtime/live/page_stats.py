@@ -122,7 +122,7 @@ class PageStats:
         latest, counts = self._latest(), self._capture.counts
         newest = self._history[-1].number if self._history else 0
         return {
-            "source": self._capture.name,
+            "source": self._capture.name.encode(errors="backslashreplace").decode(),  # of any bytes, if it is a path
             "provider": self._provider,
             "precision": self._precision.value,
             "fps": self._fps(),

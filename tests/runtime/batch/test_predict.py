@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
 import struct
@@ -17,6 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mien.cli import app
+from mien.runtime.batch.new_files import NewFiles
 from mien.runtime.batch.predict import Outputs, Predictor
 from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.errors import InputError, OutputError
@@ -261,6 +263,17 @@ def test_drawings_replace_nothing(folder: Path, tmp_path: Path) -> None:
     assert all(cv2.imread(str(drawn / name)) is not None for name in made)
 
 
+def test_many_pictures_of_one_name_are_named_in_linear_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[object] = []
+    lexists = os.path.lexists
+    monkeypatch.setattr(os.path, "lexists", lambda path: looked.append(path) or lexists(path))
+    files = NewFiles(tmp_path, set())
+    (tmp_path / "a-7.jpg").touch()
+    names = [files.name(Path(f"{n}/a.png"), ".jpg").name for n in range(200)]
+    assert names == ["a.jpg", *(f"a-{n}.jpg" for n in range(2, 202) if n != 7)]
+    assert len(looked) < 450
+
+
 def test_every_frame_of_an_animation_is_a_row(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     photo = read_image(find_photo()[0])
@@ -280,10 +293,21 @@ def test_odd_names_are_only_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         Path(name).write_bytes(photo)
     rows = [json.loads(line) for line in mien("predict", *names, "--draw", "drawn", "--json", "-").stdout.splitlines()]
     assert [row["image"] for row in rows] == names and all(len(row["faces"]) == 1 for row in rows)
-    assert len(list(Path("drawn").iterdir())) == 5
+    drawn = {path.name for path in Path("drawn").iterdir()}
+    assert drawn == {"12:30.png", "a\nb.png", "\udcff.png", "n" * 200 + ".png", "-.png"}
+    mien("predict", "\udcff.jpg", "--csv", "faces.csv")
+    assert Path("faces.csv").read_text("utf-8").splitlines()[1].startswith(r"\udcff.jpg,")
     for name, told in (("", "empty name"), ("x\ny", r"no file x\ny"), ("n" * 300, "File name too long")):
         stderr = mien("predict", name, code=2).stderr
         assert told in stderr and stderr.count("\n") == 1
+
+
+def test_a_video_named_as_a_source_is_a_video(tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("0", "-"):
+        Path(name).write_bytes(clip.read_bytes())
+        text = mien("predict", f"./{name}", "--no-attributes", "--json", "-").stdout
+        assert [json.loads(line)["image"] for line in text.splitlines()] == [name] * 5
 
 
 def test_a_text_is_refused_and_a_video_is_one_under_any_name(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from mien.runtime.batch.packed_pipeline import PackedPipeline, pack_pipeline
 from mien.runtime.batch.predict import Predictor
 from mien.runtime.batch.shard_run import Run, predict_shards
 from mien.runtime.batch.shard_worker import ATTEMPTS, Outcome, Shard, ShardTask, ShardWorker
-from mien.runtime.batch.storage import Folder, find_pictures
+from mien.runtime.batch.storage import Folder, file_system, find_pictures
 from mien.runtime.errors import InputError, ModelError, OutputError, ProviderError
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
@@ -106,6 +106,20 @@ def test_relative_names_stay_as_they_were_given(
     rows, _ = local_run([Path("b c")], tmp_path / "local.jsonl")
     predict(["b c/"], tmp_path / "out", packed)
     assert rows_in(tmp_path / "out") == rows and json.loads(rows.splitlines()[0])["image"] == "b c/face_00.png"
+
+
+def test_a_relative_folder_is_the_same_for_a_process_that_works_elsewhere(
+    photos: Path, tmp_path: Path, packed: PackedPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Elsewhere(Here):
+        def __call__(self, task: ShardTask, shards: Sequence[Shard]) -> Generator[Outcome, None, None]:
+            monkeypatch.chdir("/")
+            file_system.cache_clear()  # another process has none
+            yield from super().__call__(task, shards)
+
+    monkeypatch.chdir(tmp_path)
+    run = predict([photos / "b c"], "rows", packed, Elsewhere())
+    assert not run.failures and rows_in(tmp_path / "rows").count(b"\n") == 5
 
 
 def test_uris_are_listed_and_written_like_folders(photos: Path, tmp_path: Path, packed: PackedPipeline) -> None:

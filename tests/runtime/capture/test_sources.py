@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import cv2
@@ -83,6 +84,15 @@ def test_a_folder_gives_its_pictures_in_natural_order(tmp_path: Path) -> None:
     assert [f.timestamp_ns for f in frames] == [0, 100_000_000, 200_000_000]
 
 
+def test_a_path_object_is_no_keyword(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clip.parent)
+    for name in ("demo", "0", "-"):
+        clip.rename(name)
+        clip = Path(name)
+        with open_capture(clip) as capture:
+            assert (capture.live, capture.name) == (False, name)
+
+
 def test_a_picture_is_one_frame(tmp_path: Path) -> None:
     path = tmp_path / "one.PNG"
     cv2.imwrite(str(path), picture(6, 5, 9))
@@ -158,6 +168,28 @@ def test_a_file_keeps_its_size_and_rate_and_says_so(clip: Path, caplog: pytest.L
         assert (capture.size, capture.fps) == ((64, 48), 12.5)
     assert "keeps its own size" in caplog.text
     assert "keeps its own rate" in caplog.text
+
+
+@pytest.mark.parametrize(("longest_pause_s", "expected"), [(math.inf, [0, 9e9, 9.1e9]), (1.0, [0, 0, 0.1e9])])
+def test_a_live_source_does_not_wait_for_a_part_that_has_expired(longest_pause_s: float, expected: list[float]) -> None:
+    clock = FakeClock()
+    start = clock.now_ns
+
+    class Recording:
+        media = iter([(picture(), 0), (picture(), 9_000_000_000), (picture(), 9_100_000_000)])
+
+        def read(self) -> tuple[np.ndarray, int]:
+            return next(self.media)
+
+        def close(self) -> None:
+            """Nothing held."""
+
+    def pause(seconds: float) -> None:
+        clock.now_ns += round(seconds * 1e9)
+
+    source = PacedSource(Recording(), clock=clock, pause=pause, longest_pause_s=longest_pause_s)
+    stamps = [source.read()[1] for _ in expected]  # type: ignore[index]
+    assert [s - start for s in stamps if s is not None] == pytest.approx(expected)
 
 
 def test_paced_playback_waits_for_each_frame_and_stalls_rather_than_hurries() -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import av
 import cv2
@@ -109,13 +110,26 @@ def live_webm(frames: int = 40) -> bytes:
         return file.getvalue()
 
 
+def write_playlist(path: Path, frames: int = 30) -> bytes:
+    """Write an HLS stream of 25 fps, in files of ten frames each, and return its playlist."""
+    options = {"hls_time": "0.4", "hls_list_size": "0"}
+    with av.open(str(path), "w", format="hls", options=options) as container:
+        stream = container.add_stream("mpeg2video", rate=25, options={"g": "10"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(frames):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 5 * level, np.uint8), format="bgr24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
 class Broadcast(ThreadingHTTPServer):
-    """Serves `body` to every client, with its length or without."""
+    """Serves `body` to every client, with its length or without, and other files by their paths."""
 
     daemon_threads = True
 
-    def __init__(self, body: bytes, *, length: int | None) -> None:
-        self.body, self.length, self.requests = body, length, 0
+    def __init__(self, body: bytes, *, length: int | None, files: dict[str, bytes]) -> None:
+        self.body, self.length, self.requests, self.files = body, length, 0, files
         super().__init__(("127.0.0.1", 0), BroadcastHandler)
 
 
@@ -125,18 +139,22 @@ class BroadcastHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.requests += 1
         self.send_response(200)
-        if self.server.length is not None:
-            self.send_header("Content-Length", str(self.server.length))
+        body = self.server.files.get(self.path, self.server.body)
+        length = self.server.length if body is self.server.body else len(body)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
         self.end_headers()
-        self.wfile.write(self.server.body)
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Be quiet."""
 
 
 @contextlib.contextmanager
-def broadcast(body: bytes, *, length: int | None = None) -> Iterator[tuple[Broadcast, str]]:
-    server = Broadcast(body, length=length)
+def broadcast(
+    body: bytes, *, length: int | None = None, files: dict[str, bytes] | None = None
+) -> Iterator[tuple[Broadcast, str]]:
+    server = Broadcast(body, length=length, files=files or {})
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
@@ -172,3 +190,31 @@ def test_a_live_stream_that_breaks_off_is_reopened() -> None:
         first = [next(capture) for _ in range(25)]
         assert first[-1].timestamp_ns > first[0].timestamp_ns
         assert server.requests == 2 and capture.counts.reconnects == 1
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_playlist_without_its_end_is_live(
+    ended: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.runtime.capture.capture.FIRST_BACKOFF_S", 0.005)
+    whole = write_playlist(tmp_path / "live.m3u8")
+    body = whole if ended else whole.replace(b"#EXT-X-ENDLIST\n", b"")
+    files = {f"/{path.name}": path.read_bytes() for path in tmp_path.glob("*.ts")}
+    assert len(files) == 3
+    with contextlib.ExitStack() as serving:
+        _, url = serving.enter_context(broadcast(body, length=len(body), files=files))
+        with open_capture(url.replace("live.webm", "live.m3u8"), read_timeout_s=1.0) as capture:
+            assert capture.live is not ended
+            assert capture.policy is (FramePolicy.EVERY if ended else FramePolicy.LATEST)
+            if ended:
+                assert len(list(capture)) == 30 and capture.damage is None
+                return
+            first, last = next(capture), next(capture)
+            while last.index < 20:
+                last = next(capture)
+            # The files arrive at once, but their frames come at their own times.
+            assert last.timestamp_ns - first.timestamp_ns >= 0.039e9 * (last.index - first.index)
+            serving.close()
+            wait_for(lambda: "was lost" in caplog.text)
+            assert not capture.ended and capture.damage is None
+    assert "secret" not in caplog.text

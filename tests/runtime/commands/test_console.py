@@ -21,8 +21,7 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys:
         for done in range(1, 101):
             now_s += 1.0
             advance(done, 100)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == [
+    assert capsys.readouterr().err.splitlines() == [
         "predict: 30 of 100 done, about 70 s left",
         "predict: 60 of 100 done, about 40 s left",
         "predict: 90 of 100 done, about 10 s left",
@@ -31,6 +30,19 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch, capsys:
         now_s += 100.0
         advance(1, 2)
     assert capsys.readouterr().err == ""
+
+
+def test_what_an_earlier_run_has_done_does_not_count(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    with progress_bar("predict") as advance:
+        advance(900, 1000)
+        for done in range(901, 921):
+            now_s += 2.0
+            advance(done, 1000)
+    assert capsys.readouterr().err.splitlines() == ["predict: 915 of 1000 done, about 3 min left"]
 
 
 def test_durations_are_short() -> None:

@@ -65,6 +65,12 @@ def test_a_training_keeps_its_options_but_no_token_is_written(class_folder: Path
     assert "***@127.0.0.1:9/x" in (here / "u.json").read_text()
 
 
+def test_the_source_that_is_used_is_saved(here: Path) -> None:
+    for given in (["a.png", "--source", "b.png"], ["--source", "a.png"], ["a.png"]):
+        mien("webcam", *given, "--no-show", "--json", "rows", "--save-config", "w.json")
+        assert json.loads((here / "w.json").read_text())["source"] == "a.png"
+
+
 @pytest.mark.parametrize("command", EVERY, ids=" ".join)
 def test_every_command_refuses_an_unknown_option_of_a_file(command: list[str], here: Path) -> None:
     (here / "run.json").write_text('{"confg-x": 1}')

@@ -26,6 +26,12 @@ def test_charts_get_a_point_a_second_and_only_the_new_ones() -> None:
         assert run.json("/stats?after=999")["samples"][0]["number"] == 1  # a page from before a restart
 
 
+def test_a_source_may_have_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Capture, "name", "pics\udce9")
+    with served() as run:
+        assert run.json("/stats")["source"] == r"pics\udce9"
+
+
 def test_stats_with_a_clock_of_the_test() -> None:
     now, clock, latest = [0], StageTimer(), [None]
     stats = page_stats.PageStats(Capture(), clock, provider="p", latest=lambda: latest[0], now=lambda: now[0])  # type: ignore[arg-type]
