@@ -130,8 +130,9 @@ class AvSource:
         """Decode all packets; what cannot be decoded is passed over, and raised at the end of a recording."""
         broken = 0
         lost = LostPackets()
+        in_parts = self._container.format.name in SEGMENTED  # each of them may number its packets from 0
         for packet in self._packets():
-            if lost.seen_before(packet):
+            if lost.seen_before(packet) and not in_parts:
                 self._note_damage("a packet is incomplete")
             arrived_ns = None if self._clock is None else self._clock()
             try:

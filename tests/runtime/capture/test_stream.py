@@ -110,17 +110,20 @@ def live_webm(frames: int = 40) -> bytes:
         return file.getvalue()
 
 
-def write_playlist(path: Path, frames: int = 30) -> bytes:
-    """Write an HLS stream of 25 fps, in files of ten frames each, and return its playlist."""
-    options = {"hls_time": "0.4", "hls_list_size": "0"}
-    with av.open(str(path), "w", format="hls", options=options) as container:
-        stream = container.add_stream("mpeg2video", rate=25, options={"g": "10"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for level in range(frames):
-            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 5 * level, np.uint8), format="bgr24")
-            container.mux(stream.encode(picture))
-        container.mux(stream.encode())
-    return path.read_bytes()
+def write_playlist(folder: Path, parts: int = 3) -> bytes:
+    """Write an HLS stream of 25 fps, in files of ten frames that count their packets from 0; return its playlist."""
+    lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1", "#EXT-X-MEDIA-SEQUENCE:0"]
+    for part in range(parts):
+        with av.open(str(folder / f"part{part}.ts"), "w", format="mpegts") as container:
+            stream = container.add_stream("mpeg2video", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for level in range(10 * part, 10 * part + 10):
+                picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 5 * level, np.uint8), format="bgr24")
+                picture.pts = level
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode())
+        lines += ["#EXTINF:0.4,", f"part{part}.ts"]
+    return "\n".join([*lines, "#EXT-X-ENDLIST", ""]).encode()
 
 
 class Broadcast(ThreadingHTTPServer):
@@ -197,7 +200,7 @@ def test_a_playlist_without_its_end_is_live(
     ended: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mien.runtime.capture.capture.FIRST_BACKOFF_S", 0.005)
-    whole = write_playlist(tmp_path / "live.m3u8")
+    whole = write_playlist(tmp_path)
     body = whole if ended else whole.replace(b"#EXT-X-ENDLIST\n", b"")
     files = {f"/{path.name}": path.read_bytes() for path in tmp_path.glob("*.ts")}
     assert len(files) == 3
