@@ -1,14 +1,18 @@
-"""A backbone that is exported in two seconds, where the real ones take torch.onnx.export ten, and no first tries."""
+"""A backbone that is exported in two seconds, where the real ones take torch.onnx.export ten; what else saves time."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from mien.export.networks.backbones import ARCHITECTURES, Architecture
+from mien.export.training import run_state
 from mien.runtime.backends.ort import onnx_session
 
 SMALL = "small"
@@ -46,3 +50,27 @@ def no_first_try() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_session, "try_first", lambda *_, **__: None)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_curves() -> Iterator[None]:
+    """Draw no curves, which would take most of the time of a small training; test_training.py draws them once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_state, "plot_run", lambda *_, **__: None)
+        yield
+
+
+@pytest.fixture
+def boxed_folder(tmp_path: Path) -> Path:
+    """A folder in the detector's format: 12 pictures, a disc in each."""
+    folder = tmp_path / "boxed"
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for i in range(12):
+        picture = np.full((96, 96, 3), 15 * i, np.uint8)
+        x, y, side = 8 + 3 * i, 40 - 2 * i, 20 + 2 * i
+        cv2.circle(picture, (x + side // 2, y + side // 2), side // 2, (120, 160, 220), -1)
+        cv2.imwrite(str(folder / "images" / f"{i:02d}.png"), picture)
+        rows.append(f"{i:02d}.png,{x},{y},{side},{side}")
+    (folder / "boxes.csv").write_text("\n".join(["file,x,y,w,h", *rows]) + "\n")
+    return folder

@@ -105,7 +105,6 @@ def truth_of(count: int, step: float) -> list[Truth]:
 
 
 def figures(frames: list[Tracked], truth: list[Truth]) -> dict[str, float]:
-    pytest.importorskip("motmetrics")
     tally = Tally()
     tally.add(Run(frames, taken_ms=[1.0] * len(frames), detector_runs=5), truth)
     return tally.row()

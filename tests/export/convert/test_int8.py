@@ -63,6 +63,36 @@ def whole(checkpoint: Path) -> Path:
     return export_onnx(checkpoint, checkpoint.with_suffix(".onnx")).path
 
 
+def save_convolutions(
+    path: Path, size: int, weights: list[np.ndarray], *, precision: Precision = Precision.FP32
+) -> Path:
+    """A classifier of pictures size × size: one convolution after the other, then the means as logits."""
+    helper, kinds = onnx.helper, onnx.TensorProto
+    last = len(weights)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], to=kinds.FLOAT),
+        helper.make_node("Transpose", ["x"], ["y0"], perm=[0, 3, 1, 2]),
+        *(
+            helper.make_node("Conv", [f"y{i}", f"w{i}"], [f"y{i + 1}"], auto_pad="SAME_UPPER")
+            for i, _ in enumerate(weights)
+        ),
+        helper.make_node("GlobalAveragePool", [f"y{last}"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("image", kinds.UINT8, ["batch", size, size, 3])],
+        [helper.make_tensor_value_info("logits", kinds.FLOAT, ["batch", len(weights[-1])])],
+        [onnx.numpy_helper.from_array(weight, f"w{i}") for i, weight in enumerate(weights)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    spec = ModelSpec(Task.CLASSIFY, (size, size), ("logits",), provenance={"precision": precision.value})
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    onnx.save(model, str(path))
+    return path
+
+
 def copy_instead(whole: Path, target: Path, *_: object, **__: object) -> None:
     """In place of `quantize`, where something else decides what becomes of the file."""
     target.write_bytes(whole.read_bytes())
@@ -112,27 +142,8 @@ def test_fp16_is_half_the_size_and_keeps_its_word(
 
 def test_what_overflows_on_a_gpu_alone_is_refused(tmp_path: Path) -> None:
     """ONNX Runtime's CPU computes halves in float32, where 1e6 between two layers does no harm."""
-    helper, kinds = onnx.helper, onnx.TensorProto
-    nodes = [
-        helper.make_node("Cast", ["image"], ["x"], to=kinds.FLOAT),
-        helper.make_node("Transpose", ["x"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["planes", "large"], ["y"]),
-        helper.make_node("Conv", ["y", "small"], ["z"]),
-        helper.make_node("GlobalAveragePool", ["z"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["logits"]),
-    ]
     large, small = np.full((4, 3, 1, 1), 2.0**13, np.float32), np.full((2, 4, 1, 1), 2.0**-20, np.float32)
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("image", kinds.UINT8, ["batch", 16, 16, 3])],
-        [helper.make_tensor_value_info("logits", kinds.FLOAT, ["batch", 2])],
-        [onnx.numpy_helper.from_array(large, "large"), onnx.numpy_helper.from_array(small, "small")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    spec = ModelSpec(Task.CLASSIFY, (16, 16), ("logits",), classes=("a", "b"))
-    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
-    onnx.save(model, str(tmp_path / "whole.onnx"))
+    save_convolutions(tmp_path / "whole.onnx", 16, [large, small])
     with pytest.raises(CheckFailed, match=r"parity check failed at batch 1: max (nan|inf)"):
         export_onnx(tmp_path / "whole.onnx", tmp_path / "half.onnx", precision=Precision.FP16)
     assert [p.name for p in tmp_path.iterdir()] == ["whole.onnx"]
@@ -192,6 +203,21 @@ def test_int8_for_tensorrt_is_symmetric(photographs: Path, tmp_path: Path) -> No
     values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     zeros = [values[n.input[2]] for n in graph.node if n.op_type == "QuantizeLinear"]
     assert zeros and all(z.dtype == np.int8 and not z.any() for z in zeros)
+
+
+@pytest.mark.parametrize(("float32_layers", "int8_layers"), [(20, 2), (2, 20)])
+def test_the_file_with_fewer_layers_is_measured_to_be_faster(
+    tmp_path: Path, float32_layers: int, int8_layers: int
+) -> None:
+    """By the real measurement, which the other tests replace: a file that is slow must not pass as fast."""
+    first, inner = np.full((16, 3, 3, 3), 0.01, np.float32), np.full((16, 16, 3, 3), 0.01, np.float32)
+    float32, quantized = (
+        save_convolutions(tmp_path / precision.value, 48, [first, *[inner] * (layers - 1)], precision=precision)
+        for precision, layers in ((Precision.FP32, float32_layers), (Precision.INT8, int8_layers))
+    )
+    images = np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), np.uint8)
+    speed_up = int8._speed_up(float32, quantized, images).value
+    assert speed_up > 2 if float32_layers > int8_layers else speed_up < 0.5
 
 
 def test_slow_int8_is_refused_with_the_figure(

@@ -7,18 +7,22 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mien.export.training import run_state
 from mien.export.training.batches import load_batches
 from mien.export.training.config import NetworkConfig, ProcessRank, TrainConfig
+from mien.export.training.curves import plot_run
 from mien.export.training.loop import fit, one_cycle
 from mien.export.training.run_state import BEST, LAST, check_run
 from mien.export.training.tasks.age_gender import AgeGenderTraining
 from mien.export.training.tasks.classify import ClassifyTraining
+from mien.export.training.tasks.detector import DetectorTraining
 from mien.export.training.tasks.frozen_backbone import FrozenBackboneAgeGenderTraining, FrozenBackboneLandmarkTraining
 from mien.export.training.tasks.landmarks import LandmarkTraining
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
@@ -61,6 +65,11 @@ def chapter_age_gender(folder: Path) -> FrozenBackboneAgeGenderTraining:
     return FrozenBackboneAgeGenderTraining(folder, SMALL)
 
 
+def tiny_detector(folder: Path) -> DetectorTraining:
+    torch.manual_seed(0)
+    return DetectorTraining([folder], SMALL, input_size=128, scenes=16)
+
+
 TASKS = [
     (tiny_training, "landmark_folder"),
     (tiny_age_gender, "age_gender_folder"),
@@ -68,6 +77,7 @@ TASKS = [
     (from_scratch, "class_folder"),
     (chapter_landmarks, "landmark_folder"),
     (chapter_age_gender, "age_gender_folder"),
+    (tiny_detector, "boxed_folder"),
 ]
 
 
@@ -94,7 +104,7 @@ def interrupt_in_second_epoch(task: Any) -> None:
 
 
 @pytest.mark.parametrize(("training", "material"), TASKS, ids=lambda v: getattr(v, "__name__", ""))
-def test_resumed_training_equals_an_unbroken_one_and_exports(
+def test_resumed_training_equals_an_unbroken_one(
     training: Any, material: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     folder = request.getfixturevalue(material)
@@ -109,12 +119,32 @@ def test_resumed_training_equals_an_unbroken_one_and_exports(
     assert resumed.metrics == pytest.approx(whole.metrics)
     rows = rows_of(tmp_path / "broken" / "metrics.csv")
     assert [row["epoch"] for row in rows] == ["1", "2"] and float(rows[1][broken.score]) > 0
-    assert (tmp_path / "broken" / "curves.png").stat().st_size > 1000
-    exported = export_onnx(tmp_path / "broken" / BEST, tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(("training", "material"), TASKS[1:-1], ids=lambda v: getattr(v, "__name__", ""))
+def test_what_was_trained_is_exported(
+    training: Any, material: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Each kind of network but those that test_to_onnx.py exports."""
+    fit(training(request.getfixturevalue(material)), config(1), tmp_path / "run")
+    exported = export_onnx(tmp_path / "run" / BEST, tmp_path / "model.onnx")
     assert all(exported.parities)
     with OnnxRunner(exported.path) as runner:
         outputs = runner(np.zeros((3, *runner.spec.input_size, 3), np.uint8))
     assert set(outputs) == set(runner.spec.outputs) and all(len(v) == 3 for v in outputs.values())
+
+
+def test_curves_are_drawn_after_each_epoch(class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[np.ndarray] = []
+
+    def draw(*curves: Any, path: Path, **options: Any) -> None:
+        plot_run(*curves, path=path, **options)
+        drawn.append(cv2.imread(str(path)))
+
+    monkeypatch.setattr(run_state, "plot_run", draw)
+    fit(from_scratch(class_folder), config(2), tmp_path / "run")
+    first, second = drawn
+    assert first.shape == second.shape and (first != second).any()
 
 
 def test_training_learns(landmark_folder: Path, tmp_path: Path) -> None:

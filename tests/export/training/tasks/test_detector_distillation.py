@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,22 +17,6 @@ from mien.runtime.errors import InputError
 
 SMALL = NetworkConfig("small", "none")
 FAST = TrainConfig(epochs=1, batch_size=4, learning_rate=1e-3, workers=0)
-
-
-@pytest.fixture
-def boxed_folder(tmp_path: Path) -> Path:
-    """A folder in the detector's format: 12 pictures, a disc in each."""
-    folder = tmp_path / "boxed"
-    (folder / "images").mkdir(parents=True)
-    rows = []
-    for i in range(12):
-        picture = np.full((96, 96, 3), 15 * i, np.uint8)
-        x, y, side = 8 + 3 * i, 40 - 2 * i, 20 + 2 * i
-        cv2.circle(picture, (x + side // 2, y + side // 2), side // 2, (120, 160, 220), -1)
-        cv2.imwrite(str(folder / "images" / f"{i:02d}.png"), picture)
-        rows.append(f"{i:02d}.png,{x},{y},{side},{side}")
-    (folder / "boxes.csv").write_text("\n".join(["file,x,y,w,h", *rows]) + "\n")
-    return folder
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from mien.cli import app
 from mien.export.networks.age_gender_net import BINS
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mien.export.networks.landmark_net import cell_centres
-from mien.export.training import run_state
 from mien.export.training.augmentation import worsen
 from mien.export.training.config import DistillationConfig, NetworkConfig, TrainConfig
 from mien.export.training.distillation import Teacher
@@ -56,8 +55,7 @@ def config(epochs: int) -> TrainConfig:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder for each test; no curves are drawn, which would take most of the time."""
-    monkeypatch.setattr(run_state, "plot_run", lambda *_, **__: None)
+    """A cache folder for each test."""
     monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
