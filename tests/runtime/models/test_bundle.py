@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from mien.runtime.backends.ort.onnx_runner import OnnxRunner
+from mien.cli import app
 from mien.runtime.batch.packed_pipeline import open_packed_pipeline, pack_pipeline
+from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.errors import InputError, ModelError
 from mien.runtime.models import bundle as bundles
 from mien.runtime.models.bundle import (
@@ -29,11 +31,15 @@ from mien.runtime.models.bundle import (
     pack_bundle,
     read_bundle,
 )
+from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import ModelSpec, Precision, Task
+from mien.runtime.output.rows import face_rows
+from mien.runtime.pictures.images import read_image
 from mien.runtime.pipeline.pipeline import Pipeline
 from mien.runtime.pipeline.pipeline_options import PipelineOptions
+from mien.runtime.values import size_of
 
 SPECS = {
     "detector": ModelSpec(Task.DETECTOR, (64, 64), ("boxes", "scores")),
@@ -439,22 +445,29 @@ def test_a_golden_picture_that_is_none_is_refused(name: str, bad: np.ndarray, tm
 
 
 def test_a_pipeline_loads_from_a_bundle(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from mien.tests.fakes.own_models import own_models_of, write_own_model
+
     path = tmp_path / "face.mien"
     models, files = material()
-    for name in SPECS:
-        shipped = shipped_model(name)
-        with OnnxRunner(shipped, provider=Provider.CPU) as runner:
-            files[f"models/{name}.fp32.onnx"] = shipped.read_bytes()
-            files[f"specs/{name}.json"] = runner.spec.to_json().encode()
+    own = {name: write_own_model(tmp_path / f"{name}.onnx", name) for name in SPECS}
+    for name, model in own.items():
+        spec = ModelFile.of(model).metadata
+        assert spec is not None
+        files |= {f"models/{name}.fp32.onnx": model.read_bytes(), f"specs/{name}.json": spec.to_json().encode()}
     path.write_bytes(pack_bundle(models, files, made_by="0.1.0"))
-    picture = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
+    picture = read_image(find_photo()[0])
+    with Pipeline.load(provider=Provider.CPU, precision=Precision.FP32) as pipeline:
+        (usual,) = face_rows(pipeline(picture), size_of(picture))
     with Pipeline.load(bundle=path, provider=Provider.CPU) as pipeline:
-        assert pipeline.age_gender is None and pipeline.landmarks.spec.task is Task.LANDMARKS
-        pipeline(picture)
-    packed = pack_pipeline(PipelineOptions(bundle=path), max_side=320)
-    assert packed.models == {name: shipped_model(name).read_bytes() for name in SPECS}
+        (face,) = face_rows(pipeline(picture), size_of(picture))
+    assert face["age"] is None and own_models_of(face | {"age": usual["age"]}, usual) == set(own)
+    packed = pack_pipeline(PipelineOptions(bundle=path), max_side=640)
+    assert packed.models == {name: model.read_bytes() for name, model in own.items()}
     with open_packed_pipeline(packed) as pipeline:
-        assert pipeline.age_gender is None
+        assert face_rows(pipeline(picture), size_of(picture)) == [face]
+    done = CliRunner().invoke(app, ["predict", str(find_photo()[0]), "--bundle", str(path), "--json", "-"])
+    assert json.loads(done.stdout.splitlines()[0])["faces"] == [face]
     with pytest.raises(InputError, match="pass either"):
         Pipeline.load(bundle=path, model=shipped_model("landmarks"))
     with pytest.raises(InputError, match="no fp16 models"):
