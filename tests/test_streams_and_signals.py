@@ -30,10 +30,13 @@ def in_shell(command: str, cwd: Path, **environment: str) -> subprocess.Complete
     return subprocess.run(["bash", "-c", line], capture_output=True, cwd=cwd, env=os.environ | environment, check=False)
 
 
-@pytest.mark.parametrize("command", [INFO, "predict nothing.jpg"])
+REDIRECTED = [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full", ">/dev/full 2>&1", "| true", "2>&1 | true"]
+NARROW = [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "cp1252"}, {"LC_ALL": "C"}]
+
+
 @pytest.mark.parametrize(
-    "redirected",
-    [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "2>/dev/full", ">/dev/full 2>&1", "| true", "2>&1 | true"],
+    ("command", "redirected"),
+    [*((INFO, where) for where in REDIRECTED), *(("predict nothing.jpg", where) for where in REDIRECTED[2::2])],
 )
 def test_a_broken_stream_ends_in_a_plain_exit_code(command: str, redirected: str, tmp_path: Path) -> None:
     done = in_shell(f"{command} {redirected}", tmp_path)
@@ -59,8 +62,14 @@ def test_a_live_run_goes_on_without_its_streams(tmp_path: Path) -> None:
     assert len((tmp_path / "faces.csv").read_text().splitlines()) > 1
 
 
-@pytest.mark.parametrize("narrow", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "cp1252"}, {"LC_ALL": "C"}])
-@pytest.mark.parametrize("command", ["train classify --backbone reslayer --weights none --summary", "doctor", "x ✓ ☃"])
+@pytest.mark.parametrize(
+    ("command", "narrow"),
+    [
+        ("train classify --backbone reslayer --weights none --summary", NARROW[0]),
+        *(("doctor", narrow) for narrow in NARROW),
+        *(("x ✓ ☃", narrow) for narrow in NARROW),
+    ],
+)
 def test_a_narrow_encoding_breaks_no_text(command: str, narrow: dict[str, str], tmp_path: Path) -> None:
     done = in_shell(command, tmp_path, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", **narrow)
     text = (done.stdout + done.stderr).decode("cp1252" if "cp1252" in narrow.values() else "ascii")
@@ -117,8 +126,14 @@ def test_a_signal_ends_a_command_whose_reader_has_stopped(command: str, tmp_path
     options = ["--no-show", "--max-frames", "4"] if command == "webcam" else []
     line = [*MIEN, command, "clip.avi", "--no-attributes", "--json", "-", *options]
     with started(*line, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE) as process:
-        wait_for(lambda: any(fcntl.ioctl(reading, termios.FIONREAD, bytes(4))))
-        time.sleep(1)  # for the next row, which does not fit
+        waiting: list[bytes] = []
+
+        def is_stuck() -> bool:
+            """Whether there is a row, and for half a second no more: the next one does not fit."""
+            waiting.append(fcntl.ioctl(reading, termios.FIONREAD, bytes(4)))
+            return len(waiting) > 25 and any(waiting[-1]) and len(set(waiting[-25:])) == 1
+
+        wait_for(is_stuck)
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=30)
     os.close(reading)

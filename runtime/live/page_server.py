@@ -34,7 +34,7 @@ STREAM_QUALITY, SNAPSHOT_QUALITY = 70, 92
 MAX_SUBSCRIBERS = 32
 """Of the stream, and separately of the rows."""
 STALL_TIMEOUT_S = 10.0
-"""Until a client that stops reading, or does not finish its request, is disconnected."""
+"""Time between two checks that a client has gone on reading, or sending its request; else it is disconnected."""
 MAX_CONNECTIONS = 256
 GRACE_S = 2
 """Time that clients have to receive the last picture once the run has ended."""
@@ -53,33 +53,20 @@ class TimeoutH11Protocol(H11Protocol):
         """Accept a connection, unless there are too many."""
         super().connection_made(transport)
         self.access_log = False  # it would write the token to the log of an embedding program
-        self._stalled: asyncio.TimerHandle | None = None
         self._next_check = self.loop.call_later(STALL_TIMEOUT_S, self._check_progress, (None, 0))
         if len(self.connections) > MAX_CONNECTIONS:
             self._abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers of a closed connection."""
+        """Stop the timer of a closed connection."""
         self._next_check.cancel()
-        if self._stalled is not None:
-            self._stalled.cancel()
         super().connection_lost(exc)
 
-    def pause_writing(self) -> None:
-        """Start the timer when the client falls behind."""
-        super().pause_writing()
-        self._stalled = self.loop.call_later(STALL_TIMEOUT_S, self._abort)
-
-    def resume_writing(self) -> None:
-        """Stop the timer when the client has caught up."""
-        super().resume_writing()
-        if self._stalled is not None:
-            self._stalled.cancel()
-
     def _check_progress(self, before: tuple[object, int]) -> None:
-        """Abort a connection that is idle: no response in progress, nothing sent or read since the last check."""
+        """Abort a connection without progress since the last check, unless it waits for the next part of a response."""
         now = self.cycle, self.transport.get_write_buffer_size()
-        if now == before and (self.cycle is None or self.cycle.response_complete):
+        waits = self.cycle is not None and not self.cycle.response_complete and not self.flow.write_paused
+        if now == before and not waits:
             self._abort()
         else:
             self._next_check = self.loop.call_later(STALL_TIMEOUT_S, self._check_progress, now)

@@ -17,6 +17,7 @@ from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.pipeline.pipeline import Pipeline
 from mien.runtime.values import Faces, Frame, Image
+from mien.tests.processes import wait_for
 
 WORKERS = 4
 
@@ -102,8 +103,7 @@ def test_close_lets_calls_under_way_end_well(pictures: list[Image]) -> None:
         for thread in threads:
             thread.start()
         running.wait()
-        while len(done) < WORKERS:
-            pass
+        wait_for(lambda done=done, others=others: len(done) >= WORKERS or others)
         runner.close()
         runner.close()
         for thread in threads:

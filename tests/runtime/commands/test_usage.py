@@ -13,16 +13,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from typer import Context
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import mien
 from mien.cli import app
+from mien.runtime.commands.usage import UsageError
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.near_names import describe_missing
 
 ROOT = Path(mien.__file__).parent
+PROGRAM = get_command(app)
 DETECTOR = str(shipped_model("detector"))
 
 
@@ -148,33 +149,48 @@ def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
         yield from leaves(below, (*words, name))
 
 
-def test_every_example_of_the_help_can_be_typed() -> None:
-    program = get_command(app)
-    examples = [example for _, command in leaves(program) for example in (command.epilog or "").split("\n\n")]
+@pytest.fixture
+def any_file_exists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let options name files, folders and runs that are not there."""
+    monkeypatch.setattr("mien.runtime.commands.input_paths.paths_of", lambda given: [])
+    monkeypatch.setattr("mien.export.commands.resume.saved_options", lambda run, command: {"data": "folder"})
+
+
+def parse(line: str) -> int:
+    """Read all commands of a line, with types, choices and what is required, without running them; return how many."""
+    parts = [part.split(" | ")[0] for part in re.sub(r"[\[\]]", "", line).split(" && ")]
+    for part in parts:
+        name, *words = shlex.split(part, comments=True)
+        assert name == "mien"
+        command: Any = PROGRAM
+        while hasattr(command, "commands"):
+            name = words.pop(0) if words and words[0] in command.commands else "run"
+            command = command.commands[name]
+        command.make_context(name, words)
+    return len(parts)
+
+
+def test_every_example_of_the_help_can_be_typed(any_file_exists: None) -> None:
+    examples = [example for _, command in leaves(PROGRAM) for example in (command.epilog or "").split("\n\n")]
     examples = [example.removeprefix("Start with: [bold]").removesuffix("[/bold]") for example in examples if example]
-    assert len(examples) > 20
-    for example in examples:
-        parse(example)
+    assert sum(map(parse, examples)) > 20
 
 
-def parse(line: str) -> None:
-    """Read the options of a command line, without running it; raises for one that there is not."""
-    first, *words = shlex.split(line, comments=True)
-    command: Any = get_command(app)
-    while hasattr(command, "commands"):
-        command = command.commands[words.pop(0) if words and words[0] in command.commands else "run"]
-    command.make_parser(Context(command)).parse_args(words)
-    assert first == "mien"
+@pytest.mark.parametrize(
+    "line",
+    ["mien webcam demo --precision half", "mien export a.pt", "mien info a.onnx && mien predict", "mien prdict a"],
+)
+def test_what_cannot_be_typed_is_noticed(line: str) -> None:
+    with pytest.raises((UsageError, KeyError)):
+        parse(line)
 
 
-def test_every_command_of_the_documentation_can_be_typed() -> None:
+def test_every_command_of_the_documentation_can_be_typed(any_file_exists: None) -> None:
     commands = 0
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         blocks = re.findall(r"^```\n.*?^```|^    .*?$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
         text = "\n".join(blocks).replace("\\\n", " ").replace(" TASK ", " landmarks ")
-        for line in re.findall(r"^ *(mien [a-z].*)", text, re.MULTILINE):
-            parse(line.split(" | ")[0].split(" && ")[0])
-            commands += 1
+        commands += sum(map(parse, re.findall(r"^ *(mien [a-z].*)", text, re.MULTILINE)))
     assert commands > 80
 
 

@@ -19,6 +19,7 @@ import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mien.runtime.errors import OutputError
 from mien.runtime.faces.stage_timer import StageTimer
@@ -90,7 +91,7 @@ def test_one_encoding_for_all_and_none_for_nobody(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_client_that_reads_nothing_is_aborted_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 3)
+    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 1.5)
     with served(stream_hz=100) as run, socket.socket() as stuck:
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stuck.connect(("127.0.0.1", run.port))
@@ -128,17 +129,23 @@ def test_an_answer_that_is_not_fetched_is_aborted(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_slow_reader_is_not_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 1.5)
+    monkeypatch.setattr(live_page, "STALL_TIMEOUT_S", 0.5)
+    called: list[str] = []
+    for name in ("pause_writing", "resume_writing"):
+        usual = getattr(H11Protocol, name)
+        monkeypatch.setattr(H11Protocol, name, lambda self, n=name, usual=usual: (called.append(n), usual(self)))
     with served() as run, socket.socket() as slow:
-        run.write(noise((400, 600)))
+        run.page._listen_socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32_768)  # the server's, too
+        run.write(noise((900, 1200)))
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.connect(("127.0.0.1", run.port))
         slow.sendall(b"GET /snapshot.jpg HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        got = 0
-        while chunk := slow.recv(16_384):
+        got, start = 0, time.monotonic()
+        while chunk := slow.recv(4096):
             got += len(chunk)
-            time.sleep(0.1)
-        assert run.page.aborted == 0 and got > len(run.ask("/snapshot.jpg")[2])
+            time.sleep(0.005)
+        assert run.page.aborted == 0 and called == ["pause_writing", "resume_writing"]
+        assert got > len(run.ask("/snapshot.jpg")[2]) > 1_000_000 and time.monotonic() - start > 1  # twice the timeout
 
 
 def test_too_many_connections_are_shut_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

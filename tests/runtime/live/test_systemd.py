@@ -20,6 +20,7 @@ from mien.runtime.live.live_run import LiveRun
 from mien.runtime.live.systemd import ServiceNotifier
 from mien.runtime.models.runner import Provider
 from mien.runtime.pipeline.pipeline import Pipeline
+from mien.tests.processes import wait_for
 
 
 class Manager:
@@ -129,18 +130,26 @@ class StuckCamera:
         self.freed.set()
 
 
+class CountingNotifier(ServiceNotifier):
+    frames = 0
+
+    def frame_done(self) -> None:
+        super().frame_done()
+        self.frames += 1
+
+
 def test_a_stuck_camera_starves_the_watchdog(manager: Manager, pipeline: Pipeline) -> None:
     camera = StuckCamera()
     info = SourceInfo(name="stuck", live=True, size=(64, 48), fps=None, reconnectable=False)
-    notifier = ServiceNotifier(environment={"NOTIFY_SOCKET": "notify", "WATCHDOG_USEC": "4"})
+    notifier = CountingNotifier(environment={"NOTIFY_SOCKET": "notify", "WATCHDOG_USEC": "4"})
     with Capture(lambda: OpenedSource(camera, info)) as capture:
         live = LiveRun(capture, pipeline.track, [], provider="cpu", notifier=notifier)
         run = threading.Thread(target=live.run)
         run.start()
         assert camera.stuck.wait(10)
-        time.sleep(0.3)  # what had been read is through
+        wait_for(lambda: notifier.frames == capture.counts.delivered == 5 - capture.counts.dropped)
         assert manager.heard()[0].startswith("READY=1")
-        time.sleep(0.3)  # 75,000 watchdog intervals
+        time.sleep(0.04)  # 10,000 watchdog intervals
         assert manager.heard() == [] and run.is_alive()
         camera.freed.set()
         run.join(10)
