@@ -90,7 +90,7 @@ def sources(room: str) -> list[Path]:
 
 
 def imports_of(path: Path, text: str) -> set[str]:
-    """Return the absolute names of all that is imported anywhere in the text of a file: modules, and what they contain."""
+    """Return the absolute names of all modules imported anywhere in a file, and of what is imported from them."""
     package = ("mien", *path.relative_to(ROOT).parts[:-1])
     names = set()
     for node in ast.walk(ast.parse(text)):
