@@ -18,6 +18,8 @@ with Pipeline.load(attributes=False, min_score=0.3, max_side=960) as pipeline, o
         if video is None:
             size = (picture.shape[1], picture.shape[0])
             video = cv2.VideoWriter(output, cv2.VideoWriter.fourcc(*"mp4v"), capture.fps or 30, size)
+            if not video.isOpened():
+                raise SystemExit(f"{output} cannot be written")
         video.write(picture)
     if video is not None:
         video.release()

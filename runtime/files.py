@@ -6,6 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from .errors import InputError
+
 
 def read_text_or_none(path: Path) -> str | None:
     """Read a small file such as those in ``/proc``; return None if it is missing, unreadable or empty."""
@@ -16,11 +18,19 @@ def read_text_or_none(path: Path) -> str | None:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder, ``$MIEN_CACHE`` or else ``mien`` in the user's cache; it may not exist yet."""
+    """Return the cache folder, ``$MIEN_CACHE`` or else ``mien`` in the user's cache; it may not exist yet.
+
+    Raises:
+        InputError: This user has no home.
+    """
     if chosen := os.environ.get("MIEN_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "mien"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "mien"
+    try:
+        return Path.home() / ".cache" / "mien"
+    except RuntimeError as error:
+        raise InputError("this user has no home for a cache; set MIEN_CACHE=DIR to use another place") from error
 
 
 def sha256_of(path: Path) -> str:

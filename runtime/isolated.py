@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import pickle
 import signal
@@ -19,17 +18,22 @@ from .errors import MienError, ProcessFailed
 
 PR_SET_PDEATHSIG = 1
 """Option of prctl(2)."""
-_BEGIN = """\
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from mien.runtime.isolated import serve
-serve()
-"""
 _entered = False
+
+
+def python_command(code: str) -> list[str]:
+    """Return a command that runs code in a fresh interpreter with this one's search path for modules.
+
+    Nothing is imported before that path is set, since `python -c` would look in the working directory first.
+    """
+    entries = [entry for entry in sys.path if isinstance(entry, str)]
+    return [sys.executable, "-c", f"import sys\nsys.path[:] = sys.argv[1:]\n{code}", *entries]
 
 
 def call_isolated(function: Callable[..., Any], *args: Any, doing: str, hint: str) -> Any:
     """Call a function of a module in a fresh interpreter, and return its result.
+
+    Where `sys.executable` is not Python but a program that contains it, the function is called in this process.
 
     Args:
         function: Function at the top level of a module.
@@ -42,10 +46,12 @@ def call_isolated(function: Callable[..., Any], *args: Any, doing: str, hint: st
         MemoryError: The process was killed, or found no memory.
         ProcessFailed: The process ended in any other way, such as by SIGSEGV.
     """
+    if not _has_interpreter():
+        return function(*args)
     request = pickle.dumps((function, args))
     with tempfile.TemporaryFile() as errors:
         done = subprocess.run(
-            [sys.executable, "-c", _BEGIN, json.dumps(sys.path)],
+            python_command("from mien.runtime.isolated import serve\nserve()"),
             input=request,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -61,6 +67,11 @@ def call_isolated(function: Callable[..., Any], *args: Any, doing: str, hint: st
     if was_killed(done.returncode) or ran_out_of_memory(line):
         raise MemoryError(f"while {doing}")
     raise ProcessFailed(f"crashed while {doing} ({end_of(done.returncode, line)}); {hint}")
+
+
+def _has_interpreter() -> bool:
+    name = Path(sys.executable or "").name.lower()
+    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
 
 
 def serve() -> None:

@@ -68,8 +68,10 @@ def check_writable(path: Path) -> None:
     if not folder.is_dir():
         problem, _, near = describe_missing(path.parent, "folder").partition("; ")
         raise OutputError(f"{problem} to write {path.name} into" + (f"; {near}" if near else ""))
-    target = path if path.exists() else folder
-    if not os.access(target, os.W_OK):
+    needed = [path] if path.exists() else []
+    if not needed or path.is_file():  # a file is replaced by a new one; a device is written to
+        needed.append(folder)
+    if not all(os.access(place, os.W_OK) for place in needed):
         raise OutputError(f"no permission to write {path}")
 
 
@@ -174,6 +176,9 @@ class AtomicFile:
         replaceable = descriptor is None and (target.is_file() or not target.exists())
         self._target = target if replaceable else None
         self.temporary = path if self._target is None else temp_path(target)
+        self._mode = target.stat().st_mode & 0o7777 if self._target is not None and target.exists() else None
+        if self._mode is not None:  # never more readable than the file that it replaces
+            descriptor = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode | stat.S_IWUSR)
         self.handle: IO[bytes] = self.temporary.open("wb") if descriptor is None else os.fdopen(descriptor, "wb")
 
     def commit(self) -> None:
@@ -182,8 +187,9 @@ class AtomicFile:
             with postponed():
                 self.handle.close()
                 if self._target is not None:
-                    if self._target.exists():
-                        os.chmod(self.temporary, self._target.stat().st_mode & 0o7777)  # noqa: PTH101
+                    if self._mode is not None:
+                        with contextlib.suppress(PermissionError):  # a file system without permissions, such as vfat
+                            self.temporary.chmod(self._mode)
                     os.replace(self.temporary, self._target)
                     _unfinished.discard(self.temporary)
         except OSError:

@@ -22,7 +22,7 @@ import numpy as np
 
 from ...runtime.errors import ProcessFailed
 from ...runtime.interrupts import postponed
-from ...runtime.isolated import end_of, error_line, ran_out_of_memory, was_killed
+from ...runtime.isolated import end_of, error_line, python_command, ran_out_of_memory, was_killed
 from ...runtime.models.spec import ModelSpec, Precision
 from ...runtime.values import FloatArray, Image
 from ..timing.interleave import TimedCalls
@@ -43,10 +43,9 @@ an arena of its own.
 _BEGIN = """\
 import time
 begun = time.perf_counter_ns()
-import json, os, sys
+import os
 answers = os.dup(1)
 os.dup2(2, 1)  # before a library prints
-sys.path[:] = json.loads(sys.argv[1])
 from mien.bench.worker.worker import main
 main(begun, answers)
 """
@@ -109,7 +108,7 @@ class CandidateProcess:
         self._answers: queue.Queue[str] = queue.Queue()
         self._number = 0
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BEGIN, json.dumps(sys.path)],
+            python_command(_BEGIN),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

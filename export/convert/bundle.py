@@ -33,7 +33,7 @@ from ...runtime.models.bundle import (
     pack_bundle,
     read_bundle,
 )
-from ...runtime.models.model_file import model_spec
+from ...runtime.models.model_file import ModelFile, model_spec
 from ...runtime.models.runner import Provider
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import Precision, precision_of
@@ -158,9 +158,9 @@ class _Draft:
         self.models.append(BundledModel(name, precision, model, spec_file, spec))
 
     def _as_float32(self, name: str, source: Path) -> Path:
-        """Export a checkpoint; a float32 model file is used unchanged, byte for byte."""
+        """Export a checkpoint, or a model file with external weights; any other file is used unchanged."""
         path = source
-        if source.suffix.lower() != ".onnx":
+        if source.suffix.lower() != ".onnx" or ModelFile.of(source).external_weights:
             path = export_onnx(source, self._folder / f"{name}.onnx", data=self._data).path
         spec = model_spec(path)
         precision = precision_of(spec, origin=str(path))

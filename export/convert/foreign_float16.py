@@ -26,7 +26,7 @@ from ...runtime.outputs import atomic_path
 from .float16 import HEAVY, float16_model
 from .gates import GATE_BATCHES, check_output
 from .half_storage import session_storing_halves
-from .onnx_graph import casts_to, load_external_data
+from .onnx_graph import casts_to, read_onnx
 
 MIN_OPSET = 7
 """Oldest opset that ONNX Runtime guarantees to support."""
@@ -129,9 +129,7 @@ def _load(source: Path) -> tuple[onnx.ModelProto, int]:
             f"{source} has {size / 2**30:.1f} GiB with its weights, expected less than 2, the limit of a single file; "
             "convert it in parts"
         )
-    model = onnx.load(str(source), load_external_data=False)
-    load_external_data(model, file.content.parent)
-    return model, size
+    return read_onnx(file), size
 
 
 def _convert(model: onnx.ModelProto, source: Path) -> onnx.ModelProto:

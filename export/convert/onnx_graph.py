@@ -12,6 +12,7 @@ import onnx
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from ...runtime.errors import ModelError
+from ...runtime.models.model_file import ModelFile, ModelSource
 
 
 class FreshNames:
@@ -52,12 +53,21 @@ def all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from all_tensors(inner)
 
 
-def load_external_data(model: onnx.ModelProto, folder: Path) -> None:
-    """Read a model's external weights in place; symbolic links are followed, as caches of model hubs use them.
+def read_onnx(source: ModelSource) -> onnx.ModelProto:
+    """Read an ONNX file with its external weights; symbolic links are followed, as caches of model hubs use them.
 
     Raises:
         ModelError: A file is missing or too short, or would lie outside the folder.
     """
+    file = ModelFile.of(source)
+    if isinstance(file.content, bytes):
+        return onnx.load_model_from_string(file.content)
+    model = onnx.load(str(file.content), load_external_data=False)
+    _load_external_data(model, file.content.parent)
+    return model
+
+
+def _load_external_data(model: onnx.ModelProto, folder: Path) -> None:
     for tensor in all_tensors(model.graph):
         if not uses_external_data(tensor):
             continue
@@ -87,7 +97,10 @@ def named_nodes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def weights_as_initializers(model: onnx.ModelProto) -> None:
-    """Turn constant nodes, and inputs with a default value, into initializers, in place."""
+    """Turn constant nodes, and inputs with a default value, into initializers, in place.
+
+    Older exporters list every weight as such an input, so nearly all of these are meant to be constant.
+    """
     graph = model.graph
     outputs = {value.name for value in graph.output}
     nodes = []

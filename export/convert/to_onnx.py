@@ -23,6 +23,7 @@ from .float16 import float16_model
 from .gates import Exported, Gates, check_output, measure_reference
 from .int8 import check_calibration, write_int8
 from .int8_options import Int8Options
+from .onnx_graph import read_onnx
 
 OPSET = 18
 """Supported since TensorRT 10.3 and ONNX Runtime 1.20."""
@@ -104,7 +105,7 @@ def _with_precision(spec: ModelSpec, precision: Precision) -> ModelSpec:
 def _write_float(source: Path, output: Path, spec: ModelSpec, precision: Precision) -> None:
     spec = _with_precision(spec, precision)
     if source.suffix.lower() == ".onnx":
-        model = onnx.load(source)
+        model = read_onnx(source)
         if precision is Precision.FP16:
             model = float16_model(model)
             onnx.checker.check_model(model)

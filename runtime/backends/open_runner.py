@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ..errors import ProviderError
+from ..errors import ProcessFailed, ProviderError
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import DEFAULT_THREADS, Provider, Runner
 from .ort.onnx_runner import OnnxRunner
@@ -47,7 +47,7 @@ def _fastest(model: ModelFile, *, threads: int) -> Runner:
     for open_it in _on_gpu(model, threads=threads):
         try:
             return _warmed_up(open_it())
-        except ProviderError as error:
+        except (ProviderError, ProcessFailed) as error:
             log.warning("auto: %s", error)
     log.info("auto: %s runs on the CPU", model.name)
     return OnnxRunner(model, provider=Provider.CPU, threads=threads)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..files import read_text_or_none
+from ..isolated import python_command
 from ..wording import counted
 from .check_result import CheckResult, Status
 from .packages import installed_version
@@ -107,7 +108,7 @@ def check_nvidia_libraries() -> Iterator[CheckResult]:
         yield CheckResult("TensorRT", Status.NOTE, "not installed")
         return
     code = "import tensorrt; print(tensorrt.__version__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(python_command(code), capture_output=True, text=True, timeout=60, check=False)
     last = (done.stdout or done.stderr).strip().splitlines()[-1:]
     yield CheckResult(
         "TensorRT",

@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 
+from ... import __version__
 from ..output.display import has_display
 from .check_result import CheckResult, Status
 
@@ -50,8 +51,9 @@ class Machine:
 def check_packages() -> Iterator[CheckResult]:
     """Check mien, the libraries that it cannot do without, duplicates of these, PyTorch and the extras."""
     machine, installed = Machine.here(), packages_distributions()
-    own = installed_version("mien")
-    yield CheckResult("mien", Status.OK, f"{own or 'not installed, run from its folder'}, in {ROOT}")
+    own = installed_version("mien") is not None
+    how = "" if own else ", not installed, run from its folder"
+    yield CheckResult("mien", Status.OK, f"{__version__}{how}, in {ROOT}")
     for module, name in LIBRARIES.items():
         packages = sorted(set(installed.get(module, [])))
         yield check_library(module, name, packages, machine)

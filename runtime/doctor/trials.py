@@ -8,7 +8,6 @@ import importlib.util
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..backends.open_runner import open_model
 from ..backends.ort.onnx_session import compiled_in
 from ..capture.gstreamer import has_gstreamer
 from ..errors import MienError, next_step
+from ..isolated import python_command
 from ..models.runner import Provider
 from ..models.shipped import shipped_model
 from ..output.display import has_display
@@ -102,7 +102,7 @@ def try_window() -> Iterator[CheckResult]:
     elif not has_windows():
         yield CheckResult("window", Status.NOTE, "this OpenCV was built without window support", windows_command())
     else:  # in a subprocess: Qt aborts the process if it fails
-        done = subprocess.run([sys.executable, "-c", WINDOW_TEST], capture_output=True, timeout=30, check=False)
+        done = subprocess.run(python_command(WINDOW_TEST), capture_output=True, timeout=30, check=False)
         shown = done.returncode == 0
         yield CheckResult(
             "window",

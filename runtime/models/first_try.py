@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import MienError, ProcessFailed
+from ..errors import ProviderError
 from ..files import cache_folder, read_text_or_none
 from ..isolated import call_isolated, is_isolated
 from .model_file import ModelFile
@@ -27,6 +27,7 @@ def try_first(model: ModelFile, *, runtime: str, open_it: Callable[..., Any], ar
         args: Further arguments.
 
     Raises:
+        ModelError: The library cannot open or run it.
         ProcessFailed: The library crashed.
         MemoryError: There is not enough memory for the model.
     """
@@ -38,9 +39,7 @@ def try_first(model: ModelFile, *, runtime: str, open_it: Callable[..., Any], ar
     hint = "use another model, or another version of the library"
     try:
         call_isolated(open_it, model, *args, doing=f"{runtime} opened {model.name}", hint=hint)
-    except ProcessFailed:
-        raise
-    except MienError:  # the caller will meet it too
+    except ProviderError:  # the caller will meet it too, unless only one process at a time may use the GPU
         return
     _here.add(mark)
     with suppress(OSError):  # without a cache, the next process tries again

@@ -7,7 +7,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -117,8 +117,21 @@ class ModelFile:
 
     @property
     def sha256(self) -> str:
-        """Digest of the model's bytes, in hexadecimal; recomputed on each access."""
-        return hashlib.sha256(self.content).hexdigest() if isinstance(self.content, bytes) else sha256_of(self.content)
+        """Digest of the model and its external weights, in hexadecimal; recomputed on each access.
+
+        Raises:
+            ModelError: A file is missing.
+        """
+        if isinstance(self.content, bytes):
+            return hashlib.sha256(self.content).hexdigest()
+        paths = [self.content]
+        with suppress(ModelError):  # reported when the model is opened
+            paths += self.external_weights
+        digests = []
+        for path in paths:
+            with _readable(path):
+                digests.append(sha256_of(path))
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     @property
     def size_bytes(self) -> int:
@@ -129,17 +142,27 @@ class ModelFile:
         """
         if isinstance(self.content, bytes):
             return len(self.content)
-        with _readable(self.content):
-            try:
-                beside = _files_beside(self.content)
-            except ValueError as error:
-                raise _not_onnx(self.origin, self.content.open("rb").read(HEAD_BYTES), error) from error
-        size = self.content.stat().st_size
-        for name in beside:
-            path = self.content.parent / name
+        size = 0
+        for path in (self.content, *self.external_weights):
             with _readable(path):
                 size += path.stat().st_size
         return size
+
+    @property
+    def external_weights(self) -> list[Path]:
+        """Files next to the model that hold its weights, sorted by name; none for most models.
+
+        Raises:
+            ModelError: The model cannot be read, or is not an ONNX file.
+        """
+        if isinstance(self.content, bytes):
+            return []
+        with _readable(self.content), self.content.open("rb") as file:
+            try:
+                return [self.content.parent / name for name in sorted(_files_beside(file))]
+            except ValueError as error:
+                file.seek(0)
+                raise _not_onnx(self.origin, file.read(HEAD_BYTES), error) from error
 
     def read_bytes(self) -> bytes:
         """Return the whole model."""
@@ -206,18 +229,18 @@ def _beside_its_weights(link: Path) -> Path:
     """Return a link's target if the external weights lie next to the target only, else the link."""
     target = link.resolve()
     try:
-        beside = _files_beside(link)
+        with link.open("rb") as file:
+            beside = _files_beside(file)
     except (ValueError, OSError):  # reported when the model is read
         return link
     moved = any(not (link.parent / name).exists() and (target.parent / name).exists() for name in beside)
     return target if moved else link
 
 
-def _files_beside(model: Path) -> set[str]:
-    with model.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        return set(_external_files(file, end, MODEL))
+def _files_beside(model: BinaryIO) -> set[str]:
+    end = model.seek(0, os.SEEK_END)
+    model.seek(0)
+    return set(_external_files(model, end, MODEL))
 
 
 def _external_files(file: BinaryIO, end: int, message: str) -> Iterator[str]:

@@ -62,6 +62,26 @@ def test_results_and_errors_come_back() -> None:
         call("leave")
 
 
+def test_nothing_of_the_working_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    for name in ("json", "pickle", "subprocess"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('not mine')")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("ignored")])  # as Python itself does
+    assert call("add", 2, 3) == 5
+
+
+@pytest.mark.parametrize(("executable", "frozen"), [("/opt/program", False), ("/usr/bin/python3", True), (None, False)])
+def test_a_program_that_contains_python_is_not_started_again(
+    monkeypatch: pytest.MonkeyPatch, executable: str | None, frozen: bool
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+    with pytest.raises(AssertionError):  # it is not isolated
+        call("add", 2, 3)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_crash_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -89,6 +89,30 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_private_file_stays_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.json"
+    write_atomic(path, b"first")
+    path.chmod(0o600)
+    with AtomicFile(path) as file:
+        assert file.temporary.stat().st_mode & 0o777 == 0o600
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)  # as on vfat
+    write_atomic(path, b"second")
+    assert path.read_bytes() == b"second" and list(tmp_path.iterdir()) == [path]
+
+
+def test_the_folder_of_a_file_to_replace_must_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.json"
+    path.write_bytes(b"first")
+    monkeypatch.setattr(os, "access", lambda place, _: Path(place) != tmp_path)  # root may write anywhere
+    with pytest.raises(OutputError, match="no permission"):
+        check_outputs({"--json": path})
+    check_outputs({"--json": Path(os.devnull)})
+
+
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.json"
     write_atomic(path, b"first")

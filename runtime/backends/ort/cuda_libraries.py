@@ -10,12 +10,14 @@ import ctypes
 import io
 import logging
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnxruntime as ort
 
 log = logging.getLogger("mien")
+_capturing = threading.Lock()
 
 PROVIDER_LIBRARIES = {
     "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
@@ -32,12 +34,18 @@ _OWNERS = (
 )
 
 
+@contextlib.contextmanager
+def captured_stdout() -> Iterator[io.StringIO]:
+    """Capture what is printed; one thread at a time, as the last of two to leave would restore the other's capture."""
+    with _capturing, contextlib.redirect_stdout(io.StringIO()) as said:
+        yield said
+
+
 def preload() -> None:
     """Load CUDA libraries installed as wheels, so that the provider finds them."""
     if not hasattr(ort, "preload_dlls"):  # before ONNX Runtime 1.21
         return
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    with captured_stdout() as said:
         ort.preload_dlls()
     for line in said.getvalue().splitlines():
         log.debug("preload: %s", line)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 
 from ...errors import InputError, ModelError
-from ...models.input_shapes import INPUT
+from ...models.input_shapes import DETECTOR_STEP, INPUT
 from ...models.model_file import ModelFile, ModelSource
 from ...models.runner import DEFAULT_THREADS, Provider, as_choice, check_batch
-from ...models.spec import ModelSpec, Precision, precision_of
+from ...models.spec import ModelSpec, Precision, Task, precision_of
 from ...values import FloatArray, Image
 from .io_binding import BoundSession, CallMode
-from .onnx_session import gpu_errors, open_session
+from .onnx_session import gpu_errors, open_session, reason_of
 
 
 class OnnxRunner:
@@ -101,10 +101,16 @@ class OnnxRunner:
         try:
             with gpu_errors(self._provider, doing=f"while {self._spec.task.value} ran"):
                 values = session.run(None, {INPUT: batch}) if bound is None else bound(INPUT, batch)
-        except InvalidArgument as error:
-            height, width = self._spec.input_size
-            raise InputError(f"expected crops of {height} × {width}, found a batch {batch.shape}") from error
+        except (InvalidArgument, Fail) as error:
+            found = f"found a batch {batch.shape} ({reason_of(error)})"
+            raise InputError(f"expected {self._accepted()}, {found}") from error
         return dict(zip(self._spec.outputs, values, strict=True))
+
+    def _accepted(self) -> str:
+        height, width = self._spec.input_size
+        if self._spec.task is Task.DETECTOR:
+            return f"pictures whose sides are multiples of {DETECTOR_STEP} px"
+        return f"crops of {height} × {width}, in a batch of a size that the file accepts"
 
     def close(self) -> None:
         """Release the session."""

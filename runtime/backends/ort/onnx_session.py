@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import re
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ from ...models.input_shapes import INPUT, profile_for
 from ...models.model_file import ModelFile, ModelSource
 from ...models.runner import Provider
 from ...models.spec import Precision, precision_of
-from .cuda_libraries import preload, why_not
+from .cuda_libraries import captured_stdout, preload, why_not
 
 log = logging.getLogger("mien")
 
@@ -106,8 +105,15 @@ def open_session(
 def _open_once(model: ModelFile, provider: Provider) -> None:
     """Open a session and discard it; a mien model is also run once."""
     session = _session(model, provider, _session_options(1), {})
-    if model.metadata is not None:
-        session.run(None, {INPUT: np.zeros((1, *model.metadata.input_size, 3), np.uint8)})
+    if model.metadata is None:
+        return
+    try:
+        with gpu_errors(provider, doing=f"to run {model.name}"):
+            session.run(None, {INPUT: np.zeros((1, *model.metadata.input_size, 3), np.uint8)})
+    except ProviderError:
+        raise
+    except Exception as error:  # ONNX Runtime has one class per error code, without a common base
+        raise ModelError(f"{model} cannot be run on a picture ({reason_of(error)}); export it again") from error
 
 
 def compiled_in(provider: Provider) -> bool:
@@ -196,7 +202,7 @@ def _quiet() -> Iterator[None]:
     """Silence ONNX Runtime while a provider loads; failures are raised instead."""
     ort.set_default_logger_severity(4)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with captured_stdout():
             yield
     finally:
         ort.set_default_logger_severity(2)  # the default

@@ -21,6 +21,7 @@ from mien.export.networks.landmark_net import OUTPUTS, LandmarkNet
 from mien.export.pytorch.eager_runner import EagerRunner
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import CheckFailed, InputError, ModelError, OutputError
+from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.spec import ModelSpec, Precision, Task
 
@@ -150,6 +151,29 @@ def test_bench_tells_models_of_one_name_apart(model: Path, tmp_path: Path) -> No
     twin.write_bytes(model.read_bytes())
     report = run_bench([model, twin], BenchOptions(rounds=2, calls_per_round=1, baselines=()), bridge=TorchBridge())
     assert report.rows[1].measurement.description.model == "other/net"
+
+
+def test_weights_beside_a_model_are_part_of_it(model: Path, tmp_path: Path) -> None:
+    """As in the cache of a model hub: the names are links to files named by their digests."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "names").mkdir()
+    graph = tmp_path / "blobs" / "abc"
+    whole = onnx.load(model)
+    onnx.save_model(whole, str(graph), save_as_external_data=True, location="net.data")
+    graph.with_name("net.data").rename(graph.with_name("def"))
+    for name, blob in (("net.onnx", "abc"), ("net.data", "def")):
+        (tmp_path / "names" / name).symlink_to(tmp_path / "blobs" / blob)
+    source = tmp_path / "names" / "net.onnx"
+    image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    found = export_onnx(source, tmp_path / "net.onnx").path
+    with OnnxRunner(model) as before, OnnxRunner(found) as after:
+        assert np.array_equal(before(image)["landmarks"], after(image)["landmarks"])
+    assert not ModelFile.of(found).external_weights
+    digest = ModelFile.of(source).sha256
+    weights = bytearray(graph.with_name("def").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    graph.with_name("def").write_bytes(weights)
+    assert ModelFile.of(source).sha256 != digest
 
 
 def test_runner_refuses_other_batches(model: Path) -> None:

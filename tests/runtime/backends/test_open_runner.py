@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,11 @@ from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail
 
 from mien.runtime.backends import open_runner as open_model
 from mien.runtime.backends.ort import onnx_session
+from mien.runtime.backends.ort.cuda_libraries import captured_stdout
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.backends.trt import engine_runner
 from mien.runtime.backends.trt.cache import open_engine
-from mien.runtime.errors import ModelError, ProviderError
+from mien.runtime.errors import InputError, ModelError, ProcessFailed, ProviderError
 from mien.runtime.models.model_file import ModelFile
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model, shipped_models
@@ -169,6 +174,48 @@ def test_auto_goes_on_where_cuda_fails(cuda, way, told: str, caplog: pytest.LogC
         assert runner(np.zeros((1, 112, 112, 3), np.uint8))["presence"].shape == (1,)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert re.match(told, warning), warning
+
+
+def test_auto_goes_on_where_a_model_crashes_cuda(cuda, monkeypatch, caplog: pytest.LogCaptureFixture) -> None:
+    def crash(model: ModelFile, *, runtime: str, **_: Any) -> None:
+        if "cuda" in runtime:
+            raise ProcessFailed("crashed while ONNX Runtime opened it")
+
+    monkeypatch.setattr(onnx_session, "try_first", crash)
+    cuda(fails_in_calls)
+    with open_model.open_model(LANDMARKS) as runner:
+        assert runner.provider == "cpu"
+    assert "auto: crashed while ONNX Runtime opened it" in caplog.text
+
+
+def test_a_first_try_that_fails_in_its_call_blames_the_gpu_or_else_the_file(cuda, monkeypatch) -> None:
+    cuda(fails_in_calls)
+    with pytest.raises(ProviderError, match=r"cuda failed to run landmarks\.onnx .*no kernel image"):
+        onnx_session._open_once(ModelFile.of(LANDMARKS), Provider.CUDA)
+    monkeypatch.setattr(onnx_session, "INPUT", "pixels")
+    with pytest.raises(ModelError, match=r"landmarks\.onnx cannot be run on a picture \(.*image"):
+        onnx_session._open_once(ModelFile.of(LANDMARKS), Provider.CPU)
+
+
+def test_threads_that_open_models_leave_standard_output_alone() -> None:
+    before, both = sys.stdout, threading.Barrier(2)
+
+    def capture(longer: bool) -> None:
+        both.wait()
+        with captured_stdout() as said:
+            print("said")
+            time.sleep(0.02 * longer)
+        assert said.getvalue() == "said\n"
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(capture, [True, False]))
+    assert sys.stdout is before
+
+
+@pytest.mark.parametrize("shape", [(1, 100, 100, 3), (1, 64, 65, 3)])
+def test_a_detector_says_which_sizes_it_takes(shape: tuple[int, ...]) -> None:
+    with OnnxRunner(shipped_model("detector")) as runner, pytest.raises(InputError, match="multiples of 32 px, found"):
+        runner(np.zeros(shape, np.uint8))
 
 
 def test_cuda_that_cannot_open_a_model_does_not_blame_the_file(cuda) -> None:
