@@ -100,7 +100,7 @@ class TrainConfig:
         seed: Seed of sample order and dropout.
         workers: Processes that prepare batches; 0 prepares them in the training process.
         patience: Epochs without improvement after which training stops early; 0: never stop early.
-        bfloat16: Compute convolutions in bfloat16 (weights stay float32), twice as fast on processors that support it.
+        bfloat16: Compute convolutions in bfloat16; weights and losses stay float32.
         average: Decay of the exponential moving average of the weights, which is validated and saved.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         devices: Processes on each machine. Each takes its part of an epoch, and gradients are averaged (Lightning

@@ -138,9 +138,24 @@ def _start(fabric: Fabric, task: Training, train: TrainConfig) -> RunState:
     averaged = AveragedModel(net, avg_fn=_moving_average(train.average), use_buffers=True)
     trainable = [p for p in net.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=train.learning_rate, weight_decay=train.weight_decay)
-    wrapped, wrapped_optimizer = fabric.setup(net, optimizer)
-    wrapped.mark_forward_method(task.trained_by)
-    return RunState(net, averaged, wrapped_optimizer, getattr(wrapped, task.trained_by), History(train.epochs))
+    forward, wrapped_optimizer = fabric.setup(_TrainedMethod(net, task.trained_by), optimizer)
+    return RunState(net, averaged, wrapped_optimizer, forward, History(train.epochs))
+
+
+class _TrainedMethod(nn.Module):
+    """A network whose `forward` is the method to train.
+
+    Fabric's `mark_forward_method` would not do: without a wrapper for several processes, such a method is called
+    directly, in float32 whatever the precision.
+    """
+
+    def __init__(self, net: nn.Module, method: str) -> None:
+        super().__init__()
+        self.net = net
+        self._method = method
+
+    def forward(self, inputs: Tensor) -> Any:
+        return getattr(self.net, self._method)(inputs)
 
 
 def _train_epoch(
