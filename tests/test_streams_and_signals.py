@@ -87,6 +87,17 @@ def test_the_doctor_is_read_in_a_narrow_encoding_without_numpy(tmp_path: Path) -
         assert done.returncode in (1, 2) and expected in text and "UnicodeEncodeError" not in text
 
 
+def test_a_live_run_ends_well_when_the_reader_of_its_rows_does(tmp_path: Path) -> None:
+    files = "--output video.avi --csv faces.csv --stats stats.json"
+    done = in_shell(f"webcam demo --no-show --no-attributes --json - {files} | head -1", tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["frame"] == 0
+    frames = json.loads((tmp_path / "stats.json").read_text())["frames"]["processed"]
+    assert len((tmp_path / "faces.csv").read_text().splitlines()) == frames + 1
+    assert cv2.VideoCapture(str(tmp_path / "video.avi")).get(cv2.CAP_PROP_FRAME_COUNT) == frames
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_leaves_whole_files(name: str, tmp_path: Path) -> None:
     number = signal.Signals[name]

@@ -13,6 +13,8 @@ import time
 import urllib.request
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -102,10 +104,10 @@ def test_show_beside_serve_wants_a_display(monkeypatch: pytest.MonkeyPatch) -> N
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_watched_run_cleanly(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "options"), [(signal.SIGINT, []), (signal.SIGTERM, ["--blur"])])
+def test_a_signal_ends_a_watched_run_cleanly(number: signal.Signals, options: list[str], tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    command = [*MIEN, *SERVE, "127.0.0.1:0", "--json", rows]
+    command = [*MIEN, *SERVE, "127.0.0.1:0", "--json", rows, *options]
     env = {**os.environ, "MIEN_TOKEN": TOKEN}
     with started(*command, stderr=subprocess.PIPE, env=env) as process:
         assert process.stderr is not None
@@ -121,6 +123,8 @@ def test_a_signal_ends_a_watched_run_cleanly(number: signal.Signals, tmp_path: P
                 line = events.readline()
                 if line.startswith(b"data: "):
                     seen.append(json.loads(line[6:]))
+            with urllib.request.urlopen(urllib.request.Request(f"{url[1]}snapshot.jpg", headers=headers)) as response:
+                snapshot = cv2.imdecode(np.frombuffer(response.read(), np.uint8), cv2.IMREAD_COLOR)
             process.send_signal(number)
             start = time.monotonic()
             for line in events:
@@ -130,5 +134,8 @@ def test_a_signal_ends_a_watched_run_cleanly(number: signal.Signals, tmp_path: P
             _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number, stderr
     assert "Traceback" not in stderr and time.monotonic() - start < 15
+    x, y = np.reshape(seen[2]["faces"][0]["box"], (2, 2)).mean(axis=0).astype(int)
+    details = cv2.Laplacian(snapshot[y - 40 : y + 40, x - 40 : x + 40], cv2.CV_64F).std()
+    assert details < 3 if "--blur" in options else details > 10
     written = {row["frame"]: row for row in map(json.loads, rows.read_text().splitlines())}
     assert all(written[row["frame"]] == row for row in seen) and seen[-1]["frame"] == max(written)
