@@ -5,25 +5,29 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import logging
 import os
 import shutil
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
+import PIL.Image as Image
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from mien.bench.report.report import BenchReport
 from mien.cli import app
-from mien.runtime.models.shipped import shipped_model
+from mien.runtime.outputs import AtomicFile
 from mien.tests.clips import demo_frames, write_clip
 
 RUNS = int(os.environ.get("MIEN_FUZZ_RUNS", "200"))
@@ -162,38 +166,33 @@ def output(kind: str, place: Path, source: Path, name: str) -> Path:
     return named.get(kind, folder / name)
 
 
+def outputs(case: Case) -> dict[str, tuple[str, str]]:
+    """The output options of a case's command: where each goes, and its name there."""
+    if case.command == "predict":
+        drawn = {"--draw": (case.second, "drawn")} if case.drawn else {}
+        return {"--json": (case.first, "rows.json")} | drawn
+    if case.command == "webcam":
+        more = {"--output" if case.drawn else "--csv": (case.second, f"video{case.suffix or '.mp4'}")}
+        return {"--json": (case.first, "rows.json")} | more
+    one = {"export": ("--output", "model.onnx"), "train": ("--out", "run")}
+    return {option: (case.first, name) for option, name in [one[case.command]]} if case.command in one else {}
+
+
 def arguments(case: Case, source: Path, place: Path) -> list[str]:
     """The command line of a case."""
     given = source.parent if case.in_folder else source
-    rows = output(case.first, place, source, "model.onnx" if case.command == "export" else "rows.json")
-    if case.command == "predict":
-        more = ["--draw", str(output(case.second, place, source, "drawn"))] if case.drawn else []
-        return ["predict", "--threads", "1", "--json", str(rows), *more, "--", str(given)]
-    if case.command == "webcam":
-        video = output(case.second, place, source, f"video{case.suffix or '.mp4'}")
-        more = ["--output", str(video)] if case.drawn else ["--csv", str(video)]
-        return [
-            "webcam",
-            "--no-show",
-            "--max-frames",
-            "4",
-            "--threads",
-            "1",
-            "--json",
-            str(rows),
-            *more,
-            "--",
-            str(given),
-        ]
-    if case.command == "info":
-        return ["info", "--", str(source)]
-    if case.command == "export":
-        return ["export", "-o", str(rows), "--precision", "fp16", "--", str(source)]
-    if case.command == "compare":
-        return ["bench", "compare", "--", str(source), str(source)]
-    if case.command == "evaluate":
-        return ["evaluate", "age-gender", f"--data={given}", "--threads", "1"]
-    return ["train", "age-gender", f"--data={given}", "--weights", "none", "--epochs", "1", f"--out={rows}"]
+    words = {
+        "predict": ["predict", "--threads=1"],
+        "webcam": ["webcam", "--no-show", "--max-frames=4", "--threads=1"],
+        "info": ["info"],
+        "export": ["export", "--precision=fp16"],
+        "compare": ["bench", "compare"],
+        "evaluate": ["evaluate", "age-gender", f"--data={given}", "--threads=1"],
+        "train": ["train", "age-gender", f"--data={given}", "--weights=none", "--epochs=1"],
+    }[case.command]
+    words += [f"{option}={output(kind, place, source, name)}" for option, (kind, name) in outputs(case).items()]
+    inputs = {"predict": [given], "webcam": [given], "info": [source], "export": [source], "compare": [source] * 2}
+    return [*words, "--", *map(str, inputs.get(case.command, []))]
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -205,28 +204,43 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def check_whole(path: Path) -> None:
+def check_whole(path: Path, place: Path) -> None:
     """Check that an output can be read to its end."""
-    if path.suffix == ".json" and path.name.startswith("rows"):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        assert all(isinstance(json.loads(line), dict) for line in lines), path
-    if path.parent.name == "drawn" and path.suffix == ".png":
-        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        assert picture is not None and picture.size, path
+    try:
+        read_whole(path, place)
+    except Exception as error:
+        raise AssertionError(f"{path} is not whole") from error
 
 
-@settings(
-    max_examples=RUNS,
-    derandomize="MIEN_FUZZ_RUNS" not in os.environ,  # with it: --hypothesis-seed
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(case=CASES)
-def test_no_command_loses_an_input_or_ends_in_a_traceback(
-    case: Case, material: Material, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    place = tmp_path_factory.getbasetemp() / "fuzz"
+def read_whole(path: Path, place: Path) -> None:
+    """Read a file as what its content shows it to be, whatever its name."""
+    content = path.read_bytes()
+    assert content
+    if content.startswith((b"\x89PNG", b"\xff\xd8")) or content[8:12] == b"WEBP":
+        Image.open(io.BytesIO(content)).load()
+    elif content[4:8] == b"ftyp" or content[8:12] == b"AVI ":
+        assert frames_of(shutil.copy(path, place / f"copy{'.avi' if content[8:12] == b'AVI ' else '.mp4'}")), path
+    elif content.startswith(b"PK"):  # a checkpoint
+        assert zipfile.ZipFile(path).testzip() is None, path
+    elif path.name == "model.onnx":
+        onnx.checker.check_model(onnx.load_from_string(content))
+    elif content.startswith(b"{"):
+        assert all(isinstance(json.loads(line), dict) for line in content.decode().splitlines()), path
+    else:
+        widths = {len(row) for row in csv.reader(content.decode().splitlines())}
+        assert content.endswith(b"\n") and len(widths) == 1, path
+
+
+def frames_of(path: Path) -> int:
+    """Number of frames of a video that can be read."""
+    video, count = cv2.VideoCapture(str(path)), 0
+    while video.read()[0]:
+        count += 1
+    return count
+
+
+def run(case: Case, material: Material, place: Path) -> Result:
+    """Run a case in an empty folder, and check what came of it."""
     shutil.rmtree(place, ignore_errors=True)
     (place / "in").mkdir(parents=True)
     (place / "out").mkdir()
@@ -242,7 +256,6 @@ def test_no_command_loses_an_input_or_ends_in_a_traceback(
     result = CliRunner().invoke(app, arguments(case, source, place))
 
     logging.getLogger("mien").handlers.clear()
-    event(f"{case.command} ended with {result.exit_code}")
     told = [line for line in result.stderr.splitlines() if line.startswith(("error:", "skipped:"))]
     assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
     assert result.exit_code in (0, 1, 2), result.output
@@ -251,16 +264,67 @@ def test_no_command_loses_an_input_or_ends_in_a_traceback(
     assert sum(line.startswith("error:") for line in told) <= 1, result.stderr
     assert digests(place / "in") == before
     assert not [path for path in place.rglob("*") if path.name.startswith(".mien-")]
-    for path in (place / "out").rglob("*"):
-        if path.is_file():
-            check_whole(path)
+    written = [path for path in (place / "out").rglob("*") if path.is_file()]
+    for path in written:
+        check_whole(path, place)
+    for option, (kind, name) in outputs(case).items():
+        if result.exit_code == 0 and kind == "new" and not told:
+            wanted = place / "out" / name
+            assert any(path.is_relative_to(wanted) for path in written), f"{option} made nothing: {result.output}"
+    return result
 
 
-def test_the_fuzz_finds_a_planted_fault(material: Material, tmp_path: Path) -> None:
-    """Its checks do notice a file that is left half."""
-    half = tmp_path / "rows.json"
-    half.write_text('{"image": "a.jpg", "fac')
-    with pytest.raises(json.JSONDecodeError):
-        check_whole(half)
-    assert Damage("flip", 0.5, 1)(b"abcd") == b"ab" + bytes([ord("c") ^ 0x55]) + b"d"
-    assert shipped_model("landmarks").is_file()
+@settings(
+    max_examples=RUNS,
+    derandomize="MIEN_FUZZ_RUNS" not in os.environ,  # with it: --hypothesis-seed
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(case=CASES)
+def test_no_command_loses_an_input_or_ends_in_a_traceback(
+    case: Case, material: Material, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    result = run(case, material, tmp_path_factory.getbasetemp() / "fuzz")
+    event(f"{case.command} ended with {result.exit_code}")
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "suffix", "kept"),
+    [
+        ("predict", "photo.jpg", ".jpg", 0.6),
+        ("predict", "photo.png", ".png", 0.6),
+        ("predict", "photo.webp", ".webp", 0.6),
+        ("predict", "photo.png", ".png", 0),
+        ("webcam", "clip.avi", ".json", 0.6),
+        ("webcam", "clip.avi", ".json", 0),
+        ("webcam", "clip.avi", ".mp4", 0.6),
+        ("export", "tiny.onnx", ".onnx", 0.6),
+    ],
+)
+def test_the_fuzz_finds_an_output_that_is_missing_or_left_half(
+    command: str,
+    kind: str,
+    suffix: str,
+    kept: float,
+    material: Material,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = command == "predict"  # or a table named video.mp4
+    case = Case(command, kind, "a", None, Damage("none", 0, 1), "new", "new", drawn, in_folder=False)
+    assert run(case, material, tmp_path).exit_code == 0
+    commit = AtomicFile.commit
+
+    def fail(file: AtomicFile) -> None:
+        if file.temporary.suffix == suffix and not kept:
+            file.discard()
+            return
+        if file.temporary.suffix == suffix:
+            file.handle.close()
+            os.truncate(file.temporary, int(kept * file.temporary.stat().st_size))
+        commit(file)
+
+    monkeypatch.setattr(AtomicFile, "commit", fail)
+    with pytest.raises(AssertionError, match=rf"\{suffix} is not whole" if kept else "made nothing"):
+        run(case, material, tmp_path)

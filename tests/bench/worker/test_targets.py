@@ -13,6 +13,7 @@ import pytest
 
 from mien.bench.timing.interleave import time_calls
 from mien.bench.timing.measurement import Level
+from mien.bench.worker import targets
 from mien.bench.worker.candidate import Candidate
 from mien.bench.worker.foreign import GIVEN, ForeignTarget
 from mien.bench.worker.openers import open_model, open_pipeline
@@ -47,12 +48,14 @@ def test_a_model_of_mien_is_timed_through_its_runner() -> None:
     assert (nodes is not None and nodes[0] == nodes[1] > 50) if RECORDS_NODES else nodes is None
 
 
-def test_mien_adds_little_to_a_call() -> None:
+def test_mien_adds_little_to_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """At most 50 µs or 5 %: told by the report too; here with room for a busy machine."""
     target = open_model(candidate(shipped_model("landmarks")))
     target.bind({"inputs": np.random.default_rng(0).integers(0, 255, (4, 1, 112, 112, 3), dtype=np.uint8)})
-    measured = (target.overhead_us() or (np.inf, 0) for _ in range(20))
-    assert any(added <= max(50, 0.05 * bare) and bare > 100 for added, bare in measured)
+    monkeypatch.setattr(targets, "OVERHEAD_CALLS", 60)
+    measured = [target.overhead_us() or (np.inf, 0) for _ in range(5)]
+    added, bare = np.median(measured, axis=0)
+    assert added <= max(50, 0.05 * bare) and bare > 100
 
 
 def test_what_a_runner_adds_is_measured() -> None:
@@ -63,7 +66,8 @@ def test_what_a_runner_adds_is_measured() -> None:
         time.sleep(0.002)
 
     added_us, bare_us = overhead_us(through, bare, 1)
-    assert 900 <= added_us <= 3000 and 1000 <= bare_us <= 5000
+    swapped_us, through_us = overhead_us(bare, through, 1)
+    assert bare_us >= 1000 and through_us >= 2000 and swapped_us < 0 < added_us
 
 
 def test_a_device_clock_times_the_same_calls() -> None:
