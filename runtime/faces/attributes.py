@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..models.runner import Runner
+from ..models.runner import Runner, check_finite
+from ..models.spec import MODEL_FOR, Task
 from ..values import Faces, FloatArray, Image
 from ..vision.crop import alignment_matrix, cut_crop
 from ..vision.geometry import zoom_of
@@ -39,11 +40,15 @@ def estimate(runner: Runner, image: Image, landmarks: FloatArray) -> dict[str, F
     Returns:
         Fields of `Faces`: age and its standard deviation in years, and the probability of female, each (n,). All are
         NaN for a face that is too small or blurred, and the standard deviation also if the model has none.
+
+    Raises:
+        ModelError: The model returned a number that is not finite.
     """
     spec = runner.spec
     size = spec.input_size[0]
     crops = [cut_crop(image, alignment_matrix(points, scale=spec.crop_scale, size=size), size) for points in landmarks]
     outputs = runner(np.stack([crop.pixels for crop in crops]))
+    check_finite(MODEL_FOR[Task.AGE_GENDER], *outputs.values())
     clear = [size / zoom_of(c.matrix) >= MIN_SIDE_PX and sharpness(c.pixels) >= MIN_SHARPNESS for c in crops]
     unknown = np.full(len(crops), np.nan)
     return {name: np.where(clear, outputs.get(name, unknown), np.nan).astype(np.float64) for name in ESTIMATES}

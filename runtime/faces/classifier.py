@@ -6,16 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..models.runner import Runner
+from ..models.runner import Runner, check_finite
+from ..models.spec import MODEL_FOR, Task
 from ..values import Classes, Faces, FloatArray, Image, object_array
 from ..vision.crop import resized
 from ..vision.face_crop import face_crop
 
 
 def class_probabilities(runner: Runner, pictures: Sequence[Image]) -> FloatArray:
-    """Return the probability of each class (n, classes) for n pictures (h, w, 3), uint8 BGR, of any sizes."""
+    """Return the probability of each class (n, classes) for n pictures (h, w, 3), uint8 BGR, of any sizes.
+
+    Raises:
+        ModelError: A probability is not finite.
+    """
     size = runner.spec.input_size[0]
     probabilities: FloatArray = runner(np.stack([resized(picture, size) for picture in pictures]))["probabilities"]
+    check_finite(MODEL_FOR[Task.CLASSIFY], probabilities)
     return probabilities
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from ..backends.open_runner import open_model
 from ..errors import ModelError, ProviderError
 from ..models.model_file import ModelFile, ModelSource
-from ..models.runner import DEFAULT_THREADS, Provider, Runner, check_task
-from ..models.spec import Task
+from ..models.runner import DEFAULT_THREADS, Provider, Runner, check_finite, check_task
+from ..models.spec import MODEL_FOR, Task
 from ..values import GREY, FloatArray, Image, size_of
 from ..vision.boxes import fit_inside, pad_to_multiple, select_boxes
 from ..vision.crop import shrink
@@ -113,7 +113,9 @@ class OwnDetector:
     def _rows(self, scaled: Image, factor: float, min_score: float) -> tuple[FloatArray, FloatArray]:
         outputs = self.runner(pad_to_multiple(scaled, STRIDE)[None])
         likely = outputs["scores"][0] >= min_score
-        return outputs["boxes"][0][likely] / factor, outputs["scores"][0][likely]
+        boxes, scores = outputs["boxes"][0][likely], outputs["scores"][0]
+        check_finite(MODEL_FOR[Task.DETECTOR], boxes, scores)
+        return boxes / factor, scores[likely]
 
     def _close(self, image: Image, min_score: float) -> tuple[FloatArray, FloatArray]:
         """Detect faces that fill the picture or extend beyond it."""
@@ -143,9 +145,11 @@ class YunetDetector:
         model = ModelFile.of(source)
         try:
             with model.as_path() as path:
-                self._net = cv2.FaceDetectorYN.create(str(path), "", (320, 320), min_score)
+                self._net = cv2.FaceDetectorYN.create(str(path), "", (32, 32), min_score)
+                self._net.detect(np.zeros((32, 32, 3), np.uint8))
         except cv2.error as error:
-            raise ModelError(f"{model} is not a YuNet file that OpenCV can read ({error.err})") from error
+            problem = " ".join(error.err.split())
+            raise ModelError(f"{model} is not a YuNet file that OpenCV can run ({problem})") from error
         self._lock = threading.Lock()  # size and score are set in one call and used in the next
         self.max_side = max_side
         self.min_score = min_score
@@ -162,6 +166,7 @@ class YunetDetector:
         if rows is None:
             return np.empty((0, 4)), np.empty(0)
         found = np.asarray(rows, dtype=np.float64)
+        check_finite("a YuNet file", found)
         boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:4]], axis=1) / factor
         order = np.argsort(-found[:, 14], kind="stable")
         return boxes[order], found[order, 14]

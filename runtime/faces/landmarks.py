@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..models.runner import Runner
+from ..models.runner import Runner, check_finite
+from ..models.spec import MODEL_FOR, Task
 from ..values import POINTS, Faces, FloatArray, Image
 from ..vision.crop import cut_crop
 from ..vision.geometry import bounds_from_box, crop_matrix, intersection_over_union, landmark_bounds, roll_of
@@ -41,6 +42,9 @@ def locate(
 
     Returns:
         Landmarks (n, 68, 3) px, and the probability (n,) that each crop contains a face.
+
+    Raises:
+        ModelError: The model returned a number that is not finite.
     """
     if not len(bounds):
         return np.empty((0, POINTS, 3)), np.empty(0)
@@ -52,6 +56,7 @@ def locate(
         for b, a in zip(bounds, angles, strict=True)
     ]
     outputs = runner(np.stack([c.pixels for c in crops]))
+    check_finite(MODEL_FOR[Task.LANDMARKS], *outputs.values())
     points = np.stack([c.to_image(p) for c, p in zip(crops, outputs["landmarks"].astype(np.float64), strict=True)])
     # A model trained on faces only takes every crop for a face.
     presence = outputs["presence"].astype(np.float64) if "presence" in outputs else np.ones(len(bounds))

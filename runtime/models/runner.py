@@ -60,6 +60,12 @@ def check_task(spec: ModelSpec, task: Task) -> None:
         raise ModelError(f"expected {MODEL_FOR[task]}, found {MODEL_FOR[spec.task]}")
 
 
+def check_finite(model: str, *outputs: FloatArray) -> None:
+    """Raise ModelError unless all outputs of a model are finite, as they are not if its training diverged."""
+    if not all(np.isfinite(values).all() for values in outputs):
+        raise ModelError(f"{model} returned NaN or infinity; use it in fp32, or train it again")
+
+
 def check_precision(runner: Runner, precision: Precision) -> None:
     """Raise InputError unless a model has a requested precision."""
     if runner.precision is not precision:

@@ -16,10 +16,12 @@ pytest.importorskip("onnx")
 from mien.cli import app
 from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.errors import ModelError
+from mien.runtime.faces.classifier import class_probabilities
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.output.text import text_size
 from mien.runtime.pipeline.pipeline_options import PipelineOptions
-from mien.tests.fakes.brightness_model import write_brightness_model
+from mien.runtime.values import Image
+from mien.tests.fakes.brightness_model import SPEC, write_brightness_model
 
 run = CliRunner()
 SWITCH = 10
@@ -140,3 +142,14 @@ def test_only_a_classifier_labels_frames() -> None:
     options = PipelineOptions(classifier=shipped_model("detector"))
     with pytest.raises(ModelError, match="expected a classifier, found a detector"):
         options.load_frame_classifier(threads=1)
+
+
+def test_probabilities_that_are_no_numbers_are_an_error() -> None:
+    class Diverged:
+        spec = SPEC
+
+        def __call__(self, batch: Image) -> dict[str, np.ndarray]:
+            return {"probabilities": np.full((len(batch), 2), np.nan)}
+
+    with pytest.raises(ModelError, match="a classifier returned NaN or infinity"):
+        class_probabilities(Diverged(), [np.zeros((8, 8, 3), np.uint8)])  # type: ignore[arg-type]

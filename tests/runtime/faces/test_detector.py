@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 
 from mien.runtime.backends.open_runner import open_model
 from mien.runtime.capture.demo_camera import find_photo
-from mien.runtime.faces.detector import OwnDetector
+from mien.runtime.errors import ModelError, ProviderError
+from mien.runtime.faces.detector import YUNET_OUTPUTS, OwnDetector, YunetDetector, open_detector
+from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.pictures.images import read_image
 from mien.runtime.values import Image
@@ -51,3 +55,57 @@ def test_a_search_for_small_faces_runs_the_model_once_and_leaves_large_ones_out(
     assert sizes == [(480, 640)] * 2 and len(small) == 1 and len(large) == 0
     for found, width in ((small[0], 120), (detector(photo(600))[0][0], 600)):
         assert 0.1 * width < found[2] - found[0] < 0.7 * width
+
+
+class FakeYunet:
+    """Stands for OpenCV's network: notes how it is set up, and answers with `rows` of x, y, w, h, 5 points, score."""
+
+    rows: np.ndarray | None = None
+
+    def __init__(self, path: str, config: str, size: tuple[int, int], score: float) -> None:
+        self.path, self.size, self.score = path, size, score
+
+    def setScoreThreshold(self, score: float) -> None:  # noqa: N802 - OpenCV's name
+        self.score = score
+
+    def setInputSize(self, size: tuple[int, int]) -> None:  # noqa: N802 - OpenCV's name
+        self.size = size
+
+    def detect(self, image: Image) -> tuple[int, np.ndarray | None]:
+        assert self.size == (image.shape[1], image.shape[0])
+        return 1, self.rows
+
+
+def write_outputs(path: Path, names: set[str]) -> Path:
+    """Write an ONNX file without mien's metadata, with these outputs and no other content."""
+    onnx = pytest.importorskip("onnx")
+    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in sorted(names)]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "net", [], outputs)), str(path))
+    return path
+
+
+def test_rows_of_yunet_are_boxes_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "FaceDetectorYN", SimpleNamespace(create=FakeYunet))
+    file = write_outputs(tmp_path / "yunet.onnx", YUNET_OUTPUTS)
+    detector = open_detector(file, provider=Provider.CPU, max_side=320)
+    assert isinstance(detector, YunetDetector)
+    net, picture = detector._net, np.zeros((480, 640, 3), np.uint8)
+    assert isinstance(net, FakeYunet) and (Path(net.path).name, net.score) == ("yunet.onnx", 0.7)
+    boxes, scores = detector(picture, min_score=0.25)
+    assert boxes.shape == (0, 4) and scores.shape == (0,) and (net.size, net.score) == ((320, 240), 0.25)
+    net.rows = np.zeros((2, 15), np.float32)
+    net.rows[:, :4], net.rows[:, 14] = [[10, 20, 30, 40], [100, 50, 60, 80]], [0.75, 0.875]
+    boxes, scores = detector(picture)  # is reduced by 2; the best face first
+    assert boxes.tolist() == [[200, 100, 320, 260], [20, 40, 80, 120]] and scores.tolist() == [0.875, 0.75]
+    assert net.score == 0.7
+
+
+def test_a_yunet_file_is_told_by_its_outputs_and_runs_on_the_cpu(tmp_path: Path) -> None:
+    yunet = write_outputs(tmp_path / "yunet.onnx", YUNET_OUTPUTS)
+    with pytest.raises(ProviderError, match="runs in OpenCV on the CPU, not on cuda"):
+        open_detector(yunet, provider=Provider.CUDA)
+    other = write_outputs(tmp_path / "other.onnx", YUNET_OUTPUTS - {"obj_8"})
+    with pytest.raises(ModelError, match="neither a mien detector nor a YuNet file"):
+        open_detector(other)
+    with pytest.raises(ModelError, match="is not a YuNet file that OpenCV can run"):
+        open_detector(yunet)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -78,3 +79,15 @@ def test_models_without_presence_and_deviation_are_run(command: tuple[object, ..
     face, usual = row_of(command, "--model", landmarks, "--age-gender", ages), row_of(command)
     assert own_models_of(face, usual) == {"landmarks", "age_gender"}
     assert (face["presence"], face["age_std"]) == (1, None) and usual["age_std"] > 0
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_a_model_that_returns_no_numbers_is_an_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ADDED, name, (ADDED[name][0], np.float32(np.nan)))
+    model = write_own_model(tmp_path / "diverged.onnx", name)
+    for command in (PREDICT, WEBCAM):
+        done = CliRunner().invoke(app, [*map(str, command), "--model", str(model)])
+        assert done.exit_code == 2 and "returned NaN or infinity; use it in fp32, or train it again" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
