@@ -280,18 +280,20 @@ def test_a_provider_that_is_not_there_is_lost_and_not_replaced() -> None:
     assert [row.measurement.description.provider for row in only_once.rows] == ["cpu"]
 
 
-def test_accuracy_is_that_of_mien_evaluate(landmark_folder: Path, age_gender_folder: Path) -> None:
-    options = replace(QUICK, data=(age_gender_folder, landmark_folder), rounds=2)
+def test_accuracy_is_that_of_mien_evaluate_on_held_out_pictures(landmark_folder: Path, age_gender_folder: Path) -> None:
+    options = replace(QUICK, data=(age_gender_folder, landmark_folder), held_out=True, rounds=2)
     report = run_bench([shipped_model("landmarks"), shipped_model("age_gender")], options, bridge=TorchBridge())
     points, ages = (row.accuracy for row in report.rows)
     assert points is not None and ages is not None
     with OnnxRunner(shipped_model("landmarks"), provider=Provider.CPU) as runner:
-        assert points.value == pytest.approx(evaluate_landmarks(runner, landmark_folder)["nme"], abs=1e-3)
+        wanted = evaluate_landmarks(runner, landmark_folder, held_out=True)
+    assert points.value == pytest.approx(wanted["nme"], abs=1e-3) and points.count == wanted["count"] < 24
     with OnnxRunner(shipped_model("age_gender"), provider=Provider.CPU) as runner:
-        assert ages.value == pytest.approx(evaluate_age_gender(runner, age_gender_folder)["mae_years"], abs=1e-3)
+        wanted = evaluate_age_gender(runner, age_gender_folder, held_out=True)
         with pytest.raises(InputError):
             accuracy_of(runner, landmark_folder)
-    assert (points.metric, points.count, ages.metric, ages.count) == (Metric.NME, 24, Metric.MAE, 40)
+    assert ages.value == pytest.approx(wanted["mae_years"], abs=1e-3) and ages.count == wanted["count"] < 40
+    assert (points.metric, ages.metric) == (Metric.NME, Metric.MAE)
 
 
 def test_labels_that_do_not_fit_lose_nothing_that_was_measured(class_folder: Path, tmp_path: Path) -> None:
