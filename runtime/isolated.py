@@ -114,6 +114,8 @@ def error_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     _, found, rest = "\n".join(lines).rpartition("Traceback (most recent call last):\n")
     named = [line for line in rest.splitlines() if found and not line.startswith(" ")]
+    if len(named) > 1 and named[0].endswith(":"):  # such as "BackendCompilerFailed: … raised:", then what was raised
+        named = [f"{named[0]} {named[1]}"]
     return (named or lines[-1:] or [""])[0].strip()[:300]
 
 

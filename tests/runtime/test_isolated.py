@@ -145,4 +145,5 @@ def test_the_error_is_found_among_the_words_around_it() -> None:
         error_line("Traceback (most recent call last):\n  f\nA: 1\n\nDuring handling\n\n" + trace)
         == "ValueError: no compiler"
     )
+    assert error_line(f"{frames}A: it raised:\nB: no compiler\n\nSet A=1.\n") == "A: it raised: B: no compiler"
     assert error_line("one\ntwo\n") == "two" and error_line("") == "" and error_line("x" * 999) == "x" * 300

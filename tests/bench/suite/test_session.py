@@ -23,7 +23,7 @@ from mien.bench.suite import post_checks
 from mien.bench.suite import session as sessions
 from mien.bench.suite.benchmark import run_bench
 from mien.bench.suite.candidates import CandidateRecord
-from mien.bench.suite.options import Baseline, BenchOptions
+from mien.bench.suite.options import BenchOptions
 from mien.bench.suite.post_checks import PostRunChecks
 from mien.bench.suite.session import BenchmarkSession
 from mien.bench.timing import sensors
@@ -37,7 +37,7 @@ from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import CheckFailed, InputError, ProcessFailed
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
-from mien.runtime.models.spec import Task
+from mien.runtime.models.spec import ModelSpec, Task
 from mien.tests.processes import MIEN, started, wait_for
 
 QUICK = BenchOptions(rounds=5, calls_per_round=2, processes=1, baselines=(), timeout_s=120)
@@ -59,6 +59,34 @@ def hurry(patch: pytest.MonkeyPatch, seconds: float) -> None:
         start(process, candidate, timeout_s=seconds if candidate.opener.endswith(":hangs") else timeout_s)
 
     patch.setattr(CandidateProcess, "__init__", impatient)
+
+
+def save_classifier(path: Path) -> Path:
+    """An untrained classifier of cats and dogs."""
+    torch = pytest.importorskip("torch")
+    from mien.export.networks.build_network import empty_network
+    from mien.export.networks.checkpoint import Checkpoint, save_checkpoint
+
+    torch.manual_seed(0)
+    net = empty_network(Task.CLASSIFY, "reslayer")
+    spec = ModelSpec(Task.CLASSIFY, (32, 32), ("probabilities",), classes=("cat", "dog"))
+    config = {"backbone": "reslayer", "normalization": "imagenet"}
+    save_checkpoint(path, Checkpoint(spec, config, {}, net.state_dict()))
+    return path
+
+
+def save_softmax(path: Path) -> Path:
+    """A model that mien did not make."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Softmax", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", kind, ["n", 7])],
+        [helper.make_tensor_value_info("y", kind, None)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    return path
 
 
 def shipped_landmarks() -> Candidate:
@@ -298,18 +326,9 @@ def test_accuracy_is_that_of_mien_evaluate_on_held_out_pictures(landmark_folder:
 
 def test_labels_that_do_not_fit_lose_nothing_that_was_measured(class_folder: Path, tmp_path: Path) -> None:
     """A classifier of cats is measured on a folder of shapes: its speed stands, its accuracy is not told."""
-    torch = pytest.importorskip("torch")
     from mien.export.convert.to_onnx import export_onnx
-    from mien.export.networks.build_network import empty_network
-    from mien.export.networks.checkpoint import Checkpoint, save_checkpoint
-    from mien.runtime.models.spec import ModelSpec
 
-    torch.manual_seed(0)
-    net = empty_network(Task.CLASSIFY, "reslayer")
-    spec = ModelSpec(Task.CLASSIFY, (32, 32), ("probabilities",), classes=("cat", "dog"))
-    save_checkpoint(
-        tmp_path / "c.pt", Checkpoint(spec, {"backbone": "reslayer", "normalization": "imagenet"}, {}, net.state_dict())
-    )
+    save_classifier(tmp_path / "c.pt")
     model = export_onnx(tmp_path / "c.pt", tmp_path / "c.onnx", data=class_folder).path
     (row,) = run_bench([model], replace(QUICK, data=(class_folder,)), bridge=TorchBridge()).rows
     assert row.accuracy is None and row.measurement.p50_ms > 0
@@ -348,50 +367,8 @@ def test_a_gpus_memory_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row.metadata.device_mib == 50.0
 
 
-def test_baselines_are_compared_with_the_first() -> None:
-    options = replace(QUICK, baselines=(Baseline.EAGER, Baseline.CHANNELS_LAST))
-    report = run_bench([shipped_model("landmarks")], options, bridge=TorchBridge())
-    eager, fast, last = report.rows
-    assert [row.measurement.description.provider for row in report.rows] == ["eager-cpu", "cpu", "channels-last-cpu"]
-    assert fast.baseline == last.baseline == eager.name and fast.ratio is not None and last.ratio is not None
-    assert fast.parity and last.parity and eager.metadata.overhead_us is None
-    assert fast.metadata.peak_mib is not None and eager.metadata.peak_mib is not None
-    assert fast.metadata.peak_mib < eager.metadata.peak_mib, "a candidate without PyTorch must not import it"
-
-
-def test_eager_in_float16_is_a_baseline_too() -> None:
-    options = replace(QUICK, baselines=(Baseline.EAGER_FP16,), providers=(Provider.CPU,))
-    half, fast = run_bench([shipped_model("landmarks")], options, bridge=TorchBridge()).rows
-    assert half.name == "landmarks/eager-fp16-cpu/fp16/1" and fast.baseline == half.name
-    assert fast.parity and fast.ratio is not None, "the tolerance is that of float16"
-
-
-def test_files_of_the_same_weights_share_a_baseline(tmp_path: Path) -> None:
-    twin = tmp_path / "twin.onnx"
-    twin.write_bytes(shipped_model("landmarks").read_bytes())
-    report = run_bench(
-        [shipped_model("landmarks"), twin], replace(QUICK, baselines=(Baseline.EAGER,)), bridge=TorchBridge()
-    )
-    assert [row.name for row in report.rows] == [
-        "landmarks/eager-cpu/fp32/1",
-        "landmarks/cpu/fp32/1",
-        "twin/cpu/fp32/1",
-    ]
-    assert [row.baseline for row in report.rows][1:] == ["landmarks/eager-cpu/fp32/1"] * 2
-    assert all(row.ratio is not None for row in report.rows[1:])
-
-
 def test_a_given_file_feeds_a_foreign_model(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
-    helper = onnx.helper
-    graph = helper.make_graph(
-        [helper.make_node("Softmax", ["x"], ["y"])],
-        "g",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 7])],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
-    )
-    model = tmp_path / "softmax.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(model))
+    model = save_softmax(tmp_path / "softmax.onnx")
     report = run_bench([model], replace(QUICK, levels=(Level.MODEL, Level.PICTURE)), bridge=TorchBridge())
     (row,) = report.rows
     assert "x 1×7: noise" in row.metadata.inputs and row.measurement.description.precision is None
