@@ -41,6 +41,7 @@ LONGEST = [
     "test_streams_and_signals.py",
     "runtime/batch/test_ray.py",
     "bench/suite/test_session.py",
+    "bench/suite/test_baselines.py",
     "export/convert/test_to_onnx.py",
     "export/convert/test_int8.py",
     "runtime/batch/test_predict.py",
