@@ -26,6 +26,10 @@ SIZE_RANGES = ((0.0, 44.0), (28.0, 112.0), (80.0, np.inf))
 """Sides in px of the faces that each level detects; where the ranges overlap, both levels learn."""
 MASKED_SHARE = 0.35
 """Fraction of the faces with landmarks to draw a mask on, because few of them wear one."""
+DISTANT_SHARE = 0.25
+"""Fraction of the pictures with faces to shrink to a part of the tile: a single small face, far from the camera."""
+DISTANT_SIDE_PX = 64.0
+"""Maximum side of such a face."""
 UNLABELLED_WEIGHT = 0.5
 """Weight of the unlabelled pictures, relative to a labelled folder."""
 RADIUS = 1.1
@@ -69,6 +73,7 @@ class DetectorScenes(AugmentedDataset):
     def read_images(self) -> None:
         """Read all pictures; call it before the first sample is drawn."""
         self.images = [read_training_image(f) for f in self.table.files]
+        self.faceless = [image for image, boxes in zip(self.images, self.table.boxes, strict=True) if not len(boxes)]
 
     def __len__(self) -> int:
         return self.length
@@ -104,9 +109,20 @@ class DetectorScenes(AugmentedDataset):
         image, boxes = self.images[index], self.table.boxes[index]
         if len(self.table.lower_faces[index]) and rng.random() < MASKED_SHARE:
             image = wear_mask(image, self.table.lower_faces[index], rng)
-        matrix = _placement(image, boxes, width, height, rng)
-        pixels = _placed(image, matrix, width, height, rng)
+        if len(boxes) and rng.random() < DISTANT_SHARE:
+            matrix = _placement(image, boxes, width, height, rng, distant=True)
+            pixels = _placed(image, matrix, width, height, rng, surroundings=self._surroundings(width, height, rng))
+        else:
+            matrix = _placement(image, boxes, width, height, rng)
+            pixels = _placed(image, matrix, width, height, rng)
         return _visible(pixels, _moved(boxes, matrix), width, height)
+
+    def _surroundings(self, width: int, height: int, rng: np.random.Generator) -> Image | None:
+        """Return a picture without faces, in the size of the tile; None in half of the cases."""
+        if not self.faceless or rng.random() < 0.5:
+            return None
+        image = self.faceless[int(rng.integers(len(self.faceless)))]
+        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _weights(table: FaceTable) -> FloatArray:
@@ -128,21 +144,25 @@ def _layout(size: int, rng: np.random.Generator) -> list[tuple[int, int, int, in
     return [(cuts[0][i], cuts[1][j], cuts[0][i + 1], cuts[1][j + 1]) for i in range(parts) for j in range(parts)]
 
 
-def _placement(image: Image, boxes: FloatArray, width: int, height: int, rng: np.random.Generator) -> FloatArray:
+def _placement(
+    image: Image, boxes: FloatArray, width: int, height: int, rng: np.random.Generator, *, distant: bool = False
+) -> FloatArray:
     """Draw an affine map (2, 3) from image to tile that gives a face a random size and place, or fits the image."""
     image_h, image_w = image.shape[:2]
     short = min(width, height)
-    if len(boxes) and rng.random() < 0.75:
+    fitted = min(width / image_w, height / image_h)
+    if distant or (len(boxes) and rng.random() < 0.75):
         box = boxes[int(rng.integers(len(boxes)))]
         side = max(box[2] - box[0], box[3] - box[1])
-        wanted = float(np.exp(rng.uniform(np.log(9.0), np.log(0.95 * short))))
-        cover = 0.6 * min(width / image_w, height / image_h)  # much less would leave the tile empty
-        zoom = float(np.clip(wanted / side, cover, max(3.0, cover)))
+        largest = min(DISTANT_SIDE_PX, 0.5 * short) if distant else 0.95 * short
+        wanted = float(np.exp(rng.uniform(np.log(9.0), np.log(largest))))
+        smallest = 0.0 if distant else 0.6 * fitted  # much less would leave the tile empty
+        zoom = float(np.clip(wanted / side, smallest, max(3.0, smallest)))
         anchor = (box[:2] + box[2:]) / 2
         margin = min(0.5, 0.5 * zoom * side / short)
         target = np.array([width, height]) * rng.uniform(margin, 1 - margin, 2)
     else:
-        zoom = min(width / image_w, height / image_h) * rng.uniform(0.75, 1.8)
+        zoom = fitted * rng.uniform(0.75, 1.8)
         anchor = np.array([image_w, image_h]) * rng.uniform(0.35, 0.65, 2)
         target = np.array([width, height]) / 2
     angle = float(np.clip(rng.normal(0, 0.12), -0.5, 0.5)) if rng.random() < 0.5 else 0.0
@@ -151,12 +171,27 @@ def _placement(image: Image, boxes: FloatArray, width: int, height: int, rng: np
     return np.concatenate([linear, (target - linear @ anchor)[:, None]], axis=1)
 
 
-def _placed(image: Image, matrix: FloatArray, width: int, height: int, rng: np.random.Generator) -> Image:
+def _placed(
+    image: Image,
+    matrix: FloatArray,
+    width: int,
+    height: int,
+    rng: np.random.Generator,
+    *,
+    surroundings: Image | None = None,
+) -> Image:
+    """Warp an image into a tile, over its surroundings or else over one colour or its own repeated edges."""
     zoom = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     if zoom < 0.5:  # blur first, to avoid aliasing
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / zoom), dtype=np.uint8)
-    fill = tuple(int(v) for v in rng.integers(0, 256, 3))
-    return np.asarray(cv2.warpAffine(image, matrix, (width, height), borderValue=fill), dtype=np.uint8)
+    if surroundings is not None:
+        warped = cv2.warpAffine(image, matrix, (width, height), dst=surroundings, borderMode=cv2.BORDER_TRANSPARENT)
+    elif rng.random() < 0.5:
+        warped = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    else:
+        fill = tuple(int(v) for v in rng.integers(0, 256, 3))
+        warped = cv2.warpAffine(image, matrix, (width, height), borderValue=fill)
+    return np.asarray(warped, dtype=np.uint8)
 
 
 def _moved(boxes: FloatArray, matrix: FloatArray) -> FloatArray:
