@@ -21,6 +21,7 @@ from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.capture.demo_camera import find_photo
 from ...runtime.errors import CheckFailed, InputError, ModelError, OutputError
 from ...runtime.faces.detector import DEFAULT_MAX_SIDE, reduced
+from ...runtime.faces.landmarks import SURE
 from ...runtime.models.bundle import (
     BENCH,
     FACES,
@@ -183,7 +184,8 @@ class _Draft:
             for path in paths:
                 picture, _ = reduced(read_image(path), DEFAULT_MAX_SIDE)
                 faces = pipeline(picture)
-                if (clear := faces.scores >= MIN_GOLDEN_SCORE).any():
+                clear = (faces.scores >= MIN_GOLDEN_SCORE) & (faces.presence >= SURE)
+                if clear.any():
                     self.files |= {PICTURE: _npy(picture), FACES: _npy(faces.landmarks[clear])}
                     return
         raise InputError(
