@@ -160,8 +160,9 @@ def test_ctrl_c_during_the_start_is_silent(delay_s: float) -> None:
             process.wait(delay_s)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
-        # Python itself answers with the signal, 130 for a shell, if it struck inside of exec.
-        assert process.wait(60) in (0, 130, -signal.SIGINT) and process.stderr is not None
+        # Python itself answers with the signal, 130 for a shell, if it struck inside of exec. A doctor that was faster
+        # has its own code, 1 where it found something; a crash would have the same, but is not silent.
+        assert process.wait(60) in (0, 1, 130, -signal.SIGINT) and process.stderr is not None
         assert process.stderr.read() in ("", "interrupted\n")
 
 
