@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -43,10 +42,9 @@ class NewFiles:
         while len(os.fsencode(stem)) > MAX_STEM_BYTES:
             stem = stem[:-1]
         first = self._folder / f"{stem}{suffix}"
-        for number in itertools.count(self._numbers.get(first, 1)):
-            path = numbered(first, number)
-            if not os.path.lexists(path) and path not in self._taken:
-                break
+        number = self._numbers.get(first, 1)
+        while os.path.lexists(path := numbered(first, number)) or path in self._taken:
+            number += 1
         if number > 1:
             self._numbers[first] = number + 1
         self._taken.add(path)
