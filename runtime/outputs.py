@@ -84,15 +84,21 @@ def has_reader(target: Path | str) -> bool:
     return not stat.S_ISREG(mode)
 
 
-def free_path(path: Path, taken: Collection[Path] = ()) -> Path:
-    """Return `path`, with a number added to its name if a file exists there or is about to be created.
+def free_path(path: Path) -> Path:
+    """Return `path`, a name that the user did not choose, with a number added to it if a file exists there."""
+    return numbered(path, free_number(path))
+
+
+def free_number(path: Path, *, taken: Collection[Path] = (), start: int = 1) -> int:
+    """Return the first number from `start` on whose name, see `numbered`, replaces no file.
 
     Args:
-        path: Name that the user did not choose, so it must not replace a file.
+        path: The first name.
         taken: Files that are about to be created.
+        start: First number to try.
     """
-    names = (numbered(path, number) for number in itertools.count(1))
-    return next(name for name in names if not os.path.lexists(name) and name not in taken)
+    names = ((number, numbered(path, number)) for number in itertools.count(start))
+    return next(number for number, name in names if not os.path.lexists(name) and name not in taken)
 
 
 def numbered(path: Path, number: int) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..file_kinds import is_folder
-from ..outputs import check_no_dash, numbered
+from ..outputs import check_no_dash, free_number, numbered
 
 MAX_STEM_BYTES = 200
 """Maximum length of a picture's name within that of a new file, as file systems allow 255 bytes."""
@@ -42,11 +42,10 @@ class NewFiles:
         while len(os.fsencode(stem)) > MAX_STEM_BYTES:
             stem = stem[:-1]
         first = self._folder / f"{stem}{suffix}"
-        number = self._numbers.get(first, 1)
-        while os.path.lexists(path := numbered(first, number)) or path in self._taken:
-            number += 1
+        number = free_number(first, taken=self._taken, start=self._numbers.get(first, 1))
         if number > 1:
             self._numbers[first] = number + 1
+        path = numbered(first, number)
         self._taken.add(path)
         return path
 

@@ -109,12 +109,10 @@ class DetectorScenes(AugmentedDataset):
         image, boxes = self.images[index], self.table.boxes[index]
         if len(self.table.lower_faces[index]) and rng.random() < MASKED_SHARE:
             image = wear_mask(image, self.table.lower_faces[index], rng)
-        if len(boxes) and rng.random() < DISTANT_SHARE:
-            matrix = _placement(image, boxes, width, height, rng, distant=True)
-            pixels = _placed(image, matrix, width, height, rng, surroundings=self._surroundings(width, height, rng))
-        else:
-            matrix = _placement(image, boxes, width, height, rng)
-            pixels = _placed(image, matrix, width, height, rng)
+        distant = len(boxes) > 0 and rng.random() < DISTANT_SHARE
+        matrix = _placement(image, boxes, width, height, rng, distant=distant)
+        surroundings = self._surroundings(width, height, rng) if distant else None
+        pixels = _placed(image, matrix, width, height, rng, surroundings=surroundings)
         return _visible(pixels, _moved(boxes, matrix), width, height)
 
     def _surroundings(self, width: int, height: int, rng: np.random.Generator) -> Image | None:
