@@ -106,17 +106,6 @@ def numbered(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
-def temp_path(path: Path) -> Path:
-    """Return a unique hidden name next to `path`, with the same suffix.
-
-    A file of that name is removed when the process exits, unless it has been renamed.
-    """
-    suffix = path.suffix if len(path.suffix) < 16 else ""
-    temporary = path.absolute().with_name(f"{TEMP_PREFIX}{uuid.uuid4().hex}{suffix}")
-    _unfinished.add(temporary)
-    return temporary
-
-
 @atexit.register
 def remove_unfinished() -> None:
     """Remove temporary files that an interrupt kept from being finished or discarded."""
@@ -171,7 +160,7 @@ class AtomicFile:
 
     Attributes:
         handle: The open file.
-        temporary: Name of the file until it is complete.
+        temporary: Name of the file until it is complete, with the suffix of `path`.
 
     Raises:
         OSError: From any method: the file cannot be written. Nothing is left behind.
@@ -181,7 +170,7 @@ class AtomicFile:
         target, descriptor = _followed(path), _descriptor(path)
         replaceable = descriptor is None and (target.is_file() or not target.exists())
         self._target = target if replaceable else None
-        self.temporary = path if self._target is None else temp_path(target)
+        self.temporary = path if self._target is None else _temp_path(target.parent, path.suffix)
         self._mode = target.stat().st_mode & 0o7777 if self._target is not None and target.exists() else None
         if self._mode is not None:  # never more readable than the file that it replaces
             descriptor = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode | stat.S_IWUSR)
@@ -287,6 +276,13 @@ class LineFile:
             return
         self._file.cut(self._whole_bytes)
         self.close()
+
+
+def _temp_path(folder: Path, suffix: str) -> Path:
+    """Return a unique hidden name; a file of that name is removed when the process exits."""
+    temporary = folder / f"{TEMP_PREFIX}{uuid.uuid4().hex}{suffix if len(suffix) < 16 else ''}"
+    _unfinished.add(temporary)
+    return temporary
 
 
 def _descriptor(path: Path) -> int | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..capture.capture import Capture
 from ..errors import MienError
-from ..output.encoders import check_suffix
+from ..output.encoders import check_video_path
 from ..output.rows import CsvSink, JsonLinesSink
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.video_file import VideoSink
@@ -44,7 +44,7 @@ class OutputFiles:
         rows = None if self.json in (None, "-") else Path(str(self.json))
         check_outputs({"--output": self.video, "--csv": self.csv, "--stats": self.stats, "--json": rows}, inputs)
         if self.video is not None:
-            check_suffix(self.video)
+            check_video_path(self.video)
 
     @property
     def per_frame(self) -> bool:

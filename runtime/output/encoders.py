@@ -38,10 +38,12 @@ class Encoder(Protocol):
         ...
 
 
-def check_suffix(path: Path) -> None:
-    """Raise OutputError unless a video can be written under this name."""
+def check_video_path(path: Path) -> None:
+    """Raise OutputError if the suffix is not that of a video, or the path is one in which an encoder cannot seek."""
     if path.suffix.lower() not in SUFFIXES:
         raise OutputError(f"{path}: expected one of {', '.join(SUFFIXES)}, found {path.suffix!r}")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is a pipe or a device, expected a file for the video")
 
 
 def open_encoder(path: Path, size: tuple[int, int], *, fps: float) -> Encoder:

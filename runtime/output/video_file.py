@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,10 @@ import cv2
 import numpy as np
 
 from ..errors import OutputError
-from ..outputs import check_writable, temp_path
+from ..outputs import AtomicFile, check_writable
 from ..values import Faces, Frame, Image, size_of
-from .encoders import Encoder, check_suffix, open_encoder, warn_of_plain_files
+from ..wording import counted
+from .encoders import Encoder, check_video_path, open_encoder, warn_of_plain_files
 
 RESERVE_BYTES = 32 << 20
 """Free disk space to leave, because a video is unreadable until its index has been written at the end."""
@@ -37,14 +37,12 @@ class VideoSink:
     needs_picture = True
 
     def __init__(self, path: Path, *, fps: float) -> None:
-        check_suffix(path)
         check_writable(path)
+        check_video_path(path)
         warn_of_plain_files(path)
         self._path = path
-        self._target = path.resolve()  # replace the target of a link, not the link
-        self._partial = self._target.with_name(temp_path(path).name)
         self._fps = fps if fps > 0 else 30.0
-        self._encoder: Encoder | None = None
+        self._opened: tuple[AtomicFile, Encoder] | None = None
         self._size = (0, 0)
         self._start_ns = 0
         self._taken = 0
@@ -52,42 +50,35 @@ class VideoSink:
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
         """Append one picture, at the time of its frame."""
         picture = _even(picture)
-        if self._encoder is None:
-            self._size = size_of(picture)
-            self._start_ns = frame.timestamp_ns
-            self._encoder = self._open()
-        if size_of(picture) != self._size:
-            picture = _letterboxed(picture, self._size)
         with self._errors_named():
-            self._encoder.append(picture, frame.timestamp_ns - self._start_ns)
-        if self._taken % max(1, round(self._fps)) == 0:  # about once per second
-            self._check_room()
+            if self._opened is None:
+                self._size = size_of(picture)
+                self._start_ns = frame.timestamp_ns
+                self._opened = self._open()
+            file, encoder = self._opened
+            if size_of(picture) != self._size:
+                picture = _letterboxed(picture, self._size)
+            encoder.append(picture, frame.timestamp_ns - self._start_ns)
+            if self._taken % max(1, round(self._fps)) == 0:  # about once per second
+                self._check_room(file.temporary.parent)
         self._taken += 1
         return True
 
     def close(self) -> None:
         """Complete the file and rename it; one that cannot be completed is kept if it plays up to there."""
-        if self._encoder is None:
+        if self._opened is None:
             return
-        encoder, self._encoder = self._encoder, None
+        (file, encoder), self._opened = self._opened, None
         with self._errors_named():
             try:
-                self._complete(encoder)
-            except (OutputError, OSError):
-                self._partial.unlink(missing_ok=True)
-                raise
-
-    def _complete(self, encoder: Encoder) -> None:
-        failure: OutputError | None = None
-        try:
-            encoder.close()
-        except OutputError as error:
-            if not encoder.plays():
-                raise
-            failure = OutputError(f"{error}; it was kept up to there")
-        os.replace(self._partial, self._target)
-        if failure is not None:
-            raise failure
+                encoder.close()
+            except OutputError as error:
+                if not encoder.plays():
+                    file.discard()
+                    raise
+                file.commit()
+                raise OutputError(f"{error}; it was kept up to there") from error
+            file.commit()
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:
@@ -99,21 +90,20 @@ class VideoSink:
         except OSError as error:
             raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
 
-    def _check_room(self) -> None:
-        free = shutil.disk_usage(self._partial.parent).free
+    def _check_room(self, folder: Path) -> None:
+        free = shutil.disk_usage(folder).free
         if free < RESERVE_BYTES:
-            raise OutputError(
-                f"the disk of {self._path} is full ({free / 1e6:.0f} MB left); "
-                f"the video ends after {self._taken + 1} frames"
-            )
+            frames = counted(self._taken + 1, "frame")
+            raise OutputError(f"the disk is full, {free / 1e6:.0f} MB left; the video ends after {frames}")
 
-    def _open(self) -> Encoder:
-        with self._errors_named():
-            try:
-                return open_encoder(self._partial, self._size, fps=self._fps)
-            except OutputError:
-                self._partial.unlink(missing_ok=True)
-                raise
+    def _open(self) -> tuple[AtomicFile, Encoder]:
+        file = AtomicFile(self._path)
+        file.handle.close()  # the encoder opens it by name
+        try:
+            return file, open_encoder(file.temporary, self._size, fps=self._fps)
+        except OutputError:
+            file.discard()
+            raise
 
 
 def _letterboxed(picture: Image, size: tuple[int, int]) -> Image:

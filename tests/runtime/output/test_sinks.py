@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from mien.runtime.output.overlay import CONTOURS, draw_faces
 from mien.runtime.output.rows import CsvSink, JsonLinesSink, RowFile
 from mien.runtime.output.sinks import BackgroundSink, close_all
 from mien.runtime.output.video_file import RESERVE_BYTES, VideoSink
+from mien.runtime.outputs import remove_unfinished
 from mien.runtime.values import Faces, Frame, Image
 
 
@@ -103,7 +105,7 @@ def test_a_full_disk_ends_a_video_that_plays(tmp_path: Path, monkeypatch: pytest
 def test_a_video_that_does_not_play_is_an_error(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "out.avi", fps=25)
     sink.write(frame(0), Faces.empty(), frame(0).pixels)
-    sink._partial.unlink()
+    next(tmp_path.iterdir()).unlink()
     with pytest.raises(OutputError, match=r"out\.avi \(the file does not play\)"):
         sink.close()
     assert not list(tmp_path.iterdir())
@@ -264,14 +266,39 @@ def test_overlay_draws_on_a_copy() -> None:
 
 
 def test_a_video_behind_a_link_replaces_what_the_link_points_to(tmp_path: Path) -> None:
-    (tmp_path / "blob").write_bytes(b"old")
+    (tmp_path / "far").mkdir()
+    blob = tmp_path / "far" / "blob"
+    blob.write_bytes(b"old")
     link = tmp_path / "link.mp4"
-    link.symlink_to("blob")
+    link.symlink_to(blob)
     sink = VideoSink(link, fps=10)
-    sink.write(Frame(np.zeros((32, 48, 3), np.uint8), 0, 0), Faces.empty(), np.zeros((32, 48, 3), np.uint8))
+    sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    remove_unfinished()  # as at the end of a process that did not close it
+    assert blob.read_bytes() == b"old" and list(blob.parent.iterdir()) == [blob]
+    sink = VideoSink(link, fps=10)
+    sink.write(frame(0), Faces.empty(), frame(0).pixels)
     sink.close()
-    assert link.is_symlink() and len((tmp_path / "blob").read_bytes()) > 100
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["blob", "link.mp4"]
+    assert link.is_symlink() and len(blob.read_bytes()) > 100 and list(blob.parent.iterdir()) == [blob]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_private_video_stays_private(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    path.touch(0o600)
+    sink = VideoSink(path, fps=10)
+    sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o600} and len(list(tmp_path.iterdir())) == 2
+    sink.close()
+    assert count(path) == 1 and path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_video_does_not_replace_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "out.mkv"
+    os.mkfifo(path)
+    with pytest.raises(OutputError, match=r"out\.mkv is a pipe or a device, expected a file"):
+        VideoSink(path, fps=10)
+    assert path.is_fifo()
 
 
 def test_rows_replace_a_file_only_at_the_end(tmp_path: Path) -> None:
