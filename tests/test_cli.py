@@ -211,7 +211,7 @@ def test_a_full_disk_is_one_line() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     for command in (["webcam", "demo", "--no-show", "--max-frames", "3"], ["predict", find_photo()[0]]):
-        assert "cannot write the JSON rows (No space left" in one_line(mien(*command, "--json", "/dev/full", code=2))
+        assert "cannot write /dev/full (No space left" in one_line(mien(*command, "--json", "/dev/full", code=2))
 
 
 def test_unknown_backbone_names_the_known_ones(landmark_folder: Path) -> None:

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..file_kinds import is_folder
 from ..output.anonymize import blur_faces, blurred_frame
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
-from ..output.rows import CsvFile, RowFile, found_row, frame_row, picture_head
+from ..output.rows import RowFile, csv_file, found_row, frame_row, picture_head
 from ..output.track_crops import TrackCrops
 from ..output.video_file import VideoSink
 from ..output.view3d import FaceView, face_views
@@ -162,11 +162,11 @@ class Predictor:
         taken = resolved([*reserved, csv, json_target])
         self._drawings = None if outputs.draw is None else NewFiles(outputs.draw, taken)
         self._crops = None if outputs.crops is None else NewFiles(outputs.crops, taken)
-        self._files: list[RowFile | CsvFile] = []
+        self._files: list[RowFile] = []
         if json_target is not None:
             self._files.append(RowFile(json_target))
         if csv is not None:
-            self._files.append(CsvFile(csv, pictures=True))
+            self._files.append(csv_file(csv, pictures=True))
         self._writers: list[RowWriter] = [*self._files, *([report] if report is not None else [])]
 
     def run(self, inputs: Sequence[Path], *, progress: Progress | None = None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..capture.capture import Capture
 from ..errors import MienError
 from ..output.encoders import check_video_path
-from ..output.rows import CsvSink, JsonLinesSink
+from ..output.rows import RowFile, RowSink, csv_file
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.video_file import VideoSink
 from ..outputs import check_outputs, has_reader
@@ -61,9 +61,9 @@ class OutputFiles:
         if (video := self.video) is not None:
             openers.append(lambda: background(VideoSink(video, fps=capture.fps or 30.0), video))
         if (csv := self.csv) is not None:
-            openers.append(lambda: background(CsvSink(csv, live=capture.live), csv))
+            openers.append(lambda: background(RowSink(csv_file(csv, live=capture.live)), csv))
         if (json := self.json) is not None:
-            openers.append(lambda: background(JsonLinesSink(json, live=capture.live), json))
+            openers.append(lambda: background(RowSink(RowFile(json, live=capture.live)), json))
         return openers
 
 

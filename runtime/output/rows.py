@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,12 @@ from ..streams import write_output
 from ..values import POINTS, Classes, Faces, FloatArray, Frame, Image, size_of
 from ..vision.head_pose import head_pose
 
-CSV_HEADER = (
+BOX_COLUMNS = ("box_x1", "box_y1", "box_x2", "box_y2")
+POINT_COLUMNS = tuple(f"{axis}{i}" for i in range(POINTS) for axis in "xyz")
+CSV_COLUMNS = (
     *("image", "frame", "timestamp_ns", "track_id"),
-    *("box_x1", "box_y1", "box_x2", "box_y2", "score"),
-    *("presence", "age", "age_std", "female", "class", "class_probability"),
-    *("yaw", "pitch", "roll"),
-    *(f"{axis}{i}" for i in range(POINTS) for axis in "xyz"),
+    *(*BOX_COLUMNS, "score", "presence", "age", "age_std", "female", "class", "class_probability"),
+    *("yaw", "pitch", "roll", *POINT_COLUMNS),
 )
 
 
@@ -57,21 +60,43 @@ def row_line(row: dict[str, Any]) -> str:
     return json.dumps(row) + "\n"
 
 
-class RowFile:
-    """JSON lines file, which appears when it is closed; see `LineFile`.
+def csv_lines(row: dict[str, Any], *, columns: Sequence[str] = CSV_COLUMNS) -> str:
+    """Encode the faces of a row as lines of CSV; unknown values are empty."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, extrasaction="ignore")
+    for face in row["faces"]:
+        box = dict(zip(BOX_COLUMNS, face["box"], strict=True))
+        points = dict(zip(POINT_COLUMNS, chain.from_iterable(face["landmarks"] or ()), strict=False))
+        probability = {"class_probability": face["classes"][face["class"]]} if "class" in face else {}
+        table.writerow(row | face | box | points | (face["pose"] or {}) | probability)
+    return text.getvalue()
 
-    As a context manager, it is discarded after an error, but kept with the rows so far after Ctrl-C.
+
+class RowFile:
+    """Text file with the lines of each row, which appears when it is closed; see `LineFile`.
 
     Args:
         target: Path, or ``-`` for standard output.
+        encode: Returns the lines of a row.
+        header: First line.
         live: Keep the rows before a failed write.
 
     Raises:
         OutputError: The file cannot be written.
     """
 
-    def __init__(self, target: str, *, live: bool = False) -> None:
+    def __init__(
+        self,
+        target: str,
+        encode: Callable[[dict[str, Any]], str] = row_line,
+        *,
+        header: str = "",
+        live: bool = False,
+    ) -> None:
         self._file = None if target == "-" else LineFile(Path(target), keep=live)
+        self._name = "standard output" if target == "-" else target
+        self._encode = encode
+        self._header = header
 
     def write(self, row: dict[str, Any]) -> bool:
         """Append one row; return False if the reader of a pipe is gone.
@@ -79,15 +104,16 @@ class RowFile:
         Raises:
             OutputError: The row cannot be written.
         """
+        lines, self._header = self._header + self._encode(row), ""
         try:
             if self._file is None:
-                write_output(row_line(row))
+                write_output(lines)
             else:
-                self._file.write(row_line(row))
+                self._file.write(lines)
         except BrokenPipeError:
             return False
         except OSError as error:
-            raise OutputError(f"cannot write the JSON rows ({error.strerror})") from error
+            raise OutputError(f"cannot write {self._name} ({error.strerror})") from error
         return True
 
     def close(self) -> None:
@@ -96,16 +122,12 @@ class RowFile:
         Raises:
             OutputError: The file cannot be moved to its path.
         """
-        if self._file is not None:
-            _finish(self._file, "the JSON rows")
-
-    def __enter__(self) -> RowFile:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and not issubclass(kind, KeyboardInterrupt):
-            self.discard()
-        self.close()
+        if self._file is None:
+            return
+        try:
+            self._file.close()
+        except OSError as error:
+            raise OutputError(f"cannot write {self._name} ({error.strerror})") from error
 
     def discard(self) -> None:
         """Leave what was there before."""
@@ -113,94 +135,36 @@ class RowFile:
             self._file.discard()
 
 
-class JsonLinesSink:
-    """Sink that writes one JSON row per frame to a `RowFile`."""
-
-    needs_picture = False
-
-    def __init__(self, target: str, *, live: bool = False) -> None:
-        self._rows = RowFile(target, live=live)
-
-    def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Append the row of a frame."""
-        return self._rows.write(frame_row(frame, faces))
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._rows.close()
-
-
-class CsvFile:
-    """CSV file with one line per face and the columns of `CSV_HEADER`, `image` only for pictures; see `LineFile`.
+def csv_file(path: Path, *, pictures: bool = False, live: bool = False) -> RowFile:
+    """Open a CSV file with one line per face.
 
     Args:
         path: File to write.
-        pictures: Whether to add a column with the picture of each face.
+        pictures: Whether the first column names the picture of each face.
         live: Keep the lines before a failed write.
 
     Raises:
         OutputError: The file cannot be written.
     """
-
-    def __init__(self, path: Path, *, pictures: bool = False, live: bool = False) -> None:
-        self._path = path
-        self._columns = slice(0 if pictures else 1, None)
-        self._file = LineFile(path, keep=live)
-        self._text = io.StringIO()
-        self._csv = csv.writer(self._text)
-        self._csv.writerow(CSV_HEADER[self._columns])
-
-    def write(self, row: dict[str, Any]) -> bool:
-        """Append the faces of a picture or frame; return False if the reader of a pipe is gone."""
-        for face in row["faces"]:
-            identity = (row.get("image"), row.get("frame"), row.get("timestamp_ns"), face.get("track_id"))
-            pose = face["pose"] or dict.fromkeys(("yaw", "pitch", "roll"))
-            estimates = [face[name] for name in ("score", "presence", "age", "age_std", "female")]
-            estimates += [face["class"], face["classes"][face["class"]]] if "class" in face else [None, None]
-            points = (value for point in face["landmarks"] or () for value in point)
-            cells = [*identity, *face["box"], *estimates, pose["yaw"], pose["pitch"], pose["roll"], *points]
-            self._csv.writerow(cells[self._columns])
-        try:
-            self._file.write(self._text.getvalue())
-        except BrokenPipeError:
-            return False
-        except OSError as error:
-            raise OutputError(f"cannot write {self._path} ({error.strerror})") from error
-        self._text.seek(0)
-        self._text.truncate()
-        return True
-
-    def close(self) -> None:
-        """Finish the file."""
-        _finish(self._file, str(self._path))
-
-    def discard(self) -> None:
-        """Leave what was there before."""
-        self._file.discard()
+    columns = CSV_COLUMNS if pictures else CSV_COLUMNS[1:]
+    return RowFile(str(path), partial(csv_lines, columns=columns), header=",".join(columns) + "\r\n", live=live)
 
 
-class CsvSink:
-    """Sink that writes the faces of each frame to a `CsvFile`."""
+class RowSink:
+    """Sink that writes the row of each frame."""
 
     needs_picture = False
 
-    def __init__(self, path: Path, *, live: bool = False) -> None:
-        self._lines = CsvFile(path, live=live)
+    def __init__(self, file: RowFile) -> None:
+        self._file = file
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
-        """Append the faces of a frame."""
-        return self._lines.write(frame_row(frame, faces))
+        """Append the row of a frame."""
+        return self._file.write(frame_row(frame, faces))
 
     def close(self) -> None:
         """Finish the file."""
-        self._lines.close()
-
-
-def _finish(file: LineFile, name: str) -> None:
-    try:
-        file.close()
-    except OSError as error:
-        raise OutputError(f"cannot write {name} ({error.strerror})") from error
+        self._file.close()
 
 
 def _face_row(faces: Faces, i: int, size_px: tuple[int, int]) -> dict[str, Any]:
