@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from ...runtime.atomic_file import write_report
 from ...runtime.commands.console import progress_bar, require_train_extra, say
 from ...runtime.commands.option_groups import with_options
 from ...runtime.commands.run_config import with_config
@@ -21,7 +22,7 @@ from ...runtime.errors import CheckFailed, InputError, OutputError
 from ...runtime.file_kinds import check_file
 from ...runtime.interrupts import exit_code
 from ...runtime.models.model_file import ModelFile
-from ...runtime.outputs import check_outputs, write_report
+from ...runtime.output_paths import check_outputs
 from ...runtime.wording import counted
 from ..report.report import BenchReport
 from ..suite.options import BenchOptions

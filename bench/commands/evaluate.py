@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ...runtime.atomic_file import write_report
 from ...runtime.backends.open_runner import open_model
 from ...runtime.commands.console import progress_bar, require_train_extra, say
 from ...runtime.commands.input_paths import existing_folder
@@ -22,7 +23,7 @@ from ...runtime.errors import InputError, ProviderError
 from ...runtime.models.runner import Provider, Runner, check_precision
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import Precision
-from ...runtime.outputs import check_outputs, write_report
+from ...runtime.output_paths import check_outputs
 from ...runtime.pipeline.pipeline import Pipeline
 from ..bridge import PyTorchBridge
 

@@ -13,7 +13,7 @@ from ...runtime.commands.input_paths import existing_file, existing_folder
 from ...runtime.errors import InputError
 from ...runtime.models.model_file import model_spec
 from ...runtime.models.spec import MODEL_FOR, Precision, Task
-from ...runtime.outputs import check_outputs
+from ...runtime.output_paths import check_outputs
 
 
 def bundle(

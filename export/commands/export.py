@@ -12,7 +12,7 @@ from ...runtime.commands.input_paths import existing_file, existing_folder
 from ...runtime.commands.run_config import with_config
 from ...runtime.errors import InputError
 from ...runtime.models.spec import Precision
-from ...runtime.outputs import check_outputs
+from ...runtime.output_paths import check_outputs
 from ..convert.int8_options import Int8Options, TargetRuntime
 
 if TYPE_CHECKING:

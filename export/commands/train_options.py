@@ -15,7 +15,7 @@ import typer
 from ...runtime.commands.input_paths import existing_file, existing_folder
 from ...runtime.commands.option_groups import with_options
 from ...runtime.errors import InputError
-from ...runtime.outputs import free_path
+from ...runtime.output_paths import free_path
 from ..networks.normalization import Normalization
 from ..training.config import NO_TEACHERS, DistillationConfig, NetworkConfig, TrainConfig
 from .resume import default_folder

@@ -17,6 +17,7 @@ from ... import __version__
 from ...bench.data.sample_inputs import sample_batch
 from ...bench.verdict import Verdict, measurement_row
 from ...bench.verify import VerifyOptions, verify
+from ...runtime.atomic_file import write_file
 from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.capture.demo_camera import find_photo
 from ...runtime.errors import CheckFailed, InputError, ModelError, OutputError
@@ -38,7 +39,7 @@ from ...runtime.models.model_file import ModelFile, model_spec
 from ...runtime.models.runner import Provider
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import Precision, precision_of
-from ...runtime.outputs import check_writable, write_atomic
+from ...runtime.output_paths import check_writable
 from ...runtime.pictures.folders import pictures_in
 from ...runtime.pictures.images import read_image
 from ...runtime.pipeline.pipeline import Pipeline
@@ -116,10 +117,7 @@ def make_bundle(
         if len(packed) > MAX_BYTES:
             raise OutputError(f"{len(packed)} bytes; a bundle has at most {MAX_BYTES}")
         sha256 = draft.read_back().sha256
-    try:
-        write_atomic(output, packed)
-    except OSError as error:
-        raise OutputError(f"cannot write {output} ({error.strerror})") from error
+    write_file(output, packed)
     return Bundled(output, sha256, len(packed), replace(verdict, sha256=sha256))
 
 

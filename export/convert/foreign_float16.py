@@ -16,13 +16,13 @@ from ...bench.suite.inputs import foreign_arrays
 from ...bench.worker.foreign import GIVEN, MADE, answers, feeds_for, wanted_by
 from ...bench.worker.foreign_inputs import Feed, is_open
 from ...bench.worker.targets import InputArrays
+from ...runtime.atomic_file import atomic_path
 from ...runtime.backends.ort.onnx_session import open_session, reason_of
 from ...runtime.errors import CheckFailed, InputError, ModelError
 from ...runtime.isolated import call_isolated
 from ...runtime.models.model_file import ModelFile
 from ...runtime.models.runner import Provider
 from ...runtime.models.spec import Precision
-from ...runtime.outputs import atomic_path
 from .float16 import HEAVY, float16_model
 from .gates import GATE_BATCHES, check_output
 from .half_storage import session_storing_halves

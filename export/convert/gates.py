@@ -21,7 +21,7 @@ from ...runtime.errors import CheckFailed, InputError, OutputError
 from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import ModelSpec, Precision, Task
-from ...runtime.outputs import check_writable, same_file
+from ...runtime.output_paths import check_writable, same_file
 from ...runtime.values import Image
 from .half_storage import session_storing_halves
 

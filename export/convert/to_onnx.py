@@ -9,12 +9,12 @@ from pathlib import Path
 import onnx
 import torch
 
+from ...runtime.atomic_file import atomic_path
 from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.errors import InputError, ModelError
 from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import METADATA_KEY, ModelSpec, Precision, Task
-from ...runtime.outputs import atomic_path
 from ..networks.build_network import build_network
 from ..networks.checkpoint import load_checkpoint
 from ..networks.half_precision import to_half_precision

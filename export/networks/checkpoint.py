@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...runtime.errors import InputError, ModelError, OutputError
+from ...runtime.atomic_file import write_file
+from ...runtime.errors import InputError, ModelError
 from ...runtime.file_kinds import FileKind, check_file, is_folder, kind_of_file
 from ...runtime.models.spec import ModelSpec
-from ...runtime.outputs import write_atomic
 
 FORMAT = "mien-checkpoint"
 VERSION = 1
@@ -80,10 +80,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    try:
-        write_atomic(path, buffer.getvalue())
-    except OSError as error:
-        raise OutputError(f"cannot write {path} ({error})") from error
+    write_file(path, buffer.getvalue())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -27,13 +27,13 @@ from ...bench.suite.session import BenchmarkSession
 from ...bench.timing.environment import describe_environment
 from ...bench.worker.candidate import Candidate, name_of
 from ...bench.worker.openers import open_model
+from ...runtime.atomic_file import write_report
 from ...runtime.backends.ort.io_binding import CallMode
 from ...runtime.errors import MienError
 from ...runtime.interrupts import interruptible
 from ...runtime.models.runner import Provider
 from ...runtime.models.shipped import shipped_model
 from ...runtime.models.spec import Precision
-from ...runtime.outputs import write_report
 from ..bridge import TorchBridge
 from ..convert.to_onnx import export_onnx
 from ..networks.build_network import build_network

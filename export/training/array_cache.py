@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...runtime.atomic_file import write_atomic
 from ...runtime.files import cache_folder
-from ...runtime.outputs import write_atomic
 
 log = logging.getLogger("mien")
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...runtime.atomic_file import atomic_path
 from ...runtime.errors import OutputError
-from ...runtime.outputs import atomic_path
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 """Points (position in epochs, value) by metric."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...runtime.outputs import write_report
+from ...runtime.atomic_file import write_report
 
 
 class Metric(NamedTuple):

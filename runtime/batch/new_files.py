@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..file_kinds import is_folder
-from ..outputs import check_no_dash, free_number, numbered
+from ..output_paths import check_no_dash, free_number, numbered
 
 MAX_STEM_BYTES = 200
 """Maximum length of a picture's name within that of a new file, as file systems allow 255 bytes."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from ..atomic_file import write_file
 from ..capture.open_capture import open_capture
 from ..errors import InputError
 from ..file_kinds import is_folder
@@ -22,7 +23,7 @@ from ..output.video_file import VideoSink
 from ..output.view3d import FaceView, face_views
 from ..pictures.decode import PictureFrame
 from ..pictures.folders import is_picture, list_pictures
-from ..pictures.images import derived_suffix, encode_image, read_frames, write_file
+from ..pictures.images import derived_suffix, encode_image, read_frames
 from ..pipeline.frame_classifier import FrameClassifier
 from ..pipeline.pipeline import Pipeline
 from ..values import Classes, Faces, Frame, Image, Progress

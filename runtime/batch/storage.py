@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from pyarrow import ArrowException
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
+from ..atomic_file import TEMP_PREFIX, write_atomic
 from ..errors import InputError, MienError, OutputError
 from ..file_kinds import HEAD_BYTES, PICTURES, check_file, kind_of
-from ..outputs import TEMP_PREFIX, write_atomic
 from ..pictures.folders import claims_picture, is_picture, is_system_name, list_pictures, warn_of_others
 
 OBJECT_STORES = frozenset({"s3", "gcs", "abfs"})

@@ -14,7 +14,7 @@ import typer
 from ..errors import InputError
 from ..faces.detector import DEFAULT_MAX_SIDE
 from ..output.overlay import OverlayStyle
-from ..outputs import check_outputs
+from ..output_paths import check_outputs
 from ..pictures.folders import expand_patterns
 from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from ..wording import counted

@@ -15,11 +15,12 @@ from typing import Any
 
 import typer
 
+from ..atomic_file import write_report
 from ..credentials import mask_text
 from ..errors import InputError
 from ..file_kinds import check_file
 from ..near_names import nearest
-from ..outputs import check_outputs, same_file, write_report
+from ..output_paths import check_outputs, same_file
 from .option_groups import with_options
 
 NEVER_SAVED = {"help", "config", "save-config", "resume", "token"}

@@ -77,6 +77,7 @@ def webcam(
     ),
 ) -> None:
     """Track faces in live or recorded video, or label it with a classifier of your own."""
+    from ..atomic_file import write_report
     from ..capture.open_capture import open_capture
     from ..credentials import mask_secrets
     from ..faces.stage_timer import StageTimer
@@ -84,7 +85,6 @@ def webcam(
     from ..live.live_run import LiveRun, Tracking
     from ..live.outputs import OutputFiles, open_sinks
     from ..output.window import View, WindowSink
-    from ..outputs import write_report
     from ..tracking.smoothing import OneEuro
 
     if options.of_frames:

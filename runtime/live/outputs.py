@@ -12,7 +12,7 @@ from ..output.encoders import check_video_path
 from ..output.rows import RowFile, RowSink, csv_file
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.video_file import VideoSink
-from ..outputs import check_outputs, has_reader
+from ..output_paths import check_outputs, has_reader
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic_file import LineFile
 from ..errors import OutputError
-from ..outputs import LineFile
 from ..streams import write_output
 from ..values import POINTS, Classes, Faces, FloatArray, Frame, Image, size_of
 from ..vision.head_pose import head_pose

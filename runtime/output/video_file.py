@@ -10,8 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..atomic_file import AtomicFile
 from ..errors import OutputError
-from ..outputs import AtomicFile, check_writable
+from ..output_paths import check_writable
 from ..values import Faces, Frame, Image, size_of
 from ..wording import counted
 from .encoders import Encoder, check_video_path, open_encoder, warn_of_plain_files

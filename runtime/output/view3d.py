@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..atomic_file import write_report
 from ..errors import InputError
-from ..outputs import write_report
 from ..pictures.images import encode_image
 from ..values import Faces, FloatArray, Image, size_of
 from ..vision.mean_face import CANONICAL

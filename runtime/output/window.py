@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 
 from ..errors import OutputError
-from ..outputs import free_path
+from ..output_paths import free_path
 from ..pictures.images import write_image
 from ..values import Faces, Frame, Image
 from .display import has_display

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import cv2
 
+from ..atomic_file import write_file
 from ..errors import InputError, OutputError
 from ..file_kinds import FileKind, check_file, kind_of_file
-from ..outputs import write_atomic
 from ..values import Image
 from .decode import PictureFrame, decode_frames
+
+QUALITY = 92
+"""Quality of JPEG and WebP, 0 to 100."""
 
 
 def read_image(path: Path) -> Image:
@@ -73,10 +76,6 @@ def write_image(path: Path, pixels: Image) -> None:
     write_file(path, encode_image(pixels, suffix=path.suffix))
 
 
-QUALITY = 92
-"""Quality of JPEG and WebP, 0 to 100."""
-
-
 def encode_image(pixels: Image, *, suffix: str) -> bytes:
     """Encode a picture as an image file.
 
@@ -105,15 +104,3 @@ def derived_suffix(source: Path) -> str:
         return source.suffix
     lossy = {FileKind.JPEG: ".jpg", FileKind.HEIC: ".jpg", FileKind.AVIF: ".jpg", FileKind.WEBP: ".webp"}
     return lossy.get(kind, ".png")
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file completely or not at all.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    try:
-        write_atomic(path, data)
-    except OSError as error:
-        raise OutputError(f"cannot write {path} ({error.strerror})") from error

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from ...atomic_file import write_atomic
 from ...errors import ModelError, OutputError
 from ...files import cache_folder
 from ...models.input_shapes import Profile
 from ...models.spec import ModelSpec
-from ...outputs import write_atomic
 from .engine_builder import BuiltEngine
 
 try:

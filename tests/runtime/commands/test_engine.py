@@ -85,7 +85,7 @@ def test_engine_that_cannot_be_kept_is_an_error(cache: Path, monkeypatch: pytest
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mien.runtime.outputs.os.replace", full)
+    monkeypatch.setattr("mien.runtime.atomic_file.os.replace", full)
     done = CliRunner().invoke(app, ["engine", LANDMARKS])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "could not be stored in" in done.stderr.replace("\n", " ")

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
+from mien.runtime.atomic_file import remove_unfinished
 from mien.runtime.errors import OutputError
 from mien.runtime.output import sinks
 from mien.runtime.output.overlay import CONTOURS, draw_faces
 from mien.runtime.output.rows import RowFile, RowSink, csv_file
 from mien.runtime.output.sinks import BackgroundSink, close_all
 from mien.runtime.output.video_file import RESERVE_BYTES, VideoSink
-from mien.runtime.outputs import remove_unfinished
 from mien.runtime.values import Faces, Frame, Image
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mien.runtime.atomic_file import write_atomic
 from mien.runtime.backends.trt.cache import engine_key, open_engine
 from mien.runtime.backends.trt.device import Gpu
 from mien.runtime.backends.trt.store import check_engine_folder, last_profile
@@ -22,7 +23,6 @@ from mien.runtime.errors import InputError, ModelError, OutputError, ProviderErr
 from mien.runtime.models.input_shapes import Profile, profile_for
 from mien.runtime.models.model_file import model_spec
 from mien.runtime.models.shipped import shipped_model
-from mien.runtime.outputs import write_atomic
 from mien.tests.fakes.fake_accelerator import ORIN, fake_accelerator
 from mien.tests.fakes.fake_engine import ILogger
 from mien.tests.fakes.fake_tensorrt import Builder, BuilderFlag, IBuilderConfig
@@ -208,7 +208,7 @@ def test_full_disk_leaves_no_half_of_an_engine(tmp_path: Path, monkeypatch: pyte
         path.touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mien.runtime.outputs.os.replace", full)
+    monkeypatch.setattr("mien.runtime.atomic_file.os.replace", full)
     assert open_engine(LANDMARKS, fake_accelerator(), folder=tmp_path).path is None
     assert [p.suffix for p in tmp_path.iterdir()] == [".lock"]
 

@@ -1,22 +1,20 @@
-"""Output files: never overwrite an input or each other, and appear complete or not at all."""
+"""Output files that appear complete or not at all."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import os
 import re
 import stat
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from .errors import InputError, OutputError
-from .file_kinds import PICTURES, FileKind, kind_of_file
+from .errors import OutputError
 from .interrupts import postponed
-from .near_names import describe_missing
+from .output_paths import check_writable, followed
 
 TEMP_PREFIX = ".mien-"
 """Prefix of unfinished files; a process that was killed may leave one."""
@@ -25,94 +23,12 @@ _unfinished: set[Path] = set()
 """Temporary files of this process, removed when it exits."""
 
 
-def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None] = ()) -> None:
-    """Check every output of a command before anything is read, computed or written.
-
-    Files are compared by identity, so links, relative and absolute paths of a file count as the same.
-
-    Args:
-        outputs: Files to be written, by option; None for an option that was not given.
-        inputs: Files and folders that the command reads.
-
-    Raises:
-        InputError: An output is an input or ``-``, or two outputs are one file.
-        OutputError: A file cannot be made there.
-    """
-    read = [path for path in inputs if path is not None]
-    taken: dict[tuple[object, ...], str] = {}
-    for option, path in outputs.items():
-        if path is None:
-            continue
-        check_no_dash(option, path)
-        _check_name(path)
-        for source in read:
-            if same_file(path, source) or (source.is_dir() and _is_input_of(path, source)):
-                raise InputError(f"{option} {path} would overwrite the input {source}; choose another name")
-        if (other := taken.setdefault(_identity(path), option)) != option:
-            raise InputError(f"{option} and {other} name one file, {path}; choose another name for one of them")
-        check_writable(path)
-
-
-def check_no_dash(option: str, path: Path) -> None:
-    """Raise InputError if ``-``, which means standard output elsewhere, is given to an option that takes a path."""
-    if path == Path("-"):
-        raise InputError(f"{option} -: only --json of predict and webcam accepts -, for standard output; name a file")
-
-
-def check_writable(path: Path) -> None:
-    """Raise OutputError unless a file can be written at `path`; an existing file is not changed."""
-    _check_name(path)
-    folder = _followed(path).parent
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder, expected a file")
-    if not folder.is_dir():
-        problem, _, near = describe_missing(path.parent, "folder").partition("; ")
-        raise OutputError(f"{problem} to write {path.name} into" + (f"; {near}" if near else ""))
-    needed = [path] if path.exists() else []
-    if not needed or path.is_file():  # a file is replaced by a new one; a device is written to
-        needed.append(folder)
-    if not all(os.access(place, os.W_OK) for place in needed):
-        raise OutputError(f"no permission to write {path}")
-
-
-def has_reader(target: Path | str) -> bool:
-    """Return whether `target` (``-``: standard output) is a pipe, socket or terminal, rather than a file."""
-    try:
-        mode = os.stat(1 if target == "-" else target).st_mode  # noqa: PTH116
-    except OSError:
-        return False
-    return not stat.S_ISREG(mode)
-
-
-def free_path(path: Path) -> Path:
-    """Return `path`, a name that the user did not choose, with a number added to it if a file exists there."""
-    return numbered(path, free_number(path))
-
-
-def free_number(path: Path, *, taken: Collection[Path] = (), start: int = 1) -> int:
-    """Return the first number from `start` on whose name, see `numbered`, replaces no file.
-
-    Args:
-        path: The first name.
-        taken: Files that are about to be created.
-        start: First number to try.
-    """
-    names = ((number, numbered(path, number)) for number in itertools.count(start))
-    return next(number for number, name in names if not os.path.lexists(name) and name not in taken)
-
-
-def numbered(path: Path, number: int) -> Path:
-    """Return the n-th name for a file: ``a.jpg``, ``a-2.jpg``, ``a-3.jpg``."""
-    return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-
-
 @atexit.register
 def remove_unfinished() -> None:
     """Remove temporary files that an interrupt kept from being finished or discarded."""
-    for path in _unfinished:
+    while _unfinished:
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-    _unfinished.clear()
+            _unfinished.pop().unlink()
 
 
 @contextlib.contextmanager
@@ -140,16 +56,21 @@ def write_atomic(path: Path, content: bytes) -> None:
         file.handle.write(content)
 
 
-def write_report(path: Path, text: str) -> None:
-    """Write a text file completely or not at all.
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file as `write_atomic` does, with an error that names it.
 
     Raises:
         OutputError: The file cannot be written.
     """
     try:
-        write_atomic(path, text.encode(errors="backslashreplace"))
+        write_atomic(path, content)
     except OSError as error:
         raise OutputError(f"cannot write {path} ({error.strerror})") from error
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write a text file as `write_file` does."""
+    write_file(path, text.encode(errors="backslashreplace"))
 
 
 class AtomicFile:
@@ -167,7 +88,7 @@ class AtomicFile:
     """
 
     def __init__(self, path: Path) -> None:
-        target, descriptor = _followed(path), _descriptor(path)
+        target, descriptor = followed(path), _descriptor(path)
         replaceable = descriptor is None and (target.is_file() or not target.exists())
         self._target = target if replaceable else None
         self.temporary = path if self._target is None else _temp_path(target.parent, path.suffix)
@@ -291,46 +212,3 @@ def _descriptor(path: Path) -> int | None:
     if named is None:
         return None
     return os.dup(int(named[1]) if named[1] else STREAMS.index(named[0]))
-
-
-def same_file(path: Path, other: Path) -> bool:
-    """Check whether two paths name one file, existing or not: by links, hard links or another spelling."""
-    try:
-        return os.path.samefile(path, other)  # noqa: PTH121 - follows links, and knows hard ones
-    except OSError:
-        return _followed(path) == _followed(other)
-
-
-def _followed(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # `Path.resolve` raises for a loop of links
-
-
-def _check_name(path: Path) -> None:
-    """Raise OutputError for a name that no file can have: it is too long, holds a null byte, or is a loop of links."""
-    try:
-        os.stat(path)  # noqa: PTH116 - the methods of Path raise something else
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write {path} ({getattr(error, 'strerror', None) or error})") from error
-
-
-def _identity(path: Path) -> tuple[object, ...]:
-    """Identify a file by its inode, or by its path if it does not exist yet."""
-    try:
-        found = path.stat()
-    except OSError:
-        return (_followed(path),)
-    return (found.st_dev, found.st_ino)
-
-
-def _is_input_of(path: Path, folder: Path) -> bool:
-    """Return whether `path` is an existing picture, video or label file below an input folder."""
-    if not path.is_file() or not _followed(path).is_relative_to(_followed(folder)):
-        return False
-    if path.suffix.lower() in (".csv", ".txt"):
-        return True
-    try:
-        return kind_of_file(path) in PICTURES | {FileKind.VIDEO}
-    except InputError:
-        return False
