@@ -228,7 +228,7 @@ class Predictor:
         with open_capture(path) as capture, ExitStack() as closing:
             sink = None
             if self._drawings is not None:
-                sink = VideoSink(self._drawings.name(path, ".mp4"), fps=capture.fps or 30.0)
+                sink = VideoSink(self._drawings.name(path, ".mp4"), fps=capture.fps)
                 closing.callback(sink.close)
             for frame, faces in self._track(capture):
                 if outputs.blur:

@@ -21,10 +21,11 @@ from av.video.stream import VideoStream
 
 from ..credentials import mask_secrets
 from ..errors import InputError
-from ..values import Image
+from ..values import Image, size_of
 from .frame_shape import square_width, upright
 from .frame_times import FrameTimes
 from .sources import (
+    MAX_FPS,
     NOMINAL_FPS,
     Clock,
     OpenedSource,
@@ -44,7 +45,6 @@ MARKED_ENDS = ("matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "avi", "ogg")
 """Containers that tell a missing end from their own; in the others, a stream that just stops has no end."""
 BROKEN_OFF = ("File ended prematurely", "Read error", "partial file")
 """What the demuxers of FFmpeg log when a file stops within an element; the calls return a plain end of file."""
-MAX_FPS = 1000
 NO_LENGTH = f"should be {2**64 - 1}"
 """What FFmpeg's HTTP client logs at the end of a transfer that announced no length: it cannot know better."""
 SEGMENTED = ("hls", "dash")
@@ -94,7 +94,7 @@ class AvSource:
             container.close()
             raise
         self._first: RawFrame | None = first
-        self.size = (first[0].shape[1], first[0].shape[0])
+        self.size = size_of(first[0])
 
     def info(self) -> SourceInfo:
         """Describe the source; without a clock it is a recording."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ..errors import InputError
-from ..values import Frame
+from ..values import Frame, size_of
+from ..wording import counted
 from .frame_queue import FramePolicy, FrameQueue
 from .sources import (
     Clock,
@@ -217,7 +218,7 @@ class Capture:
     def _as_frame(self, raw: RawFrame) -> Frame:
         pixels, stamp_ns = raw
         stamp_ns = self._clock() if stamp_ns is None else stamp_ns
-        size = (pixels.shape[1], pixels.shape[0])
+        size = size_of(pixels)
         with self._lock:
             if self._size is not None and size != self._size:
                 level = logging.WARNING if self.live else logging.DEBUG  # common in a folder of pictures
@@ -237,14 +238,14 @@ class Capture:
         if self._info.reconnectable and not (lost is None and self._info.marks_end):
             if self._reconnect:
                 return self._reconnect_source()
-            raise InputError(f"{self.name} was lost after {self._read} frames")
+            raise InputError(f"{self.name} was lost after {counted(self._read, 'frame')}")
         if lost is not None:
             with self._lock:
                 self._damage = str(lost)
         return False
 
     def _reconnect_source(self) -> bool:
-        log.warning("%s was lost after %d frames; reconnecting", self.name, self._read)
+        log.warning("%s was lost after %s; reconnecting", self.name, counted(self._read, "frame"))
         self._source.close()
         delay_s = FIRST_BACKOFF_S
         while True:

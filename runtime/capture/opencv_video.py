@@ -17,10 +17,10 @@ import numpy as np
 from ..credentials import mask_secrets, mask_text
 from ..errors import InputError, one_line
 from ..pictures.native_messages import native_messages
-from ..values import Image
+from ..values import Image, size_of
 from .frame_shape import square_width
 from .frame_times import FrameTimes
-from .sources import NOMINAL_FPS, Clock, OpenedSource, RawFrame, SourceInfo, SourceOptions
+from .sources import MAX_FPS, NOMINAL_FPS, Clock, OpenedSource, RawFrame, SourceInfo, SourceOptions
 
 log = logging.getLogger("mien")
 
@@ -76,7 +76,7 @@ class VideoSource:
             video.release()
             raise InputError(f"{name} can be opened, but delivers no picture; is another program using it?")
         self._first: RawFrame | None = first
-        self.size = (first[0].shape[1], first[0].shape[0])
+        self.size = size_of(first[0])
 
     def read(self) -> RawFrame | None:
         """See `Source`."""
@@ -116,7 +116,7 @@ class VideoSource:
         return None
 
     def _square(self, pixels: Image) -> Image:
-        height, width = pixels.shape[:2]
+        width, height = size_of(pixels)
         square = square_width(width, self._aspect)
         return pixels if square == width else np.asarray(cv2.resize(pixels, (square, height)), dtype=np.uint8)
 
@@ -225,7 +225,7 @@ def open_stream(url: str, options: SourceOptions) -> OpenedSource:
 def frame_rate(video: cv2.VideoCapture) -> float | None:
     """Read the nominal frame rate; None if unknown, or if the time base (90000) is reported instead."""
     fps = video.get(cv2.CAP_PROP_FPS)
-    return fps if 0 < fps <= 1000 else None
+    return fps if 0 < fps <= MAX_FPS else None
 
 
 def _pixel_aspect(video: cv2.VideoCapture) -> Fraction | None:

@@ -19,12 +19,16 @@ from ..errors import InputError
 from ..file_kinds import check_file, is_folder
 from ..pictures.folders import claims_picture, is_picture, natural_order, pictures_in
 from ..pictures.images import read_frames, read_image
-from ..values import Image
+from ..values import Image, size_of
 
 log = logging.getLogger("mien")
 
 NOMINAL_FPS = 30.0
 """Rate for timestamps if a source has none."""
+MAX_FPS = 1000
+"""Rates above it in the header of a file are a time base, such as 90000."""
+MAX_OPTION = 1 << 14
+"""px, frames per second or s: of several times this, OpenCV and FFmpeg fail in ways of their own."""
 RawFrame = tuple[Image, "int | None"]
 """Pixels (h, w, 3) uint8 BGR, and a timestamp in ns or None to use the time of arrival."""
 Clock = Callable[[], int]
@@ -96,7 +100,7 @@ class SourceOptions:
         clock: Clock of the timestamps of live frames.
 
     Raises:
-        InputError: A value is not above 0.
+        InputError: A value is not above 0, or above `MAX_OPTION`.
     """
 
     size: tuple[int, int] | None = None
@@ -106,10 +110,10 @@ class SourceOptions:
     clock: Clock = time.monotonic_ns
 
     def __post_init__(self) -> None:
-        numbers = [*(self.size or ()), self.open_timeout_s, self.read_timeout_s]
-        if not all(number > 0 for number in [*numbers, 1 if self.fps is None else self.fps]):
+        fps = NOMINAL_FPS if self.fps is None else self.fps
+        if not all(0 < n <= MAX_OPTION for n in (*(self.size or ()), fps, self.open_timeout_s, self.read_timeout_s)):
             raise InputError(
-                f"expected size, rate and timeouts above 0; found {self.size}, {self.fps}, "
+                f"expected size, rate and timeouts above 0 and up to {MAX_OPTION}; found {self.size}, {self.fps}, "
                 f"{self.open_timeout_s} and {self.read_timeout_s}"
             )
 
@@ -179,8 +183,8 @@ class ImageSource:
                     yield frame.pixels, round(shown_ns)
                     shown_ns += frame.duration_ms * 1e6 if frame.duration_ms else self._interval_ns
             except InputError as error:
-                if len(paths) == 1:
-                    raise
+                if len(paths) == 1:  # the first frame of this animation could be read
+                    raise SourceLost(str(error)) from error
                 log.warning("skipped: %s", error)
                 skipped += 1
         if skipped:
@@ -202,7 +206,7 @@ def open_images(source: str, options: SourceOptions) -> OpenedSource:
     first = _first_readable(paths)
     info = SourceInfo(
         str(path),
-        size=(first.shape[1], first.shape[0]),
+        size=size_of(first),
         fps=options.fps if len(paths) > 1 else None,
         frame_count=len(paths),
     )

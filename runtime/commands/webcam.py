@@ -131,7 +131,7 @@ def webcam(
     if run.ended_by is not None:
         raise typer.Exit(128 + run.ended_by)
     if summary.damage is not None:
-        raise InputError(f"{summary.damage}; the {summary.processed} frames that could be read were processed")
+        raise InputError(f"{summary.damage}; {counted(summary.processed, 'frame')} could be read and processed")
     if not summary.processed:
         raise InputError(f"{mask_secrets(source)} delivered no frame")
 
@@ -139,8 +139,8 @@ def webcam(
 def print_summary(summary: LiveSummary, output: Path | None) -> None:
     """Print the stage latencies of a run as a table."""
     table = Table(
-        title=f"{summary.processed} frames on {summary.provider} ({summary.precision.value}), {summary.dropped} dropped"
-        + f", at most {counted(summary.faces, 'face')}" * bool(summary.faces)
+        title=f"{counted(summary.processed, 'frame')} on {summary.provider} ({summary.precision.value}), "
+        f"{summary.dropped} dropped" + f", at most {counted(summary.faces, 'face')}" * bool(summary.faces)
     )
     for heading in ("stage", "p50 ms", "p95 ms", "p99 ms", "n"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
@@ -148,6 +148,9 @@ def print_summary(summary: LiveSummary, output: Path | None) -> None:
         table.add_row(stage, *(f"{latency[f'p{p}_ms']:.2f}" for p in (50, 95, 99)), f"{latency['n']}")
     stderr.print(table)
     if summary.unwritten:
-        say(f"{summary.unwritten} results were not written: the outputs were slower than the camera", style="yellow")
+        say(
+            f"{counted(summary.unwritten, 'result')} not written: the outputs were slower than the camera",
+            style="yellow",
+        )
     if output is not None and summary.processed:
         say(f"wrote {output}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from ..errors import InputError
+from ..wording import counted
 
 MIN_TOKEN = 16
 """Characters; shorter tokens can be guessed."""
@@ -103,7 +104,7 @@ def _check_token(token: str | None) -> None:
         return
     others = _PLAIN.sub("", token)
     if len(token) < MIN_TOKEN or others:
-        found = f"{len(token)} characters" + (f", including {others!r}" if others else "")
+        found = counted(len(token), "character") + (f", including {others!r}" if others else "")
         raise InputError(
             f"the token must have at least {MIN_TOKEN} characters, and only letters, digits and . _ ~ / = - (it is "
             f"part of a URL); found {found}; run: {MAKE_A_TOKEN}"

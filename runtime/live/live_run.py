@@ -18,6 +18,7 @@ from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.window import View
 from ..values import Faces, Frame, Image, Progress
+from ..wording import counted
 from .systemd import ServiceNotifier
 
 POLL_S = 0.2
@@ -227,8 +228,7 @@ class LiveRun:
             f"{1000 / interval_ms:.0f} fps  inference {timer.percentile_ms('process', 50, last=last):.1f} ms  "
             f"{self._provider} {self._precision.value}",
             f"frame p50 {interval_ms:.1f}  p95 {timer.percentile_ms('end_to_end', 95, last=last):.1f} ms",
-            ("" if faces is None else f"{faces} face{'s' if faces != 1 else ''}  ")
-            + f"{self._capture.counts.dropped} dropped",
+            ("" if faces is None else f"{counted(faces, 'face')}  ") + f"{self._capture.counts.dropped} dropped",
         ]
         age_ms = timer.percentile_ms("frame_age", 50, last=last)
         return [*lines, f"frame age {age_ms:.0f} ms"] if np.isfinite(age_ms) else lines

@@ -59,7 +59,7 @@ class OutputFiles:
 
         openers: list[Callable[[], Sink]] = []
         if (video := self.video) is not None:
-            openers.append(lambda: background(VideoSink(video, fps=capture.fps or 30.0), video))
+            openers.append(lambda: background(VideoSink(video, fps=capture.fps), video))
         if (csv := self.csv) is not None:
             openers.append(lambda: background(RowSink(csv_file(csv, live=capture.live)), csv))
         if (json := self.json) is not None:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -187,7 +186,7 @@ class LivePage:
         def end_server(_: object) -> None:
             server.should_exit = True
 
-        tasks = [asyncio.create_task(work) for work in (self._publish(), self._repeat(self.stats.sample, 1.0))]
+        tasks = [asyncio.create_task(work) for work in (self._publish(), self._sample())]
         for task in tasks:
             task.add_done_callback(end_server)
         self._started.set()
@@ -197,14 +196,14 @@ class LivePage:
         self._ended.set()
         await asyncio.gather(*tasks)
 
-    async def _repeat(self, step: Callable[[], None], period_s: float) -> None:
-        while not self._ended.is_set():
-            await self._pause(period_s)
-            step()
+    async def _sample(self) -> None:
+        while not await self._ends_within(1.0):
+            self.stats.sample()
 
-    async def _pause(self, seconds: float) -> None:
+    async def _ends_within(self, seconds: float) -> bool:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._ended.wait(), seconds)
+        return self._ended.is_set()
 
     async def _publish(self) -> None:
         """Draw and publish results while there are subscribers, up to the last result."""
@@ -212,8 +211,7 @@ class LivePage:
         ended = False
         while not ended:
             due = max(due + self._period_s, time.monotonic())
-            await self._pause(due - time.monotonic())
-            ended = self._ended.is_set()
+            ended = await self._ends_within(due - time.monotonic())
             latest = self._latest
             if latest is None or latest.number == sent:
                 continue

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import OutputError
 from ..values import Image
+from .opencv_encoder import OpenCvEncoder
+
+if TYPE_CHECKING:
+    from .av_encoder import AvEncoder
 
 log = logging.getLogger("mien")
 
@@ -46,35 +50,21 @@ def check_video_path(path: Path) -> None:
         raise OutputError(f"{path} is a pipe or a device, expected a file for the video")
 
 
-def open_encoder(path: Path, size: tuple[int, int], *, fps: float) -> Encoder:
-    """Open a video file for writing.
+def choose_encoder(path: Path) -> type[AvEncoder | OpenCvEncoder]:
+    """Choose the class that writes a video, and warn of the limits of OpenCV's if PyAV is not installed.
 
     Args:
         path: File to write; the suffix selects the format.
-        size: (width, height) in px, both even.
-        fps: Nominal frame rate; constant in files written by OpenCV.
-
-    Raises:
-        OutputError: The file cannot be written.
     """
-    from .opencv_encoder import OpenCvEncoder
-
-    if path.suffix.lower() == ".avi":  # it stores a rate instead of times
-        return OpenCvEncoder(path, size, fps=fps)
-    try:
-        from .av_encoder import AvEncoder
-    except ImportError:
-        return OpenCvEncoder(path, size, fps=fps)
-    return AvEncoder(path, size, fps=fps)
-
-
-def warn_of_plain_files(path: Path) -> None:
-    """Warn of the limits of a file that OpenCV writes because PyAV is not installed."""
-    try:
-        import av  # noqa: F401
-    except ImportError:
-        part_2 = path.suffix.lower() in (".mp4", ".mov")
-        codec = "MPEG-4 part 2, which browsers do not play, " if part_2 else ""
-        log.warning(
-            "%s will be %sof constant frame rate; for H.264 with each frame at its time: pip install av", path, codec
-        )
+    suffix = path.suffix.lower()
+    if suffix != ".avi":  # it stores a rate instead of times
+        try:
+            from .av_encoder import AvEncoder
+        except ImportError:
+            codec = "MPEG-4 part 2, which browsers do not play, " if suffix in (".mp4", ".mov") else ""
+            log.warning(
+                "%s will be %sof constant frame rate; to keep the time of each frame: pip install av", path, codec
+            )
+        else:
+            return AvEncoder
+    return OpenCvEncoder

@@ -15,7 +15,7 @@ from ..errors import OutputError
 from ..output_paths import check_writable
 from ..values import Faces, Frame, Image, size_of
 from ..wording import counted
-from .encoders import Encoder, check_video_path, open_encoder, warn_of_plain_files
+from .encoders import Encoder, check_video_path, choose_encoder
 
 RESERVE_BYTES = 32 << 20
 """Free disk space to leave, because a video is unreadable until its index has been written at the end."""
@@ -29,7 +29,7 @@ class VideoSink:
 
     Args:
         path: File to write; the suffix selects the format.
-        fps: Nominal frame rate.
+        fps: Nominal frame rate; None if unknown.
 
     Raises:
         OutputError: The suffix is unknown or the file cannot be written.
@@ -37,12 +37,12 @@ class VideoSink:
 
     needs_picture = True
 
-    def __init__(self, path: Path, *, fps: float) -> None:
+    def __init__(self, path: Path, *, fps: float | None) -> None:
         check_writable(path)
         check_video_path(path)
-        warn_of_plain_files(path)
         self._path = path
-        self._fps = fps if fps > 0 else 30.0
+        self._fps = 30.0 if fps is None else fps
+        self._encoder_type = choose_encoder(path)
         self._opened: tuple[AtomicFile, Encoder] | None = None
         self._size = (0, 0)
         self._start_ns = 0
@@ -101,7 +101,7 @@ class VideoSink:
         file = AtomicFile(self._path)
         file.handle.close()  # the encoder opens it by name
         try:
-            return file, open_encoder(file.temporary, self._size, fps=self._fps)
+            return file, self._encoder_type(file.temporary, self._size, fps=self._fps)
         except OutputError:
             file.discard()
             raise

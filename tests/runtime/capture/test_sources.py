@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from mien.runtime.capture.sources import (
     source_kind,
 )
 from mien.runtime.errors import InputError
+from mien.runtime.pictures.decode import PictureFrame
 from mien.tests.clips import write_clip
 from mien.tests.fakes.fake_capture import FakeClock, FakeVideo, picture
 
@@ -57,9 +59,22 @@ def test_misuse_is_told(tmp_path: Path) -> None:
         open_capture(str(junk))
     with pytest.raises(InputError, match="empty"):
         open_capture("")
-    for wrong in ({"size": (0, 5)}, {"fps": 0.0}, {"open_timeout_s": 0.0}, {"read_timeout_s": -1.0}):
-        with pytest.raises(InputError, match="above 0"):
+    small = ({"size": (0, 5)}, {"fps": 0.0}, {"open_timeout_s": 0.0}, {"read_timeout_s": -1.0})
+    for wrong in (*small, {"size": (99_999, 9)}, {"fps": math.inf}, {"fps": math.nan}):
+        with pytest.raises(InputError, match="above 0 and up to 16384"):
             open_capture("demo", **wrong)  # type: ignore[arg-type]
+
+
+def test_an_animation_that_breaks_off_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def frames(path: Path) -> Iterator[PictureFrame]:
+        yield PictureFrame(picture())
+        raise InputError(f"{path} is damaged: 1 of its 2 frames can be decoded")
+
+    cv2.imwrite(str(tmp_path / "a.png"), picture())
+    monkeypatch.setattr("mien.runtime.capture.sources.read_frames", frames)
+    with open_capture(tmp_path / "a.png") as capture:
+        assert len(list(capture)) == 1
+        assert str(capture.damage).endswith("a.png is damaged: 1 of its 2 frames can be decoded")
 
 
 def test_sources_by_path_and_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

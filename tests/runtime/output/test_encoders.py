@@ -101,6 +101,8 @@ def test_without_pyav_an_mp4_is_said_to_be_part_2(
     for name in ("av", "mien.runtime.output.av_encoder"):
         monkeypatch.setitem(sys.modules, name, None)
     with caplog.at_level(logging.WARNING, logger="mien"):
+        write(tmp_path / "out.avi", [0, 40])
+        assert not caplog.text  # PyAV would not change it
         write(tmp_path / "out.mp4", SLOW_THEN_FAST, fps=25)
     assert "MPEG-4 part 2" in caplog.text and "pip install av" in caplog.text
     monkeypatch.undo()
