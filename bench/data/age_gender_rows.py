@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...runtime.errors import InputError, warn_once
-from ...runtime.pictures.folders import pictures_below, pictures_in
+from ...runtime.pictures.folders import is_picture, pictures_in, walk
 from .label_files import numbers, picture_path, read_rows
 
 LABELS = "labels.csv"
@@ -45,10 +46,10 @@ class LabelledFace:
 
 
 def has_ages(folder: Path) -> bool:
-    """Return whether a folder has labels for `read_faces_with_age`."""
+    """Return whether a folder has labels for `read_faces_with_age`, such as one picture named as in UTKFace."""
     if any((folder / name).is_file() for name in (LABELS, *FAIRFACE)):
         return True
-    return any(_named_file(file) is not None for file in pictures_below(folder, []))
+    return any(_named_file(file) is not None and is_picture(file) for file in walk(folder, [], Counter()))
 
 
 def read_faces_with_age(folder: Path) -> list[LabelledFace]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,8 @@ from .aligned_crops import aligned_input
 from .drawn_face import draw_face
 from .landmark_labels import has_landmarks, read_landmarks
 
+PictureWithFace = tuple[Image, FloatArray]
+"""Picture (h, w, 3) uint8 BGR, and the bounds (4,) of its face's landmarks, xyxy px."""
 SPACING = 20
 """Number of demo camera frames from one picture to the next, so that they differ."""
 
@@ -43,9 +48,9 @@ class Subset(Enum):
         return {Subset.ALL: rows, Subset.CALIBRATION: rows[rows % 4 != 3], Subset.GATE: rows[rows % 4 == 3]}[self]
 
     def draw(self, total: int, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Draw the indices of `count` rows of this subset among `total`, without repetition if there are enough."""
+        """Draw the indices of `count` rows of this subset among `total`; they repeat only once all have been drawn."""
         rows = self.rows(total)
-        return rows[rng.choice(len(rows), size=count, replace=len(rows) < count)]
+        return np.resize(rows[rng.choice(len(rows), size=min(count, len(rows)), replace=False)], count)
 
 
 def pictures_of(data: Path) -> int:
@@ -77,30 +82,27 @@ def sample_batch(
     """
     rng = np.random.default_rng(seed)
     is_aligned = spec.task is Task.AGE_GENDER and data is not None and has_ages(data)
+    pictures: Iterator[PictureWithFace]
     if data is None:
-        pictures = [_demo_face()] * count
-    elif has_landmarks(data):
+        pictures = repeat(_demo_face(), count)
+    elif has_landmarks(data) and not is_aligned:
         pictures = _labelled_faces(data, count, rng, subset)
     else:
         has_faces = spec.task in (Task.LANDMARKS, Task.AGE_GENDER) and not is_aligned
         pictures = _pictures(data, count, rng, subset, faces=has_faces)
+    return np.stack([_input(spec, image, bounds, rng, is_aligned=is_aligned) for image, bounds in pictures])
+
+
+def _input(spec: ModelSpec, image: Image, bounds: FloatArray, rng: np.random.Generator, *, is_aligned: bool) -> Image:
+    """Return the input (h, w, 3) that a picture, with a face in these bounds, yields for a model."""
     height, width = spec.input_size
     if spec.task is Task.DETECTOR:
-        return np.stack([_scene(image, height, width, rng) for image, _ in pictures])
+        return _scene(image, height, width, rng)
     if is_aligned:
-        return np.stack([aligned_input(image, height) for image, _ in pictures])
+        return aligned_input(image, height)
     if spec.task is Task.CLASSIFY:
-        return np.stack([resized(image, height) for image, _ in pictures])
-    return np.stack(
-        [
-            cut_crop(
-                image,
-                crop_matrix(_jittered(bounds, rng), scale=_scale(spec), size=height),
-                height,
-            ).pixels
-            for image, bounds in pictures
-        ]
-    )
+        return resized(image, height)
+    return cut_crop(image, crop_matrix(_jittered(bounds, rng), scale=_scale(spec), size=height), height).pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,34 +111,30 @@ class Portraits:
 
     Attributes:
         pictures: The n pictures.
-        bounds: Bounds (n, 4) of each face's landmarks, xyxy px of the picture.
-        landmarks: Landmarks (n, 68, 3), px of the picture.
+        landmarks: Landmarks (n, 68, 3) of each face, px of the picture.
     """
 
     pictures: tuple[Image, ...]
-    bounds: FloatArray
     landmarks: FloatArray
 
 
-def sample_pictures(count: int, *, data: Path | None = None, seed: int = 0) -> list[Image]:
+def sample_pictures(count: int, *, data: Path | None = None) -> Iterator[Image]:
     """Sample whole pictures.
 
     Args:
         count: Number of pictures.
         data: Folder with pictures; None: frames of the moving demo camera, or drawn faces.
-        seed: Seed of the random generator.
 
     Raises:
         InputError: The folder contains no pictures.
     """
-    if data is None and not has_photo():
-        return [draw_face(i)[0] for i in range(count)]
-    if data is None:
-        camera = DemoCamera()
-        return [camera.frame(SPACING * i) for i in range(count)]
-    files = pictures_in(data)
-    rng = np.random.default_rng(seed)
-    return [read_image(files[i]) for i in rng.choice(len(files), size=count, replace=len(files) < count)]
+    if data is not None:
+        files = pictures_in(data)
+        return (read_image(files[i]) for i in Subset.ALL.draw(len(files), count, np.random.default_rng(0)))
+    if not has_photo():
+        return (draw_face(i)[0] for i in range(count))
+    camera = DemoCamera()
+    return (camera.frame(SPACING * i) for i in range(count))
 
 
 def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
@@ -152,21 +150,12 @@ def sample_portraits(count: int, *, data: Path | None = None) -> Portraits:
     Raises:
         InputError: No face is found in any of the pictures tried.
     """
-    pictures: list[Image] = []
-    bounds: list[FloatArray] = []
-    landmarks: list[FloatArray] = []
     with Pipeline.load(attributes=False, provider=Provider.CPU, precision=Precision.FP32) as pipeline:
-        for picture in sample_pictures(4 * count, data=data):
-            faces = pipeline(picture)
-            if len(faces):
-                pictures.append(picture)
-                landmarks.append(faces.landmarks[0])
-                bounds.append(landmark_bounds(faces.landmarks[0]))
-            if len(pictures) == count:
-                break
-    if not pictures:
+        tried = ((picture, pipeline(picture)) for picture in sample_pictures(4 * count, data=data))
+        found = list(islice(((picture, faces) for picture, faces in tried if len(faces)), count))
+    if not found:
         raise InputError(f"no face was found in pictures of {data}; --level picture needs faces, pass another --data")
-    return Portraits(tuple(pictures), np.stack(bounds), np.stack(landmarks))
+    return Portraits(tuple(picture for picture, _ in found), np.stack([faces.landmarks[0] for _, faces in found]))
 
 
 def _scale(spec: ModelSpec) -> float:
@@ -174,10 +163,10 @@ def _scale(spec: ModelSpec) -> float:
     return max(spec.crop_scale, 1.0) if spec.task is Task.LANDMARKS else 1.3
 
 
-def _labelled_faces(data: Path, count: int, rng: np.random.Generator, subset: Subset) -> list[tuple[Image, FloatArray]]:
+def _labelled_faces(data: Path, count: int, rng: np.random.Generator, subset: Subset) -> Iterator[PictureWithFace]:
     table = read_landmarks(data)
     bounds = landmark_bounds(table.points)
-    return [(read_image(table.files[i]), bounds[i]) for i in subset.draw(len(table), count, rng)]
+    return ((read_image(table.files[i]), bounds[i]) for i in subset.draw(len(table), count, rng))
 
 
 def has_photo() -> bool:
@@ -190,7 +179,7 @@ def has_photo() -> bool:
     return True
 
 
-def _demo_face() -> tuple[Image, FloatArray]:
+def _demo_face() -> PictureWithFace:
     if not has_photo():
         picture, landmarks = draw_face()
         return picture, landmark_bounds(landmarks)
@@ -200,21 +189,17 @@ def _demo_face() -> tuple[Image, FloatArray]:
 
 def _pictures(
     data: Path, count: int, rng: np.random.Generator, subset: Subset, *, faces: bool
-) -> list[tuple[Image, FloatArray]]:
+) -> Iterator[PictureWithFace]:
     """Draw pictures from a folder, with the bounds of the best face in each, or of its middle if there is none."""
     files = pictures_in(data)
-    images = [read_image(files[i]) for i in subset.draw(len(files), count, rng)]
-    if not faces:
-        return [(image, _middle(image)) for image in images]
-    detector = open_detector(shipped_model("detector"), provider=Provider.CPU)
-    try:
-        found = [detector(image)[0] for image in images]
-    finally:
-        detector.close()
-    return [
-        (image, bounds_from_box(boxes[0]) if len(boxes) else _middle(image))
-        for image, boxes in zip(images, found, strict=True)
-    ]
+    with ExitStack() as stack:
+        detector = open_detector(shipped_model("detector"), provider=Provider.CPU) if faces else None
+        if detector is not None:
+            stack.callback(detector.close)
+        for i in subset.draw(len(files), count, rng):
+            image = read_image(files[i])
+            boxes = np.empty((0, 4)) if detector is None else detector(image)[0]
+            yield image, bounds_from_box(boxes[0]) if len(boxes) else _middle(image)
 
 
 def _middle(image: Image) -> FloatArray:

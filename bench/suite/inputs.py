@@ -36,6 +36,7 @@ class BenchInputs:
         self._data = data
         self._feed = feed
         self._images: dict[str, Image] = {}
+        self._labelled: dict[tuple[Task, tuple[str, ...]], Path | None] = {}
 
     def images(self, spec: ModelSpec, batch: int) -> Image:
         """Return images (`INPUTS` · batch, h, w, 3) uint8 BGR in a model's input size.
@@ -45,10 +46,9 @@ class BenchInputs:
         """
         key = f"{_key(spec)}-{batch}"
         if key not in self._images:
-            data = self.folder_of(spec)
-            batches = [sample_batch(spec, batch, data=data, seed=i) for i in range(INPUTS)]
-            check_pictures(batches)
-            self._images[key] = np.concatenate(batches)
+            images = sample_batch(spec, INPUTS * batch, data=self.folder_of(spec))
+            check_pictures(list(images.reshape(INPUTS, batch, *images.shape[1:])))
+            self._images[key] = images
         return self._images[key]
 
     def file(self, spec: ModelSpec, level: Level, batch: int) -> Path:
@@ -62,7 +62,7 @@ class BenchInputs:
             return path
         found = self._portraits(spec)
         pictures = {f"picture_{i}": picture for i, picture in enumerate(found.pictures)}
-        save_arrays(path, {"bounds": found.bounds, "landmarks": found.landmarks, **pictures})
+        save_arrays(path, {"landmarks": found.landmarks, **pictures})
         return path
 
     def foreign_file(self) -> Path:
@@ -76,9 +76,16 @@ class BenchInputs:
             save_arrays(path, foreign_arrays(INPUTS, feed=self._feed, data=next(iter(self._data), None)))
         return path
 
+    def labelled(self, spec: ModelSpec) -> Path | None:
+        """Return the folder with labels for a model, see `folder_for`; folders are searched only once."""
+        key = (spec.task, spec.classes)
+        if key not in self._labelled:
+            self._labelled[key] = folder_for(spec.task, self._data, spec.classes)
+        return self._labelled[key]
+
     def folder_of(self, spec: ModelSpec) -> Path | None:
-        """Choose the folder for a model's inputs: the one with labels for its task, else the first."""
-        found = folder_for(spec.task, self._data, spec.classes)
+        """Choose the folder for a model's inputs: the one with labels for it, else the first."""
+        found = self.labelled(spec)
         return found if found is not None else next(iter(self._data), None)
 
     def _portraits(self, spec: ModelSpec) -> Portraits:
@@ -86,7 +93,7 @@ class BenchInputs:
         if spec.task in (Task.LANDMARKS, Task.AGE_GENDER):
             return sample_portraits(INPUTS, data=data)
         pictures = tuple(sample_pictures(INPUTS, data=data))  # these need not show a face
-        return Portraits(pictures, np.zeros((INPUTS, 4)), np.zeros((INPUTS, 68, 3)))
+        return Portraits(pictures, np.zeros((INPUTS, 68, 3)))
 
 
 def foreign_arrays(count: int, *, feed: Path | None, data: Path | None) -> InputArrays:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ...runtime.errors import CheckFailed, InputError, ProcessFailed
-from ...runtime.models.spec import Precision
-from ..accuracy.accuracy import Accuracy, accuracy_of, folder_for
+from ...runtime.models.spec import ModelSpec, Precision
+from ..accuracy.accuracy import Accuracy, accuracy_of
 from ..parity.parity import ParityGate
 from ..parity.tolerances import compare_outputs
 from ..timing.sensors import board_power_w, read_sensors
@@ -33,16 +33,21 @@ class PostRunChecks:
 
     Args:
         records: Candidates by name.
-        data: Folders with labels.
+        labelled: Returns the folder with labels for a model, if any.
         held_out: Measure accuracy only on what `mien train` holds out.
         gpu: Read the power from nvidia-smi.
     """
 
     def __init__(
-        self, records: Mapping[str, CandidateRecord], *, data: Sequence[Path], held_out: bool, gpu: bool
+        self,
+        records: Mapping[str, CandidateRecord],
+        *,
+        labelled: Callable[[ModelSpec], Path | None],
+        held_out: bool,
+        gpu: bool,
     ) -> None:
         self._records = records
-        self._data = data
+        self._labelled = labelled
         self._held_out = held_out
         self._gpu = gpu
         self._accuracies: dict[tuple[Path, str], Accuracy] = {}
@@ -123,7 +128,7 @@ class PostRunChecks:
     def _note_accuracy(self, record: CandidateRecord) -> None:
         """Measure each model file once per provider, and the baselines that others are compared with."""
         spec, candidate = record.process.spec, record.candidate
-        folder = None if spec is None else folder_for(spec.task, self._data, spec.classes)
+        folder = None if spec is None else self._labelled(spec)
         is_compared_with = any(record.name == other.baseline for other in self._records.values())
         if folder is None or (candidate.baseline and not is_compared_with):
             return

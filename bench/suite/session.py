@@ -178,7 +178,9 @@ class BenchmarkSession:
         """
         options = self._options
         background = BackgroundLoad(lambda: read_sensors(gpu=self._gpu))
-        checks = PostRunChecks(self._records.running, data=options.data, held_out=options.held_out, gpu=self._gpu)
+        checks = PostRunChecks(
+            self._records.running, labelled=self._inputs.labelled, held_out=options.held_out, gpu=self._gpu
+        )
         count_round = counter(options.rounds, progress)
         interrupted = False
         done = 0

@@ -20,7 +20,7 @@ from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import ModelSpec, Precision, Task
 from ...runtime.values import FloatArray, Image, percentile
 from ...runtime.vision.crop import cut_crop, resized
-from ...runtime.vision.geometry import crop_matrix
+from ...runtime.vision.geometry import crop_matrix, landmark_bounds
 from ..timing.interleave import DeviceClock, TimedCalls, digest_of, time_calls
 from ..timing.measurement import Level
 from .candidate import Candidate
@@ -97,11 +97,11 @@ class ModelTarget:
         self._call: Callable[[int], object] = runner_without_inputs
 
     def bind(self, arrays: InputArrays) -> tuple[str, str]:
-        """See `Target`; arrays are ``inputs`` (n, b, h, w, 3), or pictures with bounds and landmarks of a face each."""
+        """See `Target`; arrays are ``inputs`` (n, b, h, w, 3), or pictures with the landmarks of a face each."""
         runner = self._runner
         if self._candidate.level is Level.PICTURE:
-            pictures = [arrays[f"picture_{i}"] for i in range(len(arrays["bounds"]))]
-            self._call = picture_call(runner, pictures, arrays["bounds"], arrays["landmarks"])
+            pictures = [arrays[f"picture_{i}"] for i in range(len(arrays["landmarks"]))]
+            self._call = picture_call(runner, pictures, arrays["landmarks"])
             return digest_of(pictures), ""
         inputs = list(arrays["inputs"])
         self._inputs = inputs
@@ -142,16 +142,13 @@ def runner_without_inputs(_: int) -> object:
     raise InputError("this candidate has no inputs yet")
 
 
-def picture_call(
-    runner: Runner, pictures: Sequence[Image], bounds: FloatArray, landmarks: FloatArray
-) -> Callable[[int], object]:
+def picture_call(runner: Runner, pictures: Sequence[Image], landmarks: FloatArray) -> Callable[[int], object]:
     """Return a function that takes the number of a call, crops a picture, runs the model, and decodes the result.
 
     Args:
         runner: The model.
         pictures: Pictures (h, w, 3) uint8 BGR, which calls cycle through.
-        bounds: Bounds (n, 4) of the landmarks of one face in each picture, in px.
-        landmarks: Landmarks (n, 68, ≥ 2) of that face in px.
+        landmarks: Landmarks (n, 68, ≥ 2) of one face in each picture, in px.
     """
     spec, count = runner.spec, len(pictures)
     size = spec.input_size[0]
@@ -162,6 +159,8 @@ def picture_call(
         return lambda i: estimate(runner, pictures[i % count], landmarks[i % count][None])
     if spec.task is Task.CLASSIFY:
         return lambda i: runner(resized(pictures[i % count], size)[None])
+
+    bounds = landmark_bounds(landmarks)
 
     def locate(i: int) -> FloatArray:
         matrix = crop_matrix(bounds[i % count], scale=spec.crop_scale, size=size)

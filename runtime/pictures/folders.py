@@ -111,7 +111,7 @@ def pictures_below(folder: Path, failures: list[str]) -> list[Path]:
     """
     found: list[Path] = []
     others: Counter[str] = Counter()
-    for path in _walk(folder, failures, others):
+    for path in walk(folder, failures, others):
         if claims_picture(path.name):
             found.append(path)
             continue
@@ -144,8 +144,8 @@ def natural_order(path: Path) -> list[list[tuple[int, str]]]:
     ]
 
 
-def _walk(root: Path, failures: list[str], others: Counter[str]) -> Iterator[Path]:
-    """Yield the files below a folder, in any order."""
+def walk(root: Path, failures: list[str], others: Counter[str]) -> Iterator[Path]:
+    """Yield the files below a folder, in any order; arguments are those of `pictures_below` and `warn_of_others`."""
     home = root.resolve()
     seen: set[tuple[int, int]] = set()
     waiting = [root]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ import pytest
 from mien.bench.accuracy.accuracy import folder_for
 from mien.bench.accuracy.evaluate_attributes import read_labelled_ages
 from mien.bench.data.age_gender_labels import check_split, join_copies, read_age_gender
+from mien.bench.data.age_gender_rows import has_ages
 from mien.bench.data.sample_inputs import sample_batch
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import ModelSpec, Task
@@ -146,6 +148,24 @@ def test_utkface_is_read_by_its_names_and_malformed_ones_are_counted(
     found = {file: (age, female) for file, age, female in zip(table.files, table.age, table.female, strict=True)}
     assert found == {tmp_path / name: label for name, label in names.items()}
     assert "5 of 8 pictures are not named age_gender_race_date as in UTKFace and were left out" in caplog.text
+
+
+def test_one_picture_named_as_in_utkface_settles_that_a_folder_has_ages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "25_1_2_2017.txt").write_text("named like a face, but no picture")
+    draw(tmp_path / "a.jpg", 0)
+    assert not has_ages(tmp_path)
+    named = tmp_path / "25_1_2_2018.jpg"
+
+    def stops_early(*_: object) -> Iterator[Path]:
+        yield tmp_path / "a.jpg"
+        yield named
+        raise AssertionError("the rest of the folder was listed")
+
+    draw(named, 1)
+    monkeypatch.setattr("mien.bench.data.age_gender_rows.walk", stops_early)
+    assert has_ages(tmp_path) and not caplog.records
 
 
 def test_a_folder_without_any_labels_says_what_could_be_there(tmp_path: Path) -> None:

@@ -53,4 +53,4 @@ def test_a_folder_is_still_read(tmp_path: Path) -> None:
 
     picture = np.full((32, 32, 3), 7, np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), picture)
-    assert np.array_equal(sample_inputs.sample_pictures(1, data=tmp_path)[0], picture)
+    assert np.array_equal(next(sample_inputs.sample_pictures(1, data=tmp_path)), picture)

@@ -91,17 +91,14 @@ def test_from_a_picture_to_the_result_is_what_the_pipeline_does() -> None:
     picture = DemoCamera().frame(0)
     with Pipeline.load(provider=Provider.CPU, precision=Precision.FP32) as pipeline:
         faces = pipeline(picture)
-        bounds = np.concatenate(
-            [faces.landmarks[:1, :, :2].min(axis=1), faces.landmarks[:1, :, :2].max(axis=1)], axis=1
-        )
         pictures, points = [picture], faces.landmarks[:1]
-        located = picture_call(pipeline.landmarks, pictures, bounds, points)(0)
+        located = picture_call(pipeline.landmarks, pictures, points)(0)
         assert np.linalg.norm(located[:, :2] - points[0, :, :2], axis=1).mean() < 3
         assert pipeline.age_gender is not None
-        found = picture_call(pipeline.age_gender, pictures, bounds, points)(5)  # the sixth picture is the first again
+        found = picture_call(pipeline.age_gender, pictures, points)(5)  # the sixth picture is the first again
         assert found["age"][0] == pytest.approx(faces.age[0], abs=1e-3)
         detect = OnnxRunner(shipped_model("detector"), provider=Provider.CPU)
-        boxes, _ = picture_call(detect, pictures, bounds, points)(0)
+        boxes, _ = picture_call(detect, pictures, points)(0)
         assert np.allclose(boxes, faces.boxes)
 
 
