@@ -299,6 +299,8 @@ def test_summary_needs_no_data_and_training_does() -> None:
     table = mien("train", "classify", "--backbone", "reslayer", "--weights", "none", "--summary").stdout
     assert "stages.0.3.conv.0" in table and "Conv2d" in table and "multiply_adds" in table
     assert "--data FOLDER is needed" in one_line(mien("train", "landmarks", "--weights", "none", code=2))
+    odd = one_line(mien("train", "detector", "--weights", "none", "--input-size", "336", "--summary", code=2))
+    assert "expected an --input-size that is a multiple of 32, found 336" in odd
 
 
 def test_a_classifier_trains_in_two_processes_and_goes_all_the_way(class_folder: Path, tmp_path: Path) -> None:

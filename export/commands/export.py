@@ -73,7 +73,7 @@ def _report(exported: Exported, precision: Precision) -> None:
     elif precision is not Precision.FP32:
         say("accuracy was not measured; it needs labels for this model's task (--data DIR)", style="yellow")
     if exported.float_layers:
-        count = f"the {len(exported.float_layers)} most sensitive of {exported.layers} layers stay in float"
+        count = f"left {len(exported.float_layers)} of {exported.layers} layers, the most sensitive, in float"
         say(f"{count}: {', '.join(exported.float_layers)}")
     if exported.speed_up is not None:
         slow = exported.speed_up.value < 1

@@ -45,7 +45,7 @@ train_app = typer.Typer(no_args_is_help=True, help="Train a model by transfer le
 @train_app.command(
     "landmarks",
     cls=ResumableCommand,
-    epilog="mien train landmarks --data landmarks68 --teacher large.pt --unlabelled photos --bfloat16",
+    epilog="mien train landmarks --data landmarks68 --teacher large.pt --unlabelled photos",
 )
 @with_config
 @with_train_options(LANDMARKS, FROZEN_LANDMARKS)
@@ -93,7 +93,7 @@ def train_landmarks(
 @train_app.command(
     "age-gender",
     cls=ResumableCommand,
-    epilog="mien train age-gender --data age_gender --bfloat16 --epochs 12",
+    epilog="mien train age-gender --data age_gender",
 )
 @with_config
 @with_train_options(AGE_GENDER, FROZEN_AGE_GENDER)
@@ -192,12 +192,18 @@ def train_detector(
         show_default=False,
     ),
     backbone: str = typer.Option("mobilenet_v2_short", "--backbone", help=BACKBONE),
-    input_size: int = typer.Option(320, "--input-size", min=128, help="Side of a training scene, in px."),
+    input_size: int = typer.Option(
+        320, "--input-size", min=128, help="Side of a training scene, in px; a multiple of 32."
+    ),
     init_from: Path | None = INIT_FROM,
     new_layers_only: bool = NEW_LAYERS_ONLY,
     scenes: int = typer.Option(2400, "--scenes", min=1, help="Number of scenes composed for each epoch."),
 ) -> None:
     """Train the face detector, on scenes that are composed of labelled pictures."""
+    from ...runtime.faces.detector import STRIDE
+
+    if input_size % STRIDE:
+        raise InputError(f"expected an --input-size that is a multiple of {STRIDE}, found {input_size}")
     if shared.summary:
         print_layers(Task.DETECTOR, backbone, shared, input_size=input_size)
         return

@@ -226,7 +226,8 @@ def train_options(
     bfloat16: bool = typer.Option(
         False,
         "--bfloat16/--float32",
-        help="Compute convolutions in bfloat16 (fast on GPUs and on processors with AVX512-BF16 or AMX).",
+        help="Compute convolutions in bfloat16: faster on GPUs, and on processors with AVX512-BF16 or AMX except for "
+        "MobileNets.",
     ),
     device: str = typer.Option("cpu", "--device", help="Device to train on: cpu, cuda, cuda:1, …"),
     devices: int = typer.Option(1, "--devices", min=1, help="Processes (GPUs) per machine; torchrun works too."),

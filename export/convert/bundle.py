@@ -44,6 +44,7 @@ from ...runtime.pictures.folders import pictures_in
 from ...runtime.pictures.images import read_image
 from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import Progress
+from ...runtime.wording import counted
 from ..networks.checkpoint import CHECKPOINTS
 from .model_cards import licences, model_card
 from .to_onnx import export_onnx
@@ -187,7 +188,8 @@ class _Draft:
                     self.files |= {PICTURE: _npy(picture), FACES: _npy(faces.landmarks[clear])}
                     return
         raise InputError(
-            f"no face in {paths[0]} and {len(paths) - 1} more; a bundle needs one to check the pipeline with"
+            f"{self._data or paths[0]}: no clear face in {counted(len(paths), 'picture')}; a bundle needs one to check "
+            "the pipeline with, pass --data DIR with faces"
         )
 
     def packed(self) -> bytes:

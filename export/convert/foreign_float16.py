@@ -23,6 +23,7 @@ from ...runtime.isolated import call_isolated
 from ...runtime.models.model_file import ModelFile
 from ...runtime.models.runner import Provider
 from ...runtime.models.spec import Precision
+from ...runtime.wording import counted
 from .float16 import HEAVY, float16_model
 from .gates import GATE_BATCHES, check_output
 from .half_storage import session_storing_halves
@@ -227,7 +228,7 @@ def _answered(session: Any, arrays: InputArrays, *, origin: Path) -> tuple[list[
     return (
         feeds,
         wanted,
-        f"{len(feeds)} calls, {'; '.join([notes[0], *(note.removeprefix(MADE) for note in notes[1:])])}",
+        f"{counted(len(feeds), 'call')}, {'; '.join([notes[0], *(note.removeprefix(MADE) for note in notes[1:])])}",
     )
 
 

@@ -23,6 +23,7 @@ from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import ModelSpec, Precision, Task
 from ...runtime.output_paths import check_writable, same_file
 from ...runtime.values import Image
+from ...runtime.wording import counted
 from .half_storage import session_storing_halves
 
 log = logging.getLogger("mien")
@@ -67,8 +68,8 @@ class AccuracyLoss:
 
     def __str__(self) -> str:
         return (
-            f"{self.found.metric.value} {self.found} against {self.reference} on {self.found.count} held-out samples "
-            f"(lost {self.lost:.3f}, may lose {self.tolerance:g})"
+            f"{self.found.metric.value} {self.found} against {self.reference} on "
+            f"{counted(self.found.count, 'held-out sample')} (lost {self.lost:.3f}, may lose {self.tolerance:g})"
         )
 
 

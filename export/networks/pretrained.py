@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...runtime.errors import InputError
 from ...runtime.file_kinds import check_file
+from ...runtime.wording import counted
 from .checkpoint import FORMAT
 
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "module")
@@ -62,7 +63,9 @@ def fitting(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[s
     for name, shape in needed.items():
         found = state.get(prefix + name)
         if found is None:
-            raise ValueError(f"expected a tensor {name}, found {', '.join(list(state)[:2])} … ({len(state)} tensors)")
+            raise ValueError(
+                f"expected a tensor {name}, found {', '.join(list(state)[:2])} … ({counted(len(state), 'tensor')})"
+            )
         if found.shape != shape:
             raise ValueError(f"expected {name} of shape {tuple(shape)}, found {tuple(found.shape)}")
     return {name: state[prefix + name] for name in wanted if prefix + name in state}

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ...runtime.errors import InputError
 from ...runtime.interrupts import postponed
+from ...runtime.wording import counted
 from ..networks.checkpoint import Checkpoint, load_checkpoint
 from .batches import load_batches
 from .config import BEST, ProcessRank, ProgressCallback, TrainConfig, no_progress
@@ -81,6 +82,7 @@ def fit(
         _train_epoch(fabric, task, train, state, progress if first else no_progress)
         metrics: dict[str, float] = fabric.broadcast(_validate(task, state) if first else {})
         state.epoch += 1
+        _check_finite(task.score, metrics[task.score], state.epoch)
         state.history.add(state.epoch, metrics)
         improved = metrics[task.score] < state.best
         state.best, state.stale = (metrics[task.score], 0) if improved else (state.best, state.stale + 1)
@@ -89,7 +91,7 @@ def fit(
             log.info("epoch %d: %s", state.epoch, "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
         fabric.barrier()
     if first and _has_stopped(train, state):
-        log.info("stopped early: %s has not improved for %d epochs", task.score, state.stale)
+        log.info("stopped early: %s has not improved for %s", task.score, counted(state.stale, "epoch"))
     if state.board is not None:
         state.board.close()
     return load_checkpoint(out / BEST)
@@ -171,8 +173,6 @@ def _train_epoch(
         position = state.epoch + step / steps
         terms = _step(fabric, task, train, state, batch, position / train.epochs)
         loss = sum(terms.values())
-        if not math.isfinite(loss):
-            raise InputError(f"the loss is {loss} in epoch {state.epoch + 1}; try a lower --learning-rate")
         state.history.add(position + 1 / steps, {"trn_loss": loss, **{f"trn_{k}": v for k, v in terms.items()}})
         progress(f"{title}  loss {loss:.3f}  {_duration(state.history.seconds_left())}", step + 1, steps)
 
@@ -193,11 +193,20 @@ def _step(
     inputs, *targets = (part.to(fabric.device, non_blocking=True) for part in batch)
     terms = task.losses(state.forward(inputs), tuple(targets))
     state.optimizer.zero_grad(set_to_none=True)
-    fabric.backward(torch.stack(list(terms.values())).sum())
-    nn.utils.clip_grad_norm_(state.net.parameters(), 10.0)
+    loss = torch.stack(list(terms.values())).sum()
+    fabric.backward(loss)
+    norm = nn.utils.clip_grad_norm_(state.net.parameters(), 10.0)
+    for name, value in (("loss", loss), ("gradient", norm)):
+        _check_finite(name, value.item(), state.epoch + 1)
     state.optimizer.step()
     state.averaged.update_parameters(state.net)
     return {name: value.item() for name, value in terms.items()}
+
+
+def _check_finite(name: str, value: float, epoch: int) -> None:
+    """Raise InputError for a training that diverges, before it spoils the weights, here or in ``last.pt``."""
+    if not math.isfinite(value):
+        raise InputError(f"the {name} is {value} in epoch {epoch}; try a lower --learning-rate")
 
 
 def _validate(task: Training, state: RunState) -> dict[str, float]:

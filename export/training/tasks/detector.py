@@ -49,8 +49,6 @@ class DetectorTraining:
         scenes: int = 2400,
         distillation: DistillationConfig = NO_TEACHERS,
     ) -> None:
-        if input_size % LEVELS[-1]:
-            raise InputError(f"expected an input size that is a multiple of {LEVELS[-1]}, found {input_size}")
         self.net = DetectorNet(network.backbone, weights=network.backbone_weights, normalization=network.normalization)
         training, validation, tested = zip(*(split(folder) for folder in data), strict=True)
         labelled = [file for table in (*training, *validation, *tested) for file in table.files]

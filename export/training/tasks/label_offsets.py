@@ -40,7 +40,7 @@ def label_offsets(net: nn.Module, table: LandmarkTable, shape: CropSize) -> Floa
         rows = np.flatnonzero(sources == source)
         some = table.mask(rows[:: max(1, len(rows) // FACES)])
         shares[rows] = np.median(_shares(net, some, shape))
-        log.info("labels of %s lie %.2f %% of the face's size too far right", source, 100 * shares[rows[0]])
+        log.info("labels of %s are shifted to the right by %.2f %% of the face's size", source, 100 * shares[rows[0]])
     return shares * longer_side(landmark_bounds(table.points))
 
 

@@ -112,6 +112,8 @@ def test_given_inputs_are_compared_on(tmp_path: Path) -> None:
     feed = tmp_path / "feed.npz"
     np.savez(feed, image=np.random.default_rng(0).uniform(0, 1, (4, 2, 3, 32, 32)).astype(np.float32))
     assert convert(source, inputs=feed).compared_on == "4 calls, inputs from the given file"
+    np.savez(feed, image=np.ones((2, 3, 32, 32), np.float32))
+    assert convert(source, inputs=feed).compared_on == "1 call, inputs from the given file"
     np.savez(feed, picture=np.ones((1, 3, 32, 32), np.float32))
     refused(source, InputError, "expected inputs named image, found picture", inputs=feed)
     np.savez(feed, image=np.ones((1, 5, 32, 32), np.float32))

@@ -302,6 +302,38 @@ def test_what_has_stopped_early_is_not_trained_on(
         assert load_checkpoint(tmp_path / "run" / LAST).training["epoch"] == 2
 
 
+def diverge_in_the_score(task: Any) -> None:
+    task.validate = lambda net: {"val_loss": float("nan")}
+
+
+def diverge_in_the_gradient(task: Any) -> None:
+    task.losses = lambda outputs, targets: {"root": (0 * outputs).sum().sqrt()}  # 0, but its slope is infinite
+
+
+def diverge_in_the_loss(task: Any) -> None:
+    task.losses = lambda outputs, targets: {"ratio": outputs.sum() * torch.inf}
+
+
+@pytest.mark.parametrize(
+    ("diverge", "message"),
+    [
+        (diverge_in_the_score, "the val_loss is nan in epoch 2; try a lower --learning-rate"),
+        (diverge_in_the_gradient, "the gradient is nan in epoch 2"),
+        (diverge_in_the_loss, "the loss is -?inf in epoch 2"),
+    ],
+)
+def test_a_training_that_diverges_ends_with_its_last_good_epoch(
+    diverge: Any, message: str, class_folder: Path, tmp_path: Path
+) -> None:
+    fit(from_scratch(class_folder), config(1), tmp_path / "run")
+    good = (tmp_path / "run" / LAST).read_bytes()
+    task = from_scratch(class_folder)
+    diverge(task)
+    with pytest.raises(InputError, match=message):
+        fit(task, config(2), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / LAST).read_bytes() == good
+
+
 def test_one_subject_cannot_be_split(landmark_folder: Path) -> None:
     labels = landmark_folder / "landmarks.csv"
     labels.write_text("\n".join(labels.read_text().splitlines()[:3]))
