@@ -15,12 +15,11 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) ->
     from ..doctor.checks import run_checks
 
     marks = {Status.OK: ("✓", "green"), Status.NOTE: ("·", ""), Status.PROBLEM: ("✗", "red")}
-    results = []
+    results, out = [], Console(soft_wrap=True)
     for result in run_checks():
         results.append(result)
         if not as_json:
             mark, style = marks[result.status]
-            out = Console(soft_wrap=True)
             out.print(f"{mark} {result.name}: {result.found}", style=style, markup=False, highlight=False)
             if result.fix:
                 out.print(f"    → {result.fix}", markup=False, highlight=False)

@@ -30,3 +30,8 @@ class CheckResult:
     status: Status
     found: str
     fix: str = ""
+
+
+def ok_unless(wrong: bool, name: str, found: str, fix: str, *, status: Status = Status.PROBLEM) -> CheckResult:
+    """Return a result that is OK, or else has a status and a fix."""
+    return CheckResult(name, status, found, fix) if wrong else CheckResult(name, Status.OK, found)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..files import read_text_or_none
-from .check_result import CheckResult, Status
+from .check_result import CheckResult, Status, ok_unless
+from .machine import memory_gb
 
 JETPACKS = {35: "5", 36: "6", 38: "7"}
 """Major version of JetPack by that of L4T."""
@@ -113,21 +114,18 @@ def _clocks(root: Path) -> Iterator[CheckResult]:
 
 
 def _swap(root: Path) -> Iterator[CheckResult]:
-    memory = re.search(r"^MemTotal:\s+(\d+) kB", read_text_or_none(root / "proc/meminfo") or "", re.MULTILINE)
-    swaps = (read_text_or_none(root / "proc/swaps") or "").splitlines()[1:]
-    if memory is None:
+    total_gb = memory_gb("MemTotal", root / "proc/meminfo")
+    if total_gb is None:
         return
-    memory_gb = int(memory.group(1)) * 1024 / 1e9
+    swaps = (read_text_or_none(root / "proc/swaps") or "").splitlines()[1:]
     swap_gb = sum(int(line.split()[2]) for line in swaps) * 1024 / 1e9
-    low = memory_gb < AMPLE_MEMORY_GB and swap_gb < LOW_SWAP_GB
-    yield CheckResult(
+    yield ok_unless(
+        total_gb < AMPLE_MEMORY_GB and swap_gb < LOW_SWAP_GB,
         "swap",
-        Status.NOTE if low else Status.OK,
-        f"{swap_gb:.1f} GB, with {memory_gb:.1f} GB of memory",
+        f"{swap_gb:.1f} GB, with {total_gb:.1f} GB of memory",
         "before building an engine: sudo fallocate -l 4G /swapfile && sudo chmod 600 /swapfile && "
-        "sudo mkswap /swapfile && sudo swapon /swapfile"
-        if low
-        else "",
+        "sudo mkswap /swapfile && sudo swapon /swapfile",
+        status=Status.NOTE,
     )
 
 

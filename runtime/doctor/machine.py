@@ -16,7 +16,7 @@ from pathlib import Path
 from ..files import read_text_or_none
 from ..isolated import python_command
 from ..wording import counted
-from .check_result import CheckResult, Status
+from .check_result import CheckResult, Status, ok_unless
 from .packages import installed_version
 
 LOW_MEMORY_GB = 0.5
@@ -26,13 +26,8 @@ CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "am
 
 def check_system() -> Iterator[CheckResult]:
     """Check Python, the operating system and the processor."""
-    old = sys.version_info < (3, 10)
-    yield CheckResult(
-        "Python",
-        Status.PROBLEM if old else Status.OK,
-        f"{platform.python_version()} ({platform.python_implementation()}, {sys.prefix})",
-        "install Python 3.10 or later" if old else "",
-    )
+    python = f"{platform.python_version()} ({platform.python_implementation()}, {sys.prefix})"
+    yield ok_unless(sys.version_info < (3, 10), "Python", python, "install Python 3.10 or later")
     yield CheckResult("OS", Status.OK, f"{platform.system()} {platform.release()} {platform.machine()}")
     yield CheckResult(
         "CPU", Status.OK, f"{counted(os.cpu_count() or 1, 'core')}; {' '.join(cpu_features()) or 'features unknown'}"
@@ -41,52 +36,34 @@ def check_system() -> Iterator[CheckResult]:
 
 def cpu_features(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     """List the processor features that matter for inference."""
-    try:
-        present = set(cpuinfo.read_text(encoding="utf-8").split())
-    except OSError:
-        return []
+    present = set((read_text_or_none(cpuinfo) or "").split())
     return [feature for feature in CPU_FEATURES if feature in present]
 
 
 def check_memory() -> Iterator[CheckResult]:
     """Check the free memory and the free disk space."""
-    free_gb = free_memory_gb()
+    free_gb = memory_gb("MemAvailable")
     if free_gb is not None:
-        low = free_gb < LOW_MEMORY_GB
-        yield CheckResult(
-            "free memory",
-            Status.PROBLEM if low else Status.OK,
-            f"{free_gb:.1f} GB",
-            "close other programs; the live view needs about 0.2 GB" if low else "",
-        )
+        fix = "close other programs; the live view needs about 0.2 GB"
+        yield ok_unless(free_gb < LOW_MEMORY_GB, "free memory", f"{free_gb:.1f} GB", fix)
     disk_gb = shutil.disk_usage(Path.cwd()).free / 1e9
-    low = disk_gb < LOW_DISK_GB
-    yield CheckResult(
-        "free disk here",
-        Status.PROBLEM if low else Status.OK,
-        f"{disk_gb:.1f} GB",
-        "delete unneeded files (du -sh * | sort -h), or: pip cache purge" if low else "",
-    )
+    fix = "delete unneeded files (du -sh * | sort -h), or: pip cache purge"
+    yield ok_unless(disk_gb < LOW_DISK_GB, "free disk here", f"{disk_gb:.1f} GB", fix)
 
 
-def free_memory_gb(meminfo: Path = Path("/proc/meminfo")) -> float | None:
-    """Read the available memory in GB; None if unknown."""
-    try:
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found.group(1)) * 1024 / 1e9 if found else None
+def memory_gb(field: str, meminfo: Path = Path("/proc/meminfo")) -> float | None:
+    """Read a field such as ``MemTotal`` in GB; None if unknown."""
+    found = re.search(rf"^{field}:\s+(\d+) kB", read_text_or_none(meminfo) or "", re.MULTILINE)
+    return int(found[1]) * 1024 / 1e9 if found else None
 
 
 def check_nvidia() -> Iterator[CheckResult]:
     """Check the GPU and its driver, or name the board."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        board = read_text_or_none(Path("/proc/device-tree/model"))
-        if board:
-            yield CheckResult(
-                "board", Status.OK, f"{board}; {read_text_or_none(Path('/etc/nv_tegra_release')) or 'no JetPack'}"
-            )
+        if board := read_text_or_none(Path("/proc/device-tree/model")):
+            release = read_text_or_none(Path("/etc/nv_tegra_release")) or "no JetPack"
+            yield CheckResult("board", Status.OK, f"{board}; {release}")
         else:
             yield CheckResult("NVIDIA GPU", Status.NOTE, "no nvidia-smi: no driver, or no GPU")
         return
@@ -96,7 +73,8 @@ def check_nvidia() -> Iterator[CheckResult]:
         message = (done.stderr or done.stdout).strip().splitlines()
         fix = "sudo reboot (needed after every driver update); if that does not help: sudo ubuntu-drivers install"
         yield CheckResult("NVIDIA GPU", Status.PROBLEM, message[0] if message else "nvidia-smi fails", fix)
-    for line in done.stdout.splitlines() if not done.returncode else ():
+        return
+    for line in done.stdout.splitlines():
         yield CheckResult("NVIDIA GPU", Status.OK, line.strip())
 
 
@@ -110,12 +88,8 @@ def check_nvidia_libraries() -> Iterator[CheckResult]:
     code = "import tensorrt; print(tensorrt.__version__)"
     done = subprocess.run(python_command(code), capture_output=True, text=True, timeout=60, check=False)
     last = (done.stdout or done.stderr).strip().splitlines()[-1:]
-    yield CheckResult(
-        "TensorRT",
-        Status.PROBLEM if done.returncode else Status.OK,
-        last[0] if last else "import fails",
-        "install the TensorRT libraries of that version (JetPack includes them)" if done.returncode else "",
-    )
+    fix = "install the TensorRT libraries of that version (JetPack includes them)"
+    yield ok_unless(done.returncode != 0, "TensorRT", last[0] if last else "import fails", fix)
 
 
 def _nvidia_library(name: str, library: str) -> CheckResult:

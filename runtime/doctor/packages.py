@@ -76,12 +76,12 @@ def check_library(module: str, name: str, packages: Sequence[str], machine: Mach
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # where OpenCV says that it lacks numpy
             found = import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name == module:
+    except Exception as error:  # noqa: BLE001 - a library that is broken or does not fit the others can raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
             return CheckResult(name, Status.PROBLEM, "not installed", install_command(module, machine))
-        return _broken(module, name, error, packages, machine)
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:
-        return _broken(module, name, error, packages, machine)
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        fix = _repair(module, str(error), packages, machine)
+        return CheckResult(name, Status.PROBLEM, f"import fails: {reason}", fix)
     source = " and ".join(packages) or "the system"
     return CheckResult(name, Status.OK, f"{getattr(found, '__version__', 'unknown version')}, from {source}")
 
@@ -100,11 +100,6 @@ def install_command(module: str, machine: Machine) -> str:
     if module == "onnxruntime":
         return "pip install 'onnxruntime-gpu[cuda,cudnn]'" if machine.gpu else "pip install onnxruntime"
     return "pip install 'numpy<2'" if machine.jetson else "pip install numpy"
-
-
-def _broken(module: str, name: str, error: Exception, packages: Sequence[str], machine: Machine) -> CheckResult:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return CheckResult(name, Status.PROBLEM, f"import fails: {reason}", _repair(module, str(error), packages, machine))
 
 
 def _repair(module: str, error: str, packages: Sequence[str], machine: Machine) -> str:

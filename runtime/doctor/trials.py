@@ -18,14 +18,16 @@ import onnxruntime as ort
 
 from ..backends.open_runner import open_model
 from ..backends.ort.onnx_session import compiled_in
+from ..capture.cameras import open_camera
 from ..capture.gstreamer import has_gstreamer
-from ..errors import MienError, next_step
+from ..capture.sources import SourceOptions
+from ..errors import InputError, MienError, next_step
 from ..isolated import python_command
 from ..models.runner import Provider
 from ..models.shipped import shipped_model
 from ..output.display import has_display
 from ..output.window import has_windows
-from .check_result import CheckResult, Status
+from .check_result import CheckResult, Status, ok_unless
 from .packages import installed_version
 
 OPENCV_FEATURES = ("FFMPEG", "GStreamer", "v4l/v4l2")
@@ -35,11 +37,10 @@ WINDOW_TEST = "import cv2, numpy; cv2.imshow('mien doctor', numpy.zeros((32, 32,
 def try_opencv() -> Iterator[CheckResult]:
     """List what this build of OpenCV can open."""
     information = cv2.getBuildInformation()
-    flags = [
-        f"{name} {'yes' if re.search(rf'^ *{name}: +YES', information, re.MULTILINE) else 'no'}"
-        for name in OPENCV_FEATURES
-    ]
-    yield CheckResult("OpenCV features", Status.OK, f"{', '.join(flags)}, windows {_yes(has_windows())}")
+    found = {name: re.search(rf"^ *{name}: +YES", information, re.MULTILINE) is not None for name in OPENCV_FEATURES}
+    found["windows"] = has_windows()
+    listed = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in found.items())
+    yield CheckResult("OpenCV features", Status.OK, listed)
     if not has_gstreamer(information):
         yield CheckResult(
             "CSI cameras",
@@ -103,13 +104,9 @@ def try_window() -> Iterator[CheckResult]:
         yield CheckResult("window", Status.NOTE, "this OpenCV was built without window support", windows_command())
     else:  # in a subprocess: Qt aborts the process if it fails
         done = subprocess.run(python_command(WINDOW_TEST), capture_output=True, timeout=30, check=False)
-        shown = done.returncode == 0
-        yield CheckResult(
-            "window",
-            Status.OK if shown else Status.PROBLEM,
-            "works" if shown else "OpenCV cannot open one",
-            "" if shown else "check DISPLAY; until then use --no-show",
-        )
+        failed = done.returncode != 0
+        found = "OpenCV cannot open one" if failed else "works"
+        yield ok_unless(failed, "window", found, "check DISPLAY; until then use --no-show")
 
 
 def try_cameras() -> Iterator[CheckResult]:
@@ -121,11 +118,13 @@ def try_cameras() -> Iterator[CheckResult]:
         if not os.access(device, os.R_OK | os.W_OK):
             yield CheckResult("camera", Status.PROBLEM, f"no permission for {device}", "sudo usermod -aG video $USER")
             continue
-        video = cv2.VideoCapture(str(device))
-        works, picture = video.read() if video.isOpened() else (False, None)
-        video.release()
-        size = "" if picture is None else f" {picture.shape[1]}x{picture.shape[0]}"
-        yield CheckResult("camera", Status.OK if works else Status.NOTE, f"{device}:{size or ' delivers no picture'}")
+        try:
+            opened = open_camera(str(device), SourceOptions())
+        except InputError as error:  # a camera may have a second device for metadata
+            yield CheckResult("camera", Status.NOTE, *next_step(error))
+            continue
+        opened.source.close()
+        yield CheckResult("camera", Status.OK, f"{device}: {'x'.join(map(str, opened.info.size or ()))}")
 
 
 TRIALS: tuple[Callable[[], Iterator[CheckResult]], ...] = (try_opencv, try_providers, try_window, try_cameras)
@@ -138,7 +137,3 @@ def windows_command() -> str:
         if installed_version(headless) is not None:
             return f"pip uninstall -y {headless} && pip install opencv{contrib}-python"
     return "use --no-show, or an OpenCV built with GTK or Qt"
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"

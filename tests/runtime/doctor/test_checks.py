@@ -7,16 +7,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 
 from mien.runtime.doctor import checks, machine, trials
 from mien.runtime.doctor.check_result import CheckResult, Status
 from mien.runtime.doctor.checks import run_checks
-from mien.runtime.doctor.machine import cpu_features, free_memory_gb
+from mien.runtime.doctor.machine import cpu_features, memory_gb
 from mien.runtime.doctor.packages import LIBRARIES
 from mien.runtime.doctor.trials import try_provider, windows_command
 from mien.runtime.errors import ProviderError, next_step
 from mien.runtime.models.runner import Provider
+from mien.tests.fakes.fake_capture import FakeVideo, picture
 
 
 def test_everything_is_looked_at_and_the_cpu_really_runs() -> None:
@@ -93,20 +95,37 @@ def test_next_step_of_an_error(text: str, told: str, step: str) -> None:
     assert next_step(ProviderError(text)) == (told, step)
 
 
-def test_a_check_that_fails_unforeseen_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [RuntimeError, TypeError, cv2.error])
+def test_a_check_that_fails_unforeseen_is_a_problem(monkeypatch: pytest.MonkeyPatch, kind: type[Exception]) -> None:
     def _gpu() -> Iterator[CheckResult]:
         yield CheckResult("GPU", Status.OK, "there")
-        raise RuntimeError("the driver is gone")
+        raise kind("the driver is gone")
 
     monkeypatch.setattr(checks, "CHECKS", (_gpu,))
     assert [f.status for f in run_checks()][:2] == [Status.OK, Status.PROBLEM]
     assert list(run_checks())[1].found == "check failed: the driver is gone"
 
 
+def test_every_camera_takes_a_picture_as_in_webcam(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [Path(f"/dev/video{n}") for n in range(3)]
+    videos = {
+        "/dev/video0": FakeVideo([picture(6, 4)]),
+        "/dev/video1": FakeVideo([False]),
+        "/dev/video2": FakeVideo([]),
+    }
+    monkeypatch.setattr(Path, "glob", lambda *_: devices)
+    monkeypatch.setattr(os, "access", lambda path, _: path != devices[2])
+    monkeypatch.setattr(cv2, "VideoCapture", lambda name, *_: videos[name])
+    works, metadata, shut = trials.try_cameras()
+    assert works == CheckResult("camera", Status.OK, "/dev/video0: 6x4") and videos["/dev/video0"].released
+    assert metadata.status is Status.NOTE and "/dev/video1 can be opened, but delivers no picture" in metadata.found
+    assert shut.status is Status.PROBLEM and "usermod" in shut.fix
+
+
 def test_memory_and_features_are_read_from_the_kernel(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 8000000 kB\nMemAvailable:    2000000 kB\n")
-    assert free_memory_gb(tmp_path / "meminfo") == pytest.approx(2.048)
-    assert free_memory_gb(tmp_path / "none") is None
+    assert memory_gb("MemAvailable", tmp_path / "meminfo") == pytest.approx(2.048)
+    assert memory_gb("MemAvailable", tmp_path / "none") is None
     (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512_vnni\n")
     assert cpu_features(tmp_path / "cpuinfo") == ["avx2", "avx512_vnni"] and cpu_features(tmp_path / "none") == []
 

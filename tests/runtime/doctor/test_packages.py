@@ -57,19 +57,20 @@ def test_a_missing_library_comes_in_the_variant_that_fits(
     ("error", "machine", "fix"),
     [
         (
-            "libGL.so.1: cannot open shared object file: No such file or directory",
+            ImportError("libGL.so.1: cannot open shared object file: No such file or directory"),
             {},
             "pip uninstall -y opencv-python && pip install opencv-python-headless",
         ),
-        ("libGL.so.1: cannot open shared object file: No such file", {"display": True}, "sudo apt install libgl1"),
-        ("numpy.core.multiarray failed to import", {}, "pip install 'numpy<2'"),
-        ("DLL load failed", {}, "pip install --force-reinstall opencv-python"),
+        (ImportError("libGL.so.1: cannot open shared object file"), {"display": True}, "sudo apt install libgl1"),
+        (ImportError("numpy.core.multiarray failed to import"), {}, "pip install 'numpy<2'"),
+        (ImportError("DLL load failed"), {}, "pip install --force-reinstall opencv-python"),
+        (ValueError("numpy.dtype size changed"), {}, "pip install --force-reinstall opencv-python"),
     ],
 )
 def test_a_library_that_cannot_be_loaded_is_repaired(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, machine: dict[str, bool], fix: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, machine: dict[str, bool], fix: str
 ) -> None:
-    (tmp_path / "cv2.py").write_text(f"raise ImportError({error!r})\n")
+    (tmp_path / "cv2.py").write_text(f"raise {error!r}\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
     found = check_library("cv2", "OpenCV", ["opencv-python"], replace(SERVER, **machine))
