@@ -2,8 +2,9 @@
 
 They are eager PyTorch in float32 and float16, torch.compile, and ONNX Runtime with fp32 and fp16 files: plain calls,
 bound buffers, and a captured graph. Ratios refer to eager float32. DIR receives the fp16 files, and after each model
-gpu.json, a report of `mien bench`, and gpu.html; if the time runs out, they contain what has been measured. With
-``--device cpu``, the same code runs without a GPU, in those of the ways that a CPU has.
+gpu.json, a report of `mien bench`, and gpu.html; if the time runs out, they contain what has been measured. The printed
+table, also in gpu.md, compares operations and bytes per second with the device's peaks. With ``--device cpu``, the same
+code runs without a GPU, in those of the ways that a CPU has.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from ..bridge import TorchBridge
 from ..convert.to_onnx import export_onnx
 from ..networks.build_network import build_network
 from ..networks.checkpoint import CHECKPOINTS, load_checkpoint
-from ..networks.layer_summary import summarize
+from .roofline import Peaks, Workload, measure_peaks, workload_of
 
 MODELS = ("landmarks", "detector", "age_gender")
 """The most important first, in case the time runs out."""
@@ -50,7 +51,10 @@ MODES = {Provider.CUDA: tuple(CallMode), Provider.CPU: (CallMode.PLAIN, CallMode
 RESERVE_S = 30.0
 """Time to check parity and write the report once the rounds must end."""
 HUNG_S = 80.0
-HEAD = ("model", "provider", "precision", "batch", "p50 ms", "ratio", "batch", "images/s", "ratio", "GFLOP/s", "parity")
+HEAD = (
+    *("model", "provider", "precision", "batch", "p50 ms", "ratio", "batch", "images/s", "ratio"),
+    *("GFLOP/s", "of peak", "GB/s", "of peak", "parity"),
+)
 GOAL = 5.0
 """Ratio of the landmark model at batch 1, in float32 with a captured graph, to eager float32."""
 
@@ -157,35 +161,47 @@ def write(reports: Sequence[BenchReport], problems: Sequence[str], folder: Path)
     return report
 
 
-def table(report: BenchReport) -> str:
-    """Show each way's latency at its smallest batch, and its throughput and operations at its largest."""
+def table(report: BenchReport, peaks: Peaks) -> str:
+    """Show each way's latency at its smallest batch, and at its largest the throughput, and its share of the peaks."""
     ways: dict[tuple[str, str, str], list[Row]] = {}
     for row in report.rows:
         about = row.measurement.description
         ways.setdefault(
             (about.model, about.provider, "" if about.precision is None else about.precision.value), []
         ).append(row)
-    operations = {model: operations_of(model) for model, _, _ in ways}
+    workloads = {model: shipped_workload(model) for model, _, _ in ways}
     cells = []
     for way, rows in ways.items():
         small, large = (pick(rows, key=lambda row: row.measurement.description.batch) for pick in (min, max))
-        per_second = large.measurement.images_per_second
         cells.append(
             [
                 *way,
                 *(f"{small.measurement.description.batch}", f"{small.measurement.p50_ms:.3f}", ratio_of(small)),
-                *(f"{large.measurement.description.batch}", f"{per_second:.0f}", ratio_of(large)),
-                f"{per_second * operations[way[0]] / 1e9:.0f}",
+                *(f"{large.measurement.description.batch}", f"{large.measurement.images_per_second:.0f}"),
+                *(ratio_of(large), *shares(large, workloads[way[0]], peaks)),
                 "–" if None in (parities := [row.parity for row in rows]) else "ok" if all(parities) else "NO",
             ]
         )
     return aligned([*HEAD], cells, words=3)
 
 
-def operations_of(model: str) -> int:
-    """Count the floating-point operations of a shipped model for one image; a multiply-add is two."""
+def shares(row: Row, work: Workload, peaks: Peaks) -> list[str]:
+    """Show operations and bytes per second, each with its share of the peak, or a dash where no peak was measured."""
+    about = row.measurement.description
+    precision = Precision.FP32 if about.precision is None else about.precision
+    operations = row.measurement.images_per_second * work.operations
+    moved = row.measurement.images_per_second * work.bytes_per_image(about.batch, precision)
+    peak = peaks.operations_per_s.get(precision)
+    return [
+        *(f"{operations / 1e9:.0f}", "–" if peak is None else f"{operations / peak:.1%}"),
+        *(f"{moved / 1e9:.1f}", f"{moved / peaks.bytes_per_s:.1%}"),
+    ]
+
+
+def shipped_workload(model: str) -> Workload:
+    """Count the work of a shipped model for one image."""
     checkpoint = load_checkpoint(CHECKPOINTS / f"{model}.pt")
-    return 2 * summarize(build_network(checkpoint), checkpoint.spec).multiply_adds
+    return workload_of(build_network(checkpoint), checkpoint.spec)
 
 
 def ratio_of(row: Row) -> str:
@@ -226,6 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=10, help="calls per round")
     given = parser.parse_args(arguments)
     device, folder = Provider(given.device), given.out
+    if device is Provider.CUDA and not torch.cuda.is_available():
+        parser.error("PyTorch finds no CUDA device; --device cpu tries the study without one")
     folder.mkdir(parents=True, exist_ok=True)
     options = BenchOptions(
         rounds=given.rounds,
@@ -234,8 +252,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         baselines=BASELINES[device],
         timeout_s=HUNG_S,
     )
+    torch.set_num_threads(options.threads)
+    peaks = measure_peaks(device.value)
     report = measure_all(given.models, given.batches, options, device=device, folder=folder, minutes=given.minutes)
-    print(table(report), "", *report.warnings, *map(failure, report.failed), sep="\n")
+    shown = "\n".join([table(report, peaks), "", str(peaks), *report.warnings, *map(failure, report.failed)])
+    write_report(folder / "gpu.md", shown + "\n")
+    print(shown)
     if device is Provider.CPU:
         print("Left out on the CPU: eager fp16, torch.compile, captured graphs, and what must hold on a GPU.")
         return 0

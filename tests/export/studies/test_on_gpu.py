@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mien.bench.report.report import BenchReport, FailedCandidate
 from mien.bench.timing.speedup import Ratio
@@ -13,9 +14,11 @@ from mien.bench.worker.candidate import Candidate, name_of
 from mien.bench.worker.openers import open_model
 from mien.bench.worker.process import FailureKind
 from mien.export.studies.on_gpu import MODELS, main, table, verdicts
+from mien.export.studies.roofline import Peaks
 from mien.runtime.errors import ProviderError
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
+from mien.runtime.models.spec import Precision
 
 WAYS = ["eager-cpu/fp32", "cpu-plain/fp32", "cpu-bound/fp32", "cpu-plain/fp16", "cpu-bound/fp16"]
 
@@ -54,15 +57,23 @@ def test_each_way_is_measured_and_compared_with_eager(folder: Path) -> None:
 
 def test_the_table_shows_the_ends(folder: Path) -> None:
     report = read(folder)
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(report).splitlines()[2:]]
+    shown = table(report, Peaks({Precision.FP32: 1e12}, 1e11))
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines()[2:]]
     assert sorted(f"{provider}/{precision}" for _, provider, precision, *_ in lines) == sorted(WAYS)
     rows = {row.name: row for row in report.rows}
-    for _, provider, precision, small, p50_ms, _, large, per_second, ratio, gflops, parity in lines:
+    for _, provider, precision, small, p50_ms, _, large, per_second, ratio, *work, parity in lines:
         first, last = (rows[f"landmarks/{provider}/{precision}/{batch}"] for batch in (small, large))
         assert (small, large) == ("1", "2")
         assert p50_ms == f"{first.measurement.p50_ms:.3f}" and per_second == f"{last.measurement.images_per_second:.0f}"
         assert ratio == ("–" if last.ratio is None else f"{last.ratio.value:.2f}×")
-        assert float(gflops) > 0 and parity == ("–" if first.baseline is None else "ok")
+        assert parity == ("–" if first.baseline is None else "ok")
+        gflops, of_peak, gbytes, of_bandwidth = (float(cell.rstrip("%")) if cell != "–" else None for cell in work)
+        assert gflops == pytest.approx(last.measurement.images_per_second * 0.116, abs=1), "0.116 GFLOP an image"
+        assert (of_peak is None) is (precision == "fp16"), "no peak of fp16 was measured"
+        assert of_peak is None or of_peak == pytest.approx(gflops / 10, abs=0.1)
+        assert of_bandwidth == pytest.approx(gbytes, abs=0.1)
+    written = (folder / "gpu.md").read_text(encoding="utf-8")
+    assert all(f"| {provider} " in written for _, provider, *_ in lines) and "Peaks measured with PyTorch" in written
 
 
 def test_what_must_hold_is_judged_by_the_report(folder: Path) -> None:
@@ -108,3 +119,10 @@ def test_a_mode_that_is_not_to_be_had_is_refused() -> None:
     )
     with pytest.raises(ProviderError, match="no CUDA graph was captured"):
         open_model(candidate)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_the_study_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--out", str(tmp_path / "out")])
+    assert end.value.code == 2 and "--device cpu" in capsys.readouterr().err and not (tmp_path / "out").exists()
