@@ -24,6 +24,7 @@ from ...runtime.vision.geometry import (
     intersection_over_union,
     landmark_bounds,
 )
+from ...runtime.wording import counted
 from ..data.face_boxes import FaceTable, held_out_pictures, pictures_in_test_split, read_faces
 from ..data.landmark_labels import LandmarkTable, read_landmarks
 from .metrics import (
@@ -79,7 +80,7 @@ class PictureReader:
         """
         rows = len(self._files)
         if len(self.unreadable) == rows:
-            raise InputError(f"none of the {rows} pictures can be read; the first: {self.messages[0]}")
+            raise InputError(f"0 of {counted(rows, 'picture')} can be read; the first: {self.messages[0]}")
         return np.array([i not in self.unreadable for i in range(rows)])
 
 

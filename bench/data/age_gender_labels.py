@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ...runtime.errors import InputError
 from ...runtime.pictures.images import read_file, read_image
 from ...runtime.values import FloatArray
+from ...runtime.wording import counted
 from .age_gender_rows import read_faces_with_age
 from .label_files import check_files
 from .splits import held_out, held_out_from_training, in_test_split
@@ -119,14 +120,15 @@ def join_copies(table: AgeGenderTable) -> AgeGenderTable:
             groups = [group if g == old else g for g in groups]
             group_of = {d: group if g == old else g for d, g in group_of.items()}
     if joined:
-        log.warning("%d pictures are byte-identical to pictures of other groups; those groups were merged", joined)
+        log.warning("merged the groups of %s with a copy in another group", counted(joined, "picture"))
     table = replace(table, groups=tuple(groups))
     if table.given_split is None:
         return table
     evaluated = {group for group, held in zip(groups, table.given_split, strict=True) if held}
     keep = table.given_split | np.array([group not in evaluated for group in groups])
     if not keep.all():
-        log.warning("%d training pictures are near-duplicates of validation pictures and were left out", (~keep).sum())
+        left_out = counted(int((~keep).sum()), "training picture")
+        log.warning("left out %s with a near-duplicate among the validation pictures", left_out)
     return table.mask(keep)
 
 

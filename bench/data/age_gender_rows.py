@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...runtime.errors import InputError, warn_once
 from ...runtime.pictures.folders import is_picture, pictures_in, walk
+from ...runtime.wording import counted
 from .label_files import numbers, picture_path, read_rows
 
 LABELS = "labels.csv"
@@ -112,8 +113,8 @@ def _named_files(folder: Path) -> list[LabelledFace]:
         named = {face.file for face in faces}
         first = next(file.name for file in files if file not in named)
         warn_once(
-            f"{folder}: {len(files) - len(faces)} of {len(files)} pictures are not named age_gender_race_date as in "
-            f"UTKFace and were left out, the first is {first}"
+            f"{folder}: left out {len(files) - len(faces)} of {counted(len(files), 'picture')}, not named "
+            f"age_gender_race_date as in UTKFace; the first is {first}"
         )
     return faces
 

@@ -101,9 +101,9 @@ def read_classes(folder: Path) -> ClassTable:
                     f"{part.folder / name} contains {counted(count, 'picture')}; a class needs at least {words}"
                 )
     if copies:
-        log.warning("%s: %d pictures are copies of others and were left out", folder, copies)
+        log.warning("%s: left out %s of other pictures", folder, counted(copies, "copy", "copies"))
     if loose:
-        log.warning("%s: %d pictures are hidden or outside the class folders and were left out", folder, loose)
+        log.warning("%s: left out %s, hidden or outside the class folders", folder, counted(loose, "picture"))
     held = [of_part for _, _, of_part in rows.values()]
     return ClassTable(
         classes=parts[0].classes,

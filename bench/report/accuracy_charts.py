@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.values import FloatArray
+from ...runtime.wording import counted
 from .html_charts import AXIS_LEFT, PLOT_HEIGHT, RIGHT, TOP, WIDTH, round_values, svg, value_axis
 
 BOTTOM = PLOT_HEIGHT - 24
@@ -89,7 +90,7 @@ def reliability(probability: FloatArray, happened: npt.NDArray[np.bool_], *, lab
     means = np.array([100 * probability[which == b].mean() for b in filled])
     rates = np.array([100 * happened[which == b].mean() for b in filled])
     counts = "".join(
-        f"<li>{10 * b} to {10 * b + 10} %: {int((which == b).sum())} samples, "
+        f"<li>{10 * b} to {10 * b + 10} %: {counted(int((which == b).sum()), 'sample')}, "
         f"predicted {mean:.1f} %, observed {rate:.1f} %</li>"
         for b, mean, rate in zip(filled, means, rates, strict=True)
     )

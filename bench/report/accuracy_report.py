@@ -100,7 +100,7 @@ def age_gender_sections(predicted: FloatArray, labels: AgeGenderTable) -> str:
     worst = [
         (
             whole_picture(labels.files[i]),
-            f"{labels.files[i].name}: {labels.age[i]:g} years, predicted {age[i]:.0f}; {genders[int(is_female[i])]}, "
+            f"{labels.files[i].name}: age {labels.age[i]:g}, predicted {age[i]:.0f}; {genders[int(is_female[i])]}, "
             f"predicted {genders[int(female[i] >= 0.5)]} ({100 * max(female[i], 1 - female[i]):.0f} %)",
         )
         for i in worst_rows(errors, WORST)
@@ -186,4 +186,4 @@ def _reliable(title: str, chart: str, error: float | None) -> str:
 def _worst(pictures: Sequence[tuple[bytes, str]], caption: str) -> str:
     if not pictures:
         return "<h2>Worst pictures</h2><p>No mistakes.</p>"
-    return f"<h2>The {len(pictures)} worst pictures</h2><p>{escape(caption)}</p>{gallery(pictures)}"
+    return f"<h2>Worst pictures</h2><p>{escape(caption)}</p>{gallery(pictures)}"

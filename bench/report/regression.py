@@ -115,14 +115,13 @@ def compare_reports(
             f"these reports cannot be compared: {'; '.join(reasons)} (--allow-mismatch compares them anyway)"
         )
     rng = np.random.default_rng(seed)
-    changes = []
+    found = [_change(a, b, metric, befores, afters, rng) for a, b in pairs for metric in metrics]
+    changes = [change for change in found if change is not None]
     for metric in metrics:
-        found = [_change(a, b, metric, befores, afters, rng) for a, b in pairs]
-        if not any(found):
+        if metric not in {change.metric for change in changes}:
             hint = "measure both with --data" if metric in ACCURACIES else "measure both with --baseline eager"
             raise InputError(f"no candidate has {metric} in both reports; {hint}")
-        changes += [change for change in found if change is not None]
-    return sorted(changes, key=lambda change: [b.name for _, b in pairs].index(change.name))
+    return changes
 
 
 def missing_results(old: BenchReport, new: BenchReport, metrics: Sequence[str] = ()) -> list[str]:

@@ -165,15 +165,15 @@ class RunConditions:
     readings: tuple[Reading, ...] = ()
 
     def __str__(self) -> str:
-        wanted = (
-            f"{self.rounds} rounds of {self.calls_per_round} calls in {counted(self.processes, 'process', 'processes')}"
-        )
-        how = f"{wanted}; memory: {self.allocator}."
+        rounds, calls = counted(self.rounds, "round"), counted(self.calls_per_round, "call")
+        processes = counted(self.processes, "process", "processes")
+        how = f"{rounds} of {calls} in {processes}; memory: {self.allocator}."
         observed = []
         for name, unit in (("clock_mhz", "MHz"), ("gpu_clock_mhz", "MHz on the GPU"), ("temperature_c", "°C")):
-            known = [value for value in (getattr(r, name) for r in self.readings) if value is not None]
+            known = [f"{value:.0f}" for value in (getattr(r, name) for r in self.readings) if value is not None]
             if known:
-                observed.append(f"{min(known):.0f} to {max(known):.0f} {unit}")
+                ends = dict.fromkeys([min(known, key=int), max(known, key=int)])
+                observed.append(f"{' to '.join(ends)} {unit}")
         if self.others_cores is not None:
             observed.append(f"{self.others_cores:.2f} cores used by others")
         return f"{how} During the rounds: {', '.join(observed)}." if observed else how

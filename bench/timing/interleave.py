@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ...runtime.errors import InputError, ProcessFailed
 from ...runtime.values import Image, Progress
+from ...runtime.wording import counted
 from .measurement import Description, Measurement, ProcessRun
 
 log = logging.getLogger("mien")
@@ -285,7 +286,9 @@ def _check_inputs(candidate: LocalCandidate) -> None:
         raise InputError(f"expected real images to measure {candidate.name} with, found none")
     for i, batch in enumerate(candidate.inputs):
         if candidate.batch != len(batch):
-            raise InputError(f"input {i} holds {len(batch)} images, {candidate.name} takes {candidate.batch}")
+            raise InputError(
+                f"input {i} holds {counted(len(batch), 'image')}, {candidate.name} takes {candidate.batch}"
+            )
     check_pictures(candidate.inputs)
 
 

@@ -56,7 +56,7 @@ def test_copies_in_two_groups_become_one_group(age_gender_folder: Path, caplog: 
     with caplog.at_level(logging.WARNING, logger="mien"):
         table = join_copies(read_age_gender(age_gender_folder))
     assert table.groups[0] == table.groups[1] == table.groups[20] == table.groups[21] == "0"
-    assert "1 pictures are byte-identical" in caplog.text
+    assert "merged the groups of 1 picture with a copy in another group" in caplog.text
 
 
 def test_what_is_held_out_is_what_training_holds_out(age_gender_folder: Path) -> None:
@@ -105,7 +105,7 @@ def test_bad_class_folders_are_told(class_folder: Path, tmp_path: Path, caplog: 
     shutil.copy(class_folder / "disc" / "00.png", class_folder / "disc" / "again.png")
     with caplog.at_level(logging.WARNING, logger="mien"):
         assert len(read_classes(class_folder)) == 32
-    assert "1 pictures are copies" in caplog.text
+    assert "left out 1 copy of other pictures" in caplog.text
     shutil.copy(class_folder / "disc" / "00.png", class_folder / "square" / "other.png")
     with pytest.raises(InputError, match="the same picture in two classes"):
         read_classes(class_folder)

@@ -111,7 +111,7 @@ def test_a_training_picture_that_is_also_a_validation_picture_is_left_out(
     shutil.copy(fairface / "val" / "2.jpg", fairface / "train" / "5.jpg")
     table = join_copies(read_age_gender(fairface))
     assert len(table) == 17 and table.held_out().sum() == 6 and fairface / "train" / "5.jpg" not in table.files
-    assert "1 training pictures are near-duplicates of validation pictures" in caplog.text
+    assert "left out 1 training picture with a near-duplicate among the validation pictures" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_utkface_is_read_by_its_names_and_malformed_ones_are_counted(
         table = read_age_gender(tmp_path)
     found = {file: (age, female) for file, age, female in zip(table.files, table.age, table.female, strict=True)}
     assert found == {tmp_path / name: label for name, label in names.items()}
-    assert "5 of 8 pictures are not named age_gender_race_date as in UTKFace and were left out" in caplog.text
+    assert "left out 5 of 8 pictures, not named age_gender_race_date as in UTKFace" in caplog.text
 
 
 def test_one_picture_named_as_in_utkface_settles_that_a_folder_has_ages(

@@ -51,7 +51,7 @@ def test_what_systems_leave_behind_is_no_sample_and_no_class(
         table = read_classes(class_folder)
     assert (table.classes, table.files) == (clean.classes, clean.files)
     assert "skipped 11 files that are not pictures (system file or folder: 11)" in caplog.text
-    assert "6 pictures are hidden or outside the class folders" in caplog.text
+    assert "left out 6 pictures, hidden or outside the class folders" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_training_picture_that_is_also_held_out_is_left_out(tmp_path: Path, ca
     shutil.copy(tmp_path / "test" / "cats" / "1.png", tmp_path / "train" / "cats" / "again.png")
     table = read_classes(tmp_path)
     assert table.held_out().sum() == 6 and (~table.held_out()).sum() == 6
-    assert "1 pictures are copies" in caplog.text
+    assert "left out 1 copy of other pictures" in caplog.text
 
 
 def test_one_picture_a_class_is_enough_where_the_parts_are_given(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_the_page_of_ages_and_genders(age_gender_folder: Path) -> None:
     predicted = np.stack([table.age, table.female * 0.8 + 0.1], axis=1)
     predicted[7] = table.age[7] + 30, 1 - predicted[7, 1]
     sections = age_gender_sections(predicted, table)
-    first = f"07.png: {table.age[7]:g} years, predicted {table.age[7] + 30:.0f}; female, predicted male (90 %)"
+    first = f"07.png: age {table.age[7]:g}, predicted {table.age[7] + 30:.0f}; female, predicted male (90 %)"
     assert captions_of(sections)[0] == first
     assert re.findall(r">(\d+)</td>", sections) == ["20", "0", "1", "19"]
 

@@ -148,7 +148,7 @@ def test_misuse_is_refused() -> None:
         measure([], batches(1), rounds=1, calls_per_round=1)
     with pytest.raises(InputError, match="real images"):
         measure([a], [], rounds=1, calls_per_round=1)
-    with pytest.raises(InputError, match="holds 1 images, b takes 8"):
+    with pytest.raises(InputError, match="holds 1 image, b takes 8"):
         measure([a, other], batches(1), rounds=1, calls_per_round=1)
     for rounds, calls, warm_up in ((0, 1, 0), (1, 0, 0), (1, 1, -1)):
         with pytest.raises(InputError, match="at least 1 round"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mien.bench.timing.measurement import Description, Level, Measurement, ProcessRun
-from mien.bench.timing.speedup import Ratio, measurement_warnings, paired_ratio
+from mien.bench.timing.speedup import Ratio, measurement_warnings, paired_ratio, student_t
 from mien.runtime.errors import InputError
 from mien.runtime.models.spec import Precision
 from mien.runtime.values import FloatArray
@@ -85,6 +85,26 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 90 <= sum(ratio.low <= 1 <= ratio.high for ratio in found) <= 99
 
 
+@pytest.mark.parametrize(("freedom", "quantile"), [(1, 12.706), (2, 4.303), (4, 2.776), (9, 2.262), (29, 2.045)])
+def test_students_t_has_the_quantiles_of_the_tables(freedom: int, quantile: float) -> None:
+    values = student_t(freedom, np.random.default_rng(0), 2000)
+    assert np.quantile(values, [0.025, 0.975]) == pytest.approx([-quantile, quantile], rel=0.01)
+    assert np.abs(np.diff(values)).max() > 1  # in random order
+
+
+def test_the_interval_over_processes_is_that_of_the_textbook() -> None:
+    ways = np.array([1.0, 1.1, 1.05, 1.2, 0.95])
+    steady = measured(np.full((4, 2), 5.0), name="b")
+    runs = [measured(np.full((4, 2), 5.0 * way)).processes[0] for way in ways]
+    ratio = paired_ratio(
+        replace(measured(np.ones((4, 2))), processes=tuple(runs)), replace(steady, processes=5 * steady.processes)
+    )
+    logs = np.log(ways)
+    half = 2.776 * logs.std(ddof=1) / np.sqrt(5)
+    textbook = np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
+    assert [ratio.value, ratio.low, ratio.high] == pytest.approx(textbook, rel=1e-3)
+
+
 def test_the_ratio_is_paired_by_rounds() -> None:
     load = np.array([1.0, 5.0, 1.0, 9.0, 2.0, 7.0])[:, None] * np.ones(4)
     ratio = paired_ratio(measured(3 * load), measured(2 * load, name="b"))
@@ -106,7 +126,7 @@ def test_ratios_that_mean_nothing_are_refused() -> None:
         paired_ratio(measured(one), measured(one, batch=8))
     with pytest.raises(InputError, match="in one run"):
         paired_ratio(measured(one), measured(one[:5]))
-    with pytest.raises(InputError, match="4 rounds are too few"):
+    with pytest.raises(InputError, match="needs 5 rounds; found 4"):
         paired_ratio(measured(one[:4]), measured(one[:4]))
     with pytest.raises(ValueError, match="no ratio"):
         Ratio(value=float("nan"), low=1.0, high=2.0, rounds=5)
