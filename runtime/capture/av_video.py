@@ -254,7 +254,7 @@ def open_stream(url: str, options: SourceOptions) -> OpenedSource:
             "show it? Check address, network and password"
         ) from error
     kind = container.format.name
-    recorded = (container.duration or 0) > 0 or (container.size > 0 and kind not in LISTS)
+    recorded = (container.duration or 0) > 0 or ((container.size or 0) > 0 and kind not in LISTS)
     segmented = kind in SEGMENTED and not recorded
     source = AvSource(container, name, clock=None if recorded or segmented else options.clock)
     if not segmented:
