@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..errors import OutputError
 from ..values import Image
-from .opencv_encoder import OpenCvEncoder
+from .opencv_encoder import CODECS, OpenCvEncoder
 
 if TYPE_CHECKING:
     from .av_encoder import AvEncoder
@@ -61,7 +61,7 @@ def choose_encoder(path: Path) -> type[AvEncoder | OpenCvEncoder]:
         try:
             from .av_encoder import AvEncoder
         except ImportError:
-            codec = "MPEG-4 part 2, which browsers do not play, " if suffix in (".mp4", ".mov") else ""
+            codec = "MPEG-4 part 2, which browsers do not play, " if CODECS[suffix] == "mp4v" else ""
             log.warning(
                 "%s will be %sof constant frame rate; to keep the time of each frame: pip install av", path, codec
             )

@@ -10,7 +10,7 @@ import cv2
 from ..errors import OutputError
 from ..values import Image
 
-CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "FFV1", ".webm": "VP80"}
+CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "mp4v", ".webm": "VP80"}
 MAX_GAP_S = 5.0
 """Longer gaps, as while a camera was lost, are not filled with repeated frames."""
 MAX_FPS = 600.0

@@ -16,11 +16,13 @@ import pytest
 from mien.runtime.atomic_file import remove_unfinished
 from mien.runtime.errors import OutputError
 from mien.runtime.output import sinks
+from mien.runtime.output.opencv_encoder import CODECS, OpenCvEncoder
 from mien.runtime.output.overlay import CONTOURS, draw_faces
 from mien.runtime.output.rows import RowFile, RowSink, csv_file
 from mien.runtime.output.sinks import BackgroundSink, close_all
 from mien.runtime.output.video_file import RESERVE_BYTES, VideoSink
 from mien.runtime.values import Faces, Frame, Image
+from mien.tests.clips import demo_frames
 
 
 def frame(index: int, size: tuple[int, int] = (48, 64)) -> Frame:
@@ -71,6 +73,17 @@ def test_video_has_every_frame_and_its_name_at_the_end(tmp_path: Path, suffix: s
     assert count(path) == 7 and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+def test_opencv_writes_nothing_larger_than_motion_jpeg(tmp_path: Path) -> None:
+    picture = demo_frames(1)[0]
+    for suffix in CODECS:
+        encoder = OpenCvEncoder(tmp_path / f"out{suffix}", (640, 480), fps=25)
+        for i in range(5):
+            encoder.append(picture, i * 40_000_000)
+        encoder.close()
+    sizes = {path.suffix: path.stat().st_size for path in tmp_path.iterdir()}
+    assert len(sizes) == 5 and max(sizes.values()) == sizes[".avi"], sizes
+
+
 def test_dropped_frames_are_filled_by_the_last_one(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "out.avi", fps=10)
     for i in (0, 1, 4, 5):
@@ -92,12 +105,13 @@ def test_a_long_gap_is_left_out_once_and_for_all(tmp_path: Path) -> None:
 def test_a_full_disk_ends_a_video_that_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out.mp4"
     sink = VideoSink(path, fps=2)
-    sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    halves = [Frame(frame(i).pixels, timestamp_ns=i * 500_000_000, index=i) for i in range(3)]
+    sink.write(halves[0], Faces.empty(), halves[0].pixels)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=RESERVE_BYTES - 1))
-    sink.write(frame(1), Faces.empty(), frame(1).pixels)  # room is asked for once a second
+    sink.write(halves[1], Faces.empty(), halves[1].pixels)  # room is asked for once a second
     with pytest.raises(OutputError, match=r"is full.*after 3 frames"):
-        sink.write(frame(2), Faces.empty(), frame(2).pixels)
+        sink.write(halves[2], Faces.empty(), halves[2].pixels)
     sink.close()
     assert count(path) == 3
 
