@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import csv
 import functools
+import inspect
 import math
 import os
 import shutil
@@ -29,6 +30,9 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # so does nohup: it is st
     signal.signal(signal.SIGHUP, lambda *_: None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in several processes, and start more, on few cores
 typer.testing._get_command = functools.cache(typer.testing._get_command)  # else every call builds all commands again
+if "mix_stderr" in inspect.signature(typer.testing.CliRunner).parameters:  # Click 8.1, which the oldest Typer needs
+    typer.testing.CliRunner.__init__ = functools.partialmethod(typer.testing.CliRunner.__init__, mix_stderr=False)
+    typer.testing.Result.output = property(lambda result: result.stdout + result.stderr)
 os.environ[MARKER] = str(os.getpid())
 os.environ["MIEN_CACHE"] = tempfile.mkdtemp(prefix="mien-tests-")  # removed when the tests end
 atexit.register(shutil.rmtree, os.environ["MIEN_CACHE"], ignore_errors=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -19,6 +18,7 @@ from mien.cli import app
 from mien.runtime.capture.demo_camera import DemoCamera, find_photo
 from mien.runtime.models.shipped import shipped_model
 from mien.tests.clips import demo_frames, write_clip
+from mien.tests.missing_library import skip_without_library
 from mien.tests.processes import MIEN, started, wait_for
 
 run = CliRunner()
@@ -26,6 +26,7 @@ run = CliRunner()
 
 def mien(*arguments: object, code: int = 0) -> Result:
     result = run.invoke(app, [str(a) for a in arguments])
+    skip_without_library(result)
     assert result.exit_code == code, f"{result.output}\n{result.exception!r}"
     return result
 
@@ -141,6 +142,7 @@ def test_predict_reads_videos(clip: Path) -> None:
 
 
 def test_a_video_that_ends_early_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("av")
     avi = write_clip(tmp_path / "long.avi", demo_frames(20))
     avi.write_bytes(avi.read_bytes()[: avi.stat().st_size // 2])
     result = mien("webcam", avi, "--no-show", "--output", tmp_path / "out.mp4", code=2)
@@ -220,6 +222,7 @@ def test_unknown_backbone_names_the_known_ones(landmark_folder: Path) -> None:
 
 
 def test_foreign_models_are_told_apart(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
     node = onnx.helper.make_node("Identity", ["x"], ["y"])
     x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy")
     foreign = onnx.helper.make_model(
@@ -234,6 +237,7 @@ def test_foreign_models_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_foreign_file_is_converted_to_fp16_alone(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
     node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
     x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", 64]) for n in "xy")
     weights = onnx.numpy_helper.from_array(np.eye(64, dtype=np.float32), "w")
@@ -304,6 +308,7 @@ def test_summary_needs_no_data_and_training_does() -> None:
 
 
 def test_a_classifier_trains_in_two_processes_and_goes_all_the_way(class_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     out = tmp_path / "run"
     command = [sys.executable, "-m", "mien.cli", "train", "classify", "--data", class_folder, "--backbone", "reslayer"]
     options = ["--weights", "none", "--input-size", "32", "--epochs", "2", "--batch-size", "4", "--workers", "0"]

@@ -103,6 +103,8 @@ def run(
     check_outputs(outputs, [*(models or []), *options.data, options.feed, options.clip])
     with require_train_extra(), progress_bar("bench") as progress:
         report = run_bench(models or [], options, bridge=ctx.obj, progress=progress)
+    if ctx.params["baseline"] is None and not options.baselines:
+        say("no baseline, as PyTorch is not installed; to add it, run: pip install 'mien[train]'")
     unwritten = write_files(report, json_out, html_out, csv_out)  # first: standard output may be full or closed
     print(to_markdown(report), *unwritten.values(), sep="\n", end="")
     without_fit: list[str] = []

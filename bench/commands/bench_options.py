@@ -7,7 +7,6 @@ from pathlib import Path
 
 import typer
 
-from ...runtime.commands.console import say
 from ...runtime.commands.input_paths import existing_file, existing_folder
 from ...runtime.commands.options import enum_members, positive_ints
 from ...runtime.errors import InputError
@@ -107,10 +106,7 @@ def baselines_of(text: str | None) -> tuple[Baseline, ...]:
     """
     has_torch = importlib.util.find_spec("torch") is not None
     if text is None:
-        if has_torch:
-            return (Baseline.EAGER,)
-        say("no baseline, as PyTorch is not installed; to add it, run: pip install 'mien[train]'")
-        return ()
+        return (Baseline.EAGER,) if has_torch else ()
     if text.strip() == "none":
         return ()
     found = enum_members(text, Baseline, "--baseline (or none)")

@@ -40,13 +40,14 @@ def progress_bar(title: str, *, hidden: bool = False) -> Iterator[Progress]:
     """
     drawn_s = said_s = time.monotonic()
     first: tuple[float, int] | None = None
-    with rich.progress.Progress(
+    bar = rich.progress.Progress(
         console=stderr,
         transient=True,
         auto_refresh=False,
         redirect_stdout=False,
         disable=hidden or not stderr.is_terminal,
-    ) as bar:
+    )
+    with contextlib.nullcontext() if bar.disable else bar:  # older versions of rich end a disabled bar with a line
         task = bar.add_task(title, total=None)
         bar.refresh()
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
+from importlib.metadata import PackageNotFoundError, distributions, requires, version
 from pathlib import Path
 
 from ... import __version__
@@ -50,18 +50,33 @@ class Machine:
 
 def check_packages() -> Iterator[CheckResult]:
     """Check mien, the libraries that it cannot do without, duplicates of these, PyTorch and the extras."""
-    machine, installed = Machine.here(), packages_distributions()
+    machine = Machine.here()
     own = installed_version("mien") is not None
     how = "" if own else ", not installed, run from its folder"
     yield CheckResult("mien", Status.OK, f"{__version__}{how}, in {ROOT}")
     for module, name in LIBRARIES.items():
-        packages = sorted(set(installed.get(module, [])))
+        packages = packages_with(module)
         yield check_library(module, name, packages, machine)
         if len(packages) > 1:
             yield duplicate_packages(module, packages, machine)
     yield check_torch(installed_version("torch"), machine)
     for extra, purpose in EXTRAS.items():
         yield check_extra(extra, purpose, requires("mien") or () if own else ())
+
+
+def packages_with(module: str) -> list[str]:
+    """Return the names of the installed packages that contain a module.
+
+    Unlike `packages_distributions` of Python 3.10, it also finds packages that list no modules, such as numpy.
+    """
+    return sorted(
+        {
+            package.metadata["Name"]
+            for package in distributions()
+            if module in (package.read_text("top_level.txt") or "").split()
+            or f"\n{module}/__init__.py," in f"\n{package.read_text('RECORD') or ''}"
+        }
+    )
 
 
 def check_library(module: str, name: str, packages: Sequence[str], machine: Machine) -> CheckResult:

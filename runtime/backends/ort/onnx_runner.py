@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException as OrtRuntimeException
 
 from ...errors import InputError, ModelError
 from ...models.input_shapes import DETECTOR_STEP, INPUT
@@ -101,7 +102,7 @@ class OnnxRunner:
         try:
             with gpu_errors(self._provider, doing=f"while {self._spec.task.value} ran"):
                 values = session.run(None, {INPUT: batch}) if bound is None else bound(INPUT, batch)
-        except (InvalidArgument, Fail) as error:
+        except (InvalidArgument, Fail, OrtRuntimeException) as error:  # which one depends on its version
             found = f"found a batch {batch.shape} ({reason_of(error)})"
             raise InputError(f"expected {self._accepted()}, {found}") from error
         return dict(zip(self._spec.outputs, values, strict=True))

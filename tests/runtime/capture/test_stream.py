@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -19,6 +18,8 @@ from mien.runtime.capture.frame_queue import FramePolicy
 from mien.runtime.capture.open_capture import open_capture
 from mien.runtime.errors import InputError
 from mien.tests.processes import wait_for
+
+av = pytest.importorskip("av")
 
 BOUNDARY = "frame"
 

@@ -10,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
@@ -18,6 +17,8 @@ from mien.runtime.capture.frame_shape import square_width, upright
 from mien.runtime.capture.open_capture import open_capture
 from mien.runtime.errors import InputError
 from mien.runtime.values import Frame, Image
+
+av = pytest.importorskip("av")
 
 QUARTERS = np.array([[[200, 20, 20], [20, 200, 20]], [[20, 20, 200], [200, 200, 200]]], np.uint8)
 """Blue and green above red and white."""

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mien.cli import app
+from mien.tests.missing_library import skip_without_library
 
 EVERY = [
     ["predict"],
@@ -24,6 +25,7 @@ EVERY = [
 
 def mien(*arguments: str, code: int = 0) -> str:
     result = CliRunner().invoke(app, list(arguments))
+    skip_without_library(result)
     assert result.exit_code == code, result.output
     return result.stdout if code == 0 else result.stderr
 

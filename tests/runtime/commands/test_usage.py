@@ -21,6 +21,7 @@ from mien.cli import app
 from mien.runtime.commands.usage import UsageError
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.near_names import describe_missing
+from mien.tests.missing_library import skip_without_library
 
 ROOT = Path(mien.__file__).parent
 PROGRAM = get_command(app)
@@ -29,6 +30,7 @@ DETECTOR = str(shipped_model("detector"))
 
 def error_of(*arguments: str) -> str:
     result = CliRunner().invoke(app, list(arguments))
+    skip_without_library(result)
     assert result.exit_code == 2 and result.stderr.startswith("error: "), result.output
     (line,) = result.stderr.splitlines()
     return line

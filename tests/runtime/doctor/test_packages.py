@@ -8,9 +8,30 @@ import pytest
 
 from mien.runtime.doctor import packages
 from mien.runtime.doctor.check_result import Status
-from mien.runtime.doctor.packages import Machine, check_extra, check_library, check_torch, duplicate_packages
+from mien.runtime.doctor.packages import (
+    Machine,
+    check_extra,
+    check_library,
+    check_torch,
+    duplicate_packages,
+    packages_with,
+)
 
 SERVER = Machine(gpu=False, display=False, jetson=False)
+
+
+def test_a_module_belongs_to_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a list of modules, as setuptools writes, or without, as in numpy's wheels."""
+    for name, file, text in (
+        ("listing", "top_level.txt", "one\nother\n"),
+        ("bare", "RECORD", "one/__init__.py,sha256=x,1\none/other/__init__.py,sha256=x,1\n"),
+    ):
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / file).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert packages_with("one") == ["bare", "listing"] and packages_with("other") == ["listing"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -17,6 +16,8 @@ from mien.runtime.live.outputs import OutputFiles
 from mien.runtime.output.opencv_encoder import OpenCvEncoder
 from mien.runtime.output.video_file import VideoSink
 from mien.runtime.values import Faces, Frame
+
+av = pytest.importorskip("av")
 
 SLOW_THEN_FAST = [*range(0, 2000, 200), *range(2000, 3000, 40)]
 """Times in ms of 10 frames at 5 fps and 25 frames at 25 fps."""

@@ -85,7 +85,7 @@ def test_a_label_is_whole_wherever_the_face_is(box: tuple[float, float, float, f
 
 def test_neither_hud_nor_another_face_is_covered() -> None:
     hud = ("60 fps  inference 10.0 ms  cpu", "1 face")
-    faces = at((20, 30, 90, 110), (22, 114, 92, 190), (100, 100, 170, 180))
+    faces = at((20, 36, 90, 110), (22, 114, 92, 190), (100, 100, 170, 180))
     where = labels(faces, hud)
     picture = np.full((240, 320, 3), 120, np.uint8)
     plate = (draw_faces(picture, Faces.empty(), hud=hud) != picture).any(2)
