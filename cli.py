@@ -106,6 +106,7 @@ app = typer.Typer(
     cls=OneLineErrors,
     pretty_exceptions_show_locals=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     rich_markup_mode="rich",
     help="Face landmarks at the edge: train in PyTorch, export to ONNX, run and benchmark on ONNX Runtime or TensorRT.",
     epilog="Start with: [bold]mien webcam demo[/bold]",

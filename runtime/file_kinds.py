@@ -105,7 +105,7 @@ def check_video(path: Path) -> None:
         InputError: It holds something else, or cannot be read.
     """
     if (kind := kind_of_file(path)) not in MAYBE_VIDEO | {FileKind.GIF}:
-        raise InputError(f"{path} is not a video, nor a picture: it holds {kind.value}")
+        raise InputError(f"{path} is neither a picture nor a video: it holds {kind.value}")
 
 
 def check_file(path: Path, wanted: str = "file") -> None:

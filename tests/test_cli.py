@@ -78,6 +78,7 @@ def frames_of(path: Path) -> int:
 )
 def test_every_command_helps_with_an_example(command: list[str]) -> None:
     text = mien(*command, "--help").output
+    assert mien(*command, "-h").output == text
     if command in ([], ["train"], ["evaluate"]):
         assert "Commands" in text and "Usage: mien" in text
     else:
@@ -353,6 +354,7 @@ def test_predict_tells_ages_and_shows_faces_in_3d(tmp_path: Path) -> None:
     cv2.imwrite(str(blank), np.zeros((64, 64, 3), np.uint8))
     assert "no picture has a face" in mien("predict", blank, "--view3d", tmp_path / "none.html", code=2).stderr
     assert not (tmp_path / "none.html").exists()
+    assert "1 picture, 0 faces, " in mien("predict", blank).stderr
 
 
 def test_bench_reports_are_compared_and_a_slowdown_fails(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def predict(
 
     if "" in inputs:
         raise InputError("expected files and folders; found an empty name")
+    if "-" in inputs and not Path("-").exists():
+        raise InputError("standard input is not read; for a list of files: find … -print0 | xargs -0 mien predict")
     if options.of_frames:
         about_faces = {"--csv": csv_out, "--save-crops": crops, "--view3d": view3d, "--blur": blur, "--ray": ray}
         refuse_face_options(options, about_faces)

@@ -25,7 +25,8 @@ class PredictReport:
     def __init__(self, *, lines: bool) -> None:
         self.lines = lines
         self._begun_s = time.monotonic()
-        self._pictures = self._faces = 0
+        self._pictures = 0
+        self._faces: int | None = None
         self._video: str | None = None
         self._per_frame: list[int] = []
         self._classes: Counter[str] = Counter()
@@ -36,7 +37,8 @@ class PredictReport:
         if "timestamp_ns" not in row:
             going = self._end_video()
             self._pictures += 1
-            self._faces += len(row.get("faces", ()))
+            if "faces" in row:
+                self._faces = (self._faces or 0) + len(row["faces"])
             return self._print(f"{_name(row)}: {_found(row)}") and going
         going = self._end_video() if row["image"] != self._video else True
         self._video = row["image"]
@@ -56,7 +58,8 @@ class PredictReport:
         counts += [counted(len(self._videos), "video")] * bool(self._videos)
         if not counts:
             return None
-        faces = f", {counted(self._faces, 'face')} in pictures" if self._faces else ""
+        faces = "" if self._faces is None else f", {counted(self._faces, 'face')}"
+        faces += " in pictures" * bool(faces and self._videos)
         return f"{' and '.join(counts)}{faces}, {time.monotonic() - self._begun_s:.1f} s"
 
     def _end_video(self) -> bool:
@@ -95,6 +98,6 @@ def _found(row: dict[str, Any]) -> str:
 
 def _person(face: dict[str, Any]) -> str:
     spread = "" if face["age_std"] is None else f" ± {face['age_std']:.0f}"
-    age = None if face["age"] is None else f"{face['age']:.0f}{spread} y"
+    age = None if face["age"] is None else f"{face['age']:.0f}{spread} years"
     gender = None if face["female"] is None else "female" if face["female"] >= 0.5 else "male"
-    return " ".join(word for word in (age, gender) if word)
+    return ", ".join(word for word in (age, gender) if word)

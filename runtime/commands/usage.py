@@ -61,6 +61,8 @@ SEVERAL = {"webcam": "for several files: mien predict FILE… --draw FOLDER"}
 
 
 PLAINER = {
+    "Option ": "option ",
+    "requires an argument": "needs a value",
     "Got unexpected": "unexpected",
     "(s) (": " (",
     "Invalid": "invalid",
@@ -72,10 +74,10 @@ PLAINER = {
 
 def explain(error: Any) -> str:
     """Describe a `UsageError` in one line, with the fix after the last semicolon."""
-    ctx = error.ctx
+    ctx, problem = error.ctx, plain(error.format_message().rstrip("."))
     if ctx is None:
-        return str(error.format_message())
-    problem, fix = error.format_message().rstrip("."), SEVERAL.get(str(ctx.info_name))
+        return problem
+    fix = SEVERAL.get(str(ctx.info_name))
     if problem.startswith("No such option"):
         problem, fix = f"no option {error.option_name}", suggest_option(error.option_name, ctx.command)
     elif unknown := re.match(r"No such command '(.*?)'", problem):
@@ -83,13 +85,18 @@ def explain(error: Any) -> str:
         problem, fix = f"no command {unknown[1]!r}", known and f"did you mean {ctx.command_path} {known}?"
     elif type(error).__name__ == "MissingParameter":
         problem, fix = f"{name_of(error.param)} is missing", None
-    elif not problem.startswith("Got unexpected extra argument"):
+    elif not problem.startswith("unexpected extra argument"):
         fix = None
     if choice := re.search(r"'([^']*)' is not one of (.*)", problem):
         fix = suggest_value(choice[1], re.findall(r"'([^']*)'", choice[2]))
-    for words, plain in PLAINER.items():
-        problem = problem.replace(words, plain)
     return f"{ctx.command_path}: {problem}; {fix or f'see {ctx.command_path} --help'}"
+
+
+def plain(text: str) -> str:
+    """Reword a message of Click or Typer."""
+    for words, plainer in PLAINER.items():
+        text = text.replace(words, plainer)
+    return text
 
 
 def suggest_value(word: str, known: Sequence[str]) -> str | None:

@@ -137,11 +137,12 @@ def webcam(
 
 
 def print_summary(summary: LiveSummary, output: Path | None) -> None:
-    """Print the stage latencies of a run as a table."""
-    table = Table(
-        title=f"{counted(summary.processed, 'frame')} on {summary.provider} ({summary.precision.value}), "
-        f"{summary.dropped} dropped" + f", at most {counted(summary.faces, 'face')}" * bool(summary.faces)
+    """Print the counts of a run, and the latencies of its stages as a table."""
+    say(
+        f"{counted(summary.processed, 'frame')} on {summary.provider} ({summary.precision.value}), "
+        f"{summary.dropped} dropped" + f", at most {counted(summary.faces, 'face')} at a time" * bool(summary.faces)
     )
+    table = Table()
     for heading in ("stage", "p50 ms", "p95 ms", "p99 ms", "n"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     for stage, latency in summary.stages.items():

@@ -35,11 +35,11 @@ class FaceFilter:
 
     def __post_init__(self) -> None:
         if self.min_score is not None and not 0 < self.min_score <= 1:
-            raise InputError(f"min_score: expected a score above 0 and at most 1, found {self.min_score}")
+            raise InputError(f"expected a minimum score above 0 and at most 1, found {self.min_score}")
         if self.max_faces is not None and not self.max_faces >= 1:
-            raise InputError(f"max_faces: expected at least 1, found {self.max_faces}")
+            raise InputError(f"expected a maximum of at least 1 face, found {self.max_faces}")
         if self.min_face_px is not None and not self.min_face_px > 0:
-            raise InputError(f"min_face_px: expected a size above 0 px, found {self.min_face_px}")
+            raise InputError(f"expected a minimum face size above 0 px, found {self.min_face_px}")
         if self.region is not None:
             _check_region(self.region)
 

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 
 from ..errors import ModelError
+from ..file_kinds import HEAD_BYTES, FileKind, kind_of
 
 MAX_MEMBERS = 256
 MAX_DIRECTORY_BYTES = 256 * MAX_MEMBERS
@@ -46,7 +47,9 @@ def read_members(packed: bytes, origin: str) -> dict[str, bytes]:
 def _check_directory(packed: bytes, origin: str) -> None:
     """Check the end record, so that a huge directory is never parsed."""
     if packed[-22:-18] != b"PK\5\6" or packed[-42:-38] == b"PK\6\7":  # the latter marks zip64, for 4 GB and more
-        raise ModelError(f"{origin} is not a complete bundle (its end is missing); copy it again")
+        kind = kind_of(packed[:HEAD_BYTES])
+        found = "its end is missing" if kind is FileKind.ARCHIVE else f"it holds {kind.value}"
+        raise ModelError(f"{origin} is not a complete bundle ({found}); copy it again")
     (directory_bytes,) = struct.unpack("<I", packed[-10:-6])
     if directory_bytes > MAX_DIRECTORY_BYTES:
         raise ModelError(

@@ -55,7 +55,7 @@ def test_misuse_is_told(tmp_path: Path) -> None:
         open_capture(str(tmp_path))
     junk = tmp_path / "junk.mp4"
     junk.write_text("not a video")
-    with pytest.raises(InputError, match="is not a video, nor a picture: it holds text"):
+    with pytest.raises(InputError, match="is neither a picture nor a video: it holds text"):
         open_capture(str(junk))
     with pytest.raises(InputError, match="empty"):
         open_capture("")

@@ -51,6 +51,8 @@ def error_of(*arguments: str) -> str:
         (["webcam", "--headless"], "did you mean --no-show?"),
         (["webcam", "a.mp4", "b.mp4"], "for several files: mien predict FILE… --draw FOLDER"),
         (["predict", "x", "--lr", "3"], "no option --lr; see mien predict --help"),
+        (["predict", "x", "--json"], "option '--json' needs a value"),
+        (["predict", "-"], "find … -print0 | xargs -0 mien predict"),
         (["predict"], "INPUT is missing; see mien predict --help"),
         (["export", "x.pt"], "--output is missing; see mien export --help"),
         (["prdict"], "no command 'prdict'; did you mean mien predict?"),
@@ -228,7 +230,7 @@ def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
         (["bundle", "-o", "b.mien", "--age-gender", DETECTOR], "expected an age and gender model, found a detector"),
         (["evaluate", "landmarks", "--data", ".", "--model", DETECTOR], "expected a landmark model, found a detector"),
         (["bench", DETECTOR, "--inputs", "arrays.npz"], "--inputs is for foreign models; those of mien take pictures"),
-        (["predict", "x.png", "--min-score", "50"], "expected a score above 0 and at most 1, found 50"),
+        (["predict", "x.png", "--min-score", "50"], "expected a minimum score above 0 and at most 1, found 50"),
     ],
 )
 def test_a_file_for_something_else_is_told_in_words(

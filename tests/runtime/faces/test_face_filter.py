@@ -47,11 +47,11 @@ def test_conditions_hold_together() -> None:
 @pytest.mark.parametrize(
     ("conditions", "told"),
     [
-        ({"min_score": 0}, "min_score: expected a score above 0"),
-        ({"min_score": float("nan")}, "min_score"),
+        ({"min_score": 0}, "expected a minimum score above 0"),
+        ({"min_score": float("nan")}, "minimum score"),
         ({"min_score": 40}, "found 40"),
-        ({"max_faces": 0}, "max_faces: expected at least 1"),
-        ({"min_face_px": -3}, "min_face_px: expected a size above 0 px"),
+        ({"max_faces": 0}, "at least 1 face, found 0"),
+        ({"min_face_px": -3}, "minimum face size above 0 px, found -3"),
         ({"region": (0.5, 0, 0.5, 1)}, "fractions of the picture, such as 0.5,0,1,1"),
         ({"region": (0, 0, 640, 480)}, "found 0,0,640,480"),
         ({"region": (0, 0, 1)}, "found 0,0,1"),

@@ -281,6 +281,11 @@ def test_what_the_manifest_does_not_name_is_refused(tmp_path: Path) -> None:
     assert "extra.bin is not in its manifest" in refused(tmp_path, with_member("extra.bin"))
 
 
+def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
+    message = refused(tmp_path, b"\xff\xd8\xff" + bytes(100))
+    assert message.endswith("is not a complete bundle (it holds a JPEG picture); copy it again")
+
+
 def test_missing_members_are_refused(tmp_path: Path) -> None:
     def change(archive: zipfile.ZipFile, info: zipfile.ZipInfo, data: bytes) -> None:
         if info.filename != "cards/landmarks.md":
