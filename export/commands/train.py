@@ -200,10 +200,10 @@ def train_detector(
     scenes: int = typer.Option(2400, "--scenes", min=1, help="Number of scenes composed for each epoch."),
 ) -> None:
     """Train the face detector, on scenes that are composed of labelled pictures."""
-    from ...runtime.faces.detector import STRIDE
-
-    if input_size % STRIDE:
-        raise InputError(f"expected an --input-size that is a multiple of {STRIDE}, found {input_size}")
+    with require_train_extra():
+        from ..networks.detector_net import LEVELS
+    if input_size % LEVELS[-1]:
+        raise InputError(f"expected an --input-size that is a multiple of {LEVELS[-1]}, found {input_size}")
     if shared.summary:
         print_layers(Task.DETECTOR, backbone, shared, input_size=input_size)
         return

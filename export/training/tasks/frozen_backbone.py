@@ -12,13 +12,14 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from ....bench.accuracy.metrics import age_gender_measures, normalized_mean_error
-from ....bench.data.landmark_labels import read_landmarks
-from ....bench.data.picture_size import read_size
+from ....bench.data.landmark_labels import LandmarkTable, read_landmarks, rows_by_file
 from ....bench.data.splits import held_out_from_training
+from ....runtime.errors import warn_once
 from ....runtime.models.spec import ModelSpec, Task
 from ....runtime.values import FloatArray
 from ....runtime.vision.crop import CROP_SCALE
 from ....runtime.vision.geometry import landmark_bounds, longer_side
+from ....runtime.wording import counted
 from ...networks.frozen_backbone_nets import (
     OLDEST,
     RECIPE,
@@ -28,7 +29,7 @@ from ...networks.frozen_backbone_nets import (
 )
 from ..batches import predict_batches
 from ..config import NetworkConfig, ProgressCallback, no_progress
-from ..pictures import read_aligned_crop, read_training_image
+from ..pictures import picture_size, read_aligned_crop
 from .age_gender import read_split
 from .frozen_features import compute_features
 
@@ -43,7 +44,7 @@ class FrozenBackboneLandmarkTraining:
     trained_by = "head_of"
 
     def __init__(self, data: Path, network: NetworkConfig) -> None:
-        table = read_landmarks(data)
+        table = _single_faces(read_landmarks(data), data)
         held = held_out_from_training(table.subjects, data, noun="subject")
         validation = held & ~table.in_test_split()
         self.config: dict[str, Any] = network.settings(data, labels=[table]) | {"recipe": RECIPE}
@@ -51,7 +52,7 @@ class FrozenBackboneLandmarkTraining:
             network.backbone, weights=network.weights, normalization=network.normalization
         )
         self.training, self.held = table.mask(~held), table.mask(validation)
-        sizes = np.array([_size(f) for f in table.files], dtype=np.float64)
+        sizes = np.array([picture_size(f) for f in table.files], dtype=np.float64)
         self.sizes = sizes[validation]
         targets = torch.from_numpy((table.points / sizes[:, None]).reshape(len(table), -1).astype(np.float32))
         self.targets, self.held_targets = targets[torch.from_numpy(~held)], targets[torch.from_numpy(validation)]
@@ -144,10 +145,14 @@ class FrozenBackboneAgeGenderTraining:
         return age_gender_measures(age, female, self.held.age, self.held.female) | {"val_loss": float(loss)}
 
 
-def _size(file: Path) -> tuple[int, int]:
-    """Return a picture's width and height in px; `read_training_image` raises the error for an unreadable one."""
-    size = read_size(file)
-    return size.upright if size is not None else read_training_image(file).shape[1::-1]
+def _single_faces(table: LandmarkTable, data: Path) -> LandmarkTable:
+    """Leave out pictures with several faces: the network locates one, in a whole picture."""
+    rows = rows_by_file(table.files)
+    single = np.array([len(rows[file]) == 1 for file in table.files])
+    if not single.all():
+        several = counted(len(rows) - int(single.sum()), "picture")
+        warn_once(f"{data}: left out {several} with several faces; --recipe {RECIPE} takes one face in each")
+    return table.mask(single)
 
 
 def _targets(age: FloatArray, female: FloatArray) -> Tensor:

@@ -15,6 +15,7 @@ from ....runtime.vision.crop import Crop, cut_crop
 from ..array_cache import Arrays, cached_arrays
 from ..config import ProgressCallback
 from ..distillation import Teacher, Teachers
+from ..pictures import picture_size
 
 BATCH = 32
 
@@ -56,7 +57,7 @@ class Regions:
 
 def whole_picture(file: Path) -> FloatArray:
     """Return the affine map (2, 3) from px of a picture to a crop of 1 px that shows all of it, undistorted."""
-    height, width = read_image(file).shape[:2]
+    width, height = picture_size(file)
     side = max(height, width)
     return np.array([[1 / side, 0.0, (1 - width) / (2 * side)], [0.0, 1 / side, (1 - height) / (2 * side)]])
 

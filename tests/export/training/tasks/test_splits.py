@@ -64,6 +64,20 @@ def test_faces_of_the_test_split(
     check(*split(landmark_folder), held.files, held.mask(held.in_test_split()).files)
 
 
+def test_a_frozen_backbone_learns_no_picture_with_two_faces(
+    landmark_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = landmark_folder / "landmarks.csv"
+    header, first, *others = labels.read_text().splitlines()
+    labels.write_text("\n".join([header, first, first, *others]))
+    whole = read_landmarks(landmark_folder).files
+    task = FrozenBackboneLandmarkTraining(landmark_folder, NetworkConfig("vgg16", "none"))
+    used = [*task.training.files, *task.held.files]
+    assert whole.count(whole[0]) == 2 and whole[0] not in used and len(set(used)) == len(used)
+    assert len(task.training) == len(task.targets) and len(task.held) == len(task.held_targets) == len(task.sizes)
+    assert "left out 1 picture with several faces" in caplog.text
+
+
 def test_ages_of_the_test_split(age_gender_folder: Path) -> None:
     regroup(age_gender_folder, "labels.csv", "group")
     table = read_age_gender(age_gender_folder)
