@@ -35,7 +35,8 @@ HOUSE = {
     "runtime/doctor": "runtime/models runtime/backends/ort runtime/backends runtime/capture runtime/output",
     "runtime/batch": "runtime/models runtime/vision runtime/pictures runtime/capture runtime/output runtime/faces "
     "runtime/pipeline",
-    "runtime/live": "runtime/models runtime/capture runtime/output runtime/faces runtime/tracking runtime/pipeline",
+    "runtime/live": "runtime/models runtime/pictures runtime/capture runtime/output runtime/faces runtime/tracking "
+    "runtime/pipeline",
     "runtime/commands": "runtime/models runtime/backends/ort runtime/backends/trt runtime/backends runtime/pictures "
     "runtime/capture runtime/output runtime/faces runtime/tracking runtime/pipeline runtime/doctor runtime/batch "
     "runtime/live",

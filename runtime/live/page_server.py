@@ -18,6 +18,7 @@ from ..errors import OutputError
 from ..faces.stage_timer import StageTimer
 from ..models.spec import Precision
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
+from ..pictures.images import QUALITY, encode_image
 from ..values import Faces, Frame, Image, size_of
 from .broadcast import LatestBroadcast
 from .listen_socket import ListenSocket
@@ -28,8 +29,8 @@ STREAM_HZ = 10.0
 """Maximum pictures and rows per second, which bounds the cost of watching."""
 STREAM_SIDE = 960
 """Longer side of the stream's pictures, px."""
-STREAM_QUALITY, SNAPSHOT_QUALITY = 70, 92
-"""JPEG quality, 0 to 100."""
+STREAM_QUALITY = 70
+"""JPEG quality of the stream's pictures, 0 to 100."""
 MAX_SUBSCRIBERS = 32
 """Of the stream, and separately of the rows."""
 STALL_TIMEOUT_S = 10.0
@@ -155,7 +156,7 @@ class LivePage:
             made_at, jpeg = self._snapshot
             if not jpeg or time.monotonic() - made_at > self._period_s:
                 made_at = time.monotonic()
-                jpeg = await asyncio.to_thread(drawn_jpeg, latest, None, SNAPSHOT_QUALITY, self._style)
+                jpeg = await asyncio.to_thread(drawn_jpeg, latest, None, QUALITY, self._style)
                 self._snapshot = made_at, jpeg
             return jpeg
 
@@ -249,7 +250,4 @@ def drawn_jpeg(result: Result, max_side: int | None, quality: int, style: Overla
         pixels = np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         faces = faces.with_fields(boxes=faces.boxes / shrink, landmarks=faces.landmarks / shrink)
     drawn = draw_faces(pixels, faces, classes=result.frame.classes, style=style)
-    done, data = cv2.imencode(".jpg", drawn, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise OutputError(f"OpenCV cannot encode a picture of {size_of(pixels)} px as JPEG")
-    return data.tobytes()
+    return encode_image(drawn, suffix=".jpg", quality=quality)

@@ -50,7 +50,7 @@ def _blur_box(canvas: Image, box: FloatArray) -> None:
         return
     cell = (box[2:] - box[:2]) / CELLS  # of the whole box, so that cells at the border of the picture are no finer
     columns, rows = (
-        max(1, round((b - a) / side)) for a, b, side in zip((x0, y0), (x1, y1), cell.tolist(), strict=True)
+        max(1, round((b - a) / max(side, 1))) for a, b, side in zip((x0, y0), (x1, y1), cell.tolist(), strict=True)
     )
     cells = cv2.resize(canvas[y0:y1, x0:x1], (columns, rows), interpolation=cv2.INTER_AREA)
     canvas[y0:y1, x0:x1] = cv2.resize(cells, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)

@@ -15,6 +15,12 @@ from .decode import PictureFrame, decode_frames
 
 QUALITY = 92
 """Quality of JPEG and WebP, 0 to 100."""
+_QUALITY_KEYS = {
+    ".jpg": cv2.IMWRITE_JPEG_QUALITY,
+    ".jpeg": cv2.IMWRITE_JPEG_QUALITY,
+    ".webp": cv2.IMWRITE_WEBP_QUALITY,
+}
+"""OpenCV warns of a key that its encoder does not know."""
 
 
 def read_image(path: Path) -> Image:
@@ -76,20 +82,20 @@ def write_image(path: Path, pixels: Image) -> None:
     write_file(path, encode_image(pixels, suffix=path.suffix))
 
 
-def encode_image(pixels: Image, *, suffix: str) -> bytes:
+def encode_image(pixels: Image, *, suffix: str, quality: int = QUALITY) -> bytes:
     """Encode a picture as an image file.
 
     Args:
         pixels: Picture (h, w, 3), uint8 BGR.
         suffix: Suffix that selects the format, such as ``.png``.
+        quality: Quality of JPEG and WebP, 0 to 100.
 
     Raises:
         OutputError: The suffix is unknown.
     """
+    key = _QUALITY_KEYS.get(suffix.lower())
     try:
-        done, data = cv2.imencode(
-            suffix, pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_WEBP_QUALITY, QUALITY]
-        )
+        done, data = cv2.imencode(suffix, pixels, [] if key is None else [key, quality])
     except cv2.error as error:
         raise OutputError(f"OpenCV cannot encode {suffix!r} ({error.err})") from error
     if not done:

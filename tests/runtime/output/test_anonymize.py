@@ -30,6 +30,13 @@ def at(*boxes: tuple[float, float, float, float]) -> Faces:
     return Faces.from_boxes(np.array(boxes, dtype=float).reshape(-1, 4), np.ones(len(boxes)))
 
 
+def test_a_box_without_extent_hides_the_pixel_it_lies_in() -> None:
+    picture = noise()
+    hidden = blur_faces(picture, at((20.5, 30.5, 20.5, 60)))
+    changed = np.argwhere((hidden != picture).any(axis=2))
+    assert changed.size and (changed[:, 1] == 20).all() and changed[:, 0].min() < 30 and changed[:, 0].max() > 60
+
+
 def test_only_the_mean_of_each_cell_is_left() -> None:
     """Two pictures whose pixels differ within the cells become one and the same."""
     picture, cell = noise(), 10

@@ -16,7 +16,7 @@ import pytest
 
 from mien.runtime.errors import InputError
 from mien.runtime.pictures.decode import decode_frames, to_bgr
-from mien.runtime.pictures.images import decode_image, read_image
+from mien.runtime.pictures.images import decode_image, encode_image, read_image
 from mien.runtime.values import GREY
 
 PIL = pytest.importorskip("PIL.Image")
@@ -308,3 +308,16 @@ def test_a_name_is_only_a_name(pixels: np.ndarray, tmp_path: Path) -> None:
     for path, reason in ((tmp_path, "is a folder"), (tmp_path / ("n" * 300), "too long"), (tmp_path / "no", "no file")):
         with pytest.raises(InputError, match=reason):
             read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".webp"])
+def test_opencv_does_not_warn_of_what_it_is_told(
+    pixels: np.ndarray, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    logs: Any = getattr(cv2.utils, "logging", cv2)
+    level = logs.setLogLevel(3)  # warnings
+    try:
+        small, large = (len(encode_image(pixels, suffix=suffix, quality=quality)) for quality in (10, 90))
+    finally:
+        logs.setLogLevel(level)
+    assert capfd.readouterr().err == "" and (small < large or suffix == ".png")
