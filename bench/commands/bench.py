@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
 from ...runtime.atomic_file import write_report
-from ...runtime.commands.console import progress_bar, require_train_extra, say
+from ...runtime.commands.console import print_table, progress_bar, require_train_extra, say
 from ...runtime.commands.option_groups import with_options
 from ...runtime.commands.run_config import with_config
 from ...runtime.errors import CheckFailed, InputError, OutputError
@@ -231,13 +228,8 @@ def print_changes(changes: Sequence[Change], title: str, *, as_json: bool) -> No
     if as_json:
         print(json.dumps([asdict(change) for change in changes]))
         return
-    table = Table(title=title)
-    for heading in ("candidate", "metric", "old", "new", "change (95 %)"):
-        named = heading == "candidate"
-        table.add_column(heading, justify="left" if named else "right", overflow="fold" if named else "ellipsis")
-    for c in changes:
-        table.add_row(c.name, c.metric, f"{c.old:.3f}", f"{c.new:.3f}", str(c))
-    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
+    rows = [[c.name, c.metric, f"{c.old:.3f}", f"{c.new:.3f}", str(c)] for c in changes]
+    print_table(title, ["candidate", "metric", "old", "new", "change (95 %)"], rows)
 
 
 def read_report(path: Path) -> BenchReport:

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from ...runtime.atomic_file import write_report
 from ...runtime.backends.open_runner import open_model
-from ...runtime.commands.console import progress_bar, require_train_extra, say
+from ...runtime.commands.console import print_table, progress_bar, require_train_extra, say
 from ...runtime.commands.input_paths import existing_folder
 from ...runtime.commands.options import AS_JSON, DATA, DETECTOR, HELD_OUT, MAX_SIDE, PROVIDER, THREADS
 from ...runtime.commands.run_config import with_config
@@ -308,14 +306,8 @@ def print_evaluation(
 
 def print_tables(summary: dict[str, Any]) -> None:
     """Print single metrics on one line, and groups of metrics as tables."""
+    from ..report.accuracy_report import group_tables
+
     print("  ".join(f"{k}: {v}" for k, v in summary.items() if not isinstance(v, dict)))
-    for title, group in summary.items():
-        if not isinstance(group, dict):
-            continue
-        rows = group if isinstance(next(iter(group.values())), dict) else {"": group}
-        table = Table(title=title)
-        for heading in ("", *next(iter(rows.values()))):
-            table.add_column(heading, justify="right")
-        for name, row in rows.items():
-            table.add_row(name, *(str(v) for v in row.values()))
-        Console().print(table)
+    for title, table in group_tables(summary).items():
+        print_table(title, *table)

@@ -56,7 +56,7 @@ def line_chart(
         parts.append(f'<path class="line line{number}" d="M{path}"><title>{escape(name)}</title></path>')
         if dots is not None and name in dots:
             at, percent = dots[name]
-            parts.append(f'<circle class="mark" cx="{x(at):.1f}" cy="{y(percent):.1f}" r="5"/>')
+            parts.append(f'<circle class="mark line{number}" cx="{x(at):.1f}" cy="{y(percent):.1f}" r="5"/>')
     names = "".join(f'<li class="key{number}">{escape(name)}</li>' for number, name in enumerate(lines))
     return svg(PLOT_HEIGHT + 8, label, parts) + f"<ul class=keys>{names}</ul>"
 

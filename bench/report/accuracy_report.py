@@ -22,7 +22,8 @@ from ..data.age_gender_labels import AgeGenderTable
 from ..data.class_folders import ClassTable
 from ..data.landmark_labels import LandmarkTable
 from .accuracy_charts import confusion, cumulative_errors, line_chart, reliability
-from .html_page import bullets, gallery, page, table
+from .html_page import bullets, gallery, page, section, table
+from .tables import Table
 from .worst_pictures import face_with_points, picture_with_boxes, whole_picture, worst_rows
 
 WORST = 20
@@ -51,7 +52,7 @@ def landmark_sections(predicted: FloatArray, labels: LandmarkTable) -> str:
         for i in worst_rows(errors, WORST)
     ]
     caption = "Across: NME in percent of the outer eye distance. Up: percentage of faces with at most that error."
-    return _chart("Cumulative error", curve, f"{caption} Dashed: the limit of FR and AUC.") + _worst(worst, DRAWN)
+    return section("Cumulative error", curve, f"{caption} Dashed: the limit of FR and AUC.") + _worst(worst, DRAWN)
 
 
 def detector_sections(detections: Sequence[Detections], files: Sequence[Path], score: float) -> str:
@@ -83,7 +84,7 @@ def detector_sections(detections: Sequence[Detections], files: Sequence[Path], s
         if missed[i] + wrong[i]
     ]
     caption = f"Across: recall. Up: precision. One line per minimum face size; dots mark a score of {score:g}."
-    return _chart("Precision and recall", chart, caption) + _worst(worst, f"{DRAWN} Boxes scored {score:g} or more.")
+    return section("Precision and recall", chart, caption) + _worst(worst, f"{DRAWN} Boxes scored {score:g} or more.")
 
 
 def age_gender_sections(predicted: FloatArray, labels: AgeGenderTable) -> str:
@@ -108,9 +109,9 @@ def age_gender_sections(predicted: FloatArray, labels: AgeGenderTable) -> str:
     caption = "Across: error in years. Up: percentage of faces with at most that error. Dashed: CS@5."
     gender = reliability(female, is_female, label="labelled female over predicted probability of female, in percent")
     return (
-        _chart("Age: cumulative error", curve, caption)
+        section("Age: cumulative error", curve, caption)
         + _reliable("Gender: reliability", gender, calibration_error(female, labels.female))
-        + _chart("Gender: confusion", confusion(is_female.astype(int), (female >= 0.5).astype(int), genders))
+        + section("Gender: confusion", confusion(is_female.astype(int), (female >= 0.5).astype(int), genders))
         + _worst(worst, "Sorted by age error.")
     )
 
@@ -135,7 +136,7 @@ def class_sections(probabilities: FloatArray, labels: ClassTable) -> str:
     ]
     chart = reliability(highest, correct, label="accuracy over the probability of the predicted class, in percent")
     return (
-        _chart("Confusion", confusion(labels.labels, best, labels.classes))
+        section("Confusion", confusion(labels.labels, best, labels.classes))
         + _reliable("Reliability", chart, None)
         + _worst(worst, "Sorted by the probability of the labelled class.")
     )
@@ -150,40 +151,39 @@ def accuracy_page(summary: dict[str, Any], data: Path, sections: str) -> str:
         sections: HTML of the task's charts and pictures.
     """
     single = {k: v for k, v in summary.items() if k not in ("model", "task") and not isinstance(v, (dict, list))}
-    parts = [
-        f"<p>{escape(str(summary['model']))} on {escape(data.resolve().name)}</p>",
-        _measures({"all": single}),
-    ]
-    for title, group in summary.items():
+    groups = "".join(f"<h2>{escape(title)}</h2>{table(content)}" for title, content in group_tables(summary).items())
+    about = f"<p>{escape(str(summary['model']))} on {escape(data.resolve().name)}</p>"
+    body = f"{about}{table(_measures({'all': single}))}{groups}{sections}{bullets('Skipped', summary['unreadable'])}"
+    return page(f"mien evaluate {summary['task']}", body)
+
+
+def group_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
+    """Tabulate the groups of metrics in a summary, such as those by source, by title."""
+    tables = {}
+    for name, group in summary.items():
         if isinstance(group, dict):
             rows = group if isinstance(next(iter(group.values())), dict) else {"": group}
-            parts.append(f"<h2>{escape(title.replace('_', ' ').capitalize())}</h2>{_measures(rows)}")
-    parts += [sections, bullets("Skipped", summary["unreadable"])]
-    return page(f"mien evaluate {summary['task']}", "".join(parts))
+            tables[name.replace("_", " ").capitalize()] = _measures(rows)
+    return tables
 
 
-def _measures(rows: Mapping[str, Mapping[str, object]]) -> str:
-    """Render metrics as a table, one row per group."""
+def _measures(rows: Mapping[str, Mapping[str, object]]) -> Table:
+    """Tabulate metrics, one row per group."""
     names = list(next(iter(rows.values())))
     head = ["", *(name.replace("_", " ") for name in names)]
-    return table((head, [[group, *(_text(row.get(name)) for name in names)] for group, row in rows.items()]))
+    return head, [[group, *(_text(row.get(name)) for name in names)] for group, row in rows.items()]
 
 
 def _text(value: object) -> str:
     return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _chart(title: str, chart: str, caption: str = "") -> str:
-    return f"<h2>{title}</h2>{chart}<p>{escape(caption)}</p>"
-
-
 def _reliable(title: str, chart: str, error: float | None) -> str:
     measured = "" if error is None else f" Expected calibration error: {error:.1f} %."
     caption = f"Across: predicted probability. Up: observed frequency. Dashed: a perfectly calibrated model.{measured}"
-    return _chart(title, chart, caption)
+    return section(title, chart, caption)
 
 
 def _worst(pictures: Sequence[tuple[bytes, str]], caption: str) -> str:
-    if not pictures:
-        return "<h2>Worst pictures</h2><p>No mistakes.</p>"
-    return f"<h2>Worst pictures</h2><p>{escape(caption)}</p>{gallery(pictures)}"
+    shown = gallery(pictures) if pictures else "<p>No mistakes.</p>"
+    return section("Worst pictures", shown, caption if pictures else "")

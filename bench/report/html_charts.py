@@ -17,8 +17,8 @@ AXIS_LEFT = 64
 PLOT_HEIGHT, BAR, BARS_FROM, LONGEST_BAR = 260, 30, 104, 270
 HALF_LABEL_PX = 24
 """Half the width of the widest label of an axis."""
-NEAR_PX = 18
-"""Marks closer together than this get stacked numbers."""
+NEAR_PX, TEXT_PX = 18, 13
+"""Numbers closer together than this, across and up, are stacked."""
 
 
 def distributions(rows: Sequence[Row]) -> str:
@@ -61,11 +61,7 @@ def tradeoff(rows: Sequence[Row], metric: Metric) -> str:
         at_x, at_y = x(ms), y(accuracy.value)
         parts.append(f'<path class="range" d="M{at_x:.1f} {y(below):.1f}V{y(above):.1f}"/>')
         parts.append(f'<circle class="mark" cx="{at_x:.1f}" cy="{at_y:.1f}" r="5"/>')
-        label_y = at_y - 9
-        while any(abs(label_y - other) < 13 and abs(at_x - where) < NEAR_PX for where, other in placed):
-            label_y -= 13
-        placed.append((at_x, label_y))
-        parts.append(f'<text x="{at_x + 6:.1f}" y="{label_y:.1f}">{number}</text>')
+        parts.append(_number(number, at_x + 6, at_y - 9, placed))
     named = "".join(
         f"<li>{escape(str(row.measurement.description))}: {accuracy}, p90 {ms:.2f} ms</li>"
         for (row, accuracy), ms in zip(known, times, strict=True)
@@ -90,17 +86,26 @@ def throughput(rows: Sequence[Row]) -> str:
     parts = value_axis(round_values(0.0, highest), y)
     for batch in batches:
         parts.append(f'<text class="soft" x="{x(batch):.1f}" y="{PLOT_HEIGHT}" text-anchor="middle">{batch}</text>')
+    placed: list[tuple[float, float]] = []
     for number, (name, line) in enumerate(lines.items(), start=1):
         points = [(x(batch), y(rate)) for batch, rate in sorted(line)]
         path = "L".join(f"{at_x:.1f} {at_y:.1f}" for at_x, at_y in points)
         parts.append(f'<path class="line" d="M{path}"><title>{escape(name)}</title></path>')
         parts += [f'<circle class="mark" cx="{at_x:.1f}" cy="{at_y:.1f}" r="4"/>' for at_x, at_y in points]
-        parts.append(f'<text x="{points[-1][0] + 9:.1f}" y="{points[-1][1] + 5:.1f}">{number}</text>')
+        parts.append(_number(number, points[-1][0] + 9, points[-1][1] + 5, placed))
     named = "".join(
         f"<li>{escape(name)}: {', '.join(f'{rate:.0f} at batch {batch}' for batch, rate in sorted(line))}</li>"
         for name, line in lines.items()
     )
     return svg(PLOT_HEIGHT + 8, "images per second over the batch size", parts) + f"<ol>{named}</ol>"
+
+
+def _number(number: int, x: float, y: float, placed: list[tuple[float, float]]) -> str:
+    """Draw the number of a mark at (x, y), or above the numbers `placed` there before."""
+    while any(abs(y - other) < TEXT_PX and abs(x - where) < NEAR_PX for where, other in placed):
+        y -= TEXT_PX
+    placed.append((x, y))
+    return f'<text x="{x:.1f}" y="{y:.1f}">{number}</text>'
 
 
 def stages(row: Row) -> str:

@@ -22,13 +22,13 @@ svg { display: block; width: 100%; height: auto; max-width: 52rem; }
 svg text { fill: var(--ink); font: 13px system-ui, sans-serif; }
 svg .soft { fill: var(--soft); } .axis { stroke: var(--line); } .dot { fill: var(--fill); fill-opacity: .25; }
 .box { fill: none; stroke: var(--ink); stroke-width: 1.5; } .no { color: #d33; font-weight: 600; }
-.line { fill: none; stroke: currentColor; stroke-width: 2; } .line, .keys li::before { color: var(--fill); }
+.line { fill: none; stroke: currentColor; stroke-width: 2; } .line, .mark, .keys li::before { color: var(--fill); }
 .line1, .keys .key1::before { color: #d9822b; } .line2, .keys .key2::before { color: #3a9d6a; }
 .line3, .keys .key3::before { color: #c0507f; } .line4, .keys .key4::before { color: #8a6fd1; }
 .keys { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.2rem; }
 .keys li::before { content: "\\2501\\a0"; font-weight: 700; }
 .limit { stroke: var(--ink); stroke-dasharray: 4 4; fill: none; }
-.bar { fill: var(--fill); } .mark { fill: var(--fill); stroke: var(--page); } .range { stroke: var(--ink); }
+.bar { fill: var(--fill); } .mark { fill: currentColor; stroke: var(--page); } .range { stroke: var(--ink); }
 li, p { color: var(--soft); }
 .wide { overflow-x: auto; } .matrix { width: auto; } .matrix td { text-align: center; min-width: 2.6rem; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(14rem, 45%), 1fr)); gap: .8rem; }
@@ -55,6 +55,11 @@ def page(title: str, body: str) -> str:
 {body}
 </body></html>
 """
+
+
+def section(title: str, content: str, caption: str = "") -> str:
+    """Render charts or pictures with a heading and a caption; no content renders as nothing."""
+    return f"<h2>{escape(title)}</h2>{content}<p>{escape(caption)}</p>" if content else ""
 
 
 def bullets(title: str, items: Sequence[str]) -> str:

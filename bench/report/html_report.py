@@ -8,7 +8,7 @@ from ..accuracy.accuracy import Metric
 from ..timing.measurement import Level
 from ..worker.process import FailureKind
 from .html_charts import distributions, stages, throughput, tradeoff
-from .html_page import bullets, page, table
+from .html_page import bullets, page, section, table
 from .report import BenchReport, Row
 from .tables import footprint_table, input_notes, latency_table, machine, notes
 
@@ -40,10 +40,10 @@ def _distributions(report: BenchReport) -> str:
     if not report.rows:
         return "<p>Nothing was measured.</p>"
     caption = (
-        "<p>Each dot is a call. The box spans the middle half of the calls, the line is the median, and the tick marks "
-        "the 99th percentile. The axis is logarithmic.</p>"
+        "Each dot is a call. The box spans the middle half of the calls, the line is the median, and the tick marks "
+        "the 99th percentile. The axis is logarithmic."
     )
-    return f"<h2>Latency of each call</h2>{distributions(report.rows)}{caption}"
+    return section("Latency of each call", distributions(report.rows), caption)
 
 
 def _throughputs(report: BenchReport) -> str:
@@ -57,10 +57,8 @@ def _throughputs(report: BenchReport) -> str:
         for model, rows in by_model.items()
         if len({row.measurement.description.batch for row in rows}) > 1
     ]
-    if not plots:
-        return ""
-    caption = "<p>Across: images per call, logarithmic. Up: images per second.</p>"
-    return f"<h2>Throughput by batch size</h2>{''.join(plots)}{caption}"
+    caption = "Across: images per call, logarithmic. Up: images per second."
+    return section("Throughput by batch size", "".join(plots), caption)
 
 
 def _tradeoffs(report: BenchReport) -> str:
@@ -70,18 +68,15 @@ def _tradeoffs(report: BenchReport) -> str:
         rows = [row for row in report.rows if row.accuracy is not None and row.accuracy.metric is metric]
         if rows:
             plots.append(f"<h3>{metric.value.upper()},{metric.unit}</h3>{tradeoff(rows, metric)}")
-    if not plots:
-        return ""
-    caption = "<p>Across: p90, faster to the left. Up: more accurate. Lines are 95 % intervals of the accuracy.</p>"
-    return f"<h2>Speed against accuracy</h2>{''.join(plots)}{caption}"
+    caption = "Across: p90, faster to the left. Up: more accurate. Lines are 95 % intervals of the accuracy."
+    return section("Speed against accuracy", "".join(plots), caption)
 
 
 def _stages(report: BenchReport) -> str:
     plots = [f"<h3>{escape(str(r.measurement.description))}</h3>{stages(r)}" for r in report.rows if r.stages_ns]
-    if not plots:
-        return ""
     caption = (
-        "<p>Bars are median durations of a stage when it runs, ticks the 90th percentile, and × the number of times it "
-        "ran. The stages detect and attributes do not run on every frame; process covers detect to smooth.</p>"
+        "Bars are median durations of a stage when it runs, ticks the 90th percentile, and × the number of times it "
+        "ran. The detector does not run on every frame, and few frames need a new age and gender; process covers "
+        "detect to smooth."
     )
-    return f"<h2>Stages of the pipeline</h2>{''.join(plots)}{caption}"
+    return section("Stages of the pipeline", "".join(plots), caption)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from ...runtime.commands.console import require_train_extra, say
+from ...runtime.commands.console import print_table, require_train_extra, say
 from ...runtime.commands.input_paths import existing_folder
 from ...runtime.commands.run_config import with_config
 from ...runtime.errors import InputError
@@ -259,13 +257,12 @@ def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: boo
     if shared.as_json:
         print(json.dumps(totals))
         return
-    table = Table(title=f"{task.value}, {backbone}, {size} × {size} px")
-    for heading in ("layer", "kind", "output", "parameters", "trainable"):
-        table.add_column(heading, justify="left" if heading in ("layer", "kind") else "right")
-    for layer in summary.layers:
-        shape = " × ".join(str(n) for n in layer.output)
-        table.add_row(layer.name, layer.kind, shape, f"{layer.parameters:,}", f"{layer.trainable:,}")
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    rows = [
+        [x.name, x.kind, " × ".join(map(str, x.output)), f"{x.parameters:,}", f"{x.trainable:,}"]
+        for x in summary.layers
+    ]
+    head = ["layer", "kind", "output", "parameters", "trainable"]
+    print_table(f"{task.value}, {backbone}, {size} × {size} px", head, rows, words=2)
     print("  ".join(f"{k}: {v:,}" for k, v in totals.items()))
 
 

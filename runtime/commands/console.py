@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import rich.progress
 from rich.console import Console
+from rich.table import Table
 
 from ..errors import InputError, one_line
 
@@ -25,6 +27,23 @@ stderr = Console(stderr=True)
 def say(text: str, *, style: str = "") -> None:
     """Print a one-line message on standard error; square brackets are text, not markup."""
     stderr.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> None:
+    """Print a table on standard output, 120 columns wide unless it is a terminal; square brackets are text.
+
+    Args:
+        title: Title of the table.
+        head: Headings.
+        rows: Cells of each row.
+        words: Number of leading text columns, which are left-aligned; the others are right-aligned.
+    """
+    table = Table(title=title)
+    for number, heading in enumerate(head):
+        table.add_column(heading, justify="left" if number < words else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from mien.bench.commands.evaluate import print_tables
 from mien.cli import app
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import Precision
@@ -75,3 +76,11 @@ def test_a_model_of_another_precision_is_refused(
     data = ("--data", request.getfixturevalue(folder))
     result = evaluate(task, *data, "--model", model, "--precision", "fp32", *options)
     assert result.exit_code == 2 and "in fp32, found one in int8" in one_line(result)
+
+
+def test_names_in_square_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"count": 1, "gender_calibration_error": None, "accuracy": 50.0}
+    print_tables({"task": "classify", "by_class": {"[b]": row, "[/b]": row}, "unreadable": []})
+    printed = capsys.readouterr().out
+    assert "By class" in printed and "gender calibration error" in printed
+    assert [line.split()[1] for line in printed.splitlines() if "50" in line] == ["[b]", "[/b]"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from mien.bench.report.html_charts import HALF_LABEL_PX, _time_axis
+from mien.bench.report.html_charts import HALF_LABEL_PX, TEXT_PX, _number, _time_axis
 
 
 def test_the_first_label_of_an_axis_is_not_clipped() -> None:
@@ -13,3 +13,9 @@ def test_the_first_label_of_an_axis_is_not_clipped() -> None:
     assert labels(0)[0] == ("start", "2 ms")  # 20 px from the edge
     assert labels(HALF_LABEL_PX)[0] == ("middle", "2 ms")
     assert [anchor for anchor, _ in labels(0)[1:]] == ["middle"] * len(labels(0)[1:])
+
+
+def test_numbers_of_marks_at_one_place_are_stacked() -> None:
+    placed: list[tuple[float, float]] = []
+    heights = [float(re.findall(r' y="([^"]+)"', _number(n, x, 50.0, placed))[0]) for n, x in ((1, 9), (2, 9), (3, 90))]
+    assert heights == [50, 50 - TEXT_PX, 50]
