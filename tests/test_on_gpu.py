@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from mien.runtime.backends.trt.engine_runner import EngineRunner  # noqa: E402
 from mien.runtime.errors import ProviderError  # noqa: E402
 from mien.runtime.models.runner import Provider, Runner  # noqa: E402
 from mien.runtime.models.shipped import shipped_model  # noqa: E402
+from mien.runtime.models.spec import Precision  # noqa: E402
 from mien.runtime.pipeline.pipeline import Pipeline  # noqa: E402
 
 MODELS = ("landmarks", "detector", "age_gender")
@@ -79,8 +81,33 @@ def test_a_whole_pipeline_on_cuda() -> None:
     from mien.runtime.pictures.images import read_image
 
     picture = read_image(Path(__file__).parents[1] / "docs" / "overlay.jpg")
-    with Pipeline.load(provider=Provider.CUDA) as cuda, Pipeline.load(provider=Provider.CPU) as cpu:
+    load = partial(Pipeline.load, precision=Precision.FP32)
+    with load(provider=Provider.CUDA) as cuda, load(provider=Provider.CPU) as cpu:
         np.testing.assert_allclose(cuda(picture).landmarks, cpu(picture).landmarks, atol=0.2)
+
+
+@on_gpu
+@skip_without_gpu
+def test_threads_share_a_pipeline_on_cuda(in_threads) -> None:
+    """One thread captures the graph of a shape while others open, call and close sessions of their own."""
+    from mien.runtime.pictures.images import read_image
+
+    picture = read_image(Path(__file__).parents[1] / "docs" / "overlay.jpg")
+    pictures = [picture[:, : 544 + 32 * k].copy() for k in range(4)]
+    load = partial(Pipeline.load, precision=Precision.FP32)
+    with load(provider=Provider.CPU) as cpu:
+        wanted = [cpu(one).landmarks for one in pictures]
+    assert all(len(faces) for faces in wanted)
+    with load(provider=Provider.CUDA) as shared:
+
+        def call(i: int) -> None:
+            for k in range(8):
+                one = (i + k) % 4
+                np.testing.assert_allclose(shared(pictures[one]).landmarks, wanted[one], atol=0.2)
+            with load(provider=Provider.CUDA) as own:
+                np.testing.assert_allclose(own(pictures[i]).landmarks, wanted[i], atol=0.2)
+
+        in_threads(call)
 
 
 @on_gpu

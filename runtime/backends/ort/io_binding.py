@@ -20,6 +20,10 @@ from ...values import FloatArray, Image
 MAX_SHAPES = 32
 """Limit of input shapes with bound buffers: ONNX Runtime never frees a captured graph."""
 
+GPU_LOCK = threading.Lock()
+"""Held while a session on a GPU is opened, called or closed: ONNX Runtime captures graphs in CUDA's global mode, in
+which memory that another thread of the process allocates, frees or copies makes both fail."""
+
 
 class CallMode(str, Enum):
     """How calls reach the device."""
@@ -43,7 +47,7 @@ class _Slot:
 
 
 class BoundSession:
-    """Session with bound inputs and outputs; threads take turns."""
+    """Session with bound inputs and outputs; threads take turns, also with those that call other bound sessions."""
 
     def __init__(self, session: Any, *, device: str, cuda_graph: bool) -> None:
         """Wrap a session.
@@ -57,11 +61,10 @@ class BoundSession:
         self._device = device
         self._cuda_graph = cuda_graph
         self._slots: dict[tuple[int, ...], _Slot] = {}
-        self._lock = threading.Lock()
 
     def __call__(self, name: str, batch: Image) -> list[FloatArray]:
         """Run `batch` as input `name`; return the outputs, owned by the caller."""
-        with self._lock:
+        with GPU_LOCK:
             slot = self._slots.get(batch.shape)
             if slot is None:
                 return self._first_call(name, batch)

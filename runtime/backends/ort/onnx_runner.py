@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +15,7 @@ from ...models.model_file import ModelFile, ModelSource
 from ...models.runner import DEFAULT_THREADS, Provider, as_choice, check_batch
 from ...models.spec import ModelSpec, Precision, Task, precision_of
 from ...values import FloatArray, Image
-from .io_binding import BoundSession, CallMode
+from .io_binding import GPU_LOCK, BoundSession, CallMode
 from .onnx_session import gpu_errors, open_session, reason_of
 
 
@@ -115,8 +116,8 @@ class OnnxRunner:
 
     def close(self) -> None:
         """Release the session."""
-        self._session = None
-        self._bound = None
+        with GPU_LOCK if self._bound is not None else nullcontext():
+            self._session = self._bound = None
 
     def __enter__(self) -> OnnxRunner:
         return self

@@ -23,6 +23,7 @@ from ...models.model_file import ModelFile, ModelSource
 from ...models.runner import Provider
 from ...models.spec import Precision, precision_of
 from .cuda_libraries import captured_stdout, preload, why_not
+from .io_binding import GPU_LOCK
 
 log = logging.getLogger("mien")
 
@@ -173,6 +174,7 @@ def _session(model: ModelFile, provider: Provider, options: Any, extra: Mapping[
     try:
         with (
             gpu_errors(provider, doing=f"to open {model.name}"),
+            GPU_LOCK if on_gpu else contextlib.nullcontext(),
             _quiet() if on_gpu else contextlib.nullcontext(),
         ):
             session = ort.InferenceSession(content, options, providers=providers)

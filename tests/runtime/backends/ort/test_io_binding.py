@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,23 @@ def test_threads_take_turns(session, in_threads) -> None:
 
     in_threads(call)
     assert not wrong
+
+
+def test_sessions_take_turns_as_one_captures_a_graph(monkeypatch: pytest.MonkeyPatch, in_threads) -> None:
+    monkeypatch.setattr("mien.runtime.backends.ort.io_binding.MAX_SHAPES", 0)  # calls only, no buffers
+    running, most = [0], [0]
+
+    class Session:
+        def run(self, *_: object) -> list[np.ndarray]:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+            time.sleep(0.001)
+            running[0] -= 1
+            return []
+
+    sessions = [BoundSession(Session(), device="cuda", cuda_graph=True) for _ in range(4)]
+    in_threads(lambda i: [sessions[i]("image", batch_of(1)) for _ in range(5)])
+    assert most == [1]
 
 
 def test_placement_names_every_node() -> None:
