@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from .runtime.output.anonymize import blur_faces
     from .runtime.output.overlay import draw_faces
     from .runtime.pipeline.pipeline import Pipeline
-    from .runtime.values import Faces, Frame
+    from .runtime.values import Face, Faces, Frame
+    from .runtime.vision.head_pose import head_pose
 
 __all__ = [
+    "Face",
     "Faces",
     "Frame",
     "MienError",
@@ -36,11 +38,13 @@ __all__ = [
     "Provider",
     "blur_faces",
     "draw_faces",
+    "head_pose",
     "open_capture",
 ]
 __version__ = "0.2.0"
 
 _MODULES = {
+    "Face": "values",
     "Faces": "values",
     "Frame": "values",
     "MienError": "errors",
@@ -50,6 +54,7 @@ _MODULES = {
     "Provider": "models.runner",
     "blur_faces": "output.anonymize",
     "draw_faces": "output.overlay",
+    "head_pose": "vision.head_pose",
     "open_capture": "capture.open_capture",
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from operator import index
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -63,9 +64,35 @@ class Frame:
     classes: Classes | None = None
 
 
+class Face(NamedTuple):
+    """One of the `Faces` of an image. Unknown values are NaN.
+
+    Attributes:
+        box: (4,) xyxy px.
+        score: Confidence of the detector.
+        landmarks: (68, 3) px; z increases away from the camera.
+        presence: Probability that the crop contains a face.
+        age: Years.
+        age_std: Standard deviation of the age in years.
+        female: Probability.
+        track_id: Number, -1 if not tracked.
+        classes: Probability of each class; None unless the face was classified.
+    """
+
+    box: FloatArray
+    score: float
+    landmarks: FloatArray
+    presence: float
+    age: float
+    age_std: float
+    female: float
+    track_id: int
+    classes: Classes | None
+
+
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """All faces of one image, one row per face. Unknown values are NaN.
+    """All faces of one image, one row per face; iterating or an index yields each `Face`. Unknown values are NaN.
 
     Attributes:
         boxes: (n, 4) xyxy px.
@@ -81,7 +108,7 @@ class Faces:
 
     boxes: FloatArray
     scores: FloatArray
-    landmarks: FloatArray
+    landmarks: FloatArray = field(repr=False)
     presence: FloatArray
     age: FloatArray
     age_std: FloatArray
@@ -97,6 +124,13 @@ class Faces:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __iter__(self) -> Iterator[Face]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, number: int) -> Face:
+        row = (getattr(self, f.name)[index(number)] for f in fields(self))
+        return Face(*(value.item() if isinstance(value, np.generic) else value for value in row))
 
     def mask(self, keep: npt.NDArray[Any]) -> Faces:
         """Return the rows selected by a boolean mask (n,) or by indices, in the order of the indices."""

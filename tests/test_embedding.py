@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 import mien
@@ -28,6 +30,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     cv2.imwrite(str(tmp_path / "people.jpg"), frames[0])
     cv2.imwrite(str(tmp_path / "face.jpg"), frames[0][100:350, 200:450])
     write_clip(tmp_path / "clip.mp4", frames)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(tmp_path / "face.jpg", tmp_path / "photos")
+    monkeypatch.setattr(cv2, "imshow", lambda _, picture: print(picture.shape))  # there may be no display
+    monkeypatch.setattr(cv2, "waitKey", lambda _: -1)
     shutil.copy(shipped_model("landmarks"), tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -45,9 +51,13 @@ def test_what_the_examples_find(folder: Path, capsys: pytest.CaptureFixture[str]
     for name, block in zip(IDS, BLOCKS, strict=True):
         exec(compile(block, str(PAGE), "exec"), {"__name__": "__main__"})
         told.setdefault(name, []).append(capsys.readouterr().out)
-    assert told["A picture"][0].startswith("face at [") and "about " in told["A picture"][0]
+    assert re.search(r"^face at \[.*\nabout \d+ years, \w+\nHeadPose\(yaw=-?\d+\.", told["A picture"][0])
+    (row,) = map(json.loads, told["A folder"][0].splitlines())
+    assert row["file"] == "face.jpg" and np.array(row["points"]).shape == (1, 68, 3)
     assert len(told["A video or a camera"][0].splitlines()) == 12
-    assert told["A video or a camera"][1] == "different faces: 1\n"
+    assert told["A video or a camera"][1] == "(480, 640, 3)\n" * 12
+    assert told["A video or a camera"][2] == "different faces: 1\n"
+    assert told["Coming from another library"][0].startswith("(1, 68, 3) [1.")
     assert ast.literal_eval(told["Several cameras sharing one set of models"][0]) == {"door": 12, "gate": 12}
     assert told["asyncio"] == ["[1, 1]\n"]
     assert told["A single model"][0].startswith("cpu fp32 {'landmarks': (1, 68, 3)")
@@ -63,4 +73,4 @@ def test_the_examples_use_every_public_name() -> None:
         if isinstance(node, ast.ImportFrom) and node.module == "mien"
         for alias in node.names
     }
-    assert used | {"Faces"} == set(mien.__all__)  # of Faces one only has values
+    assert used | {"Face"} == set(mien.__all__)  # of Face one only has values

@@ -187,6 +187,7 @@ app(["bench", "--baseline", "none", "--rounds", "1", "--calls-per-round", "1"])
 
 def test_public_names() -> None:
     assert sorted(mien.__all__) == [
+        "Face",
         "Faces",
         "Frame",
         "MienError",
@@ -196,6 +197,7 @@ def test_public_names() -> None:
         "Provider",
         "blur_faces",
         "draw_faces",
+        "head_pose",
         "open_capture",
     ]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from ..image_check import check_image
 from ..values import Faces, FloatArray, Frame, Image, size_of
 
 MARGIN = 0.3
@@ -28,7 +29,11 @@ def blur_faces(picture: Image, faces: Faces, *, margin: float = MARGIN) -> Image
 
     Returns:
         A copy of `picture`.
+
+    Raises:
+        InputError: `picture` is not such an image.
     """
+    check_image(picture)
     canvas = picture.copy()
     sides = faces.boxes[:, 2:] - faces.boxes[:, :2]
     for box in np.concatenate([faces.boxes[:, :2] - margin * sides, faces.boxes[:, 2:] + margin * sides], axis=1):

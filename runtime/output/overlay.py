@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from ..image_check import check_image
 from ..values import Classes, Faces, FloatArray, Image, size_of
 from ..vision.geometry import longer_side
 from ..vision.head_pose import head_pose
@@ -36,6 +37,8 @@ AXES_FROM_PX = 80
 """Minimum longer side of a box for axes to be drawn by default."""
 POINTS_FROM_PX = 40
 """Minimum width of the landmarks for points to be drawn on their lines; on smaller faces they would merge."""
+MIN_PRESENCE = 0.5
+"""Presence below which landmarks are not drawn, since the landmark model saw no face."""
 SHOWN_CLASSES = 3
 _SUBPIXEL_BITS = 4
 
@@ -87,15 +90,19 @@ def draw_faces(
 
     Returns:
         An annotated copy of `picture`. Labels without room next to their faces are left out.
+
+    Raises:
+        InputError: `picture` is not such an image.
     """
+    check_image(picture)
     canvas = picture.copy()
     sides = longer_side(faces.boxes).tolist()
-    for box, points, side in zip(faces.boxes, faces.landmarks, sides, strict=True):
+    for box, points, presence, side in zip(faces.boxes, faces.landmarks, faces.presence, sides, strict=True):
         width = max(1, round(side / 250)) if style.line_width is None else style.line_width
         if style.boxes:
             x0, y0, x1, y1 = (int(v) for v in np.round(box))
             cv2.rectangle(canvas, (x0, y0), (x1, y1), BOX_COLOUR, width, cv2.LINE_AA)
-        if np.isfinite(points[:, :2]).all():
+        if np.isfinite(points[:, :2]).all() and not presence < MIN_PRESENCE:  # which may be NaN
             if style.landmarks:
                 _draw_landmarks(canvas, points, contours=style.contours, width=width)
             if style.axes or (style.axes is None and side >= AXES_FROM_PX):

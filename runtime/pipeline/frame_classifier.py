@@ -8,12 +8,12 @@ from types import TracebackType
 
 from ..faces.classifier import class_probabilities, name_classes
 from ..faces.stage_timer import StageTimer
+from ..image_check import check_frame, check_image
 from ..models.runner import Runner, check_task
 from ..models.spec import Task
 from ..tracking.class_average import ClassAverage
 from ..tracking.smoothing import OneEuro
 from ..values import Classes, Faces, Frame, Image
-from .image_check import check_image
 
 
 class FrameClassifier:
@@ -54,12 +54,12 @@ class FrameClassifier:
             clock: Records how long the classifier takes.
 
         Raises:
-            InputError: A frame is not (h, w, 3) uint8.
+            InputError: A frame is not a `Frame` of (h, w, 3) uint8.
         """
         clock = clock if clock is not None else StageTimer()
         average = ClassAverage(smoothing)
         for frame in frames:
-            check_image(frame.pixels)
+            check_frame(frame)
             with clock.stage("process"):
                 values = average.add(class_probabilities(self.runner, [frame.pixels])[0], frame.timestamp_ns)
             yield replace(frame, classes=name_classes(self.runner, values)), Faces.empty()

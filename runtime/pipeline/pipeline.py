@@ -16,6 +16,7 @@ from ..faces.landmarks import SURE, locate_in_boxes
 from ..faces.locator import Locator
 from ..faces.stage_timer import StageTimer
 from ..faces.turned import find_turned
+from ..image_check import check_frame, check_image
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import DEFAULT_THREADS, Provider, Runner, as_choice, check_precision, check_task
 from ..models.spec import Precision, Task
@@ -25,7 +26,6 @@ from ..tracking.smoothing import OneEuro, Smoother
 from ..tracking.tracker import Tracker
 from ..values import Faces, Frame, Image, size_of
 from ..vision.boxes import lies_within
-from .image_check import check_image
 from .in_flight import InFlightCalls
 from .model_choice import choose_models
 
@@ -215,7 +215,7 @@ class Pipeline:
             view. Faces without reliable landmarks, because they are small or turned away, have NaN landmarks.
 
         Raises:
-            InputError: A frame is not (h, w, 3) uint8, or the pipeline was closed; raised at the next frame.
+            InputError: A frame is not a `Frame` of (h, w, 3) uint8, or the pipeline was closed; raised at that frame.
         """
         clock = clock if clock is not None else StageTimer()
         if detect_every is None:
@@ -228,7 +228,7 @@ class Pipeline:
         classes = TrackedClasses(self.classifier, smoothing) if self.classifier is not None else None
         with closing(schedule), closing(locator):
             for frame in frames:
-                check_image(frame.pixels)
+                check_frame(frame)
                 with self._calls, clock.stage("process"):
                     faces = tracker.update(frame)
                     if not thorough:

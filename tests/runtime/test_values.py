@@ -23,6 +23,20 @@ def test_faces_select_and_stack() -> None:
     assert len(Faces.concat([])) == 0
 
 
+def test_each_face_has_its_values() -> None:
+    faces = two_faces().with_fields(age=np.array([30.0, np.nan]), track_id=np.array([4, -1]))
+    first, second = faces
+    assert first.box.tolist() == [0, 0, 10, 10] and (first.score, first.age, first.track_id) == (0.9, 30, 4)
+    assert second.landmarks.shape == (68, 3) and np.isnan(second.age) and second.classes is None
+    assert faces[-1].score == second.score == 0.8 and type(first.age) is float and type(first.track_id) is int
+    assert list(Faces.empty()) == []
+    for mistake in (faces.scores > 0.85, slice(2)):
+        with pytest.raises(TypeError):
+            faces[mistake]
+    with pytest.raises(IndexError):
+        faces[2]
+
+
 def test_faces_refuse_other_shapes() -> None:
     with pytest.raises(ValueError, match=r"Faces\.scores: expected shape \(2,\), found \(1,\)"):
         two_faces().with_fields(scores=np.array([1.0]))

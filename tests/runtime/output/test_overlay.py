@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mien import Faces, draw_faces
+from mien import Faces, MienError, blur_faces, draw_faces
 from mien.cli import app
 from mien.runtime.capture.demo_camera import find_photo
 from mien.runtime.output.label_layout import place_labels
@@ -113,6 +113,19 @@ def test_sizes_follow_the_face() -> None:
     ]
     widths = [int((p[100 + s // 2, 90:115] > 0).any(1).sum()) for p, s in zip(edges, (100, 900), strict=True)]
     assert widths[0] <= 3 < widths[1]
+
+
+def test_unreliable_landmarks_are_not_drawn() -> None:
+    faces = at((100, 60, 200, 180))
+    for presence, drawn in ((np.nan, True), (0.9, True), (0.1, False)):
+        assert changed(USUAL, NO_LANDMARKS, faces.with_fields(presence=np.array([presence]))).any() == drawn
+
+
+def test_what_is_no_picture_is_refused() -> None:
+    for wrong, told in ((None, "did cv2.imread find the file?"), (Faces.empty(), "found Faces")):
+        for function in (draw_faces, blur_faces):
+            with pytest.raises(MienError, match=told.replace("?", r"\?")):
+                function(wrong, Faces.empty())
 
 
 def test_axes_are_for_large_faces_unless_asked_for() -> None:

@@ -90,6 +90,8 @@ def test_what_is_no_picture(pipeline: Pipeline, picture: Image) -> None:
 def test_what_is_no_array(pipeline: Pipeline) -> None:
     with pytest.raises(InputError, match=r"found None; did cv2\.imread find the file\?"):
         pipeline(cv2.imread("none.jpg"))
+    with pytest.raises(InputError, match=r"open_capture or Frame\(pixels, timestamp_ns, index\), found ndarray"):
+        next(pipeline.track([np.zeros((4, 4, 3), np.uint8)]))  # type: ignore[list-item]
     with pytest.raises(InputError, match=r"expected a picture .* found list"):
         pipeline([[0, 0, 0]])  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"expected a uint8 batch .* found NoneType"):

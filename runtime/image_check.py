@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import InputError
+from .errors import InputError
+from .values import Frame
 
 
 def check_image(image: object) -> None:
@@ -15,3 +16,11 @@ def check_image(image: object) -> None:
         raise InputError(f"expected a picture (h, w, 3) uint8 BGR, found {found}{hint}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise InputError(f"expected a picture (h, w, 3) uint8 BGR, found {image.dtype} {image.shape}")
+
+
+def check_frame(frame: object) -> None:
+    """Raise InputError unless `frame` is a `Frame` with such a picture."""
+    if not isinstance(frame, Frame):
+        found = type(frame).__name__
+        raise InputError(f"expected frames of open_capture or Frame(pixels, timestamp_ns, index), found {found}")
+    check_image(frame.pixels)
