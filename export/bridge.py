@@ -43,9 +43,9 @@ class TorchBridge:
 
     def open_checkpoint(self, checkpoint: Path, *, threads: int) -> Runner:
         """Open a checkpoint in eager PyTorch on the CPU."""
-        from .pytorch.eager_runner import EagerRunner
+        from .pytorch.eager_runner import open_checkpoint
 
-        return EagerRunner(checkpoint, threads=threads)
+        return open_checkpoint(checkpoint, threads=threads)
 
     def baseline_opener(self) -> str:
         """Return the ``module:function`` that opens a baseline in a separate process."""

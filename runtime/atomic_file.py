@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,26 @@ def write_file(path: Path, content: bytes) -> None:
         write_atomic(path, content)
     except OSError as error:
         raise OutputError(f"cannot write {path} ({error.strerror})") from error
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder for intermediate files, which is deleted afterwards.
+
+    Raises:
+        OutputError: It cannot be written; the message does not blame the file that the work is for.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        place = tempfile.tempdir or ""  # none if no folder can be written, as the error then says
+        if error.filename is not None and not str(error.filename).startswith(str(place)):
+            raise
+        raise OutputError(
+            f"cannot write temporary files{place and f' in {place}'} ({error.strerror or error}); free some space, or "
+            "set TMPDIR to another folder"
+        ) from error
 
 
 def write_report(path: Path, text: str) -> None:

@@ -43,6 +43,7 @@ def call_isolated(function: Callable[..., Any], *args: Any, doing: str, hint: st
 
     Raises:
         MienError: The function raised it.
+        OSError: The function raised it, or the process cannot be started.
         MemoryError: The process was killed, or found no memory.
         ProcessFailed: The process ended in any other way, such as by SIGSEGV.
     """
@@ -83,7 +84,7 @@ def serve() -> None:
     result, raised = None, None
     try:
         result = function(*args)
-    except (MienError, MemoryError) as error:
+    except (MienError, MemoryError, OSError) as error:
         raised = error
     answer.write(pickle.dumps((result, raised)))
     answer.flush()

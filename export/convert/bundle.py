@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from ... import __version__
 from ...bench.data.sample_inputs import sample_batch
 from ...bench.verdict import Verdict, measurement_row
 from ...bench.verify import VerifyOptions, verify
-from ...runtime.atomic_file import write_file
+from ...runtime.atomic_file import temporary_folder, write_file
 from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.capture.demo_camera import find_photo
 from ...runtime.errors import CheckFailed, InputError, ModelError, OutputError
@@ -105,21 +104,18 @@ def make_bundle(
     if not {"landmarks", "detector"} <= sources.keys() <= TASKS.keys() or not precisions:
         raise InputError(f"a bundle has landmarks, a detector and perhaps age_gender; found {', '.join(sources)}")
     check_writable(output)
-    with tempfile.TemporaryDirectory() as folder:
-        draft = _Draft(Path(folder), data)
+    with temporary_folder() as folder:
+        draft = _Draft(folder, data)
         for name, source in sorted(sources.items()):
             draft.add_model(name, source, precisions)
         draft.add_golden_picture()
         draft.files["licences.md"] = licences(draft.models).encode()
-        verdict = _verified(draft.read_back(), options, progress)
+        verdict = _verified(draft.pack()[1], options, progress)
         if any(check.measurement is not None for check in verdict.checks):
             draft.files[BENCH] = _baseline(verdict)
-        packed = draft.packed()
-        if len(packed) > MAX_BYTES:
-            raise OutputError(f"{len(packed)} bytes; a bundle has at most {MAX_BYTES}")
-        sha256 = draft.read_back().sha256
+        packed, bundle = draft.pack()
     write_file(output, packed)
-    return Bundled(output, sha256, len(packed), replace(verdict, sha256=sha256))
+    return Bundled(output, bundle.sha256, len(packed), replace(verdict, sha256=bundle.sha256))
 
 
 class _Draft:
@@ -192,15 +188,14 @@ class _Draft:
             "the pipeline with, pass --data DIR with faces"
         )
 
-    def packed(self) -> bytes:
-        """Pack the bundle."""
-        return pack_bundle(self.models, self.files, made_by=__version__)
-
-    def read_back(self) -> Bundle:
-        """Read the packed bundle as a device would."""
+    def pack(self) -> tuple[bytes, Bundle]:
+        """Pack the bundle, and read it back as a device would."""
+        packed = pack_bundle(self.models, self.files, made_by=__version__)
+        if len(packed) > MAX_BYTES:
+            raise OutputError(f"the models make a bundle of {len(packed)} bytes; it may have at most {MAX_BYTES}")
         path = self._folder / "made.mien"
-        path.write_bytes(self.packed())
-        return read_bundle(path)
+        path.write_bytes(packed)
+        return packed, read_bundle(path)
 
 
 def _npy(values: npt.NDArray[Any]) -> bytes:

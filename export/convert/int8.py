@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,8 +85,8 @@ def write_int8(
     Each time a check fails, twice as many of the most sensitive layers are left in float, up to half of all layers.
 
     Args:
-        source: Float32 model file.
-        output: Int8 file to write.
+        source: Float32 model file in a temporary folder; unnamed nodes get names.
+        output: Int8 file to write, in that folder too.
         spec: Spec of the int8 file.
         reference: Model that the file must match.
         options: Pictures to calibrate on, target runtime, and whether a slow file is accepted.
@@ -97,6 +96,7 @@ def write_int8(
         InputError: The pictures cannot calibrate the model.
         CheckFailed: A check still fails with half of the layers in float, or the file is hardly faster.
     """
+    onnx.save(named_nodes(onnx.load(source)), str(source))
     images = sample_batch(spec, CALIBRATION_IMAGES, data=options.calibrate, seed=0, subset=Subset.CALIBRATION)
     inputs = images
     if "presence" in spec.outputs:  # whose activations are the largest where there is no face
@@ -183,7 +183,7 @@ def quantize(
     """Write an int8 copy of a float32 model file, without its spec.
 
     Args:
-        source: Float32 model file.
+        source: Float32 model file whose nodes have names.
         output: File to write.
         images: Pictures (n, h, w, 3) uint8 BGR to calibrate the activations on.
         runtime: Runtime to quantize for.
@@ -192,57 +192,50 @@ def quantize(
     Raises:
         InputError: The activations of these pictures cannot be calibrated.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        named = Path(folder) / "named.onnx"
-        float32 = named_nodes(onnx.load(source))
-        onnx.save(float32, str(named))
-        excluded = float_layers | last_nodes(float32.graph)
-        if runtime is TargetRuntime.CPU:
-            excluded |= first_layers(float32.graph)
-        try:
-            with _quietly():
-                quantize_static(
-                    str(named),
-                    str(output),
-                    _CalibrationReader(images),
-                    quant_format=QuantFormat.QDQ,
-                    per_channel=True,
-                    weight_type=QuantType.QInt8,
-                    nodes_to_exclude=sorted(excluded),
-                    **_OPTIONS[runtime],
-                )
-        except ValueError as error:  # a nearly constant tensor has no histogram
-            raise InputError(
-                f"the pictures cannot calibrate {source.name} ({error}); use more, and more varied ones"
-            ) from error
+    graph = onnx.load(source).graph
+    excluded = float_layers | last_nodes(graph)
+    if runtime is TargetRuntime.CPU:
+        excluded |= first_layers(graph)
+    try:
+        with _quietly():
+            quantize_static(
+                str(source),
+                str(output),
+                _CalibrationReader(images),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=sorted(excluded),
+                **_OPTIONS[runtime],
+            )
+    except ValueError as error:  # a nearly constant tensor has no histogram
+        raise InputError(
+            f"the pictures cannot calibrate the model ({error}); use more, and more varied ones"
+        ) from error
 
 
 def layers_by_sensitivity(source: Path, quantized: Path, images: Image) -> list[str]:
     """Rank the quantized layers by the signal-to-noise ratio of their outputs, noisiest first.
 
     Args:
-        source: Float32 model file.
-        quantized: Int8 copy of it.
+        source: Float32 model file whose nodes have names.
+        quantized: Int8 copy of it, in a temporary folder.
         images: Pictures (n, h, w, 3) uint8 BGR; the first few are used.
 
     Returns:
         Names of all layers; those without a measurement come last.
     """
-    float32 = named_nodes(onnx.load(source))
-    with tempfile.TemporaryDirectory() as folder:
-        named, augmented = Path(folder) / "named.onnx", Path(folder) / "augmented.onnx"
-        onnx.save(float32, str(named))
-        activations = []
-        with _quietly():
-            for path in (named, quantized):
-                modify_model_output_intermediate_tensors(str(path), str(augmented))
-                reader = _CalibrationReader(images[:SENSITIVITY_IMAGES])
-                activations.append(collect_activations(str(augmented), reader))
-            errors = compute_activation_error(create_activation_matching(activations[1], activations[0]))
+    augmented, activations = quantized.with_name("augmented.onnx"), []
+    with _quietly():
+        for path in (source, quantized):
+            modify_model_output_intermediate_tensors(str(path), str(augmented))
+            reader = _CalibrationReader(images[:SENSITIVITY_IMAGES])
+            activations.append(collect_activations(str(augmented), reader))
+        errors = compute_activation_error(create_activation_matching(activations[1], activations[0]))
     noise = {tensor: float(np.mean(error["qdq_err"])) for tensor, error in errors.items()}
     decibels = {
         name: min((noise[t] for t in tensors if t in noise), default=np.inf)
-        for name, tensors in layer_outputs(float32.graph).items()
+        for name, tensors in layer_outputs(onnx.load(source).graph).items()
     }
     return sorted(decibels, key=lambda name: decibels[name])
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import torch
 
-from ...runtime.atomic_file import atomic_path
+from ...runtime.atomic_file import temporary_folder, write_file
 from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.errors import InputError, ModelError
 from ...runtime.models.input_shapes import INPUT
@@ -18,7 +17,7 @@ from ...runtime.models.spec import METADATA_KEY, ModelSpec, Precision, Task
 from ..networks.build_network import build_network
 from ..networks.checkpoint import load_checkpoint
 from ..networks.half_precision import to_half_precision
-from ..pytorch.eager_runner import EagerRunner
+from ..pytorch.eager_runner import open_checkpoint
 from .float16 import float16_model
 from .gates import Exported, Gates, check_output, measure_reference
 from .int8 import check_calibration, write_int8
@@ -51,18 +50,21 @@ def export_onnx(
         ModelError: `source` is neither a checkpoint nor a model file, or it is not float32.
         InputError: There are too few pictures to calibrate on.
         CheckFailed: Outputs or accuracy differ too much, or int8 gains too little here; nothing is left behind.
-        OutputError: `output` cannot be written.
+        OutputError: `output` or temporary files cannot be written.
     """
     if precision is Precision.INT8 and int8 is None:
         raise InputError("int8 needs a folder of pictures: --precision int8 --calibrate DIR")
     if precision is not Precision.INT8 and int8 is not None:
         raise InputError(f"--calibrate is for int8, not for {precision.value}")
     check_output(source, output)
-    with reference_runner(source) as reference, atomic_path(output) as partial:
+    with reference_runner(source) as reference, temporary_folder() as folder:
+        made = folder / "model.onnx"
         if int8 is None:
-            exported = _export_float(source, partial, reference, precision, data)
+            exported = _export_float(source, made, reference, precision, data)
         else:
-            exported = _export_int8(source, partial, reference, int8, data)
+            exported = _export_int8(source, made, reference, int8, data)
+        content = made.read_bytes()
+    write_file(output, content)
     return replace(exported, path=output)
 
 
@@ -73,7 +75,7 @@ def reference_runner(source: Path) -> Runner:
         ModelError: `source` is neither.
     """
     if source.suffix.lower() != ".onnx":
-        return EagerRunner(load_checkpoint(source))
+        return open_checkpoint(source)
     runner = OnnxRunner(source, provider=Provider.CPU, threads=1)
     if runner.precision is not Precision.FP32:
         raise ModelError(f"{source} is {runner.precision.value}; convert from the float32 file or the checkpoint")
@@ -91,11 +93,10 @@ def _export_float(source: Path, output: Path, reference: Runner, precision: Prec
 
 def _export_int8(source: Path, output: Path, reference: Runner, options: Int8Options, data: Path | None) -> Exported:
     check_calibration(options.calibrate)  # before the slow part
-    with tempfile.TemporaryDirectory() as folder:
-        float32 = Path(folder) / "float32.onnx"
-        _write_float(source, float32, reference.spec, Precision.FP32)
-        spec = _with_precision(reference.spec, Precision.INT8)
-        return write_int8(float32, output, spec, reference, options, data)
+    float32 = output.with_name("float32.onnx")
+    _write_float(source, float32, reference.spec, Precision.FP32)
+    spec = _with_precision(reference.spec, Precision.INT8)
+    return write_int8(float32, output, spec, reference, options, data)
 
 
 def _with_precision(spec: ModelSpec, precision: Precision) -> ModelSpec:

@@ -14,7 +14,7 @@ from ...runtime.errors import InputError
 from ...runtime.models.spec import ModelSpec, Precision
 from ...runtime.values import FloatArray, Image
 from ..networks.build_network import build_network
-from ..networks.checkpoint import Checkpoint, load_checkpoint
+from ..networks.checkpoint import load_checkpoint
 from ..networks.half_precision import to_half_precision
 
 
@@ -73,15 +73,15 @@ class NetworkRunner:
         self.close()
 
 
-class EagerRunner(NetworkRunner):
-    """`Runner` for a checkpoint in PyTorch.
+def open_checkpoint(path: Path, *, threads: int = 0) -> NetworkRunner:
+    """Open a checkpoint on the CPU.
 
     Args:
-        source: Checkpoint, or its file.
-        device: Device name of PyTorch.
+        path: File of the checkpoint.
         threads: See `NetworkRunner`.
-    """
 
-    def __init__(self, source: Path | Checkpoint, *, device: str = "cpu", threads: int = 0) -> None:
-        checkpoint = source if isinstance(source, Checkpoint) else load_checkpoint(source)
-        super().__init__(build_network(checkpoint), checkpoint.spec, device=device, threads=threads)
+    Raises:
+        ModelError: It is not a checkpoint, or is damaged.
+    """
+    checkpoint = load_checkpoint(path)
+    return NetworkRunner(build_network(checkpoint), checkpoint.spec, threads=threads)

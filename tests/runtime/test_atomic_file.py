@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from mien.runtime.atomic_file import AtomicFile, LineFile, write_atomic
+from mien.runtime.atomic_file import AtomicFile, LineFile, temporary_folder, write_atomic
+from mien.runtime.errors import OutputError
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -51,6 +54,22 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(OSError, match="No space"):
         write_atomic(path, b"second")
     assert path.read_bytes() == b"first" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_temporary_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with temporary_folder() as folder:
+        (folder / "a").write_text("intermediate")
+        assert folder.parent == tmp_path
+    assert not list(tmp_path.iterdir())
+    full = f"cannot write temporary files in {tmp_path} (No space left on device); free some space, or set TMPDIR"
+    with pytest.raises(OutputError, match=re.escape(full)), temporary_folder():
+        raise OSError(28, "No space left on device")
+    with pytest.raises(FileNotFoundError, match="photo"), temporary_folder():
+        Path("photo.jpg").read_bytes()  # of another file
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(OutputError, match=r"in .*gone \(No such file"), temporary_folder():
+        pass
 
 
 def test_links_devices_and_long_names(tmp_path: Path) -> None:

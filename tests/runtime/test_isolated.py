@@ -36,6 +36,7 @@ def add(a, b):
     return a + b
 def end_by(number): os.kill(os.getpid(), number)
 def refuse(): raise CheckFailed("it differs")
+def fill(): raise OSError(28, "No space left on device")
 def fail(): raise KeyError("who knows")
 def leave(): os._exit(0)
 def open_model(model, folder):
@@ -56,6 +57,8 @@ def test_results_and_errors_come_back() -> None:
     assert call("add", 2, 3) == 5 and not is_isolated()
     with pytest.raises(CheckFailed, match="it differs"):
         call("refuse")
+    with pytest.raises(OSError, match="No space left"):
+        call("fill")
     with pytest.raises(ProcessFailed, match=r"^crashed while opening x \(KeyError: 'who knows'\); use y$"):
         call("fail")
     with pytest.raises(ProcessFailed, match="exit code 0"):

@@ -22,7 +22,7 @@ from mien.export.networks.landmark_net import OUTPUTS, LandmarkNet
 from mien.export.networks.normalization import Normalization
 from mien.export.networks.preprocessing import Preprocessing
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.errors import CheckFailed, InputError, ModelError
+from mien.runtime.errors import CheckFailed, InputError, ModelError, OutputError
 from mien.runtime.models.shipped import shipped_model
 from mien.runtime.models.spec import METADATA_KEY, ModelSpec, Precision, Task
 
@@ -272,6 +272,18 @@ def test_no_more_than_half_of_the_layers_stay_in_float(
     with pytest.raises(CheckFailed, match=r"not yet \(with 5 of 11 layers left in float\)"):
         export_onnx(SHIPPED, tmp_path / "i.onnx", precision=Precision.INT8, int8=Int8Options(photographs))
     assert tried == [0, 1, 2, 4, 5] and not list(tmp_path.iterdir())
+
+
+def test_a_full_temporary_folder_is_not_blamed_on_the_output(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save", full)
+    with pytest.raises(OutputError, match=r"cannot write temporary files in .* \(No space left on device\)"):
+        export_onnx(SHIPPED, tmp_path / "i.onnx", precision=Precision.INT8, int8=Int8Options(photographs))
+    assert not list(tmp_path.iterdir())
 
 
 def test_few_pictures_calibrate_nothing(photographs: Path, tmp_path: Path) -> None:

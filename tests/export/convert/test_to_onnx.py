@@ -18,7 +18,7 @@ from mien.export.networks.checkpoint import Checkpoint, save_checkpoint
 from mien.export.networks.detector_net import OUTPUTS as DETECTOR_OUTPUTS
 from mien.export.networks.detector_net import DetectorNet
 from mien.export.networks.landmark_net import OUTPUTS, LandmarkNet
-from mien.export.pytorch.eager_runner import EagerRunner
+from mien.export.pytorch.eager_runner import open_checkpoint
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
 from mien.runtime.errors import CheckFailed, InputError, ModelError, OutputError
 from mien.runtime.models.model_file import ModelFile
@@ -61,7 +61,7 @@ def test_model_file_keeps_the_contract(model: Path) -> None:
 def test_model_file_knows_itself_and_no_path(model: Path, checkpoint: Path) -> None:
     with OnnxRunner(model, provider=Provider.CPU) as runner:
         assert runner.spec.crop_scale == 1.3
-        assert runner.spec.weights_sha256 == EagerRunner(checkpoint).spec.weights_sha256
+        assert runner.spec.weights_sha256 == open_checkpoint(checkpoint).spec.weights_sha256
     content = model.read_bytes()
     assert str(Path(to_onnx.__file__).parent).encode() not in content and b"site-packages" not in content
 
@@ -74,7 +74,7 @@ def test_export_repeats_byte_by_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch", [1, 3, 7])
 def test_any_batch_gives_what_pytorch_gives(model: Path, checkpoint: Path, batch: int) -> None:
-    with OnnxRunner(model, provider=Provider.CPU, threads=1) as runner, EagerRunner(checkpoint) as eager:
+    with OnnxRunner(model, provider=Provider.CPU, threads=1) as runner, open_checkpoint(checkpoint) as eager:
         images = sample_batch(runner.spec, batch)
         wanted, found = eager(images), runner(images)
     assert list(found) == list(OUTPUTS)
@@ -118,7 +118,7 @@ def test_detector_takes_any_multiple_of_32(tmp_path: Path) -> None:
     dims = [d.dim_param for d in onnx.load(model).graph.input[0].type.tensor_type.shape.dim[:3]]
     assert dims == ["batch", "height", "width"]
     rng = np.random.default_rng(0)
-    with OnnxRunner(model, provider=Provider.CPU) as runner, EagerRunner(tmp_path / "d.pt") as eager:
+    with OnnxRunner(model, provider=Provider.CPU) as runner, open_checkpoint(tmp_path / "d.pt") as eager:
         for height, width in ((32, 32), (64, 160), (192, 320)):
             image = rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
             wanted, found = eager(image), runner(image)
