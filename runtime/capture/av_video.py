@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import av.container
 import av.error
-import av.logging
 import numpy as np
 from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
@@ -22,6 +20,7 @@ from av.video.stream import VideoStream
 from ..credentials import mask_secrets
 from ..errors import InputError
 from ..values import Image, size_of
+from .av_log import container_errors
 from .frame_shape import square_width, upright
 from .frame_times import FrameTimes
 from .sources import (
@@ -156,7 +155,7 @@ class AvSource:
         packets = self._container.demux(self._stream)
         while True:
             packet, failure = None, None
-            with _container_errors() as errors:
+            with container_errors() as logged:
                 try:
                     packet = next(packets)
                 except av.error.FFmpegError as error:
@@ -164,6 +163,7 @@ class AvSource:
             if packet is None or packet.size == 0:
                 break
             yield packet
+        errors = [message.strip() for _, _, message in logged]
         broken_off = [line for line in errors if line.endswith(BROKEN_OFF)]
         if broken_off:
             self._damage = broken_off[0]
@@ -292,19 +292,3 @@ def _video_stream(container: av.container.InputContainer, name: str) -> VideoStr
 def _reason(error: OSError | av.error.FFmpegError) -> str:
     """Say what FFmpeg reports, without the URL."""
     return "timed out" if isinstance(error, av.error.ExitError) else error.strerror or type(error).__name__
-
-
-@contextmanager
-def _container_errors() -> Iterator[list[str]]:
-    """Collect the errors that FFmpeg logs in this thread."""
-    level = av.logging.get_level()
-    av.logging.set_skip_repeated(False)  # or an error that the last file had too is not logged
-    av.logging.set_level(av.logging.ERROR)
-    lines: list[str] = []
-    logged: list[tuple[int, str, str]] = []
-    try:
-        with av.logging.Capture(local=True) as logged:
-            yield lines
-    finally:
-        lines.extend(message.strip() for _, _, message in logged)
-        av.logging.set_level(level)

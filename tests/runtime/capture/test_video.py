@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -248,3 +249,26 @@ def test_decoded_pictures_do_not_wait_for_the_garbage_collector(tmp_path: Path) 
     finally:
         gc.enable()
     assert alive[1] - alive[0] < 10
+
+
+def test_errors_are_collected_by_threads_at_once_and_the_level_is_restored() -> None:
+    from mien.runtime.capture.av_log import container_errors
+
+    level = av.logging.get_level()
+
+    def collect() -> None:
+        with container_errors():
+            both_collect.wait(10)
+            this_one_is_left.wait(10)
+
+    both_collect, this_one_is_left = threading.Barrier(2), threading.Event()
+    other = threading.Thread(target=collect)
+    other.start()
+    with container_errors() as first:
+        both_collect.wait(10)
+        av.logging.log(av.logging.ERROR, "demuxer", "File ended prematurely")
+    with container_errors() as second:
+        this_one_is_left.set()
+        other.join(10)
+        av.logging.log(av.logging.ERROR, "demuxer", "File ended prematurely")
+    assert [len(first), len(second)] == [1, 1] and av.logging.get_level() == level
