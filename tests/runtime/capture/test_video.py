@@ -209,7 +209,7 @@ def test_a_name_is_only_a_name(tmp_path: Path, name: str, monkeypatch: pytest.Mo
 
 def test_a_text_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello\n" * 200)
-    with pytest.raises(InputError, match="is not a video"):
+    with pytest.raises(InputError, match="is neither a picture nor a video"):
         open_capture(tmp_path / "notes.txt")
 
 
