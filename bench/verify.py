@@ -25,7 +25,7 @@ from .parity.parity import ParityGate, Unit, parity_of
 from .parity.tolerances import compare_outputs
 from .timing.environment import describe_environment
 from .timing.interleave import LocalCandidate, measure_interleaved
-from .timing.measurement import Measurement
+from .timing.measurement import Description, Measurement
 from .verdict import PIPELINE, Check, Verdict
 
 PROVIDERS = tuple(provider for provider in Provider if provider is not Provider.AUTO)
@@ -189,14 +189,16 @@ def _measure(trials: Sequence[_Trial], options: VerifyOptions, progress: Progres
     """Time the checks that passed; return measurements by check name."""
     candidates = [
         LocalCandidate(
-            name=t.check.name,
-            model=t.check.model,
-            precision=t.check.precision,
-            provider=t.check.provider.value,
-            batch=1,
-            threads=options.threads,
-            inputs=t.inputs,
-            call=t.call,
+            Description(
+                name=t.check.name,
+                model=t.check.model,
+                precision=t.check.precision,
+                provider=t.check.provider.value,
+                batch=1,
+                threads=options.threads,
+            ),
+            t.inputs,
+            t.call,
         )
         for t in trials
         if t.check and t.call is not None

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mien.bench.data.sample_inputs import sample_batch  # noqa: E402
-from mien.bench.parity.tolerances import compare_runners  # noqa: E402
+from mien.bench.parity.tolerances import compare_outputs  # noqa: E402
 from mien.bench.suite.benchmark import run_bench  # noqa: E402
 from mien.bench.suite.options import Baseline, BenchOptions  # noqa: E402
 from mien.export.bridge import TorchBridge  # noqa: E402
@@ -54,7 +54,8 @@ def test_gpu_computes_what_the_cpu_computes(way, name: str) -> None:
     with way(name) as runner, OnnxRunner(shipped_model(name), provider=Provider.CPU) as reference:
         for count in (1,) if name == "detector" else (1, 5, 1):
             for seed in range(3):
-                parity = compare_runners(reference, runner, sample_batch(runner.spec, count, seed=seed))
+                batch = sample_batch(runner.spec, count, seed=seed)
+                parity = compare_outputs(runner.spec, runner.precision, reference(batch), runner(batch))
                 assert parity, str(parity)
 
 

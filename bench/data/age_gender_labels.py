@@ -17,6 +17,7 @@ from ...runtime.values import FloatArray
 from ...runtime.wording import counted
 from .age_gender_rows import read_faces_with_age
 from .label_files import check_files
+from .label_rows import select_rows
 from .splits import held_out, held_out_from_training, in_test_split
 
 log = logging.getLogger("mien")
@@ -45,14 +46,7 @@ class AgeGenderTable:
 
     def mask(self, keep: npt.NDArray[Any]) -> AgeGenderTable:
         """Return the rows selected by a boolean mask (n,)."""
-        rows = np.arange(len(self))[keep]
-        return AgeGenderTable(
-            files=tuple(self.files[i] for i in rows),
-            groups=tuple(self.groups[i] for i in rows),
-            age=self.age[rows],
-            female=self.female[rows],
-            given_split=None if self.given_split is None else self.given_split[rows],
-        )
+        return select_rows(self, keep)
 
     def held_out(self) -> npt.NDArray[np.bool_]:
         """Mark the rows (n,) held out from training: by the data set itself, or else a tenth of the groups."""

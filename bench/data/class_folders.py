@@ -16,6 +16,7 @@ from ...runtime.pictures.folders import pictures_in
 from ...runtime.pictures.images import read_file
 from ...runtime.wording import counted
 from .class_layout import find_class_folders
+from .label_rows import select_rows
 from .splits import HELD_OUT_PICTURES, held_out
 
 log = logging.getLogger("mien")
@@ -44,14 +45,7 @@ class ClassTable:
 
     def mask(self, keep: npt.NDArray[Any]) -> ClassTable:
         """Select rows by a boolean mask."""
-        rows = np.arange(len(self))[keep]
-        return ClassTable(
-            classes=self.classes,
-            files=tuple(self.files[i] for i in rows),
-            labels=self.labels[rows],
-            digests=tuple(self.digests[i] for i in rows),
-            given_split=None if self.given_split is None else self.given_split[rows],
-        )
+        return select_rows(self, keep, whole=("classes",))
 
     def held_out(self) -> npt.NDArray[np.bool_]:
         """Mark the rows (n,) held out from training: by the data set itself, or else a fifth of each class."""

@@ -13,6 +13,7 @@ from ...runtime.pictures.folders import pictures_in
 from ...runtime.values import FloatArray
 from ...runtime.vision.geometry import box_from_bounds, intersection_over_union, landmark_bounds
 from .label_files import check_files, numbers, of_pictures, picture_path, read_rows
+from .label_rows import select_rows
 from .landmark_labels import LABELS, UNDER_A_MASK, LandmarkTable, has_landmarks, read_landmarks, rows_by_file
 from .picture_size import read_size
 from .splits import HELD_OUT, HELD_OUT_PICTURES, held_out, in_test_split
@@ -43,13 +44,7 @@ class FaceTable:
 
     def mask(self, keep: npt.NDArray[np.bool_]) -> FaceTable:
         """Select rows by a boolean mask."""
-        rows = np.flatnonzero(keep)
-        return FaceTable(
-            files=tuple(self.files[i] for i in rows),
-            groups=tuple(self.groups[i] for i in rows),
-            boxes=tuple(self.boxes[i] for i in rows),
-            lower_faces=tuple(self.lower_faces[i] for i in rows),
-        )
+        return select_rows(self, keep)
 
     @staticmethod
     def concat(tables: list[FaceTable]) -> FaceTable:

@@ -15,6 +15,7 @@ from ...runtime.errors import InputError, warn_once
 from ...runtime.values import POINTS, FloatArray
 from ...runtime.wording import counted
 from .label_files import check_files, numbers, of_pictures, picture_path, read_rows
+from .label_rows import select_rows
 from .picture_size import read_size
 from .splits import held_out, in_test_split
 
@@ -70,15 +71,7 @@ class LandmarkTable:
 
     def mask(self, keep: npt.NDArray[Any]) -> LandmarkTable:
         """Select rows by a boolean mask or by indices."""
-        rows = np.arange(len(self))[keep]
-        return LandmarkTable(
-            files=tuple(self.files[i] for i in rows),
-            sources=tuple(self.sources[i] for i in rows),
-            subjects=tuple(self.subjects[i] for i in rows),
-            points=self.points[rows],
-            depth=self.depth[rows],
-            sizes=self.sizes[rows],
-        )
+        return select_rows(self, keep)
 
     def held_out(self) -> npt.NDArray[np.bool_]:
         """Mark the rows (n,) of the validation and the test split."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...runtime.models.runner import Runner
 from ...runtime.models.spec import ModelSpec, Precision, Task
-from ...runtime.values import Image
 from .parity import (
     Outputs,
     ParityGate,
@@ -94,8 +92,3 @@ def compare_outputs(spec: ModelSpec, precision: Precision, wanted: Outputs, foun
     return compare_landmarks(
         wanted, found, size_px=spec.input_size[0], tolerance_px=tolerance.px, tolerance_score=tolerance.score
     )
-
-
-def compare_runners(reference: Runner, candidate: Runner, batch: Image) -> ParityGate:
-    """Compare two runners of a model on a batch (b, h, w, 3), within the tolerances of the candidate's precision."""
-    return compare_outputs(reference.spec, candidate.precision, reference(batch), candidate(batch))

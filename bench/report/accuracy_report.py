@@ -185,5 +185,4 @@ def _reliable(title: str, chart: str, error: float | None) -> str:
 
 
 def _worst(pictures: Sequence[tuple[bytes, str]], caption: str) -> str:
-    shown = gallery(pictures) if pictures else "<p>No mistakes.</p>"
-    return section("Worst pictures", shown, caption if pictures else "")
+    return section("Worst pictures", f"<p>{caption}</p>{gallery(pictures)}" if pictures else "<p>No mistakes.</p>")

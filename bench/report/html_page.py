@@ -59,14 +59,13 @@ def page(title: str, body: str) -> str:
 
 def section(title: str, content: str, caption: str = "") -> str:
     """Render charts or pictures with a heading and a caption; no content renders as nothing."""
-    return f"<h2>{escape(title)}</h2>{content}<p>{escape(caption)}</p>" if content else ""
+    note = f"<p>{escape(caption)}</p>" if caption else ""
+    return f"<h2>{escape(title)}</h2>{content}{note}" if content else ""
 
 
 def bullets(title: str, items: Sequence[str]) -> str:
     """Render a list with a heading; an empty list renders as nothing."""
-    if not items:
-        return ""
-    return f"<h2>{title}</h2><ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
+    return section(title, f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>" if items else "")
 
 
 def table(content: Table, *, alarms: Collection[str] = ()) -> str:

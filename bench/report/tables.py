@@ -13,8 +13,15 @@ from ...runtime.wording import counted
 from ..timing.environment import Environment
 from ..timing.measurement import Description, Level
 from .report import SUMMARY, BenchReport, CandidateMetadata, Row
+from .serde import encode
 
 NONE = "–"
+CSV_COLUMNS = (
+    *("name", "model", "task", "level", "provider", "batch", "threads", "precision", "calls", *SUMMARY),
+    *("ratio", "ratio_low", "ratio_high", "parity", "metric", "accuracy"),
+    *(f.name for f in fields(CandidateMetadata) if f.name not in ("inputs", "failure")),
+    "failure",
+)
 Table = tuple[list[str], list[list[str]]]
 """Headings and rows."""
 
@@ -150,33 +157,26 @@ def stage_table(report: BenchReport) -> Table:
 
 def to_csv(report: BenchReport) -> str:
     """Render a report as CSV, one line per candidate; unknown values are empty."""
-    about = ("name", "model", "task", "level", "provider", "batch", "threads")
-    metadata = [f.name for f in fields(CandidateMetadata) if f.name not in ("inputs", "failure")]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [*about, "precision", "calls", *SUMMARY, "ratio", "ratio_low", "ratio_high", "parity", "metric", "accuracy"]
-        + [*metadata, "failure"]
-    )
-    for row in report.rows:
-        m, d = row.measurement, row.measurement.description
-        ratio = ("", "", "") if row.ratio is None else (row.ratio.value, row.ratio.low, row.ratio.high)
-        parity = "" if row.parity is None else bool(row.parity)
-        accuracy = ("", "") if row.accuracy is None else (row.accuracy.metric.value, row.accuracy.value)
-        figures = [getattr(m, name) for name in SUMMARY]
-        known = ["" if (value := getattr(row.metadata, name)) is None else value for name in metadata]
-        precision = "" if d.precision is None else d.precision.value
-        head = [getattr(d, name) for name in about if name != "level"]
-        head.insert(about.index("level"), d.level.value)
-        writer.writerow(
-            [*head, precision, len(m.calls_ns), *figures, *ratio, parity, *accuracy, *known, row.metadata.failure]
-        )
-    columns = len(about) + 2 + len(SUMMARY) + 6 + len(metadata)
+    writer = csv.DictWriter(text, CSV_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_csv_cells(row) for row in report.rows)
     for one in report.failed:
-        d = one.description
-        head = [d.name, d.model, d.task, d.level.value, d.provider, d.batch, d.threads]
-        writer.writerow([*head, *[""] * (columns - len(head)), f"{one.failure.value}: {one.reason}"])
+        writer.writerow(encode(one.description) | {"failure": f"{one.failure.value}: {one.reason}"})
     return text.getvalue()
+
+
+def _csv_cells(row: Row) -> dict[str, object]:
+    m, ratio, accuracy = row.measurement, row.ratio, row.accuracy
+    cells = encode(m.description) | encode(row.metadata) | {"calls": len(m.calls_ns)}
+    cells |= {name: getattr(m, name) for name in SUMMARY}
+    if ratio is not None:
+        cells |= {"ratio": ratio.value, "ratio_low": ratio.low, "ratio_high": ratio.high}
+    if row.parity is not None:
+        cells["parity"] = bool(row.parity)
+    if accuracy is not None:
+        cells |= {"metric": accuracy.metric.value, "accuracy": accuracy.value}
+    return cells
 
 
 def machine(e: Environment) -> str:

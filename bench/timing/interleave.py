@@ -7,7 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -25,23 +25,19 @@ SETTLED = 1.05
 """A warm-up ends once the medians of its last `WINDOWS` windows of `WINDOW` calls lie within this factor."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalCandidate(Description):
+@dataclass(frozen=True, slots=True)
+class LocalCandidate:
     """A callable to time in this process.
 
     Attributes:
+        description: What is measured; its measurement adds the digest of the inputs.
         inputs: Real batches (b, h, w, 3) uint8 BGR, which calls cycle through; candidates to compare share them.
         call: Takes one of the inputs, and returns once the result is available, not merely queued.
     """
 
+    description: Description
     inputs: Sequence[Image]
     call: Callable[[Image], object]
-
-    @property
-    def description(self) -> Description:
-        """Description of the candidate, without its inputs and callable."""
-        about = Description(**{f.name: getattr(self, f.name) for f in fields(Description)})
-        return replace(about, inputs_digest=digest_of(self.inputs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +125,7 @@ def measure_interleaved(
     _check_candidates(candidates)
     for candidate in candidates:
         _check_inputs(candidate)
-    timers = {c.name: _LocalTimer(c, clock) for c in candidates}
+    timers = {c.description.name: _LocalTimer(c, clock) for c in candidates}
     collecting = gc.isenabled()
     gc.disable()  # a collection would count towards whichever candidate it interrupts
     try:
@@ -138,7 +134,12 @@ def measure_interleaved(
     finally:
         if collecting:
             gc.enable()
-    return [Measurement(c.description, (process_run(warm_ups[c.name], done.rounds[c.name]),)) for c in candidates]
+    return [
+        Measurement(
+            replace(c.description, inputs_digest=digest_of(c.inputs)), (process_run(warm_ups[name], done.rounds[name]),)
+        )
+        for name, c in zip(timers, candidates, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,19 +277,18 @@ def check_counts(*, rounds: int, calls_per_round: int, warm_up_calls: int) -> No
 
 
 def _check_candidates(candidates: Sequence[LocalCandidate]) -> None:
-    names = [c.name for c in candidates]
+    names = [c.description.name for c in candidates]
     if not names or len(set(names)) < len(names):
         raise InputError(f"expected candidates with different names, found {', '.join(names) or 'none'}")
 
 
 def _check_inputs(candidate: LocalCandidate) -> None:
+    name, size = candidate.description.name, candidate.description.batch
     if not candidate.inputs:
-        raise InputError(f"expected real images to measure {candidate.name} with, found none")
+        raise InputError(f"expected real images to measure {name} with, found none")
     for i, batch in enumerate(candidate.inputs):
-        if candidate.batch != len(batch):
-            raise InputError(
-                f"input {i} holds {counted(len(batch), 'image')}, {candidate.name} takes {candidate.batch}"
-            )
+        if len(batch) != size:
+            raise InputError(f"input {i} holds {counted(len(batch), 'image')}, {name} takes {size}")
     check_pictures(candidate.inputs)
 
 

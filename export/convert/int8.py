@@ -30,6 +30,7 @@ from onnxruntime.quantization.qdq_loss_debug import (
 from ...bench.data.non_faces import without_faces
 from ...bench.data.sample_inputs import Subset, pictures_of, sample_batch
 from ...bench.timing.interleave import LocalCandidate, measure_interleaved
+from ...bench.timing.measurement import Description
 from ...bench.timing.speedup import Ratio, paired_ratio
 from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.errors import CheckFailed, InputError
@@ -149,14 +150,16 @@ def _speed_up(source: Path, output: Path, images: Image) -> Ratio:
     ):
         candidates = [
             LocalCandidate(
-                name=runner.precision.value,
-                model=runner.spec.task.value,
-                precision=runner.precision,
-                provider=runner.provider,
-                batch=1,
-                threads=1,
-                inputs=[image[None] for image in images],
-                call=runner,
+                Description(
+                    name=runner.precision.value,
+                    model=runner.spec.task.value,
+                    precision=runner.precision,
+                    provider=runner.provider,
+                    batch=1,
+                    threads=1,
+                ),
+                [image[None] for image in images],
+                runner,
             )
             for runner in (float32, int8)
         ]
