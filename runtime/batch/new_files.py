@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..file_kinds import is_folder
-from ..output_paths import check_no_dash, free_number, numbered
+from ..output_paths import check_no_dash, followed, free_number, numbered
 
 MAX_STEM_BYTES = 200
 """Maximum length of a picture's name within that of a new file, as file systems allow 255 bytes."""
@@ -32,7 +32,7 @@ class NewFiles:
             raise OutputError(f"{folder} is a file, expected a folder") from error
         except OSError as error:
             raise OutputError(f"cannot create the folder {folder} ({error.strerror})") from error
-        self._folder = folder.resolve()
+        self._folder = followed(folder)
         self._taken = taken
         self._numbers: dict[Path, int] = {}  # the next to try, for names met before: many folders may share one
 
@@ -52,14 +52,14 @@ class NewFiles:
 
 def resolved(files: Iterable[Path | str | None]) -> set[Path]:
     """Return the resolved paths of the given files."""
-    return {Path(file).resolve() for file in files if file is not None}
+    return {followed(Path(file)) for file in files if file is not None}
 
 
 def check_folder(option: str, folder: Path, inputs: Sequence[Path]) -> None:
     """Raise InputError if `folder` is ``-``, or in an input folder, where the next run would read the new pictures."""
     check_no_dash(option, folder)
     for place in inputs:
-        if is_folder(place) and folder.resolve().is_relative_to(place.resolve()):
+        if is_folder(place) and followed(folder).is_relative_to(followed(place)):
             raise InputError(
                 f"{option} {folder} is inside the input {place}, where the next run would read the new pictures; "
                 "pass a folder outside it"

@@ -41,7 +41,7 @@ def pack_pipeline(options: PipelineOptions, *, max_side: int) -> PackedPipeline:
 
     Raises:
         InputError: As for `Pipeline.load`.
-        ModelError: As for `Pipeline.load`.
+        ModelError: As for `Pipeline.load`; or a model's weights are in other files.
     """
     provider = Provider.CPU if options.provider is Provider.AUTO else options.provider
     given = {"landmarks": options.model, "detector": options.detector, "age_gender": options.age_gender}

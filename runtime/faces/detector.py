@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..backends.open_runner import open_model
-from ..errors import ModelError, ProviderError
+from ..errors import InputError, ModelError, ProviderError
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import DEFAULT_THREADS, Provider, Runner, check_finite, check_task
 from ..models.spec import MODEL_FOR, Task
@@ -193,9 +193,12 @@ def open_detector(
         min_score: Minimum score of a detection; None for the detector's default.
 
     Raises:
+        InputError: `max_side` is less than 32 px.
         ModelError: The file is missing, or is neither of the two.
         ProviderError: The model would not actually run on `provider`.
     """
+    if not max_side >= STRIDE:
+        raise InputError(f"max_side: expected at least {STRIDE} px, found {max_side}")
     model = ModelFile.of(source)
     if model.metadata is None:
         if not YUNET_OUTPUTS.issubset(model.outputs):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..errors import ProviderError
+from ..errors import InputError, ProviderError
 from ..files import cache_folder, read_text_or_none
 from ..isolated import call_isolated, is_isolated
 from .model_file import ModelFile
@@ -34,7 +34,7 @@ def try_first(model: ModelFile, *, runtime: str, open_it: Callable[..., Any], ar
     if is_isolated() or (isinstance(model.content, Path) and model.content.parent == WEIGHTS):
         return
     mark = f"{model.sha256} {runtime}"
-    if mark in _here or mark in (read_text_or_none(_tried()) or "").splitlines():
+    if mark in _here or mark in _tried_before():
         return
     hint = "use another model, or another version of the library"
     try:
@@ -42,10 +42,17 @@ def try_first(model: ModelFile, *, runtime: str, open_it: Callable[..., Any], ar
     except ProviderError:  # the caller will meet it too, unless only one process at a time may use the GPU
         return
     _here.add(mark)
-    with suppress(OSError):  # without a cache, the next process tries again
+    with suppress(OSError, InputError):  # without a cache, the next process tries again
         _tried().parent.mkdir(parents=True, exist_ok=True)
         with _tried().open("a", encoding="utf-8") as file:
             file.write(f"{mark}\n")
+
+
+def _tried_before() -> list[str]:
+    try:
+        return (read_text_or_none(_tried()) or "").splitlines()
+    except InputError:  # this user has no home
+        return []
 
 
 def _tried() -> Path:

@@ -165,8 +165,17 @@ class ModelFile:
                 raise _not_onnx(self.origin, file.read(HEAD_BYTES), error) from error
 
     def read_bytes(self) -> bytes:
-        """Return the whole model."""
-        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+        """Return the whole model.
+
+        Raises:
+            ModelError: It cannot be read, or its weights are in other files.
+        """
+        if isinstance(self.content, bytes):
+            return self.content
+        if beside := self.external_weights:
+            raise ModelError(f"{self}: expected a model in one file, found its weights in {beside[0].name}")
+        with _readable(self.content):
+            return self.content.read_bytes()
 
     @contextmanager
     def as_path(self) -> Iterator[Path]:

@@ -35,8 +35,8 @@ def select_boxes(
     sides = boxes.copy()
     sides[:, 2:] -= sides[:, :2]
     kept: npt.NDArray[np.int64] = np.asarray(
-        cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), threshold, iou), dtype=np.int64
-    ).reshape(-1)
+        cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), 0.0, iou), dtype=np.int64
+    ).reshape(-1)  # not the threshold: OpenCV would drop a score that is equal to it
     boxes, scores = boxes[kept], scores[kept]
     outer = ~np.triu(enclosed(boxes, boxes) > ENCLOSED, k=1).any(axis=0)
     return boxes[outer], scores[outer]

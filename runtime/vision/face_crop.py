@@ -26,7 +26,7 @@ def face_crop(picture: Image, faces: Faces, i: int) -> Image:
 
     Returns:
         A square with level eyes, like the input of the age and gender model, if the landmarks are reliable; else the
-        box with a margin, clipped to the picture.
+        box with a margin, clipped to the picture; at least one pixel.
     """
     points = faces.landmarks[i]
     if landmarks_hold(faces, i):
@@ -34,9 +34,10 @@ def face_crop(picture: Image, faces: Faces, i: int) -> Image:
         size = min(max(math.ceil(CROP_SCALE * eyes), 8), MAX_SIDE_PX)
         return cut_crop(picture, alignment_matrix(points, scale=CROP_SCALE, size=size), size).pixels
     box = faces.boxes[i]
-    margin = PLAIN_MARGIN * np.tile(box[2:] - box[:2], 2) * [-1, -1, 1, 1]
-    x0, y0, x1, y1 = np.clip((box + margin).round(), 0, np.tile(size_of(picture), 2)).astype(int).tolist()
-    return picture[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    margin, limits = PLAIN_MARGIN * (box[2:] - box[:2]), np.array(size_of(picture))
+    start = np.clip((box[:2] - margin).round(), 0, limits - 1).astype(int)
+    end = np.clip((box[2:] + margin).round(), start + 1, limits).astype(int)
+    return picture[start[1] : end[1], start[0] : end[0]]
 
 
 def landmarks_hold(faces: Faces, i: int) -> bool:

@@ -42,7 +42,7 @@ def leave(): os._exit(0)
 def open_model(model, folder):
     with open(Path(folder) / "log", "a") as file:
         file.write("opened ")
-    if b"bad" in model.read_bytes():
+    if b"bad" in model.content.read_bytes():
         os.abort()
 """
 
@@ -126,6 +126,15 @@ def test_a_model_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             attempt(bad)
     assert opened() == 5, "what crashed is not known as good"
     monkeypatch.setenv("MIEN_CACHE", str(good))  # no folder
+    monkeypatch.setattr(first_try, "_here", set())
+    attempt(good)
+    for name in ("MIEN_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
     monkeypatch.setattr(first_try, "_here", set())
     attempt(good)
 

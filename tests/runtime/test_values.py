@@ -80,6 +80,12 @@ def test_nms_keeps_the_best_of_a_heap() -> None:
     assert select_boxes(boxes, np.zeros(4), threshold=0.3)[0].shape == (0, 4)
 
 
+@pytest.mark.parametrize("score", [0.3, 0.5, 0.7, 1.0])
+def test_a_score_equal_to_the_threshold_is_kept(score: float) -> None:
+    for scores in (np.array([score]), np.array([score], np.float32)):
+        assert len(select_boxes(np.array([[0.0, 0, 10, 10]]), scores, threshold=score)[0]) == 1
+
+
 def test_a_part_of_a_better_face_is_no_face() -> None:
     boxes = np.array([[0.0, 0, 100, 100], [20, 20, 50, 50], [90, 90, 120, 120]])
     kept, _ = select_boxes(boxes, np.array([0.9, 0.8, 0.7]), threshold=0.3)

@@ -116,6 +116,9 @@ def test_pictures_are_not_drawn_among_the_inputs(folder: Path, tmp_path: Path, m
         told = " ".join(mien("predict", tmp_path / "none.jpg", folder, "--draw", draw, code=2).stderr.split())
         assert "is inside the input" in told and "--draw" in told
     assert sorted(folder.rglob("*")) == before
+    (tmp_path / "loop").symlink_to("loop")
+    told = mien("predict", folder, "--draw", tmp_path / "loop" / "drawn", code=2).stderr
+    assert "error: cannot create the folder" in told and "Traceback" not in told
     mien("predict", folder / "first" / "0.jpg", "--draw", folder / "drawn")  # a file's neighbours are no inputs
     mien("predict", folder / "first", "--draw", tmp_path / "photos" / "first drawn", code=2)
 
@@ -401,6 +404,13 @@ def test_a_face_without_landmarks_is_cut_out_by_its_box() -> None:
     faces = Faces.from_boxes(np.array([[90.0, 20, 130, 60], [10, 10, 30, 50]]), np.ones(2))
     assert np.array_equal(face_crop(picture, faces, 0), picture[12:68, 82:])
     assert np.array_equal(face_crop(picture, faces, 1), picture[2:58, 6:34])
+
+
+@pytest.mark.parametrize("box", [(200.0, 20, 230, 60), (10, 300, 30, 400), (-90, -90, -50, -50), (150, 120, 150, 120)])
+def test_a_face_outside_the_picture_is_cut_out_at_its_edge(box: tuple[float, ...]) -> None:
+    picture = np.arange(100 * 120 * 3, dtype=np.uint8).reshape(100, 120, 3)
+    crop = face_crop(picture, Faces.from_boxes(np.array([box]), np.ones(1)), 0)
+    assert crop.size and min(crop.shape[:2]) == 1
 
 
 def test_the_best_view_of_a_track_is_kept() -> None:

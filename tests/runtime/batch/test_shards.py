@@ -352,3 +352,12 @@ def test_models_are_those_that_were_chosen(tmp_path: Path) -> None:
         pack_pipeline(PipelineOptions(Path("best.pt")), max_side=320)
     with pytest.raises(ModelError, match="expected a landmark model"):
         pack_pipeline(PipelineOptions(shipped_model("age_gender")), max_side=320)
+
+
+def test_a_model_in_several_files_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    whole = onnx.load(str(shipped_model("landmarks")))
+    own = tmp_path / "own.onnx"
+    onnx.save_model(whole, str(own), save_as_external_data=True, location="own.data", size_threshold=4096)
+    with pytest.raises(ModelError, match=r"own\.onnx: expected a model in one file, found its weights in own\.data"):
+        pack_pipeline(PipelineOptions(own, attributes=False), max_side=320)

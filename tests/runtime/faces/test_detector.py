@@ -12,7 +12,7 @@ import pytest
 
 from mien.runtime.backends.open_runner import open_model
 from mien.runtime.capture.demo_camera import find_photo
-from mien.runtime.errors import ModelError, ProviderError
+from mien.runtime.errors import InputError, ModelError, ProviderError
 from mien.runtime.faces.detector import YUNET_OUTPUTS, OwnDetector, YunetDetector, open_detector
 from mien.runtime.models.runner import Provider
 from mien.runtime.models.shipped import shipped_model
@@ -98,6 +98,12 @@ def test_rows_of_yunet_are_boxes_of_the_picture(tmp_path: Path, monkeypatch: pyt
     boxes, scores = detector(picture)  # is reduced by 2; the best face first
     assert boxes.tolist() == [[200, 100, 320, 260], [20, 40, 80, 120]] and scores.tolist() == [0.875, 0.75]
     assert net.score == 0.7
+
+
+@pytest.mark.parametrize("max_side", [0, -640, 31, float("nan")])
+def test_a_picture_is_not_reduced_to_nothing(max_side: int) -> None:
+    with pytest.raises(InputError, match="max_side: expected at least 32 px, found"):
+        open_detector(shipped_model("detector"), max_side=max_side)
 
 
 def test_a_yunet_file_is_told_by_its_outputs_and_runs_on_the_cpu(tmp_path: Path) -> None:
