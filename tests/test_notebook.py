@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from typer.testing import CliRunner
 
 import mien
 from mien.cli import app
+from mien.export.networks.backbones import ARCHITECTURES, Architecture
+from mien.runtime.capture.demo_camera import find_photo
+from mien.tests.export.conftest import SMALL, SmallBackbone
 
 NOTEBOOK = Path(mien.__file__).parent / "examples" / "transfer_learning.ipynb"
 RUN = subprocess.run
@@ -37,8 +41,10 @@ def test_the_notebook_runs_on_drawn_pictures(
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     assert all(not cell.get("outputs") for cell in cells)  # kept without results, which would grow stale
     settings = {"CLASSES": class_folder, "FACES": landmark_folder, "AGES": age_gender_folder, "RUNS": tmp_path / "runs"}
-    for name, value in {**settings, "WEIGHTS": "none", "EPOCHS": 2, "BACKBONE": "resnet18"}.items():
+    for name, value in {**settings, "WEIGHTS": "none", "EPOCHS": 2, "BACKBONE": SMALL}.items():
         monkeypatch.setenv(f"NOTEBOOK_{name}", str(value))
+    monkeypatch.setitem(ARCHITECTURES, SMALL, Architecture(SmallBackbone, (1, 2, 3, 4)))
+    monkeypatch.setenv("NOTEBOOK_PICTURE", str(find_photo()[0]))
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "run", run_here)
@@ -48,4 +54,7 @@ def test_the_notebook_runs_on_drawn_pictures(
             exec(compile("".join(cell["source"]), f"cell {number}", "exec"), variables)
     printed = capsys.readouterr().out
     assert all((tmp_path / "runs" / f"classes.{form}").is_file() for form in ("onnx", "mp4"))
+    assert len(list((tmp_path / "runs" / "points").iterdir())) == 1
+    assert re.search(r": 1 face \(\d+ years, (fe)?male\)", printed)
+    assert re.search(r"\.png: \w+ \d+ %, \w+ \d+ %", printed)
     assert '"accuracy"' in printed and "trn_loss" in printed and "eager" in printed

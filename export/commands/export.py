@@ -78,4 +78,4 @@ def _report(exported: Exported, precision: Precision) -> None:
     if exported.speed_up is not None:
         slow = exported.speed_up.value < 1
         say(f"{exported.speed_up} as fast as float32 on this machine, one thread", style="yellow" if slow else "")
-    say(f"{exported.path}: {exported.size_bytes / 1e6:.2f} MB; next: mien bench {exported.path}")
+    say(f"{exported.path}: {exported.size_bytes / 1e6:.2f} MB; next: mien predict photo.jpg --model {exported.path}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +125,8 @@ def build_backbone(name: str, weights: str) -> nn.Module:
         return build(weights=None)
     if weights == "default":
         try:
-            return build(weights="DEFAULT")
+            with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+                return build(weights="DEFAULT")
         except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the download's hash is wrong
             raise InputError(
                 f"the ImageNet weights of {name} cannot be downloaded ({error}); "

@@ -17,6 +17,7 @@ from ...runtime.errors import InputError
 from ...runtime.interrupts import postponed
 from ...runtime.wording import counted
 from ..networks.checkpoint import Checkpoint, load_checkpoint
+from ..networks.frozen_backbone_nets import FrozenBackbone
 from .batches import load_batches
 from .config import BEST, ProcessRank, ProgressCallback, TrainConfig, no_progress
 from .history import History
@@ -69,6 +70,10 @@ def fit(
     if first:  # after the other processes have started, as they must choose the same free name
         make_folder(out)
         log.info("run folder: %s", out)
+        if isinstance(task.net, FrozenBackbone) and task.config["weights"] == "none":
+            log.warning(
+                "--weights none: the frozen backbone is untrained, and its random features teach the head little"
+            )
     task.net.to(fabric.device)
     task.prepare(progress if first else no_progress)
     state = _start(fabric, task, train)
@@ -88,7 +93,8 @@ def fit(
         state.best, state.stale = (metrics[task.score], 0) if improved else (state.best, state.stale + 1)
         if first:
             save_epoch(out, task, train, state, metrics)
-            log.info("epoch %d: %s", state.epoch, "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
+            shown = {"trn_loss": state.history.averages()[state.epoch]["trn_loss"], **metrics}
+            log.info("epoch %d: %s", state.epoch, "  ".join(f"{k} {v:.4g}" for k, v in shown.items()))
         fabric.barrier()
     if first and _has_stopped(train, state):
         log.info("stopped early: %s has not improved for %s", task.score, counted(state.stale, "epoch"))

@@ -37,6 +37,7 @@ class Report(History):
     ) -> None:
         super().__init__(n_epochs, clock=clock)
         self.precision = precision
+        self._to_cover = 0  # characters of the line that the next one replaces
         if old_report is not None:
             self.prepend(old_report)
 
@@ -84,8 +85,9 @@ class Report(History):
         values = "  ".join(f"{name}: {value:.{self.precision}f}" for name, value in metrics.items())
         left = self.seconds_left()
         times = f"{self._clock() - self._started:.2f}s" + ("" if left is None else f" - {left:.2f}s remaining")
-        line = f"\r{log}{': ' if log else ''}EPOCH: {pos:.3f}  {values}  ({times})"
-        print(line, end="" if end == "\r" else end, flush=True)
+        line = f"{log}{': ' if log else ''}EPOCH: {pos:.3f}  {values}  ({times})"
+        print("\r" + line.ljust(self._to_cover), end="" if end == "\r" else end, flush=True)
+        self._to_cover = len(line) if end == "\r" else 0
 
     def history(self, name: str) -> list[float]:
         """Return the values of a metric."""

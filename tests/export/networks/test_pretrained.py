@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from mien.export.networks.backbones import build_backbone
+from mien.export.networks.backbones import ARCHITECTURES, Architecture, build_backbone
 from mien.export.networks.checkpoint import CHECKPOINTS
 from mien.export.networks.pretrained import fitting, read_state_dict
 from mien.runtime.errors import InputError
@@ -99,6 +99,18 @@ def test_what_is_no_weights_file_is_named(content: bytes, line: str, tmp_path: P
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=line):
             read_state_dict(tmp_path / name)
+
+
+def test_the_lines_of_a_download_leave_standard_output_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def download(weights: str) -> nn.Module:
+        print(f"Downloading {weights}")
+        return nn.Identity()
+
+    monkeypatch.setitem(ARCHITECTURES, "downloaded", Architecture(download, (1, 2, 3, 4)))
+    assert isinstance(build_backbone("downloaded", "default"), nn.Identity)
+    assert capsys.readouterr() == ("", "Downloading DEFAULT\n")
 
 
 def test_files_without_a_state_dict_are_refused(tmp_path: Path) -> None:

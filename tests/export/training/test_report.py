@@ -51,6 +51,15 @@ def test_every_record_is_printed_on_one_line_until_the_epochs_means(capsys: pyte
     assert last.endswith("s remaining)")
 
 
+def test_a_shorter_line_covers_the_one_it_replaces(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Report()
+    log.record(0.5, trn_loss=1.0, trn_acc=0.5, end="\r")
+    log.record(1, val_loss=1.0, end="\r")
+    log.report_avgs(2)
+    _, longest, shorter, last = capsys.readouterr().out.split("\r")
+    assert len(shorter) == len(longest) and len(last.rstrip("\n")) == len(shorter.rstrip())
+
+
 def test_a_line_has_its_prefix_its_end_and_the_wanted_decimals(capsys: pytest.CaptureFixture[str]) -> None:
     now = itertools.count()
     Report(4, precision=1, clock=lambda: float(next(now))).record(2, loss=0.26, log="fold 1", end="!")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -145,6 +146,17 @@ def test_curves_are_drawn_after_each_epoch(class_folder: Path, tmp_path: Path, m
     fit(from_scratch(class_folder), config(2), tmp_path / "run")
     first, second = drawn
     assert first.shape == second.shape and (first != second).any()
+
+
+def test_an_epoch_and_a_frozen_backbone_without_weights_are_told(
+    class_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "mien"):
+        fit(tiny_classifier(class_folder), config(1), tmp_path / "frozen")
+        fit(from_scratch(class_folder), config(1), tmp_path / "scratch")
+    told = "\n".join(caplog.messages)
+    assert told.count("the frozen backbone is untrained") == 1
+    assert len(re.findall(r"^epoch 1: trn_loss \S+  val_loss \S+  accuracy \S+$", told, re.MULTILINE)) == 2
 
 
 def test_training_learns(landmark_folder: Path, tmp_path: Path) -> None:
