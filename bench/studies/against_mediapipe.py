@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ...runtime.capture.open_capture import open_capture
+from ...runtime.errors import InputError
 from ...runtime.faces.detector import LIVE_MAX_SIDE
 from ...runtime.faces.locator import Locator
 from ...runtime.faces.stage_timer import StageTimer
@@ -29,27 +30,24 @@ from ...runtime.models.runner import DEFAULT_THREADS, Provider
 from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.tracking.detection_schedule import DetectionSchedule
 from ...runtime.tracking.tracker import Tracker
-from ...runtime.values import Frame, Image, percentile
+from ...runtime.values import Frame, Image, percentile, row_percentiles
+from ..timing.speedup import median_ratio
 
 SIZE = (1280, 720)
 PERCENTS = (50, 90, 99)
 
 
 def read_frames(clip: Path, side_by_side: int) -> list[Image]:
-    """Read all frames (720, 1280, 3) BGR of a clip, repeating the middle of each `side_by_side` times."""
-    video = cv2.VideoCapture(str(clip))
-    frames = []
-    while True:
-        more, pixels = video.read()
-        if not more:
-            break
-        picture = cv2.resize(pixels, SIZE, interpolation=cv2.INTER_CUBIC)
-        margin, width = SIZE[0] * (side_by_side - 1) // (2 * side_by_side), SIZE[0] // side_by_side
-        frames.append(np.tile(np.asarray(picture, dtype=np.uint8)[:, margin : margin + width], (1, side_by_side, 1)))
-    video.release()
-    if not frames:
-        raise SystemExit(f"{clip} contains no frames")
-    return frames
+    """Read all frames (720, 1280, 3) BGR of a clip, repeating the middle of each `side_by_side` times.
+
+    Raises:
+        InputError: The clip cannot be read.
+    """
+    margin, width = SIZE[0] * (side_by_side - 1) // (2 * side_by_side), SIZE[0] // side_by_side
+    with open_capture(clip) as capture:
+        pictures = (cv2.resize(frame.pixels, SIZE, interpolation=cv2.INTER_CUBIC) for frame in capture)
+        middles = (np.asarray(picture, np.uint8)[:, margin : margin + width] for picture in pictures)
+        return [np.tile(middle, (1, side_by_side, 1)) for middle in middles]
 
 
 def mien_steps(threads: int) -> Callable[[Image], int]:
@@ -81,12 +79,6 @@ def time_pass(step: Callable[[Image], int], frames: Sequence[Image]) -> tuple[li
     return taken, faces
 
 
-def median_ratio(passes: Sequence[Sequence[float]], others: Sequence[Sequence[float]], percent: int) -> float:
-    """Return the ratio of a percentile of the times in each pair of passes, as the median over the pairs."""
-    pairs = zip(passes, others, strict=True)
-    return statistics.median(percentile(np.array(a), percent) / percentile(np.array(b), percent) for a, b in pairs)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print one JSON row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--max-faces", type=int, default=3, help="faces that MediaPipe looks for; mien has no limit")
     options = parser.parse_args(arguments)
-    frames = read_frames(options.clip, options.side_by_side)
+    try:
+        frames = read_frames(options.clip, options.side_by_side)
+    except InputError as error:
+        parser.error(str(error))
     rgb = [np.ascontiguousarray(f[..., ::-1]) for f in frames]
     ours, theirs = mien_steps(options.threads), mediapipe_steps(options.max_faces)
     taken: dict[str, list[list[float]]] = {"mien": [], "mediapipe": []}
@@ -120,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, passes in taken.items()
     }
     for p in PERCENTS:
-        row[f"p{p}_ratio"] = round(median_ratio(taken["mien"], taken["mediapipe"], p), 3)
+        mien, mediapipe = (np.log(row_percentiles(np.array(passes), p)) for passes in taken.values())
+        row[f"p{p}_ratio"] = round(median_ratio([mien - mediapipe]).value, 3)
     print(json.dumps(row, indent=2))
 
 

@@ -36,8 +36,7 @@ from ...runtime.pictures.images import read_image
 from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import FloatArray, Image
 from ..timing.environment import describe_environment, environment_warnings
-from ..timing.measurement import Description, Measurement, ProcessRun
-from ..timing.speedup import Ratio, paired_ratio
+from ..timing.speedup import MIN_ROUNDS, median_ratio
 
 MODELS = ("detector", "landmarks", "age_gender")
 
@@ -244,9 +243,9 @@ def measure(paths: Sequence[Path], *, threads: int, rounds: int) -> dict[str, An
         "arrangements": tried,
         "best": asdict(best),
         **{name: _summary([t[name] for t in taken], len(paths)) for name in sides},
-        "predict_of_bare": _ratio(taken, "bare", "predict", threads),
-        "predict_of_bare_cpu": _ratio(taken, "bare", "predict", threads, cpu=True),
-        "predict_of_one_at_a_time": _ratio(taken, "one_at_a_time", "predict", threads),
+        "predict_of_bare": _ratio(taken, "bare", "predict"),
+        "predict_of_bare_cpu": _ratio(taken, "bare", "predict", cpu=True),
+        "predict_of_one_at_a_time": _ratio(taken, "one_at_a_time", "predict"),
         "environment": asdict(environment),
         "warnings": environment_warnings(environment),
     }
@@ -262,19 +261,10 @@ def _summary(passes: Sequence[Timing], pictures: int) -> dict[str, Any]:
     }
 
 
-def _ratio(
-    taken: Sequence[dict[str, Timing]], baseline: str, candidate: str, threads: int, *, cpu: bool = False
-) -> dict[str, Any]:
+def _ratio(taken: Sequence[dict[str, Timing]], baseline: str, candidate: str, *, cpu: bool = False) -> dict[str, Any]:
     """Return the candidate's throughput relative to the baseline; with `cpu`, per CPU time."""
-
-    def measured(name: str) -> Measurement:
-        about = Description(
-            name=name, model="shipped", precision=Precision.FP32, provider="cpu", batch=1, threads=threads
-        )
-        values = (t[name].cpu_ns if cpu else t[name].wall_ns for t in taken)
-        return Measurement(about, (ProcessRun((), tuple((value,) for value in values)),))
-
-    ratio: Ratio = paired_ratio(measured(baseline), measured(candidate))
+    times = [[t[name].cpu_ns if cpu else t[name].wall_ns for t in taken] for name in (baseline, candidate)]
+    ratio = median_ratio([np.log(times[0]) - np.log(times[1])])
     return {k: round(v, 4) for k, v in asdict(ratio).items()}
 
 
@@ -288,8 +278,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--pictures", type=int, default=64, help="number of pictures to take from the folder, evenly spread"
     )
-    parser.add_argument("--rounds", type=int, default=9, help="passes of each, taking turns; at least 5")
+    parser.add_argument("--rounds", type=int, default=9, help=f"passes of each, taking turns; at least {MIN_ROUNDS}")
     options = parser.parse_args(arguments)
+    if options.rounds < MIN_ROUNDS:
+        parser.error(f"expected at least {MIN_ROUNDS} rounds")
     try:
         paths = pictures_in(options.folder)
     except InputError as error:

@@ -23,11 +23,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-import cv2
 import numpy as np
 
 from ...runtime.capture.capture import Capture
+from ...runtime.capture.open_capture import open_capture
 from ...runtime.capture.sources import OpenedSource, RawFrame, SourceInfo, as_live
+from ...runtime.errors import InputError
 from ...runtime.faces.stage_timer import StageTimer
 from ...runtime.live.listen_socket import open_listen_socket
 from ...runtime.live.live_run import LiveRun
@@ -97,17 +98,13 @@ class Turn:
 
 
 def read_clip(clip: Path) -> list[Image]:
-    """Read all frames of a clip, forwards and then backwards, so that the loop has no jump."""
-    video = cv2.VideoCapture(str(clip))
-    frames: list[Image] = []
-    while True:
-        more, pixels = video.read()
-        if not more:
-            break
-        frames.append(np.asarray(pixels, dtype=np.uint8))
-    video.release()
-    if not frames:
-        raise SystemExit(f"{clip} contains no frames")
+    """Read all frames of a clip, forwards and then backwards, so that the loop has no jump.
+
+    Raises:
+        InputError: The clip cannot be read.
+    """
+    with open_capture(clip) as capture:
+        frames = [frame.pixels for frame in capture]
     return frames + frames[::-1]
 
 
@@ -254,8 +251,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.clip is None or options.rounds < MIN_ROUNDS:
         parser.error(f"expected a clip and at least {MIN_ROUNDS} rounds")
+    try:
+        frames = read_clip(options.clip)
+    except InputError as error:
+        parser.error(str(error))
     with Pipeline.load(provider=Provider.CPU, threads=options.threads) as pipeline:
-        print(json.dumps(measure(pipeline, read_clip(options.clip), options), indent=2))
+        print(json.dumps(measure(pipeline, frames, options), indent=2))
 
 
 if __name__ == "__main__":

@@ -33,9 +33,7 @@ def test_clients_watch_in_turns(
 
 
 def test_misuse(clip: Path, tmp_path: Path) -> None:
-    for arguments in ([], [str(clip), "--rounds", "2"]):
+    for arguments in ([], [str(clip), "--rounds", "2"], [str(tmp_path / "no.avi")]):
         with pytest.raises(SystemExit) as ended:
             serve_load.main(arguments)
         assert ended.value.code == 2
-    with pytest.raises(SystemExit, match="contains no frames"):
-        serve_load.main([str(tmp_path / "no.avi")])
