@@ -28,7 +28,7 @@ from mien.runtime.commands.console import say, stderr
 from mien.runtime.commands.doctor import doctor
 from mien.runtime.commands.usage import UsageError, explain
 from mien.runtime.credentials import mask_text
-from mien.runtime.errors import CheckFailed, MienError
+from mien.runtime.errors import CheckFailed, MienError, one_line
 from mien.runtime.streams import flush_in_time, output_failure, steady_streams
 
 try:
@@ -117,8 +117,8 @@ app.add_typer(evaluate_app, name="evaluate")
 
 
 def mask_record(record: logging.LogRecord) -> bool:
-    """Mask the secrets of a log record's message."""
-    record.msg, record.args = mask_text(record.getMessage()), ()
+    """Make a log record's message one line without secrets."""
+    record.msg, record.args = one_line(mask_text(record.getMessage())), ()
     return True
 
 

@@ -63,6 +63,11 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"no permission to write {path}")
 
 
+def file_of(target: str | None) -> Path | None:
+    """Return the path of a target; None if there is none, or if it is ``-``, standard output."""
+    return None if target is None or target == "-" else Path(target)
+
+
 def has_reader(target: Path | str) -> bool:
     """Return whether `target` (``-``: standard output) is a pipe, socket or terminal, rather than a file."""
     try:

@@ -151,6 +151,13 @@ def test_a_video_that_ends_early_says_so(tmp_path: Path) -> None:
     assert 0 < frames_of(tmp_path / "out.mp4") < 20
 
 
+def test_control_characters_of_a_name_are_escaped_in_the_log(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((32, 32, 3), np.uint8))
+    (tmp_path / "b\x1b[31m\nc.png").write_text("no picture")
+    told = mien("webcam", tmp_path, "--no-show", code=2).stderr
+    assert "\x1b" not in told and r"/b\x1b[31m\nc.pngisnotapicture" in "".join(told.split())
+
+
 def test_info_of_shipped_models() -> None:
     from mien.runtime.models.shipped import WEIGHTS
 

@@ -113,9 +113,9 @@ def _format(size: tuple[int, int] | None, fourcc: str, fps: float | None) -> str
 def _camera_advice(name: str, device: str) -> str:
     present = sorted(str(p) for p in Path("/dev").glob("video*"))
     path = f"/dev/video{device}" if device.isdecimal() else device
-    if path in present and not os.access(path, os.R_OK | os.W_OK):
+    if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK):  # noqa: PTH110 - of any length
         return f"{name}: no permission to use {path}; run: sudo usermod -aG video $USER, then log in again"
-    if path in present:
+    if os.path.exists(path):  # noqa: PTH110
         return f"{name} cannot be opened although {path} exists; is another program using it?"
     if present:
         return f"{name} cannot be opened; cameras found: {', '.join(present)}"

@@ -14,7 +14,7 @@ import typer
 from ..errors import InputError
 from ..faces.detector import DEFAULT_MAX_SIDE
 from ..output.overlay import OverlayStyle
-from ..output_paths import check_outputs
+from ..output_paths import check_outputs, file_of
 from ..pictures.folders import expand_patterns
 from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from ..wording import counted
@@ -102,7 +102,7 @@ def predict(
             raise InputError(f"{uri} can only be read with --ray; without it, pass local files and folders")
         paths = [Path(i) for i in inputs]
         rows = Rows(json_out, csv_out, PredictReport(lines=not any((json_out, csv_out, *pictures))))
-        check_outputs({"--json": rows.json_file, "--csv": csv_out, "--view3d": view3d}, [*paths, *options.files])
+        check_outputs({"--json": file_of(json_out), "--csv": csv_out, "--view3d": view3d}, [*paths, *options.files])
         plan = plan_threads(threads, several=several_pictures(paths))
         outputs = Outputs(draw, blur, style, crops, None if view3d is None else [])
         failures = predict_files(paths, options, plan, max_side=max_side, rows=rows, outputs=outputs, view3d=view3d)
@@ -121,11 +121,6 @@ class Rows:
     json: str | None
     csv: Path | None
     report: PredictReport
-
-    @property
-    def json_file(self) -> Path | None:
-        """The JSON target, if it is a file."""
-        return None if self.json in (None, "-") else Path(str(self.json))
 
     @property
     def share_terminal(self) -> bool:

@@ -12,7 +12,7 @@ from ..output.encoders import check_video_path
 from ..output.rows import RowFile, RowSink, csv_file
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.video_file import VideoSink
-from ..output_paths import check_outputs, has_reader
+from ..output_paths import check_outputs, file_of, has_reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class OutputFiles:
             InputError: An output is an input, two outputs share a file, or one other than `json` is ``-``.
             OutputError: A file cannot be written.
         """
-        rows = None if self.json in (None, "-") else Path(str(self.json))
-        check_outputs({"--output": self.video, "--csv": self.csv, "--stats": self.stats, "--json": rows}, inputs)
+        outputs = {"--output": self.video, "--csv": self.csv, "--stats": self.stats, "--json": file_of(self.json)}
+        check_outputs(outputs, inputs)
         if self.video is not None:
             check_video_path(self.video)
 

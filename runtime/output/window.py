@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from ..output_paths import free_path
 from ..pictures.images import write_image
 from ..values import Faces, Frame, Image
 from .display import has_display
+
+log = logging.getLogger("mien")
 
 
 @dataclass
@@ -63,7 +66,7 @@ class WindowSink:
         if key == ord(" "):
             key = self._wait_for_space()
         if key == ord("s"):
-            write_image(free_path(self._snapshots / f"mien-{frame.index:06d}.png"), picture)
+            self._save(picture, f"mien-{frame.index:06d}.png")
         elif key == ord("h"):
             self._view.hud = not self._view.hud
         elif key == ord("m"):
@@ -74,6 +77,12 @@ class WindowSink:
         """Close the window."""
         if self._shown:
             cv2.destroyAllWindows()
+
+    def _save(self, picture: Image, name: str) -> None:
+        try:
+            write_image(free_path(self._snapshots / name), picture)
+        except OutputError as error:  # the run and its files go on
+            log.warning("%s", error)
 
     def _is_closed(self) -> bool:
         return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import struct
@@ -114,15 +115,22 @@ def _opencv_reads(kind: FileKind) -> bool:
     return kind not in WRITERS or cv2.haveImageWriter(WRITERS[kind])
 
 
+@contextlib.contextmanager
+def _opencv(name: str) -> Iterator[list[str]]:
+    """Collect what libraries print while OpenCV decodes a picture, and turn its errors into `InputError`."""
+    with native_messages() as messages:
+        try:
+            yield messages
+        except cv2.error as error:
+            raise InputError(f"{name} cannot be read (OpenCV: {error.err})") from error
+
+
 def _decode(data: bytes, kind: FileKind, name: str) -> Image:
     # OpenCV turns JPEG pictures upright unless asked for alpha; for the formats not named here it reads no alpha.
     alpha = kind in (FileKind.PNG, FileKind.WEBP, FileKind.AVIF) or (kind is FileKind.TIFF and not is_cmyk(data))
     flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR
-    with native_messages() as messages:
-        try:
-            pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
-        except cv2.error as error:
-            raise InputError(f"{name} cannot be read (OpenCV: {error.err})") from error
+    with _opencv(name) as messages:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     said = [text for text in messages if text.startswith(DAMAGE) and not is_padding(data, text)]
     if said:
         raise InputError(f"{name} is damaged: {said[0]}")
@@ -136,11 +144,8 @@ def _animation(data: bytes, name: str) -> Iterator[PictureFrame]:
     encoded = np.frombuffer(data, dtype=np.uint8)
     turn = orientation(data, kind_of(data[:HEAD_BYTES]))
     for start in itertools.count(0, AT_ONCE):
-        with native_messages():
-            try:
-                done, animation = cv2.imdecodeanimation(encoded, start=start, count=AT_ONCE)
-            except cv2.error as error:
-                raise InputError(f"{name} cannot be read (OpenCV: {error.err})") from error
+        with _opencv(name):
+            done, animation = cv2.imdecodeanimation(encoded, start=start, count=AT_ONCE)
         frames = animation.frames if done else ()
         for pixels, duration in zip(frames, animation.durations, strict=False):
             yield PictureFrame(turned(to_bgr(pixels), turn), duration_ms=float(duration))
@@ -153,14 +158,9 @@ def _tiff_pages(data: bytes, count: int, name: str) -> Iterator[PictureFrame]:
     flags = cv2.IMREAD_COLOR if is_cmyk(data) else cv2.IMREAD_UNCHANGED
     one_by_one = "range" in (cv2.imdecodemulti.__doc__ or "")  # not before OpenCV 4.10
     for page in range(count if one_by_one else 1):
-        with native_messages():
-            try:
-                if one_by_one:
-                    done, pages = cv2.imdecodemulti(encoded, flags, range=(page, page + 1))
-                else:
-                    done, pages = cv2.imdecodemulti(encoded, flags)
-            except cv2.error as error:
-                raise InputError(f"{name} cannot be read (OpenCV: {error.err})") from error
+        part: dict[str, Any] = {"range": (page, page + 1)} if one_by_one else {}
+        with _opencv(name):
+            done, pages = cv2.imdecodemulti(encoded, flags, **part)
         if not done:
             return
         for pixels in pages[:count]:

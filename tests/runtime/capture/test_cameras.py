@@ -54,6 +54,16 @@ def test_a_missing_camera_is_named_with_the_way_on(monkeypatch: pytest.MonkeyPat
         open_capture("99")
 
 
+def test_a_camera_by_its_id_may_lack_permission(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, path = FakeVideo([]), "/dev/v4l/by-id/usb-cam"
+    monkeypatch.setattr(fake, "isOpened", lambda: False)
+    monkeypatch.setattr(cv2, "VideoCapture", fake)
+    monkeypatch.setattr(cameras.os.path, "exists", lambda name: name == path)
+    monkeypatch.setattr(cameras.os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=f"no permission to use {path}; run: sudo usermod"):
+        cameras.open_camera(path, SourceOptions())
+
+
 @pytest.mark.skipif(platform.system() != "Linux" or any(Path("/dev").glob("video*")), reason="a camera is here")
 def test_where_no_camera_is_the_demo_is_offered() -> None:
     with pytest.raises(

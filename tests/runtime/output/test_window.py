@@ -85,6 +85,14 @@ def test_a_saved_picture_replaces_no_other(screen: Screen, tmp_path: Path) -> No
     assert len(saved) == 2 and all((picture == PICTURE).all() for picture in saved)
 
 
+def test_a_picture_that_cannot_be_saved_does_not_end_the_run(
+    screen: Screen, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = WindowSink(View(), snapshots=tmp_path / "unplugged")
+    assert write(sink, screen, "s") and write(sink, screen)
+    assert "mien-000003.png (No such file or directory)" in caplog.text
+
+
 def test_a_pause_lasts_until_a_key_the_end_or_a_signal(screen: Screen) -> None:
     view = View()
     sink = WindowSink(view)
