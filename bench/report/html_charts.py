@@ -161,10 +161,14 @@ def round_values(low: float, high: float) -> list[float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return ticks for a logarithmic axis: 1, 2 and 5 times each power of ten, or only the powers on a long axis."""
+    """Return ticks for a logarithmic axis: 1, 2 and 5 times each power of ten, only the powers on a long axis.
+
+    An axis too short for two of these has those of a linear one.
+    """
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     mantissas = (1, 2, 5) if high / low < 1e3 else (1,)
-    return [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
+    ticks = [m * 10.0**p for p in powers for m in mantissas if low <= m * 10.0**p <= high]
+    return ticks if len(ticks) > 1 else round_values(low, high)
 
 
 def svg(height: int, label: str, parts: Sequence[str]) -> str:

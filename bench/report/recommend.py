@@ -82,6 +82,7 @@ def recommend(report: BenchReport, budget_ms: float, *, max_nme_loss: float | No
 def command_of(row: Row) -> str:
     """Return the shell command that runs a candidate, after exporting it if it is a checkpoint."""
     d, file = row.measurement.description, row.metadata.file
+    file = f"./{file}" if file.startswith("-") else file  # or it would be taken for an option
     threads = f" --threads {d.threads}" if d.threads else ""
     run_options = f"--provider {d.provider}{threads}"
     export = ""

@@ -197,5 +197,5 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Return the width in a terminal, where combining marks take no column."""
-    return sum(unicodedata.combining(c) == 0 for c in text)
+    """Return the width in a terminal, where combining marks take no column, and Chinese characters two."""
+    return sum((unicodedata.combining(c) == 0) * (2 if unicodedata.east_asian_width(c) in "WF" else 1) for c in text)

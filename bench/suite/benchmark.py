@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...runtime.backends.fastest_precision import fastest_precision
-from ...runtime.errors import InputError
+from ...runtime.errors import InputError, one_line
 from ...runtime.file_kinds import check_file
 from ...runtime.models.runner import Provider
 from ...runtime.models.shipped import shipped_model
@@ -146,6 +146,7 @@ def _names(models: Sequence[Path]) -> list[str]:
     """Name each model by its stem, adding its folder and then a number where names would clash."""
     stems = [m.stem for m in models]
     names = [m.stem if stems.count(m.stem) == 1 else f"{m.resolve().parent.name}/{m.stem}" for m in models]
+    names = [one_line(name) for name in names]
     return [n if names.count(n) == 1 else f"{n} #{names[: i + 1].count(n)}" for i, n in enumerate(names)]
 
 

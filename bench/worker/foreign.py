@@ -49,9 +49,10 @@ class ForeignTarget:
         answers(self._session, self._feeds[0], origin=self._candidate.path)
         return digest_of([a for feed in self._feeds for a in feed.values()]), note
 
-    def prime(self, first: int, count: int) -> None:
+    def prime(self, first: int, count: int) -> int:
         """See `Target`."""
         self.time_calls(first, PRIMING_CALLS)
+        return count
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
         """See `CallTimer`."""

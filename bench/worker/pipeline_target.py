@@ -52,16 +52,16 @@ class PipelineTarget:
         digest = hashlib.sha256(self._clip.read_bytes()).hexdigest()[:16]
         return digest, f"frames of {self._clip.name}; decoding is timed too"
 
-    def prime(self, first: int, count: int) -> None:
+    def prime(self, first: int, count: int) -> int:
         """Seek to just before the first frame of the round, so that a round has the same frames in every run."""
         self._results = self._follow(first // count * FRAMES_PER_ROUND - PRIMING_CALLS)
         self.time_calls(first, PRIMING_CALLS)
+        return FRAMES_PER_ROUND
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
-        """Time the next frame, or the next `FRAMES_PER_ROUND` if several calls are requested."""
+        """Time the next frames."""
         self._clock.taken.clear()
-        frames = 1 if count == 1 else FRAMES_PER_ROUND
-        timed = time_calls(lambda _: next(self._results), first=first, count=frames)
+        timed = time_calls(lambda _: next(self._results), first=first, count=count)
         return TimedCalls(timed.calls_ns, stages_ns={name: tuple(ns) for name, ns in self._clock.taken.items()})
 
     def outputs(self, batch: Image) -> Mapping[str, FloatArray]:

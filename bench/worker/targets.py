@@ -61,8 +61,13 @@ class Target(Protocol):
         """
         ...
 
-    def prime(self, first: int, count: int) -> None:
-        """Prepare for `time_calls` with the same arguments by making untimed calls."""
+    def prime(self, first: int, count: int) -> int:
+        """Make the untimed calls that precede a round of calls; return the number of calls to time in it.
+
+        Args:
+            first: Number of the round's first call.
+            count: Calls per round; a target may have rounds of its own.
+        """
         ...
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
@@ -108,9 +113,10 @@ class ModelTarget:
         self._call = lambda i: runner(inputs[i % len(inputs)])
         return digest_of(inputs), ""
 
-    def prime(self, first: int, count: int) -> None:
+    def prime(self, first: int, count: int) -> int:
         """See `Target`."""
         self.time_calls(first, PRIMING_CALLS)
+        return count
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
         """See `CallTimer`."""

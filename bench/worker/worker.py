@@ -88,13 +88,13 @@ def bind(target: Target, inputs_file: str | None) -> dict[str, Any]:
 
 
 def time_calls(target: Target, first: int, count: int) -> dict[str, Any]:
-    """Prime the target, then time calls with the garbage collector off."""
+    """Prime the target, then time the calls of a round with the garbage collector off."""
     cpu_ns = time.process_time_ns()  # before priming, which would otherwise count as load by other processes
     gc.disable()
     try:
-        target.prime(first, count)
+        calls = target.prime(first, count)
         preemptions = _preemptions()
-        taken = target.time_calls(first, count)
+        taken = target.time_calls(first, calls)
         used = {"cpu_ns": time.process_time_ns() - cpu_ns, "preemptions": _preemptions() - preemptions}
     finally:
         gc.enable()

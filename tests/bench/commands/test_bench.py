@@ -81,11 +81,11 @@ def test_a_budget_names_what_to_ship_and_how(tmp_path: Path) -> None:
 
 
 def test_what_is_lost_is_in_the_table_and_fails(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.onnx"
+    broken = tmp_path / "bro\nken.onnx"
     broken.write_bytes(b"no model")
     options = ["--baseline", "none", "--rounds", 2, "--processes", 1]
     told = mien("bench", broken, shipped_model("landmarks"), *options, code=1)
-    assert "refused" in told.stdout and "Failed: broken on cpu" in told.stdout
+    assert "refused" in told.stdout and "Failed: bro\\nken on cpu" in told.stdout
     assert "not everything could be measured" in told.stderr
 
 

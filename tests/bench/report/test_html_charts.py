@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from mien.bench.report.html_charts import HALF_LABEL_PX, TEXT_PX, _number, _time_axis
+from mien.bench.report.html_charts import HALF_LABEL_PX, TEXT_PX, _number, _ticks, _time_axis
 
 
 def test_the_first_label_of_an_axis_is_not_clipped() -> None:
@@ -13,6 +13,11 @@ def test_the_first_label_of_an_axis_is_not_clipped() -> None:
     assert labels(0)[0] == ("start", "2 ms")  # 20 px from the edge
     assert labels(HALF_LABEL_PX)[0] == ("middle", "2 ms")
     assert [anchor for anchor, _ in labels(0)[1:]] == ["middle"] * len(labels(0)[1:])
+
+
+def test_a_short_axis_has_ticks_too() -> None:
+    assert _ticks(2.1, 4.6) == [2.5, 3, 3.5, 4, 4.5] and _ticks(0.9, 11) == [1, 2, 5, 10]
+    assert len(_ticks(7.01, 7.02)) > 2
 
 
 def test_numbers_of_marks_at_one_place_are_stacked() -> None:

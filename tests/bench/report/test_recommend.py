@@ -141,7 +141,7 @@ def test_each_task_has_its_choice_and_its_command() -> None:
         row("landmarks", 1, file="shipped"),
         row("my net", 2, task="detector", file="my net.onnx"),
         row("ages", 2, task="age-gender", provider="cuda"),
-        row("best", 2, task="classify", file="runs/best.pt"),
+        row("best", 2, task="classify", file="-best.pt"),
         row("x", 2, task="", file="x.onnx"),
     ]
     choices = recommend(BenchReport(describe_environment(), tuple(rows)), 8.0)
@@ -149,8 +149,8 @@ def test_each_task_has_its_choice_and_its_command() -> None:
         "mien webcam --precision fp32 --provider cpu --threads 2",
         "mien webcam --detector 'my net.onnx' --provider cpu --threads 2",
         "mien webcam --age-gender ages.onnx --provider cuda --threads 2",
-        "mien export runs/best.pt -o runs/best.onnx && "
-        "mien predict PICTURES --model runs/best.onnx --provider cpu --threads 2",
+        "mien export ./-best.pt -o ./-best.onnx && "
+        "mien predict PICTURES --model ./-best.onnx --provider cpu --threads 2",
         "x.onnx on cpu (mien has no command for a foreign model)",
     ]
     assert "accuracy was not measured" in choices[0].reason

@@ -399,11 +399,12 @@ def test_the_committed_report_is_read() -> None:
 
 
 def test_columns_stand_below_each_other() -> None:
-    lines = aligned(["name", "ms"], [["a|b", "1.5"], ["longer name", "12.25"]], words=1).splitlines()
+    lines = aligned(["name", "ms"], [["a|b", "1.5"], ["漢字", "2.5"], ["longer name", "12.25"]], words=1).splitlines()
     assert lines == [
         "| name        |    ms |",
         "| ----------- | ----: |",
         "| a\\|b        |   1.5 |",
+        "| 漢字        |   2.5 |",
         "| longer name | 12.25 |",
     ]
 

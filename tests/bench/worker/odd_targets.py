@@ -34,8 +34,9 @@ class Sleeper:
         time.sleep(self.seconds)
         return i
 
-    def prime(self, first: int, count: int) -> None:
+    def prime(self, first: int, count: int) -> int:
         self.call(first)
+        return count
 
     def time_calls(self, first: int, count: int) -> TimedCalls:
         return time_calls(self.call, first=first, count=count)
