@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from enum import Enum
-from types import TracebackType
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -113,6 +112,4 @@ class Runner(Protocol):
 
     def __enter__(self) -> Runner: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...

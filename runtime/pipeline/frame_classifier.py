@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from types import TracebackType
 
 from ..faces.classifier import class_probabilities, name_classes
 from ..faces.stage_timer import StageTimer
@@ -71,7 +70,5 @@ class FrameClassifier:
     def __enter__(self) -> FrameClassifier:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

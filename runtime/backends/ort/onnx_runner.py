@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from types import TracebackType
 from typing import Any
 
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
@@ -122,7 +121,5 @@ class OnnxRunner:
     def __enter__(self) -> OnnxRunner:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
