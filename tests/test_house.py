@@ -63,8 +63,8 @@ HOUSE = {
     "export/training/tasks": "runtime/models runtime/vision runtime/pictures runtime/faces runtime/pipeline bench/data "
     "bench/accuracy export/networks export/training",
     "export/pytorch": "runtime/models bench/timing bench/worker bench/suite export/networks",
-    "export/convert": "runtime/models runtime/backends/ort runtime/pictures runtime/capture runtime/faces "
-    "runtime/pipeline bench/timing bench/data bench/worker bench/accuracy bench/parity bench bench/suite "
+    "export/convert": "runtime/models runtime/vision runtime/backends/ort runtime/pictures runtime/capture "
+    "runtime/faces runtime/pipeline bench/timing bench/data bench/worker bench/accuracy bench/parity bench bench/suite "
     "export/networks export/pytorch",
     "export": "runtime/models export/networks export/training export/pytorch export/convert",
     "export/studies": "runtime/models runtime/backends/ort bench/timing bench/worker bench/report bench/suite "

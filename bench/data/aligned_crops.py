@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from ...runtime.values import Image
-from ...runtime.vision.crop import resized
+from ...runtime.vision.resize import resized
 
 
 def squared(crop: Image) -> Image:

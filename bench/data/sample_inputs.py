@@ -22,8 +22,9 @@ from ...runtime.pictures.folders import pictures_in
 from ...runtime.pictures.images import read_image
 from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import FloatArray, Image
-from ...runtime.vision.crop import cut_crop, resized
+from ...runtime.vision.crop import cut_crop
 from ...runtime.vision.geometry import bounds_from_box, crop_matrix, landmark_bounds
+from ...runtime.vision.resize import resized
 from .age_gender_rows import has_ages
 from .aligned_crops import aligned_input
 from .drawn_face import draw_face

@@ -13,6 +13,7 @@ from ...runtime.pictures.images import read_image
 from ...runtime.values import FloatArray, Image
 from ...runtime.vision.crop import cut_crop
 from ...runtime.vision.geometry import crop_matrix, landmark_bounds, transform_points
+from ...runtime.vision.resize import reduced
 
 SIDE_PX = 320
 LABELLED, PREDICTED = (80, 200, 60), (50, 90, 240)
@@ -27,7 +28,7 @@ def worst_rows(errors: FloatArray, count: int) -> list[int]:
 
 def whole_picture(file: Path) -> bytes:
     """Return a downscaled picture as JPEG."""
-    image, _ = _reduced(read_image(file))
+    image, _ = reduced(read_image(file), 2 * SIDE_PX)
     return _jpeg(image)
 
 
@@ -46,7 +47,7 @@ def face_with_points(file: Path, labelled: FloatArray, predicted: FloatArray) ->
 
 def picture_with_boxes(file: Path, labelled: FloatArray, boxes: FloatArray, scores: Sequence[float]) -> bytes:
     """Return a JPEG of a picture with labelled boxes (m, 4), and detected ones (n, 4) with scores; xyxy in px."""
-    canvas, factor = _reduced(read_image(file))
+    canvas, factor = reduced(read_image(file), 2 * SIDE_PX)
     for box in labelled * factor:
         cv2.rectangle(canvas, _pixel(box[:2]), _pixel(box[2:]), LABELLED, 2)
     for box, score in zip(boxes * factor, scores, strict=True):
@@ -54,12 +55,6 @@ def picture_with_boxes(file: Path, labelled: FloatArray, boxes: FloatArray, scor
         at = int(box[0]), max(10, int(box[1]) - 3)
         cv2.putText(canvas, f"{score:.2f}", at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, PREDICTED, 1, cv2.LINE_AA)
     return _jpeg(canvas)
-
-
-def _reduced(image: Image) -> tuple[Image, float]:
-    factor = min(1.0, 2 * SIDE_PX / max(image.shape[:2]))
-    size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), factor
 
 
 def _pixel(point: FloatArray) -> tuple[int, int]:

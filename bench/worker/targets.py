@@ -19,8 +19,9 @@ from ...runtime.models.input_shapes import INPUT
 from ...runtime.models.runner import Provider, Runner
 from ...runtime.models.spec import ModelSpec, Precision, Task
 from ...runtime.values import FloatArray, Image, percentile
-from ...runtime.vision.crop import cut_crop, resized
+from ...runtime.vision.crop import cut_crop
 from ...runtime.vision.geometry import crop_matrix, landmark_bounds
+from ...runtime.vision.resize import resized
 from ..timing.interleave import DeviceClock, TimedCalls, digest_of, time_calls
 from ..timing.measurement import Level
 from .candidate import Candidate

@@ -20,7 +20,7 @@ from ...runtime.atomic_file import temporary_folder, write_file
 from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.capture.demo_camera import find_photo
 from ...runtime.errors import CheckFailed, InputError, ModelError, OutputError
-from ...runtime.faces.detector import DEFAULT_MAX_SIDE, reduced
+from ...runtime.faces.detector import DEFAULT_MAX_SIDE
 from ...runtime.faces.landmarks import SURE
 from ...runtime.models.bundle import (
     BENCH,
@@ -43,6 +43,7 @@ from ...runtime.pictures.folders import pictures_in
 from ...runtime.pictures.images import read_image
 from ...runtime.pipeline.pipeline import Pipeline
 from ...runtime.values import Progress
+from ...runtime.vision.resize import reduced
 from ...runtime.wording import counted
 from ..networks.checkpoint import CHECKPOINTS
 from .model_cards import licences, model_card

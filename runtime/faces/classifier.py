@@ -9,8 +9,8 @@ import numpy as np
 from ..models.runner import Runner, check_finite
 from ..models.spec import MODEL_FOR, Task
 from ..values import Classes, Faces, FloatArray, Image, object_array
-from ..vision.crop import resized
 from ..vision.face_crop import face_crop
+from ..vision.resize import resized
 
 
 def class_probabilities(runner: Runner, pictures: Sequence[Image]) -> FloatArray:

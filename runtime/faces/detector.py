@@ -7,19 +7,19 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..backends.open_runner import open_model
 from ..errors import InputError, ModelError, ProviderError
+from ..models.input_shapes import DETECTOR_STEP
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import DEFAULT_THREADS, Provider, Runner, check_finite, check_task
 from ..models.spec import MODEL_FOR, Task
 from ..values import GREY, FloatArray, Image, size_of
-from ..vision.boxes import fit_inside, pad_to_multiple, select_boxes
-from ..vision.crop import shrink
+from ..vision.boxes import select_boxes
 from ..vision.geometry import longer_side
+from ..vision.resize import pad_to_multiple, reduced, shrink
 
-STRIDE = 32
-"""Both sides of a detector's input are multiples of this."""
 DEFAULT_SCORE = 0.5
 DEFAULT_MAX_SIDE = 640
 LIVE_MAX_SIDE = 480
@@ -94,44 +94,45 @@ class OwnDetector:
         """See `Detector`."""
         lowest = self.min_score if min_score is None else min_score
         scaled, factor = reduced(image, self.max_side)
-        boxes, scores = self._rows(scaled, factor, lowest)
-        if small_only or max(scaled.shape[:2]) >= TWICE_FROM_PX:
-            far = longer_side(boxes) < 1.5 * LARGE_PX / factor
-            boxes, scores = boxes[far], scores[far]
-        if small_only:
-            return select_boxes(boxes, scores, threshold=lowest)
-        if max(scaled.shape[:2]) >= TWICE_FROM_PX:
-            half, half_factor = reduced(image, max(scaled.shape[:2]) // 2)
-            large, large_scores = self._rows(half, half_factor, lowest)
-            near = longer_side(large) >= LARGE_PX / factor
-            boxes, scores = np.concatenate([boxes, large[near]]), np.concatenate([scores, large_scores[near]])
-        if not (longer_side(boxes) >= CLOSE_SHARE * max(image.shape[:2])).any():
-            close, close_scores = self._close(image, lowest)
-            boxes, scores = np.concatenate([boxes, close]), np.concatenate([scores, close_scores])
-        return select_boxes(boxes, scores, threshold=lowest)
+        twice = max(scaled.shape[:2]) >= TWICE_FROM_PX
+        found = self._search(scaled, factor, lowest)
+        if small_only or twice:
+            found = found[longer_side(found) < 1.5 * LARGE_PX / factor]
+        if twice and not small_only:
+            half = self._search(*reduced(image, max(scaled.shape[:2]) // 2), lowest)
+            found = np.concatenate([found, half[longer_side(half) >= LARGE_PX / factor]])
+        if not small_only and not _filling(found, image).any():
+            found = np.concatenate([found, self._search_close(image, lowest)])
+        return select_boxes(found[:, :4], found[:, 4], threshold=lowest)
 
-    def _rows(self, scaled: Image, factor: float, min_score: float) -> tuple[FloatArray, FloatArray]:
-        outputs = self.runner(pad_to_multiple(scaled, STRIDE)[None])
-        likely = outputs["scores"][0] >= min_score
-        boxes, scores = outputs["boxes"][0][likely], outputs["scores"][0]
+    def _search(self, scaled: Image, factor: float, min_score: float) -> FloatArray:
+        """Return the boxes in px of the whole picture, with their scores: (n, 5)."""
+        outputs = self.runner(pad_to_multiple(scaled, DETECTOR_STEP)[None])
+        scores = outputs["scores"][0]
+        likely = scores >= min_score
+        boxes = outputs["boxes"][0][likely]
         check_finite(MODEL_FOR[Task.DETECTOR], boxes, scores)
-        return boxes / factor, scores[likely]
+        return np.column_stack([boxes / factor, scores[likely]])
 
-    def _close(self, image: Image, min_score: float) -> tuple[FloatArray, FloatArray]:
-        """Detect faces that fill the picture or extend beyond it."""
+    def _search_close(self, image: Image, min_score: float) -> FloatArray:
+        """Search for faces that fill the picture or extend beyond it; see `_search`."""
         factor = CLOSE_PX / max(image.shape[:2])
         width, height = (max(1, round(side * factor)) for side in size_of(image))
         canvas = np.full((CLOSE_CANVAS_PX, CLOSE_CANVAS_PX, 3), GREY, np.uint8)
         left, top = (CLOSE_CANVAS_PX - width) // 2, (CLOSE_CANVAS_PX - height) // 2
         canvas[top : top + height, left : left + width] = shrink(image, (width, height))
-        boxes, scores = self._rows(canvas, 1.0, min_score)
-        boxes = (boxes - [left, top, left, top]) / factor
-        large = longer_side(boxes) >= CLOSE_SHARE * max(image.shape[:2])
-        return boxes[large], scores[large]
+        found = self._search(canvas, 1.0, min_score)
+        found[:, :4] = (found[:, :4] - [left, top, left, top]) / factor
+        return found[_filling(found, image)]
 
     def close(self) -> None:
         """Close the runner."""
         self.runner.close()
+
+
+def _filling(boxes: FloatArray, image: Image) -> npt.NDArray[np.bool_]:
+    """Return which boxes (n, ≥ 4) are as long as `CLOSE_SHARE` of a picture's longer side, or longer."""
+    return longer_side(boxes) >= CLOSE_SHARE * max(image.shape[:2])
 
 
 class YunetDetector:
@@ -197,8 +198,8 @@ def open_detector(
         ModelError: The file is missing, or is neither of the two.
         ProviderError: The model would not actually run on `provider`.
     """
-    if not max_side >= STRIDE:
-        raise InputError(f"max_side: expected at least {STRIDE} px, found {max_side}")
+    if not max_side >= DETECTOR_STEP:
+        raise InputError(f"max_side: expected at least {DETECTOR_STEP} px, found {max_side}")
     model = ModelFile.of(source)
     if model.metadata is None:
         if not YUNET_OUTPUTS.issubset(model.outputs):
@@ -209,12 +210,3 @@ def open_detector(
         return YunetDetector(model, max_side=max_side, min_score=score)
     runner = open_model(model, provider=provider, threads=threads)
     return OwnDetector(runner, max_side=max_side, min_score=DEFAULT_SCORE if min_score is None else min_score)
-
-
-def reduced(image: Image, max_side: int) -> tuple[Image, float]:
-    """Limit a picture's longer side to `max_side` px; return the picture and the factor, at most 1."""
-    factor = fit_inside(image.shape[0], image.shape[1], max_side)
-    if factor == 1:
-        return image, factor
-    size = (max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor)))
-    return shrink(image, size), factor

@@ -16,7 +16,7 @@ from ..vision.geometry import (
     landmark_bounds,
     transform_points,
 )
-from .detector import reduced
+from ..vision.resize import reduced
 from .landmarks import SURE
 
 ANGLES = (90, 180, 270, 45, 135, 225, 315)

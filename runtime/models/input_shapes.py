@@ -14,6 +14,7 @@ Shape = tuple[int, int, int, int]
 INPUT = "image"
 """Name of every model's input tensor."""
 DETECTOR_STEP = 32
+"""Both sides of a detector's input are multiples of this, px."""
 DETECTOR_MAX_SIDE = 960
 """Longest side in px that engines for detectors accept by default; `--blur` searches frames of this size."""
 DEFAULT_BATCH = (1, 1, 16)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..faces.detector import Detector, reduced
+from ..faces.detector import Detector
 from ..faces.stage_timer import StageTimer
 from ..values import FloatArray, Image, size_of
+from ..vision.resize import reduced
 
 NEW_SCORE, LOW_SCORE = 0.8, 0.6
 """Shares of the detector's lowest score down to which a box may be a new face, which a second search must confirm, and

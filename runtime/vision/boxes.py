@@ -51,18 +51,3 @@ def lies_within(boxes: FloatArray, others: FloatArray) -> npt.NDArray[np.bool_]:
 def enclosed(boxes: FloatArray, others: FloatArray) -> FloatArray:
     """Return the share (m, n) of each box (n, 4) that lies within each of the `others` (m, 4)."""
     return overlap_area(others, boxes) / np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
-
-
-def fit_inside(height: int, width: int, max_side: int) -> float:
-    """Return the factor, at most 1, that limits a picture's longer side to `max_side` px."""
-    return min(1.0, max_side / max(height, width))
-
-
-def pad_to_multiple(pixels: npt.NDArray[np.uint8], multiple: int) -> npt.NDArray[np.uint8]:
-    """Add black rows and columns at the bottom and the right until both sides are multiples of `multiple`."""
-    height, width = pixels.shape[:2]
-    bottom, right = -height % multiple, -width % multiple
-    if not bottom and not right:
-        return pixels
-    padded = cv2.copyMakeBorder(pixels, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-    return np.asarray(padded, dtype=np.uint8)

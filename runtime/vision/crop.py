@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..values import FloatArray, Image
 from .geometry import invert_affine, transform_points, zoom_of
 from .mean_face import CANONICAL
+from .resize import shrink
 
 CROP_SCALE = 1.855
 """Side of an aligned crop in outer eye distances, as in UTKFace's crops (median of 600)."""
@@ -75,19 +76,6 @@ def cut_crop(image: Image, matrix: FloatArray, size: int, *, reduce_from: float 
     return Crop(pixels=_warp(reduced, to_crop, size), matrix=matrix)
 
 
-def shrink(image: Image, size: tuple[int, int]) -> Image:
-    """Reduce an image to (width, height) px by averaging, after halving it, which OpenCV does ten times as fast."""
-    width, height = size
-    while (
-        not (image.shape[0] % 2 or image.shape[1] % 2) and image.shape[1] >= 2 * width and image.shape[0] >= 2 * height
-    ):
-        half = (image.shape[1] // 2, image.shape[0] // 2)
-        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    if (image.shape[1], image.shape[0]) == size:
-        return image
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
 def _window(image: Image, matrix: FloatArray, size: int) -> tuple[int, int, int, int]:
     """Return x0, y0, x1, y1 of the part of an image that a crop shows, with a margin, clipped to the image."""
     (a, b, x), (c, d, y) = invert_affine(matrix).tolist()
@@ -125,10 +113,3 @@ def alignment_matrix(landmarks: FloatArray, *, scale: float, size: int) -> Float
     eyes = complex(0.5 * size, EYE_HEIGHT * size) - complex(0.5, 0.5)  # centre of a pixel = its index
     shift = eyes + (mean_face.mean() - factor * seen.mean()) * size / scale
     return np.array([[zoom.real, -zoom.imag, shift.real], [zoom.imag, zoom.real, shift.imag]])
-
-
-def resized(picture: Image, size: int) -> Image:
-    """Stretch a picture (h, w, 3) to (size, size, 3)."""
-    shrinks = size < max(picture.shape[:2])
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (size, size), interpolation=method), dtype=np.uint8)

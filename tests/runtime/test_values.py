@@ -7,7 +7,8 @@ from mien.runtime.errors import ModelError
 from mien.runtime.models.spec import ModelSpec, Task
 from mien.runtime.output.rows import face_rows
 from mien.runtime.values import Faces
-from mien.runtime.vision.boxes import fit_inside, pad_to_multiple, select_boxes
+from mien.runtime.vision.boxes import select_boxes
+from mien.runtime.vision.resize import pad_to_multiple, reduced
 
 
 def two_faces() -> Faces:
@@ -96,5 +97,6 @@ def test_a_part_of_a_better_face_is_no_face() -> None:
 
 def test_padding_and_reduction() -> None:
     assert pad_to_multiple(np.ones((180, 320, 3), np.uint8), 32).shape == (192, 320, 3)
-    assert fit_inside(720, 1280, 320) == 0.25
-    assert fit_inside(100, 200, 320) == 1.0
+    small, factor = reduced(np.zeros((720, 1280, 3), np.uint8), 320)
+    assert (small.shape, factor) == ((180, 320, 3), 0.25)
+    assert reduced(small, 320) == (small, 1.0)

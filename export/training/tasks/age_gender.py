@@ -14,7 +14,8 @@ from ....bench.accuracy.metrics import age_gender_measures
 from ....bench.data.age_gender_labels import AgeGenderTable, check_pictures, check_split, join_copies, read_age_gender
 from ....runtime.models.spec import ModelSpec, Task
 from ....runtime.values import FloatArray
-from ....runtime.vision.crop import CROP_SCALE, alignment_matrix, resized
+from ....runtime.vision.crop import CROP_SCALE, alignment_matrix
+from ....runtime.vision.resize import resized
 from ...networks.age_gender_net import OUTPUTS, STD_SCALE, AgeGenderNet
 from ...networks.build_network import load_initial_weights
 from ..batches import predict_batches

@@ -15,7 +15,7 @@ from ....bench.data.class_folders import ClassTable, read_classes
 from ....runtime.errors import InputError
 from ....runtime.models.spec import ModelSpec, Task
 from ....runtime.values import Image
-from ....runtime.vision.crop import resized
+from ....runtime.vision.resize import resized
 from ...networks.build_network import build_classifier
 from ...networks.frozen_backbone_nets import FrozenBackboneClassifier
 from ...networks.residual_net import ResLayerNet

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ....bench.accuracy.metrics import Detections, detection_curve
 from ....bench.data.face_boxes import BOXES, FaceTable, has_boxes, held_out_pictures, pictures_in_test_split, read_faces
 from ....runtime.errors import InputError
-from ....runtime.faces.detector import reduced
 from ....runtime.models.spec import ModelSpec, Task
 from ....runtime.values import FloatArray, Image
-from ....runtime.vision.boxes import pad_to_multiple, select_boxes
+from ....runtime.vision.boxes import select_boxes
+from ....runtime.vision.resize import pad_to_multiple, reduced
 from ....runtime.wording import counted
 from ...networks.build_network import copy_shared_layers, load_initial_weights
 from ...networks.detector_net import LEVELS, OUTPUTS, DetectorNet

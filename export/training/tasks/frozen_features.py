@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ....runtime.values import Image
-from ....runtime.vision.crop import resized
+from ....runtime.vision.resize import resized
 from ...networks.frozen_backbone_nets import FrozenBackbone
 from ..config import ProgressCallback, no_progress
 from ..pictures import read_training_image

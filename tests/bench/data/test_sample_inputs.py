@@ -15,7 +15,7 @@ from mien.bench.suite import inputs
 from mien.bench.suite.inputs import INPUTS, BenchInputs
 from mien.runtime.models.spec import ModelSpec, Task
 from mien.runtime.values import Image
-from mien.runtime.vision.crop import resized
+from mien.runtime.vision.resize import resized
 
 CLASSIFIER = ModelSpec(Task.CLASSIFY, (32, 32), ("probabilities",), classes=("a", "b"))
 

@@ -20,7 +20,7 @@ from mien.export.training.tasks.frozen_backbone import FrozenBackboneAgeGenderTr
 from mien.export.training.tasks.teacher_views import whole_picture
 from mien.runtime.models.spec import ModelSpec, Task
 from mien.runtime.pictures.images import read_image
-from mien.runtime.vision.crop import resized
+from mien.runtime.vision.resize import resized
 
 SIDE = 64
 SMALL = NetworkConfig("mobilenet_v3_small", "none")
