@@ -51,7 +51,7 @@ HOUSE = {
     "bench/accuracy bench/parity",
     "bench": "runtime/models runtime/backends runtime/faces runtime/pipeline bench/timing bench/accuracy bench/parity "
     "bench/report",
-    "bench/suite": "runtime/models runtime/backends runtime/faces runtime/batch bench/timing bench/data bench/worker "
+    "bench/suite": "runtime/models runtime/backends runtime/batch bench/timing bench/data bench/worker "
     "bench/accuracy bench/parity bench/report bench",
     "bench/studies": "runtime/models runtime/vision runtime/backends/ort runtime/pictures runtime/capture "
     "runtime/output runtime/faces runtime/tracking runtime/pipeline runtime/batch runtime/live bench/timing bench/data "

@@ -25,9 +25,9 @@ from ...runtime.capture.open_capture import open_capture
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import LIVE_MAX_SIDE
 from ...runtime.faces.locator import Locator
-from ...runtime.faces.stage_timer import StageTimer
 from ...runtime.models.runner import DEFAULT_THREADS, Provider
 from ...runtime.pipeline.pipeline import Pipeline
+from ...runtime.stage_timer import StageTimer
 from ...runtime.tracking.detection_schedule import DetectionSchedule
 from ...runtime.tracking.tracker import Tracker
 from ...runtime.values import Frame, Image, percentile, row_percentiles

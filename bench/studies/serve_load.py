@@ -29,12 +29,12 @@ from ...runtime.capture.capture import Capture
 from ...runtime.capture.open_capture import open_capture
 from ...runtime.capture.sources import OpenedSource, RawFrame, SourceInfo, as_live
 from ...runtime.errors import InputError
-from ...runtime.faces.stage_timer import StageTimer
 from ...runtime.live.listen_socket import open_listen_socket
 from ...runtime.live.live_run import LiveRun
 from ...runtime.live.page_server import STREAM_HZ, LivePage
 from ...runtime.models.runner import DEFAULT_THREADS, Provider
 from ...runtime.pipeline.pipeline import Pipeline
+from ...runtime.stage_timer import StageTimer
 from ...runtime.tracking.smoothing import OneEuro
 from ...runtime.values import Faces, Frame, Image
 from ..timing.speedup import MIN_ROUNDS, median_ratio

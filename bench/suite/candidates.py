@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-from ...runtime.faces.stage_timer import STAGES
 from ...runtime.models.spec import Precision
+from ...runtime.stage_timer import STAGES
 from ...runtime.values import Image
 from ..accuracy.accuracy import Accuracy
 from ..parity.parity import ParityGate

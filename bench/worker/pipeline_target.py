@@ -10,10 +10,10 @@ from ...runtime.capture.sources import NOMINAL_FPS, RawFrame, Source, SourceLost
 from ...runtime.capture.video import open_video
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import LIVE_MAX_SIDE
-from ...runtime.faces.stage_timer import StageTimer
 from ...runtime.models.runner import Provider
 from ...runtime.models.spec import ModelSpec, Precision
 from ...runtime.pipeline.pipeline import Pipeline
+from ...runtime.stage_timer import StageTimer
 from ...runtime.tracking.smoothing import OneEuro
 from ...runtime.values import Faces, FloatArray, Frame, Image
 from ..timing.interleave import TimedCalls, time_calls

@@ -80,11 +80,11 @@ def webcam(
     from ..atomic_file import write_report
     from ..capture.open_capture import open_capture
     from ..credentials import mask_secrets
-    from ..faces.stage_timer import StageTimer
     from ..live.listen_socket import open_listen_socket
     from ..live.live_run import LiveRun, Tracking
     from ..live.outputs import OutputFiles, open_sinks
     from ..output.window import View, WindowSink
+    from ..stage_timer import StageTimer
     from ..tracking.smoothing import OneEuro
 
     if options.of_frames:

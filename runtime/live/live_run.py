@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..capture.capture import Capture
-from ..faces.stage_timer import StageTimer
 from ..interrupts import deferred
 from ..models.spec import Precision
 from ..output.anonymize import blurred_frame
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..output.sinks import BackgroundSink, Sink, close_all
 from ..output.window import View
+from ..stage_timer import StageTimer
 from ..values import Faces, Frame, Image, Progress
 from ..wording import counted
 from .systemd import ServiceNotifier

@@ -15,10 +15,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..capture.capture import Capture
 from ..errors import OutputError
-from ..faces.stage_timer import StageTimer
 from ..models.spec import Precision
 from ..output.overlay import USUAL, OverlayStyle, draw_faces
 from ..pictures.images import QUALITY, encode_image
+from ..stage_timer import StageTimer
 from ..values import Faces, Frame, Image, size_of
 from .broadcast import LatestBroadcast
 from .listen_socket import ListenSocket

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..capture.capture import Capture
-from ..faces.stage_timer import StageTimer
 from ..models.spec import Precision
+from ..stage_timer import StageTimer
 from ..values import Faces, Frame
 
 RECENT = 300

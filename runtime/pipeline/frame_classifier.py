@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ..faces.classifier import class_probabilities, name_classes
-from ..faces.stage_timer import StageTimer
 from ..image_check import check_frame, check_image
 from ..models.runner import Runner, check_task
 from ..models.spec import Task
+from ..stage_timer import StageTimer
 from ..tracking.class_average import ClassAverage
 from ..tracking.smoothing import OneEuro
 from ..values import Classes, Faces, Frame, Image

@@ -13,12 +13,12 @@ from ..faces.detector import DEFAULT_MAX_SIDE, Detector, open_detector
 from ..faces.face_filter import FaceFilter, Region
 from ..faces.landmarks import SURE, locate_in_boxes
 from ..faces.locator import Locator
-from ..faces.stage_timer import StageTimer
 from ..faces.turned import find_turned
 from ..image_check import check_frame, check_image
 from ..models.model_file import ModelFile, ModelSource
 from ..models.runner import DEFAULT_THREADS, Provider, Runner, as_choice, check_precision, check_task
 from ..models.spec import Precision, Task
+from ..stage_timer import StageTimer
 from ..tracking.class_average import TrackedClasses
 from ..tracking.detection_schedule import DetectionSchedule
 from ..tracking.smoothing import OneEuro, Smoother

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..faces.detector import Detector
-from ..faces.stage_timer import StageTimer
+from ..stage_timer import StageTimer
 from ..values import FloatArray, Image, size_of
 from ..vision.resize import reduced
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..faces.stage_timer import StageTimer
+from ..stage_timer import StageTimer
 from ..values import Faces, FloatArray, Frame, Image, size_of
 from ..vision.boxes import enclosed
 from ..vision.geometry import SAME_FACE_IOU, intersection_over_union, longer_side

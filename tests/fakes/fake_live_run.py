@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from mien.runtime.capture.capture import CaptureCounts
-from mien.runtime.faces.stage_timer import StageTimer
 from mien.runtime.live.listen_socket import open_listen_socket
 from mien.runtime.live.page_server import LivePage
+from mien.runtime.stage_timer import StageTimer
 from mien.runtime.values import Faces, Frame, Image
 
 TOKEN = "a-token-of-many-characters"

@@ -9,10 +9,10 @@ import pytest
 
 from mien.runtime.capture.capture import CaptureCounts
 from mien.runtime.errors import OutputError
-from mien.runtime.faces.stage_timer import KEPT, StageTimer
 from mien.runtime.live.live_run import LiveRun
 from mien.runtime.models.spec import ModelSpec, Task
 from mien.runtime.pipeline.pipeline import Pipeline
+from mien.runtime.stage_timer import KEPT, StageTimer
 from mien.runtime.values import Faces, FloatArray, Frame, Image
 
 

@@ -22,12 +22,12 @@ pytest.importorskip("uvicorn")
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mien.runtime.errors import OutputError
-from mien.runtime.faces.stage_timer import StageTimer
 from mien.runtime.live import page_server as live_page
 from mien.runtime.live.listen_socket import open_listen_socket
 from mien.runtime.live.page_server import LivePage, drawn_jpeg
 from mien.runtime.live.page_stats import Result
 from mien.runtime.output.overlay import OverlayStyle
+from mien.runtime.stage_timer import StageTimer
 from mien.runtime.values import Faces, Frame
 from mien.tests.fakes.fake_live_run import TOKEN, Capture, Run, next_picture, next_row, noise, served
 from mien.tests.processes import wait_for

@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
-from mien.runtime.faces.stage_timer import StageTimer
 from mien.runtime.live import page_stats
 from mien.runtime.live.page_stats import Result
+from mien.runtime.stage_timer import StageTimer
 from mien.runtime.values import Faces, Frame
 from mien.tests.fakes.fake_live_run import Capture, noise, served
 from mien.tests.processes import wait_for

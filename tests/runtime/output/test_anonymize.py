@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from mien import Faces, Frame, blur_faces
 from mien.cli import app
 from mien.runtime.capture.demo_camera import DemoCamera
-from mien.runtime.faces.stage_timer import StageTimer
 from mien.runtime.output.anonymize import CELLS
+from mien.runtime.stage_timer import StageTimer
 from mien.runtime.tracking.detection_schedule import DetectionSchedule
 from mien.runtime.tracking.tracker import Tracker
 from mien.runtime.values import Image

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from mien.runtime.faces.stage_timer import StageTimer
+from mien.runtime.stage_timer import StageTimer
 from mien.runtime.tracking.detection_schedule import DetectionSchedule, Need
 from mien.runtime.values import FloatArray, Image
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.runtime.faces.stage_timer import StageTimer
+from mien.runtime.stage_timer import StageTimer
 from mien.runtime.tracking.detection_schedule import DetectionSchedule
 from mien.runtime.tracking.tracker import Tracker
 from mien.runtime.values import Faces, FloatArray, Frame, Image

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from ..values import percentile
+from .values import percentile
 
 STAGES = (
     "capture",
