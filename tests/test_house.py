@@ -35,8 +35,7 @@ HOUSE = {
     "runtime/doctor": "runtime/models runtime/backends/ort runtime/backends runtime/capture runtime/output",
     "runtime/batch": "runtime/models runtime/vision runtime/pictures runtime/capture runtime/output runtime/faces "
     "runtime/pipeline",
-    "runtime/live": "runtime/models runtime/pictures runtime/capture runtime/output runtime/faces runtime/tracking "
-    "runtime/pipeline",
+    "runtime/live": "runtime/models runtime/pictures runtime/capture runtime/output",
     "runtime/commands": "runtime/models runtime/backends/ort runtime/backends/trt runtime/backends runtime/pictures "
     "runtime/capture runtime/output runtime/faces runtime/tracking runtime/pipeline runtime/doctor runtime/batch "
     "runtime/live",
@@ -60,7 +59,7 @@ HOUSE = {
     "bench/accuracy bench/report bench bench/suite",
     "export/networks": "runtime/models",
     "export/training": "runtime/models runtime/pictures bench/data export/networks",
-    "export/training/tasks": "runtime/models runtime/vision runtime/pictures runtime/faces runtime/pipeline bench/data "
+    "export/training/tasks": "runtime/models runtime/vision runtime/pictures runtime/pipeline bench/data "
     "bench/accuracy export/networks export/training",
     "export/pytorch": "runtime/models bench/timing bench/worker bench/suite export/networks",
     "export/convert": "runtime/models runtime/vision runtime/backends/ort runtime/pictures runtime/capture "
