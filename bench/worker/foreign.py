@@ -82,7 +82,7 @@ def open_foreign(candidate: Candidate) -> Target:
     # CUDA graphs need inputs bound to GPU buffers, and these calls pass arrays.
     provider = Provider(candidate.device)
     opened = open_session(candidate.path, provider=provider, threads=candidate.threads, cuda_graph=False)
-    return ForeignTarget(opened.session, opened.provider, candidate)
+    return ForeignTarget(opened.session, provider, candidate)
 
 
 def feeds_for(session: Any, arrays: InputArrays, *, batch: int, variant: int = 0) -> tuple[list[Feed], str]:

@@ -16,24 +16,8 @@ from typing import BinaryIO
 from ..errors import InputError, ModelError
 from ..file_kinds import HEAD_BYTES, FileKind, check_file, kind_of
 from ..files import sha256_of
+from .onnx_header import external_files, read_header
 from .spec import METADATA_KEY, ModelSpec
-
-# Field numbers of ONNX's messages, and the wire types of protobuf's encoding.
-GRAPH, METADATA_PROPS = 7, 14  # of ModelProto
-OUTPUT = 12  # of GraphProto
-NAME = 1  # of ValueInfoProto
-KEY, VALUE = 1, 2  # of StringStringEntryProto
-MODEL, ENTRY = "model", "entry"
-PARTS = {
-    MODEL: {GRAPH: "graph", 25: "function"},
-    "graph": {1: "node", 5: "tensor"},
-    "function": {7: "node"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
-    "tensor": {13: ENTRY},
-}
-"""Fields of ONNX messages that may contain references to external weights."""
-VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 
 
 @dataclass(frozen=True)
@@ -89,10 +73,23 @@ class ModelFile:
 
     @cached_property
     def _header(self) -> tuple[ModelSpec | None, tuple[str, ...]]:
-        if isinstance(self.content, bytes):
-            return _read_header(io.BytesIO(self.content), origin=self.origin)
-        with _readable(self.content), self.content.open("rb") as file:
-            return _read_header(file, origin=self.origin)
+        with self._parsed() as file:
+            metadata, outputs = read_header(file)
+        text = metadata.get(METADATA_KEY)
+        return None if text is None else ModelSpec.from_json(text, origin=self.origin), outputs
+
+    @contextmanager
+    def _parsed(self) -> Iterator[BinaryIO]:
+        """Open the model to be parsed, and raise ModelError if it cannot be."""
+        with _readable(self.origin), self._open() as file:
+            try:
+                yield file
+            except ValueError as error:
+                file.seek(0)
+                raise _not_onnx(self.origin, file.read(HEAD_BYTES), error) from error
+
+    def _open(self) -> BinaryIO:
+        return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
 
     @property
     def spec(self) -> ModelSpec:
@@ -157,12 +154,8 @@ class ModelFile:
         """
         if isinstance(self.content, bytes):
             return []
-        with _readable(self.content), self.content.open("rb") as file:
-            try:
-                return [self.content.parent / name for name in sorted(_files_beside(file))]
-            except ValueError as error:
-                file.seek(0)
-                raise _not_onnx(self.origin, file.read(HEAD_BYTES), error) from error
+        with self._parsed() as file:
+            return [self.content.parent / name for name in sorted(external_files(file))]
 
     def read_bytes(self) -> bytes:
         """Return the whole model.
@@ -205,28 +198,6 @@ def model_spec(source: ModelSource) -> ModelSpec:
     return ModelFile.of(source).spec
 
 
-def _read_header(file: BinaryIO, *, origin: str) -> tuple[ModelSpec | None, tuple[str, ...]]:
-    """Read a model's spec, if any, and the names of its outputs, skipping the weights."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    metadata: dict[str, str] = {}
-    outputs: list[str] | None = None
-    try:
-        for number, end in _fields(file, size):
-            if number == GRAPH:
-                outputs = [_texts(file, stop, NAME)[0] for part, stop in _fields(file, end) if part == OUTPUT]
-            elif number == METADATA_PROPS:
-                key, value = _texts(file, end, KEY, VALUE)
-                metadata[key] = value
-        if outputs is None:
-            raise ValueError("it has no graph")
-    except ValueError as error:
-        file.seek(0)
-        raise _not_onnx(origin, file.read(HEAD_BYTES), error) from error
-    text = metadata.get(METADATA_KEY)
-    return None if text is None else ModelSpec.from_json(text, origin=origin), tuple(outputs)
-
-
 def _not_onnx(origin: str, head: bytes, error: ValueError) -> ModelError:
     kind = kind_of(head)
     damaged = kind in (FileKind.ONNX, FileKind.UNKNOWN)
@@ -239,68 +210,11 @@ def _beside_its_weights(link: Path) -> Path:
     target = link.resolve()
     try:
         with link.open("rb") as file:
-            beside = _files_beside(file)
+            beside = external_files(file)
     except (ValueError, OSError):  # reported when the model is read
         return link
     moved = any(not (link.parent / name).exists() and (target.parent / name).exists() for name in beside)
     return target if moved else link
-
-
-def _files_beside(model: BinaryIO) -> set[str]:
-    end = model.seek(0, os.SEEK_END)
-    model.seek(0)
-    return set(_external_files(model, end, MODEL))
-
-
-def _external_files(file: BinaryIO, end: int, message: str) -> Iterator[str]:
-    """Yield the names of the external weight files of an ONNX message, including nested graphs."""
-    for number, stop in _fields(file, end):
-        part = PARTS[message].get(number)
-        if part == ENTRY:
-            key, value = _texts(file, stop, KEY, VALUE)
-            if key == "location":
-                yield value
-        elif part is not None:
-            yield from _external_files(file, stop, part)
-
-
-def _texts(file: BinaryIO, end: int, *numbers: int) -> list[str]:
-    """Return the text fields of a message with the given numbers; missing ones are empty."""
-    found = {number: file.read(stop - file.tell()) for number, stop in _fields(file, end) if number in numbers}
-    return [found.get(number, b"").decode() for number in numbers]
-
-
-def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the number and the end of each field of a protobuf message, with `file` at the field's content."""
-    while file.tell() < end:
-        number, wire_type = divmod(_varint(file), 8)
-        if wire_type == VARINT:
-            _varint(file)
-            length = 0
-        elif wire_type == LENGTH_DELIMITED:
-            length = _varint(file)
-        elif wire_type in (FIXED64, FIXED32):
-            length = 8 if wire_type == FIXED64 else 4
-        else:
-            raise ValueError(f"wire type {wire_type} at byte {file.tell() - 1}")
-        stop = file.tell() + length
-        if number == 0 or stop > end:
-            raise ValueError(f"field {number} ends at byte {stop} of {end}")
-        yield number, stop
-        file.seek(stop)
-
-
-def _varint(file: BinaryIO) -> int:
-    """Read a base-128 integer, least significant group first."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise ValueError("it is cut off")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise ValueError(f"a number without end at byte {file.tell()}")
 
 
 def _is_checkpoint(head: bytes) -> bool:
@@ -309,7 +223,7 @@ def _is_checkpoint(head: bytes) -> bool:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _readable(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -7,6 +7,7 @@ parameters are never entered twice.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
@@ -91,12 +92,21 @@ class ModelSpec:
                 )
             known = {f.name for f in fields(cls)}
             values = {name: value for name, value in raw.items() if name in known}
-            height, width = values["input_size"]
-            values["task"] = Task(values["task"])
-            values["input_size"] = (int(height), int(width))
-            values["outputs"] = tuple(values["outputs"])
-            values["classes"] = tuple(values.get("classes", ()))
-            return cls(**values)
+            height, width = map(int, values["input_size"])
+            scale = float(values.get("crop_scale", 1.0))
+            if min(height, width) < 1 or not 0 < scale < math.inf:
+                raise ValueError(f"input size {height} × {width}, crop scale {scale}")
+            return cls(
+                **values
+                | {
+                    "task": Task(values["task"]),
+                    "input_size": (height, width),
+                    "outputs": tuple(values["outputs"]),
+                    "crop_scale": scale,
+                    "classes": tuple(values.get("classes", ())),
+                    "provenance": dict(values.get("provenance", {})),
+                }
+            )
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ModelError(f"{origin}: its model spec cannot be read ({error}); export it again") from error
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -66,6 +68,27 @@ def test_spec_round_trip() -> None:
 def test_spec_refuses_what_it_cannot_read(text: str) -> None:
     with pytest.raises(ModelError, match=r"model\.onnx: its model spec cannot be read"):
         ModelSpec.from_json(text, origin="model.onnx")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"crop_scale": None},
+        {"crop_scale": "wide"},
+        {"crop_scale": 0},
+        {"crop_scale": float("nan")},
+        {"input_size": [0, 112]},
+        {"input_size": [112, -1]},
+        {"input_size": 112},
+        {"provenance": None},
+        {"classes": 3},
+    ],
+)
+def test_spec_refuses_values_that_no_model_has(change: dict[str, object]) -> None:
+    good = {"version": 1, "task": "landmarks", "input_size": [112, 112], "outputs": ["landmarks"]}
+    assert ModelSpec.from_json(json.dumps(good), origin="x").crop_scale == 1
+    with pytest.raises(ModelError, match=r"model\.onnx: its model spec cannot be read"):
+        ModelSpec.from_json(json.dumps(good | change), origin="model.onnx")
 
 
 def test_spec_of_the_future() -> None:

@@ -48,7 +48,7 @@ class OnnxRunner:
             mode = CallMode.GRAPH if provider is Provider.CUDA else CallMode.PLAIN
         opened = open_session(model, provider=provider, threads=threads, cuda_graph=mode is CallMode.GRAPH)
         self._session: Any = opened.session
-        self._provider = opened.provider
+        self._provider = provider
         self._spec = model.spec
         names = tuple(output.name for output in opened.session.get_outputs())
         if names != self._spec.outputs:
@@ -57,7 +57,7 @@ class OnnxRunner:
         self._mode = CallMode.BOUND if mode is CallMode.GRAPH and not opened.cuda_graph else mode
         self._bound: BoundSession | None = None
         if mode is not CallMode.PLAIN:
-            device = "cpu" if opened.provider is Provider.CPU else "cuda"
+            device = "cpu" if provider is Provider.CPU else "cuda"
             self._bound = BoundSession(opened.session, device=device, cuda_graph=opened.cuda_graph)
 
     @property

@@ -64,12 +64,10 @@ class OpenSession:
 
     Attributes:
         session: The `onnxruntime.InferenceSession`.
-        provider: Provider that actually runs it.
         cuda_graph: Whether calls are captured as CUDA graphs.
     """
 
     session: Any
-    provider: Provider
     cuda_graph: bool = False
 
 
@@ -97,10 +95,10 @@ def open_session(
     options = _session_options(threads, record_placement=record_placement)
     if provider is Provider.CUDA and cuda_graph:
         try:
-            return OpenSession(_session(model, provider, options, {"enable_cuda_graph": "1"}), provider, True)
+            return OpenSession(_session(model, provider, options, {"enable_cuda_graph": "1"}), cuda_graph=True)
         except ProviderError as error:  # for instance, a node does not run on CUDA
             log.info("%s: no CUDA graph (%s)", model.name, error)
-    return OpenSession(_session(model, provider, options, {}), provider)
+    return OpenSession(_session(model, provider, options, {}))
 
 
 def _open_once(model: ModelFile, provider: Provider) -> None:

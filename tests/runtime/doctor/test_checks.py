@@ -70,7 +70,7 @@ def test_a_provider_that_fails_in_its_first_call_is_a_problem(monkeypatch: pytes
 
     def on_cuda(path: Path, **_: object) -> onnx_session.OpenSession:
         session = onnx_session.open_session(path, provider=Provider.CPU, threads=1).session
-        return onnx_session.OpenSession(FailsInCalls(session), Provider.CUDA)
+        return onnx_session.OpenSession(FailsInCalls(session))
 
     monkeypatch.setattr(onnx_runner, "open_session", on_cuda)
     found = try_provider(Provider.CUDA)
