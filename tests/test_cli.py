@@ -282,7 +282,7 @@ def test_evaluate_landmarks_has_the_stable_keys(landmark_folder: Path) -> None:
         "auc8",
         "fr8",
     }
-    assert "by_source" in mien("evaluate", "landmarks", "--data", landmark_folder, "--held-out").stdout
+    assert "By source" in mien("evaluate", "landmarks", "--data", landmark_folder, "--held-out").stdout
 
 
 def test_evaluate_detector_on_a_photograph(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from ..data.class_layout import has_classes
 from ..data.face_boxes import has_boxes
 from ..data.landmark_labels import has_landmarks
 from ..timing.interleave import digest_of
-from .evaluate_attributes import predict_ages, predict_classes
-from .evaluate_faces import LOWEST_SCORE, detect_faces, predict_landmarks
+from .evaluate_attributes import evaluate_age_gender, evaluate_classes
+from .evaluate_faces import LOWEST_SCORE, detect_faces, evaluate_landmarks
 from .metrics import curve_of, match_picture, normalized_mean_error
 
 REPLICATES = 400
@@ -100,15 +100,18 @@ def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False, progress:
             data_digest=digest_of([detection.labelled for detection in detections]),
         )
     if task is Task.LANDMARKS:
-        landmarks, faces, _ = predict_landmarks(runner, data, **options)
-        errors = normalized_mean_error(landmarks, faces.points)
-        return mean_accuracy(errors, Metric.NME, data_digest=digest_of([faces.points]))
+        landmarks = evaluate_landmarks(runner, data, **options)
+        points = landmarks.labels.points
+        errors = normalized_mean_error(landmarks.predicted, points)
+        return mean_accuracy(errors, Metric.NME, data_digest=digest_of([points]))
     if task is Task.AGE_GENDER:
-        attributes, people, _ = predict_ages(runner, data, **options)
-        return mean_accuracy(np.abs(attributes[:, 0] - people.age), Metric.MAE, data_digest=digest_of([people.age]))
-    probabilities, pictures, _ = predict_classes(runner, data, **options)
-    correct = probabilities.argmax(axis=1) == pictures.labels
-    return mean_accuracy(100.0 * correct, Metric.ACCURACY, data_digest=digest_of([pictures.labels]))
+        attributes = evaluate_age_gender(runner, data, **options)
+        age = attributes.labels.age
+        return mean_accuracy(np.abs(attributes.predicted[:, 0] - age), Metric.MAE, data_digest=digest_of([age]))
+    classes = evaluate_classes(runner, data, **options)
+    labels = classes.labels.labels
+    correct = classes.predicted.argmax(axis=1) == labels
+    return mean_accuracy(100.0 * correct, Metric.ACCURACY, data_digest=digest_of([labels]))
 
 
 def folder_for(task: Task, folders: Sequence[Path], classes: Sequence[str] = ()) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,13 @@ from ...runtime.vision.geometry import longer_side
 from ..data.age_gender_labels import AgeGenderTable, join_copies, read_age_gender
 from ..data.aligned_crops import aligned_input
 from ..data.class_folders import ClassTable, read_classes
-from .evaluate_faces import PictureReader, ignore, in_batches, of_test_split
+from .evaluation import Evaluation, PictureReader, in_batches, of_test_split
 from .metrics import age_gender_measures
 
 
 def evaluate_age_gender(
-    runner: Runner,
-    data: Path,
-    *,
-    held_out: bool = False,
-    progress: Progress | None = None,
-    inspect: Callable[[FloatArray, AgeGenderTable], None] = ignore,
-) -> dict[str, Any]:
+    runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None
+) -> Evaluation[FloatArray, AgeGenderTable]:
     """Compute MAE, CS@5 and gender accuracy of a model on aligned face crops.
 
     Args:
@@ -38,30 +32,15 @@ def evaluate_age_gender(
         data: Folder with labelled aligned crops.
         held_out: Evaluate only on the groups that `mien train` holds out.
         progress: Called after each picture.
-        inspect: Called with the ages in years and the probabilities of female (n, 2), and their labels.
 
     Returns:
-        Metrics over all crops, ``by_decade`` of age and, of held-out groups, over the ``test_split``; ``unreadable``
-        lists the skipped pictures.
+        Predictions (n, 3): age in years, probability of female, and standard deviation of the age; their labels; and
+        metrics over all crops, ``by_decade`` of age and, of held-out groups, over the ``test_split``.
 
     Raises:
         InputError: The model is for another task, labels are malformed, or there is no crop to evaluate on.
     """
     check_task(runner.spec, Task.AGE_GENDER)
-    predicted, table, unreadable = predict_ages(runner, data, held_out=held_out, progress=progress)
-    inspect(predicted, table)
-    return age_gender_summary(predicted, table, held_out=held_out) | {"unreadable": unreadable}
-
-
-def predict_ages(
-    runner: Runner, data: Path, *, held_out: bool, progress: Progress | None
-) -> tuple[FloatArray, AgeGenderTable, list[str]]:
-    """Run an age and gender model on labelled aligned crops.
-
-    Returns:
-        Predictions (n, 3): age in years, probability of female, and standard deviation of the age; the corresponding n
-        rows of the label table; and the error messages of unreadable pictures.
-    """
     table = read_labelled_ages(data, held_out)
     size = runner.spec.input_size[0]
     predicted = np.full((len(table), 3), np.nan)
@@ -72,17 +51,14 @@ def predict_ages(
         columns = [outputs["age"], outputs["female"], outputs.get("age_std", unknown)]
         predicted[list(batch)] = np.stack(columns, axis=1)
     keep = pictures.readable()
-    return predicted[keep], table.mask(keep), pictures.messages
+    predicted, table = predicted[keep], table.mask(keep)
+    summary = age_gender_summary(predicted, table, held_out=held_out)
+    return Evaluation(predicted, table, summary | {"unreadable": pictures.messages})
 
 
 def evaluate_age_gender_pipeline(
-    pipeline: Pipeline,
-    data: Path,
-    *,
-    held_out: bool = False,
-    progress: Progress | None = None,
-    inspect: Callable[[FloatArray, AgeGenderTable], None] = ignore,
-) -> dict[str, Any]:
+    pipeline: Pipeline, data: Path, *, held_out: bool = False, progress: Progress | None = None
+) -> Evaluation[FloatArray, AgeGenderTable]:
     """Compute the metrics of `evaluate_age_gender` for the whole pipeline, on the largest face of each picture.
 
     Pictures without a face, or without one clear enough to estimate an age, are only counted under ``not_detected``.
@@ -101,9 +77,8 @@ def evaluate_age_gender_pipeline(
         raise InputError(f"no face was found in any picture of {data}")
     missed = int((~keep & pictures.readable()).sum())
     predicted, table = predicted[keep], table.mask(keep)
-    inspect(predicted, table)
     summary = age_gender_summary(predicted, table, held_out=held_out)
-    return summary | {"not_detected": missed, "unreadable": pictures.messages}
+    return Evaluation(predicted, table, summary | {"not_detected": missed, "unreadable": pictures.messages})
 
 
 def age_gender_summary(predicted: FloatArray, table: AgeGenderTable, *, held_out: bool = False) -> dict[str, Any]:
@@ -147,13 +122,8 @@ def read_labelled_ages(data: Path, held_out: bool) -> AgeGenderTable:
 
 
 def evaluate_classes(
-    runner: Runner,
-    data: Path,
-    *,
-    held_out: bool = False,
-    progress: Progress | None = None,
-    inspect: Callable[[FloatArray, ClassTable], None] = ignore,
-) -> dict[str, Any]:
+    runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None
+) -> Evaluation[FloatArray, ClassTable]:
     """Compute the accuracy of a classifier on whole pictures.
 
     Args:
@@ -161,43 +131,15 @@ def evaluate_classes(
         data: Folder with one subfolder per class.
         held_out: Evaluate only on the pictures that `mien train` holds out.
         progress: Called after each picture.
-        inspect: Called with the probability of each class (n, classes), and the labels.
 
     Returns:
-        Accuracy in percent over all pictures and ``by_class``; ``unreadable`` lists the skipped pictures.
+        The probability of each class (n, classes), the labels, and the accuracy in percent over all pictures and
+        ``by_class``.
 
     Raises:
         InputError: The model is for another task, or the folder's classes differ from the model's.
     """
     check_task(runner.spec, Task.CLASSIFY)
-    probabilities, table, unreadable = predict_classes(runner, data, held_out=held_out, progress=progress)
-    inspect(probabilities, table)
-    correct = probabilities.argmax(axis=1) == table.labels
-
-    def measures(rows: npt.NDArray[np.bool_]) -> dict[str, float]:
-        return {"count": int(rows.sum()), "accuracy": round(float(100 * correct[rows].mean()), 2)}
-
-    of_class = {name: table.labels == label for label, name in enumerate(table.classes)}
-    return {
-        "task": Task.CLASSIFY.value,
-        **measures(np.ones(len(table), dtype=bool)),
-        "by_class": {name: measures(rows) for name, rows in of_class.items() if rows.any()},
-        "unreadable": unreadable,
-    }
-
-
-def predict_classes(
-    runner: Runner, data: Path, *, held_out: bool, progress: Progress | None
-) -> tuple[FloatArray, ClassTable, list[str]]:
-    """Run a classifier on labelled pictures.
-
-    Returns:
-        Probabilities (n, classes), the corresponding n rows of the label table, and the error messages of unreadable
-        pictures.
-
-    Raises:
-        InputError: The folder's classes differ from the model's.
-    """
     table = read_classes(data)
     if table.classes != runner.spec.classes:
         raise InputError(
@@ -210,4 +152,17 @@ def predict_classes(
     for i, image in pictures:
         probabilities[i] = class_probabilities(runner, [image])[0]
     keep = pictures.readable()
-    return probabilities[keep], table.mask(keep), pictures.messages
+    probabilities, table = probabilities[keep], table.mask(keep)
+    correct = probabilities.argmax(axis=1) == table.labels
+
+    def measures(rows: npt.NDArray[np.bool_]) -> dict[str, float]:
+        return {"count": int(rows.sum()), "accuracy": round(float(100 * correct[rows].mean()), 2)}
+
+    of_class = {name: table.labels == label for label, name in enumerate(table.classes)}
+    summary = {
+        "task": Task.CLASSIFY.value,
+        **measures(np.ones(len(table), dtype=bool)),
+        "by_class": {name: measures(rows) for name, rows in of_class.items() if rows.any()},
+        "unreadable": pictures.messages,
+    }
+    return Evaluation(probabilities, table, summary)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import Detector
 from ...runtime.models.runner import Runner, check_task
 from ...runtime.models.spec import Task
-from ...runtime.pictures.images import read_image
 from ...runtime.pipeline.pipeline import Pipeline
-from ...runtime.values import FloatArray, Image, Progress
+from ...runtime.values import FloatArray, Progress
 from ...runtime.vision.crop import cut_crop
 from ...runtime.vision.geometry import (
     SAME_FACE_IOU,
@@ -24,9 +22,9 @@ from ...runtime.vision.geometry import (
     intersection_over_union,
     landmark_bounds,
 )
-from ...runtime.wording import counted
 from ..data.face_boxes import FaceTable, held_out_pictures, pictures_in_test_split, read_faces
 from ..data.landmark_labels import LandmarkTable, read_landmarks
+from .evaluation import Evaluation, PictureReader, in_batches, of_test_split
 from .metrics import (
     Detections,
     area_under_curve,
@@ -36,62 +34,13 @@ from .metrics import (
     normalized_mean_error,
 )
 
-BATCH = 32
 LOWEST_SCORE = 0.02
 """Score threshold for evaluating a detector, low enough for the whole precision-recall curve."""
-Item = TypeVar("Item")
-
-
-def ignore(*_: object) -> None:
-    """Do nothing with an evaluation's predictions."""
-
-
-class PictureReader:
-    """Iterator over (row, picture) that skips unreadable pictures.
-
-    Attributes:
-        unreadable: Error message of each skipped picture, by row.
-    """
-
-    def __init__(self, files: Sequence[Path], progress: Progress | None = None) -> None:
-        self.unreadable: dict[int, str] = {}
-        self._files = files
-        self._progress = progress
-
-    def __iter__(self) -> Iterator[tuple[int, Image]]:
-        for i, file in enumerate(self._files):
-            try:
-                yield i, read_image(file)
-            except InputError as error:
-                self.unreadable[i] = str(error)
-            if self._progress is not None:
-                self._progress(i + 1, len(self._files))
-
-    @property
-    def messages(self) -> list[str]:
-        """Error messages of the skipped pictures."""
-        return list(self.unreadable.values())
-
-    def readable(self) -> npt.NDArray[np.bool_]:
-        """Mark the rows (n,) that were read.
-
-        Raises:
-            InputError: None of the pictures could be read.
-        """
-        rows = len(self._files)
-        if len(self.unreadable) == rows:
-            raise InputError(f"0 of {counted(rows, 'picture')} can be read; the first: {self.messages[0]}")
-        return np.array([i not in self.unreadable for i in range(rows)])
 
 
 def evaluate_landmarks(
-    runner: Runner,
-    data: Path,
-    *,
-    held_out: bool = False,
-    progress: Progress | None = None,
-    inspect: Callable[[FloatArray, LandmarkTable], None] = ignore,
-) -> dict[str, Any]:
+    runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None
+) -> Evaluation[FloatArray, LandmarkTable]:
     """Compute NME, AUC@8 and FR@8 of a landmark model on crops cut around the labelled points.
 
     Args:
@@ -99,30 +48,15 @@ def evaluate_landmarks(
         data: Folder with labelled landmarks.
         held_out: Evaluate only on the subjects that `mien train` holds out.
         progress: Called after each picture.
-        inspect: Called with the landmarks (n, 68, 3) in image px, NaN where a face was not found, and their labels.
 
     Returns:
-        Metrics in percent over all faces, ``by_source`` and, of held-out subjects, over the ``test_split``;
-        ``unreadable`` lists the skipped pictures.
+        Landmarks (n, 68, 3) in image px, their labels, and metrics in percent over all faces, ``by_source`` and, of
+        held-out subjects, over the ``test_split``.
 
     Raises:
         InputError: The model is for another task, labels are malformed, or there is no face to evaluate on.
     """
     check_task(runner.spec, Task.LANDMARKS)
-    predicted, table, unreadable = predict_landmarks(runner, data, held_out=held_out, progress=progress)
-    inspect(predicted, table)
-    return landmark_summary(predicted, table, held_out=held_out) | {"unreadable": unreadable}
-
-
-def predict_landmarks(
-    runner: Runner, data: Path, *, held_out: bool, progress: Progress | None
-) -> tuple[FloatArray, LandmarkTable, list[str]]:
-    """Run a landmark model on crops cut around the labelled points.
-
-    Returns:
-        Landmarks (n, 68, 3) in image px, the corresponding n rows of the label table, and the error messages of
-        unreadable pictures.
-    """
     table = read_labelled_faces(data, held_out)
     bounds = landmark_bounds(table.points)
     size, scale = runner.spec.input_size[0], runner.spec.crop_scale
@@ -134,33 +68,18 @@ def predict_landmarks(
         for (i, crop), points in zip(batch.items(), outputs["landmarks"], strict=True):
             predicted[i] = crop.to_image(points.astype(np.float64))
     keep = pictures.readable()
-    return predicted[keep], table.mask(keep), pictures.messages
-
-
-def in_batches(items: Iterable[tuple[int, Item]]) -> Iterator[dict[int, Item]]:
-    """Group numbered items into batches of up to `BATCH`."""
-    batch: dict[int, Item] = {}
-    for i, item in items:
-        batch[i] = item
-        if len(batch) == BATCH:
-            yield batch
-            batch = {}
-    if batch:
-        yield batch
+    predicted, table = predicted[keep], table.mask(keep)
+    summary = landmark_summary(predicted, table, held_out=held_out)
+    return Evaluation(predicted, table, summary | {"unreadable": pictures.messages})
 
 
 def evaluate_pipeline(
-    pipeline: Pipeline,
-    data: Path,
-    *,
-    held_out: bool = False,
-    progress: Progress | None = None,
-    inspect: Callable[[FloatArray, LandmarkTable], None] = ignore,
-) -> dict[str, Any]:
+    pipeline: Pipeline, data: Path, *, held_out: bool = False, progress: Progress | None = None
+) -> Evaluation[FloatArray, LandmarkTable]:
     """Compute the metrics of `evaluate_landmarks` for the whole pipeline, from picture to points.
 
-    A face that is not detected counts as a failure in AUC and FR, and under ``not_detected``; NME is the mean over
-    detected faces. Arguments and errors are those of `evaluate_landmarks`.
+    A face that is not detected has landmarks of NaN. It counts as a failure in AUC and FR, and under ``not_detected``;
+    NME is the mean over detected faces. Arguments and errors are those of `evaluate_landmarks`.
     """
     table = read_labelled_faces(data, held_out)
     boxes = box_from_bounds(landmark_bounds(table.points))
@@ -175,11 +94,10 @@ def evaluate_pipeline(
     keep = pictures.readable()
     if not np.isfinite(predicted).any():
         raise InputError(f"no labelled face of {data} was detected")
-    missed = int(np.isnan(predicted[keep, 0, 0]).sum())
     predicted, table = predicted[keep], table.mask(keep)
-    inspect(predicted, table)
     summary = landmark_summary(predicted, table, held_out=held_out)
-    return summary | {"not_detected": missed, "unreadable": pictures.messages}
+    summary |= {"not_detected": int(np.isnan(predicted[:, 0, 0]).sum()), "unreadable": pictures.messages}
+    return Evaluation(predicted, table, summary)
 
 
 def landmark_summary(predicted: FloatArray, table: LandmarkTable, *, held_out: bool = False) -> dict[str, Any]:
@@ -201,13 +119,6 @@ def landmark_summary(predicted: FloatArray, table: LandmarkTable, *, held_out: b
         summary |= of_test_split(lambda rows: _landmark_measures(errors[rows]), table.in_test_split())
     summary["by_source"] = {str(s): _landmark_measures(errors[sources == s]) for s in np.unique(sources)}
     return summary
-
-
-def of_test_split(
-    measures: Callable[[npt.NDArray[np.bool_]], dict[str, Any]], rows: npt.NDArray[np.bool_]
-) -> dict[str, Any]:
-    """Measure the rows (n,) that no epoch was chosen on, if there are any."""
-    return {"test_split": measures(rows)} if rows.any() else {}
 
 
 def _landmark_measures(errors: FloatArray) -> dict[str, float | None]:
@@ -236,13 +147,8 @@ def read_labelled_faces(data: Path, held_out: bool) -> LandmarkTable:
 
 
 def evaluate_detector(
-    detector: Detector,
-    data: Path,
-    *,
-    held_out: bool = False,
-    progress: Progress | None = None,
-    inspect: Callable[[Sequence[Detections], Sequence[Path], float], None] = ignore,
-) -> dict[str, Any]:
+    detector: Detector, data: Path, *, held_out: bool = False, progress: Progress | None = None
+) -> Evaluation[list[Detections], FaceTable]:
     """Compute AP50, and recall and precision at the detector's default score, on pictures with boxed faces.
 
     Args:
@@ -250,18 +156,16 @@ def evaluate_detector(
         data: Folder with boxed faces.
         held_out: Evaluate only on the pictures that `mien train` holds out.
         progress: Called after each picture.
-        inspect: Called with the detections in each picture, the files, and the detector's default score.
 
     Returns:
-        Metrics in percent over all faces, ``by_min_side_px`` and, of held-out pictures, over the ``test_split``;
-        ``unreadable`` lists the skipped pictures.
+        The detections in each picture, the labels, and metrics in percent over all faces, ``by_min_side_px`` and, of
+        held-out pictures, over the ``test_split``.
 
     Raises:
         InputError: Labels are malformed, or there is no face to evaluate on.
     """
     detections, table, unreadable = detect_faces(detector, data, held_out=held_out, progress=progress)
     score = detector.usual_score
-    inspect(detections, table.files, score)
     summary: dict[str, Any] = {"task": "detector", "pictures": len(detections), "score": score}
     summary |= _detector_measures(detections, 0.0, score)
     if held_out:
@@ -270,7 +174,7 @@ def evaluate_detector(
             pictures_in_test_split(data, table),
         )
     summary["by_min_side_px"] = {str(side): _detector_measures(detections, side, score) for side in (16, 24, 40)}
-    return summary | {"unreadable": unreadable}
+    return Evaluation(detections, table, summary | {"unreadable": unreadable})
 
 
 def detect_faces(

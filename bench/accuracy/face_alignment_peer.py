@@ -14,7 +14,8 @@ import numpy as np
 from ...runtime.errors import InputError
 from ...runtime.values import Progress
 from ...runtime.vision.geometry import box_from_bounds, landmark_bounds
-from .evaluate_faces import PictureReader, landmark_summary, read_labelled_faces
+from .evaluate_faces import landmark_summary, read_labelled_faces
+from .evaluation import PictureReader
 
 
 def evaluate_face_alignment(data: Path, *, held_out: bool = False, progress: Progress | None = None) -> dict[str, Any]:

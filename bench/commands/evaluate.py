@@ -74,21 +74,20 @@ def evaluate_landmarks(
     check_detector(detector, detect)
     page = EvaluationPage(report, data, model, precision)
     opener, files = opener_of(ctx.obj), {"landmarks": model, "detector": detector}
-    options: dict[str, Any] = {"held_out": held_out, "inspect": page.keep}
     device: dict[str, Any] = {"provider": provider, "threads": threads}
     with progress_bar("evaluate") as progress:
         if detect:
             with _pipeline(opener, precision, **files, attributes=False, **device) as pipeline:
-                summary = evaluate_pipeline(pipeline, data, **options, progress=progress)
+                found = evaluate_pipeline(pipeline, data, held_out=held_out, progress=progress)
         else:
             with _opened(opener, model, "landmarks", precision, **device) as runner:
-                summary = evaluate(runner, data, **options, progress=progress)
+                found = evaluate(runner, data, held_out=held_out, progress=progress)
         if against is not None:
             from ..accuracy.face_alignment_peer import evaluate_face_alignment
 
             peer = evaluate_face_alignment(data, held_out=held_out, progress=progress)
-            summary[against.value] = {k: peer[k] for k in ("count", "nme", "auc8", "fr8")}
-    print_evaluation(summary, page, landmark_sections, as_json)
+            found.summary[against.value] = {k: peer[k] for k in ("count", "nme", "auc8", "fr8")}
+    print_evaluation(found.summary, page, lambda: landmark_sections(found.predicted, found.labels), as_json)
 
 
 @evaluate_app.command("detector", epilog="mien evaluate detector --data faces --held-out --json")
@@ -116,8 +115,11 @@ def evaluate_detector(
     with contextlib.closing(opened) as detector, progress_bar("evaluate") as progress:
         if precision is not None and isinstance(detector, OwnDetector):
             check_precision(detector.runner, precision)
-        summary = evaluate(detector, data, held_out=held_out, progress=progress, inspect=page.keep)
-    print_evaluation(summary, page, detector_sections, as_json)
+        found = evaluate(detector, data, held_out=held_out, progress=progress)
+    score = found.summary["score"]
+    print_evaluation(
+        found.summary, page, lambda: detector_sections(found.predicted, found.labels.files, score), as_json
+    )
 
 
 @evaluate_app.command("age-gender", epilog="mien evaluate age-gender --data age_gender --held-out --json")
@@ -143,16 +145,15 @@ def evaluate_age_gender(
     check_detector(detector, detect)
     page = EvaluationPage(report, data, model, precision)
     opener, files = opener_of(ctx.obj), {"age_gender": model, "detector": detector}
-    options: dict[str, Any] = {"held_out": held_out, "inspect": page.keep}
     device: dict[str, Any] = {"provider": provider, "threads": threads}
     with progress_bar("evaluate") as progress:
         if detect:
             with _pipeline(opener, precision, **files, **device) as pipeline:
-                summary = evaluate_age_gender_pipeline(pipeline, data, **options, progress=progress)
+                found = evaluate_age_gender_pipeline(pipeline, data, held_out=held_out, progress=progress)
         else:
             with _opened(opener, model, "age_gender", precision, **device) as runner:
-                summary = evaluate(runner, data, **options, progress=progress)
-    print_evaluation(summary, page, age_gender_sections, as_json)
+                found = evaluate(runner, data, held_out=held_out, progress=progress)
+    print_evaluation(found.summary, page, lambda: age_gender_sections(found.predicted, found.labels), as_json)
 
 
 @evaluate_app.command("classify", epilog="mien evaluate classify --model pets.onnx --data cats_dogs --held-out")
@@ -178,8 +179,8 @@ def evaluate_classify(
         opener_of(ctx.obj)(model, provider=provider, threads=threads) as runner,
         progress_bar("evaluate") as progress,
     ):
-        summary = evaluate_classes(runner, data, held_out=held_out, progress=progress, inspect=page.keep)
-    print_evaluation(summary, page, class_sections, as_json)
+        found = evaluate_classes(runner, data, held_out=held_out, progress=progress)
+    print_evaluation(found.summary, page, lambda: class_sections(found.predicted, found.labels), as_json)
 
 
 def check_detector(detector: Path | None, detect: bool) -> None:
@@ -254,7 +255,6 @@ class EvaluationPage:
         shipped = "shipped" if precision in (None, Precision.FP32) else f"shipped {precision.value}"
         self.evaluated, self._data = shipped if model is None else model.name, data
         self._file: Path | None = None
-        self._predictions: tuple[Any, ...] = ()
         if report is None:
             return
         is_file = report.suffix.lower() in (".html", ".htm") and not report.is_dir()
@@ -263,30 +263,24 @@ class EvaluationPage:
             raise InputError(f"{report} already holds a report; choose another folder, or name {self._file}")
         check_outputs({"--report": self._file if report.exists() else report}, [data, model])
 
-    def keep(self, *predictions: Any) -> None:
-        """Keep an evaluation's predictions and labels for the page."""
-        self._predictions = predictions
-
-    def write(self, summary: dict[str, Any], sections: Callable[..., str]) -> None:
-        """Write the page, if one was requested."""
+    def write(self, summary: dict[str, Any], sections: Callable[[], str]) -> None:
+        """Write the page, if one was requested; `sections` renders its charts and pictures."""
         from ..report.accuracy_report import accuracy_page
 
         if self._file is not None:
             with contextlib.suppress(OSError):  # write_report raises the error with a better message
                 self._file.parent.mkdir(exist_ok=True)
-            write_report(self._file, accuracy_page(summary, self._data, sections(*self._predictions)))
+            write_report(self._file, accuracy_page(summary, self._data, sections()))
             say(f"report: {self._file}")
 
 
-def print_evaluation(
-    summary: dict[str, Any], page: EvaluationPage, sections: Callable[..., str], as_json: bool
-) -> None:
+def print_evaluation(summary: dict[str, Any], page: EvaluationPage, sections: Callable[[], str], as_json: bool) -> None:
     """Print a summary as tables or JSON, and write its page.
 
     Args:
         summary: Metrics of the evaluation.
         page: Page to write.
-        sections: Renders the page's charts and pictures from the predictions.
+        sections: Renders the page's charts and pictures.
         as_json: Print JSON.
 
     Raises:

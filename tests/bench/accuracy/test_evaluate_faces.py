@@ -40,13 +40,13 @@ class Oracle:
 
 
 def test_perfect_landmarks_have_no_error(landmark_folder: Path) -> None:
-    summary = evaluate_landmarks(Oracle(landmark_folder), landmark_folder)
+    summary = evaluate_landmarks(Oracle(landmark_folder), landmark_folder).summary
     assert summary["nme"] == 0.0 and summary["auc8"] == 100.0 and summary["fr8"] == 0.0
     assert summary["count"] == 24 and summary["unreadable"] == []
 
 
 def test_a_known_shift_is_the_error_in_eye_distances(landmark_folder: Path) -> None:
-    summary = evaluate_landmarks(Oracle(landmark_folder, shift=0.01), landmark_folder)
+    summary = evaluate_landmarks(Oracle(landmark_folder, shift=0.01), landmark_folder).summary
     points = read_landmarks(landmark_folder).points
     side = 1.3 * np.ptp(points, axis=1).max(axis=1)
     eyes = np.linalg.norm(points[:, 36] - points[:, 45], axis=1)
@@ -76,7 +76,7 @@ def test_the_test_split_is_also_measured_on_its_own(landmark_folder: Path) -> No
 
 def test_a_picture_that_cannot_be_read_is_left_out_and_told(landmark_folder: Path) -> None:
     (landmark_folder / "images" / "face_23.png").write_bytes(b"broken")
-    summary = evaluate_landmarks(Oracle(landmark_folder), landmark_folder)
+    summary = evaluate_landmarks(Oracle(landmark_folder), landmark_folder).summary
     assert summary["count"] == 23 and "face_23.png" in summary["unreadable"][0]
 
 
@@ -109,7 +109,7 @@ def test_detector_measures(landmark_folder: Path) -> None:
 
         def close(self) -> None: ...
 
-    summary = evaluate_detector(Half(), landmark_folder)
+    summary = evaluate_detector(Half(), landmark_folder).summary
     assert summary["count"] == 24 and summary["recall"] == 50.0 and summary["precision"] == 100.0
     assert summary["ap50"] == pytest.approx(50.0)
 

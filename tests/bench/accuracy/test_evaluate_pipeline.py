@@ -48,7 +48,7 @@ def test_landmarks_are_those_of_the_labelled_face(landmark_folder: Path, held_ou
         boxes = box_from_bounds(landmark_bounds(landmarks))
         return Faces.from_boxes(boxes, np.ones(len(boxes)), landmarks=landmarks)
 
-    summary = evaluate_pipeline(finding(faces_in, table.files), landmark_folder, held_out=held_out)  # type: ignore[arg-type]
+    summary = evaluate_pipeline(finding(faces_in, table.files), landmark_folder, held_out=held_out).summary  # type: ignore[arg-type]
     missed = [i for i in MISSED if i < len(table)]
     error = 100 / outer_eye_distance(np.delete(table.points, missed, axis=0))
     assert (summary["count"], summary["not_detected"]) == (len(table), len(missed))
@@ -70,7 +70,7 @@ def test_the_age_is_that_of_the_largest_face(age_gender_folder: Path, held_out: 
         return faces if i else Faces.empty()
 
     pipeline = finding(faces_in, table.files)
-    summary = evaluate_age_gender_pipeline(pipeline, age_gender_folder, held_out=held_out)  # type: ignore[arg-type]
+    summary = evaluate_age_gender_pipeline(pipeline, age_gender_folder, held_out=held_out).summary  # type: ignore[arg-type]
     missed = [i for i in MISSED if i < len(table)]
     assert (summary["count"], summary["not_detected"]) == (len(table) - len(missed), len(missed))
     assert summary["mae_years"] == pytest.approx(2) and summary["cs5"] == summary["gender_accuracy"] == 100

@@ -36,10 +36,9 @@ class Blind:
 def test_faces(landmark_folder: Path, held_out: bool) -> None:
     table, runner = read_landmarks(landmark_folder), Blind(Task.LANDMARKS)
     held = table.mask(table.held_out()) if held_out else table
-    measured: list[tuple[Path, ...]] = []
-    options: dict[str, Any] = {"held_out": held_out, "inspect": lambda _, rows: measured.append(rows.files)}
-    assert evaluate_landmarks(runner, landmark_folder, **options)["count"] == len(held)  # type: ignore[arg-type]
-    assert measured == [held.files] and 0 < table.held_out().sum() < len(table)
+    found = evaluate_landmarks(runner, landmark_folder, held_out=held_out)  # type: ignore[arg-type]
+    assert found.summary["count"] == len(held) and found.labels.files == held.files
+    assert 0 < table.held_out().sum() < len(table)
     accuracy = accuracy_of(runner, landmark_folder, held_out=held_out)  # type: ignore[arg-type]
     assert (accuracy.count, accuracy.data_digest) == (len(held), digest_of([held.points]))
 
@@ -52,9 +51,7 @@ def test_boxed_pictures(landmark_folder: Path, held_out: bool) -> None:
     table, runner = read_faces(landmark_folder), Blind(Task.DETECTOR)
     keep = held_out_pictures(landmark_folder, table)
     held = table.mask(keep) if held_out else table
-    measured: list[tuple[Path, ...]] = []
-    options: dict[str, Any] = {"held_out": held_out, "inspect": lambda _, files, __: measured.append(tuple(files))}
-    summary = evaluate_detector(OwnDetector(runner), landmark_folder, **options)  # type: ignore[arg-type]
-    assert summary["count"] == len(held) and measured == [held.files] and 0 < keep.sum() < len(table)
+    found = evaluate_detector(OwnDetector(runner), landmark_folder, held_out=held_out)  # type: ignore[arg-type]
+    assert found.summary["count"] == len(held) and found.labels.files == held.files and 0 < keep.sum() < len(table)
     accuracy = accuracy_of(runner, landmark_folder, held_out=held_out)  # type: ignore[arg-type]
     assert (accuracy.count, accuracy.data_digest) == (len(held), digest_of(list(held.boxes)))

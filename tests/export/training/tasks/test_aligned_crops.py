@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from mien.bench.accuracy.evaluate_attributes import predict_ages
+from mien.bench.accuracy.evaluate_attributes import evaluate_age_gender
 from mien.bench.data.aligned_crops import aligned_input
 from mien.bench.data.sample_inputs import sample_batch
 from mien.export.training.config import NetworkConfig
@@ -63,7 +63,7 @@ def test_crops_look_the_same_everywhere(narrow_folder: Path) -> None:
         pixels, wanted = task.dataset[i][0].numpy(), extended(file)
         assert (pixels == wanted).all() or (pixels == wanted[:, ::-1]).all()
     runner = Watcher()
-    _, table, _ = predict_ages(runner, narrow_folder, held_out=False, progress=None)  # type: ignore[arg-type]
+    table = evaluate_age_gender(runner, narrow_folder).labels  # type: ignore[arg-type]
     assert (np.stack(runner.seen) == np.stack([extended(file) for file in table.files])).all()
     known = {extended(file).tobytes() for file in table.files}
     assert {image.tobytes() for image in sample_batch(runner.spec, 8, data=narrow_folder)} <= known
