@@ -49,7 +49,7 @@ def webcam(
     show: bool | None = typer.Option(
         None, "--show/--no-show", help="Open a window (keys: q, space, s, h, m); default: unless --serve is given."
     ),
-    output: Path | None = typer.Option(None, "--output", help="Write a video (.mp4, .avi, .mkv, .webm)."),
+    output: Path | None = typer.Option(None, "--output", help="Write a video (.mp4, .mov, .mkv, .webm, .avi)."),
     json_out: str | None = typer.Option(None, "--json", help="Write one JSON row per frame; -: standard output."),
     csv_out: Path | None = typer.Option(None, "--csv", help="Write one CSV line per face."),
     serve: str | None = typer.Option(None, "--serve", help="Serve a live page at HOST:PORT, such as 127.0.0.1:8080."),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ..values import FloatArray
+from ..errors import InputError
+from ..values import POINTS, FloatArray
 from .mean_face import CANONICAL
 
 RIGID = slice(17, 68)
@@ -54,7 +55,12 @@ def head_pose(landmarks: FloatArray, size_px: tuple[int, int]) -> HeadPose | Non
 
     Returns:
         The pose, or None if the landmarks form no face.
+
+    Raises:
+        InputError: The landmarks have another shape.
     """
+    if landmarks.ndim != 2 or len(landmarks) != POINTS:
+        raise InputError(f"expected the landmarks ({POINTS}, 3) of one face, found {landmarks.shape}")
     points = np.ascontiguousarray(landmarks[RIGID, :2], dtype=np.float64)
     if not np.isfinite(points).all():
         return None

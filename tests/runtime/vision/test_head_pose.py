@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mien.runtime.errors import InputError
 from mien.runtime.values import FloatArray
 from mien.runtime.vision.head_pose import head_pose, pose_of
 from mien.runtime.vision.mean_face import CANONICAL
@@ -55,6 +56,11 @@ def test_signs_are_those_of_the_picture() -> None:
 def test_axes_are_those_of_the_rotation() -> None:
     rotation = turned(30, -15, 20)
     assert np.allclose(pose_of(rotation).axes(), rotation.T, atol=1e-6)
+
+
+def test_the_landmarks_of_several_faces_are_refused() -> None:
+    with pytest.raises(InputError, match=r"\(68, 3\) of one face, found \(2, 68, 3\)"):
+        head_pose(np.zeros((2, 68, 3)), SIZE)
 
 
 def test_what_is_no_face_has_no_pose() -> None:
