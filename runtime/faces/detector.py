@@ -146,7 +146,7 @@ class YunetDetector:
         model = ModelFile.of(source)
         try:
             with model.as_path() as path:
-                self._net = cv2.FaceDetectorYN.create(str(path), "", (32, 32), min_score)
+                self._net = cv2.FaceDetectorYN.create(path, "", (32, 32), min_score)
                 self._net.detect(np.zeros((32, 32, 3), np.uint8))
         except cv2.error as error:
             problem = " ".join(error.err.split())

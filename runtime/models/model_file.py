@@ -170,16 +170,30 @@ class ModelFile:
         with _readable(self.content):
             return self.content.read_bytes()
 
+    def path_or_bytes(self) -> str | bytes:
+        """Return what a native library can open: the path, or the bytes if there is none or it is not UTF-8.
+
+        Raises:
+            ModelError: See `read_bytes`.
+        """
+        path = "" if isinstance(self.content, bytes) else str(self.content)
+        return path if path and path.encode(errors="replace").decode() == path else self.read_bytes()
+
     @contextmanager
-    def as_path(self) -> Iterator[Path]:
-        """Yield a path for libraries that can only read files; bytes are written to a temporary file."""
-        if isinstance(self.content, Path):
-            yield self.content
+    def as_path(self) -> Iterator[str]:
+        """Yield a path for a native library that can only read files; bytes are written to a temporary file.
+
+        Raises:
+            ModelError: See `read_bytes`.
+        """
+        content = self.path_or_bytes()
+        if isinstance(content, str):
+            yield content
             return
         with tempfile.TemporaryDirectory(prefix="mien-") as folder:
-            path = Path(folder) / self.name
-            path.write_bytes(self.content)
-            yield path
+            path = Path(folder) / "model.onnx"
+            path.write_bytes(content)
+            yield str(path)
 
     def __str__(self) -> str:
         return self.origin

@@ -168,15 +168,14 @@ def _session(model: ModelFile, provider: Provider, options: Any, extra: Mapping[
     else:
         _register_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
-    content = model.content if isinstance(model.content, bytes) else str(model.content)
     try:
         with (
             gpu_errors(provider, doing=f"to open {model.name}"),
             GPU_LOCK if on_gpu else contextlib.nullcontext(),
             _quiet() if on_gpu else contextlib.nullcontext(),
         ):
-            session = ort.InferenceSession(content, options, providers=providers)
-    except ProviderError:
+            session = ort.InferenceSession(model.path_or_bytes(), options, providers=providers)
+    except (ModelError, ProviderError):
         raise
     except Exception as error:  # ONNX Runtime has one class per error code, without a common base
         _ = model.metadata  # raises for a file of another kind, and says what it holds

@@ -136,8 +136,8 @@ def parse(trt: Any, source: ModelSource, logger: Any) -> tuple[Any, Any]:
     network = builder.create_network(1 << int(typed))
     parser = trt.OnnxParser(network, logger)
     model = ModelFile.of(source)
-    content = model.content
-    if not (parser.parse(content) if isinstance(content, bytes) else parser.parse_from_file(str(content))):
+    content = model.path_or_bytes()
+    if not (parser.parse(content) if isinstance(content, bytes) else parser.parse_from_file(content)):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         reasons = (
             "; ".join(f"{e.node_name() or 'graph'}: {_first_line(e.desc())}" for e in errors[:3]) or "no reason given"

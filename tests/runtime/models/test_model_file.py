@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import onnxruntime as ort
@@ -117,5 +118,19 @@ def test_a_file_that_is_missing_or_a_folder_is_no_model(tmp_path: Path) -> None:
 
 def test_bytes_are_lent_as_a_file_that_is_gone_afterwards() -> None:
     with ModelFile("models/face.onnx", b"model").as_path() as path:
-        assert path.name == "face.onnx" and path.read_bytes() == b"model"
-    assert not path.exists()
+        assert Path(path).read_bytes() == b"model"
+    assert not Path(path).exists()
+
+
+def test_a_folder_whose_name_is_no_utf8_holds_models_too(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe4rger"))  # in Latin-1
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    own = folder / "own.onnx"
+    own.write_bytes(LANDMARKS.read_bytes())
+    with OnnxRunner(own) as runner:
+        assert runner.spec == model_spec(LANDMARKS)
+    with ModelFile.of(own).as_path() as path:
+        assert path.isascii() and Path(path).read_bytes() == LANDMARKS.read_bytes()
