@@ -127,7 +127,8 @@ def was_killed(code: int) -> bool:
 
 def ran_out_of_memory(line: str) -> bool:
     """Return whether an error of Python, C++, PyTorch or ONNX Runtime says that memory ran out."""
-    return any(sign in line for sign in ("MemoryError", "bad_alloc", "out of memory", "Failed to allocate memory"))
+    signs = ("MemoryError", "bad_alloc", "out of memory", "Failed to allocate memory", "can't allocate memory")
+    return any(sign in line for sign in signs)
 
 
 def end_of(code: int, line: str) -> str:

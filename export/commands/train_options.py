@@ -218,7 +218,9 @@ def train_options(
     epochs: int | None = typer.Option(None, "--epochs", min=1, help="Passes over the training data."),
     batch_size: int | None = typer.Option(None, "--batch-size", min=2, help="Samples per batch in each process."),
     learning_rate: float | None = typer.Option(None, "--learning-rate", help="Peak learning rate."),
-    seed: int = typer.Option(0, "--seed", min=0, help="Seed of initial weights, sample order and augmentation."),
+    seed: int = typer.Option(
+        0, "--seed", min=0, max=2**32 - 1, help="Seed of initial weights, sample order and augmentation."
+    ),
     workers: int = typer.Option(1, "--workers", min=0, help="Processes that prepare batches."),
     patience: int = typer.Option(
         0, "--patience", min=0, help="Stop after this many epochs without improvement; 0: never stop early."

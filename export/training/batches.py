@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from .config import ProcessRank, TrainConfig
+from .config import TrainConfig
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, ...]]):
@@ -30,7 +30,7 @@ class AugmentedDataset(Dataset[tuple[Tensor, ...]]):
 
 
 def load_batches(
-    dataset: Dataset[Any], epoch: int, train: TrainConfig, process: ProcessRank
+    dataset: Dataset[Any], epoch: int, train: TrainConfig, *, rank: int = 0, world_size: int = 1
 ) -> DataLoader[tuple[Tensor, ...]]:
     """Load a process's part of a dataset, shuffled anew for each epoch.
 
@@ -38,7 +38,8 @@ def load_batches(
         dataset: Samples, as tuples of tensors.
         epoch: Epoch from 0; the same epoch gives the same batches.
         train: Batch size, seed and number of workers.
-        process: Process to load batches for.
+        rank: Number of this process, from 0.
+        world_size: Number of processes, each of which loads another part.
 
     Returns:
         A loader of batches; an incomplete last batch is dropped unless it is the only one.
@@ -47,7 +48,7 @@ def load_batches(
         dataset.epoch = epoch
     generator = torch.Generator().manual_seed(train.seed * 100_003 + epoch)
     order = torch.randperm(len(dataset), generator=generator).tolist()  # type: ignore[arg-type]
-    mine = order[process.rank : len(order) // process.world_size * process.world_size : process.world_size]
+    mine = order[rank : len(order) // world_size * world_size : world_size]
     return DataLoader(
         dataset,
         batch_size=train.batch_size,

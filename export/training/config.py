@@ -121,16 +121,3 @@ class TrainConfig:
     device: str = "cpu"
     devices: int = 1
     nodes: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessRank:
-    """Position of a process in distributed training.
-
-    Attributes:
-        rank: Number of this process, from 0.
-        world_size: Number of processes.
-    """
-
-    rank: int = 0
-    world_size: int = 1

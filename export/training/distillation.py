@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class Teachers:
             raise InputError("--unlabelled pictures need a --teacher to label them; pass one")
         if not self.members and config.weight != NO_TEACHERS.weight:
             raise InputError("--teacher-weight needs a --teacher; pass one")
-        if config.weight <= 0:
+        if not 0 < config.weight < math.inf:
             raise InputError(f"expected a --teacher-weight above 0, found {config.weight:g}")
         self._weight = config.weight
         known = {file.resolve() for file in labelled} if config.unlabelled else set()

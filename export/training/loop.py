@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
 
 from ...runtime.errors import InputError
 from ...runtime.interrupts import postponed
@@ -19,22 +21,24 @@ from ...runtime.wording import counted
 from ..networks.checkpoint import Checkpoint, load_checkpoint
 from ..networks.frozen_backbone_nets import FrozenBackbone
 from .batches import load_batches
-from .config import BEST, ProcessRank, ProgressCallback, TrainConfig, no_progress
+from .config import BEST, ProgressCallback, TrainConfig, no_progress
 from .history import History
 from .run_state import (
     RunState,
     Training,
     check_run,
     interrupted_run,
-    make_folder,
     open_tensorboard,
     restore,
+    run_folder,
     save_epoch,
 )
+from .torch_errors import explained_errors
 
 log = logging.getLogger("mien")
 
 
+@explained_errors()
 def fit(
     task: Training,
     train: TrainConfig,
@@ -62,29 +66,43 @@ def fit(
     Raises:
         InputError: An option is invalid, there is nothing to resume, or the loss is not finite.
         OutputError: `out` cannot be written.
+        ProcessFailed: A process that prepares batches ended.
+        MemoryError: There is not enough memory.
     """
     check_run(out, resume)
     saved = interrupted_run(out, task, train) if resume else {}
     fabric = _fabric(train)
     first = fabric.is_global_zero
-    if first:  # after the other processes have started, as they must choose the same free name
-        make_folder(out)
-        log.info("run folder: %s", out)
-        if isinstance(task.net, FrozenBackbone) and task.config["weights"] == "none":
-            log.warning(
-                "--weights none: the frozen backbone is untrained, and its random features teach the head little"
-            )
-    task.net.to(fabric.device)
-    task.prepare(progress if first else no_progress)
-    state = _start(fabric, task, train)
-    state.options = dict(options or {})
-    if resume:
-        restore(saved, state)
+    if first:
+        _warn_if_untrained(task)
+    else:
+        progress = no_progress
+    # Entered after the other processes have started, as they must choose the same free name.
+    with run_folder(out, resume) if first else contextlib.nullcontext():
+        task.net.to(fabric.device)
+        task.prepare(progress)
+        state = _start(fabric, task, train)
+        state.options = dict(options or {})
+        if resume:
+            restore(saved, state)
+        _train_epochs(fabric, task, train, out, state, progress)
+    return load_checkpoint(out / BEST)
+
+
+def _warn_if_untrained(task: Training) -> None:
+    if isinstance(task.net, FrozenBackbone) and task.config["weights"] == "none":
+        log.warning("--weights none: the frozen backbone is untrained, and its random features teach the head little")
+
+
+def _train_epochs(
+    fabric: Fabric, task: Training, train: TrainConfig, out: Path, state: RunState, progress: ProgressCallback
+) -> None:
+    first = fabric.is_global_zero
     state.board = open_tensorboard(out) if first else None
     while state.epoch < train.epochs and not _has_stopped(train, state):
         # Dropout must be the same after resuming, but differ between processes.
         torch.manual_seed((train.seed * 100_003 + state.epoch) * fabric.world_size + fabric.global_rank)
-        _train_epoch(fabric, task, train, state, progress if first else no_progress)
+        _train_epoch(fabric, task, train, state, progress)
         metrics: dict[str, float] = fabric.broadcast(_validate(task, state) if first else {})
         state.epoch += 1
         _check_finite(task.score, metrics[task.score], state.epoch)
@@ -100,7 +118,6 @@ def fit(
         log.info("stopped early: %s has not improved for %s", task.score, counted(state.stale, "epoch"))
     if state.board is not None:
         state.board.close()
-    return load_checkpoint(out / BEST)
 
 
 def is_first_process() -> bool:
@@ -133,14 +150,14 @@ def _fabric(train: TrainConfig) -> Fabric:
     return fabric
 
 
-def _rank(fabric: Fabric) -> ProcessRank:
-    return ProcessRank(fabric.global_rank, fabric.world_size)
+def _batches(fabric: Fabric, task: Training, train: TrainConfig, epoch: int) -> DataLoader[tuple[Tensor, ...]]:
+    return load_batches(task.dataset, epoch, train, rank=fabric.global_rank, world_size=fabric.world_size)
 
 
 def _start(fabric: Fabric, task: Training, train: TrainConfig) -> RunState:
     if not train.learning_rate > 0:
         raise InputError(f"expected a learning rate above 0, found {train.learning_rate}")
-    if len(load_batches(task.dataset, 0, train, _rank(fabric))) == 0:
+    if len(_batches(fabric, task, train, 0)) == 0:
         raise InputError(f"the data do not fill one batch of {train.batch_size}; lower --batch-size or add data")
     net = task.net.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = AveragedModel(net, avg_fn=_moving_average(train.average), use_buffers=True)
@@ -170,7 +187,7 @@ def _train_epoch(
     fabric: Fabric, task: Training, train: TrainConfig, state: RunState, progress: ProgressCallback
 ) -> None:
     _switch_to_training(state.net)
-    batches = load_batches(task.dataset, state.epoch, train, _rank(fabric))
+    batches = _batches(fabric, task, train, state.epoch)
     steps, title = len(batches), f"epoch {state.epoch + 1}/{train.epochs}"
     progress(title, 0, steps)
     with postponed():  # a signal that strikes while the workers are forked would be lost

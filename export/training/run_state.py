@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,11 @@ from ..networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .config import BEST, CURVES, LAST, METRICS, ProgressCallback, TrainConfig
 from .curves import Curves, plot_run
 from .history import History
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("mien")
 
@@ -120,16 +126,33 @@ def check_run(out: Path, resume: bool) -> None:
         raise InputError(f"a run would overwrite {out / taken[0]}; choose another --out")
 
 
-def make_folder(out: Path) -> None:
-    """Create the folder of a run.
+@contextlib.contextmanager
+def run_folder(out: Path, resume: bool) -> Iterator[None]:
+    """Create the folder of a run, and keep other processes from training in it at the same time.
 
     Raises:
         OutputError: The folder cannot be created.
+        InputError: Another process is training in it, or has just done so.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot create {out} ({error})") from error
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            folder = os.open(out, os.O_RDONLY)
+            stack.callback(os.close, folder)
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"another process is training in {out}; wait for it, or choose another --out"
+                ) from None
+            except OSError as error:
+                log.info("%s is not locked (%s)", out, error)  # as on some network drives
+        check_run(out, resume)
+        log.info("run folder: %s", out)
+        yield
 
 
 def open_tensorboard(out: Path) -> Any:

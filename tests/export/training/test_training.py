@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import sys
 from dataclasses import replace
@@ -15,19 +16,20 @@ import torch
 
 from mien.export.convert.to_onnx import export_onnx
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mien.export.training import run_state
+from mien.export.training import loop, run_state
 from mien.export.training.batches import load_batches
-from mien.export.training.config import NetworkConfig, ProcessRank, TrainConfig
+from mien.export.training.config import NetworkConfig, TrainConfig
 from mien.export.training.curves import plot_run
 from mien.export.training.loop import fit, one_cycle
 from mien.export.training.run_state import BEST, LAST, check_run
+from mien.export.training.tasks import classify
 from mien.export.training.tasks.age_gender import AgeGenderTraining
 from mien.export.training.tasks.classify import ClassifyTraining
 from mien.export.training.tasks.detector import DetectorTraining
 from mien.export.training.tasks.frozen_backbone import FrozenBackboneAgeGenderTraining, FrozenBackboneLandmarkTraining
 from mien.export.training.tasks.landmarks import LandmarkTraining
 from mien.runtime.backends.ort.onnx_runner import OnnxRunner
-from mien.runtime.errors import InputError, ModelError, OutputError
+from mien.runtime.errors import InputError, ModelError, OutputError, ProcessFailed
 from mien.runtime.models.spec import ModelSpec, Task
 
 SPEC = ModelSpec(task=Task.LANDMARKS, input_size=(64, 64), outputs=("landmarks", "presence"))
@@ -191,11 +193,11 @@ def test_tensorboard_is_told_where_it_is_installed(
 def test_two_shares_are_an_epoch() -> None:
     table = list(range(11))
     train = TrainConfig(epochs=1, batch_size=2, learning_rate=1e-3, workers=0)
-    shares = [load_batches(table, 3, train, ProcessRank(rank, 2)) for rank in (0, 1)]
+    shares = [load_batches(table, 3, train, rank=rank, world_size=2) for rank in (0, 1)]
     seen = [[int(i) for batch in share for i in batch] for share in shares]
     assert len(seen[0]) == len(seen[1]) == 4 and not set(seen[0]) & set(seen[1])  # whole batches only
-    again = [int(i) for batch in load_batches(table, 3, train, ProcessRank(0, 2)) for i in batch]
-    other = [int(i) for batch in load_batches(table, 4, train, ProcessRank(0, 2)) for i in batch]
+    again = [int(i) for batch in load_batches(table, 3, train, rank=0, world_size=2) for i in batch]
+    other = [int(i) for batch in load_batches(table, 4, train, rank=0, world_size=2) for i in batch]
     assert again == seen[0] != other
 
 
@@ -222,6 +224,76 @@ def test_a_run_is_not_overwritten_and_not_resumed_by_another(landmark_folder: Pa
         )
     with pytest.raises(InputError, match=r"trained with other settings \(seed was 0, is 1\)"):
         fit(tiny_training(landmark_folder), replace(config(1), seed=1), tmp_path / "run", resume=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_two_trainings_do_not_share_a_folder(class_folder: Path, tmp_path: Path) -> None:
+    import fcntl
+
+    out = tmp_path / "run"
+    fit(from_scratch(class_folder), config(1), out)
+    before = (out / LAST).read_bytes()
+    other = os.open(out, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(InputError, match=r"another process is training in .*run; wait for it, or choose another --out"):
+        fit(from_scratch(class_folder), config(2), out, resume=True)
+    os.close(other)
+    assert (out / LAST).read_bytes() == before
+    fit(from_scratch(class_folder), config(2), out, resume=True)
+
+
+def test_a_training_that_another_overtook_does_not_overwrite_it(
+    class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, real = tmp_path / "run" / LAST, loop._fabric
+
+    def while_another_trains(train: TrainConfig) -> Any:
+        theirs.parent.mkdir()
+        theirs.write_bytes(b"theirs")
+        return real(train)
+
+    monkeypatch.setattr(loop, "_fabric", while_another_trains)
+    with pytest.raises(InputError, match="already contains a run"):
+        fit(from_scratch(class_folder), config(1), tmp_path / "run")
+    assert theirs.read_bytes() == b"theirs"
+
+
+def lose_the_picture(*_: Any) -> None:
+    raise InputError("no file face.jpg; add it")
+
+
+def get_killed(*_: Any) -> None:
+    raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")  # as PyTorch says, but at any time
+
+
+def find_no_memory(*_: Any) -> None:
+    raise RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you …"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fail", "workers", "kind", "message"),
+    [
+        (lose_the_picture, 0, InputError, r"^no file face\.jpg; add it$"),
+        (lose_the_picture, 1, InputError, r"^no file face\.jpg; add it$"),
+        (get_killed, 0, ProcessFailed, r"^a process that prepares batches ended \(DataLoader worker .*use --workers 0"),
+        (find_no_memory, 0, MemoryError, "^in PyTorch; use a smaller --batch-size"),
+    ],
+)
+def test_errors_of_pytorch_become_one_line(
+    fail: Any,
+    workers: int,
+    kind: type[Exception],
+    message: str,
+    class_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = from_scratch(class_folder)
+    monkeypatch.setattr(classify.ClassImages, "__getitem__", fail)
+    with pytest.raises(kind, match=message):
+        fit(task, replace(config(1), workers=workers), tmp_path / "run")
 
 
 def rename(folder: Path) -> None:
