@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -65,5 +66,5 @@ def bundle(
             progress=progress,
         )
     say(f"{done.path}: {done.size_bytes / 1e6:.2f} MB, {done.verdict}")
-    say(f"on the device: mien verify {done.path.name} --sha256 {done.sha256}")
+    say(f"on the device: mien verify {shlex.quote(done.path.name)} --sha256 {done.sha256}")
     print(done.sha256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def export(
         foreign = convert_foreign(source, output, precision=precision, data=data, inputs=inputs)
         say(f"parity check passed: {foreign.parity}; compared on {foreign.compared_on}")
         sizes = f"{foreign.size_bytes / 1e6:.2f} MB, from {foreign.source_bytes / 1e6:.2f}"
-        say(f"{foreign.path}: {sizes}; next: mien bench {foreign.path}")
+        say(f"{foreign.path}: {sizes}; next: mien bench {shlex.quote(str(foreign.path))}")
         return
     if inputs is not None:
         raise InputError(
@@ -78,4 +79,5 @@ def _report(exported: Exported, precision: Precision) -> None:
     if exported.speed_up is not None:
         slow = exported.speed_up.value < 1
         say(f"{exported.speed_up} as fast as float32 on this machine, one thread", style="yellow" if slow else "")
-    say(f"{exported.path}: {exported.size_bytes / 1e6:.2f} MB; next: mien predict photo.jpg --model {exported.path}")
+    advice = f"mien predict photo.jpg --model {shlex.quote(str(exported.path))}"
+    say(f"{exported.path}: {exported.size_bytes / 1e6:.2f} MB; next: {advice}")

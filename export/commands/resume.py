@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def saved_options(run: Path, command: str) -> dict[str, Any]:
     checkpoint = load_checkpoint(run / LAST)
     task = checkpoint.spec.task.value
     if task != command:
-        raise InputError(f"{run} is a run of mien train {task}, not {command}; run: mien train {task} --resume {run}")
+        advice = f"mien train {task} --resume {shlex.quote(str(run))}"
+        raise InputError(f"{run} is a run of mien train {task}, not {command}; run: {advice}")
     return dict(checkpoint.training.get("options", {}))
 
 

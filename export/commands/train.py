@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -300,10 +301,10 @@ def run_training(task: Any, config: TrainConfig, ctx: typer.Context, shared: Tra
         with progress_bar() as progress:
             best = fit(task, config, out, resume=resume, options=options_to_save(ctx), progress=progress)
     except KeyboardInterrupt:
-        advice = f"to continue: mien train {ctx.info_name} --resume {out}"
+        advice = f"to continue: mien train {ctx.info_name} --resume {shlex.quote(str(out))}"
         say(f"interrupted; {advice if (out / LAST).is_file() else 'no epoch was finished'}")
         raise typer.Exit(exit_code()) from None
     if not is_first_process():
         return
-    say(f"best: {out / BEST}; next: mien export {out / BEST} -o model.onnx")
+    say(f"best: {out / BEST}; next: mien export {shlex.quote(str(out / BEST))} -o model.onnx")
     print(json.dumps({"checkpoint": str(out / BEST), **best.metrics}))

@@ -23,13 +23,13 @@ def epochs_of(run: Path) -> list[str]:
 
 
 def test_a_run_that_a_signal_ended_gives_what_an_unbroken_one_gives(class_folder: Path, tmp_path: Path) -> None:
-    whole, broken, log = tmp_path / "whole", tmp_path / "broken", tmp_path / "log"
+    whole, broken, log = tmp_path / "whole", tmp_path / "my run", tmp_path / "log"
     start = ["train", "classify", "--data", str(class_folder), *OPTIONS.split(), "--out"]
     with log.open("wb") as stderr, started(*MIEN, *start, broken, stdout=stderr, stderr=stderr) as process:
         wait_for(lambda: "epoch 1: " in log.read_text())
         process.send_signal(signal.SIGTERM)  # in the second epoch
         assert process.wait(60) == 128 + signal.SIGTERM
-    assert log.read_text().endswith(f"interrupted; to continue: mien train classify --resume {broken}\n")
+    assert log.read_text().endswith(f"interrupted; to continue: mien train classify --resume '{broken}'\n")
     assert epochs_of(broken) in (["1"], ["1", "2"]) and not list(broken.glob(".mien-*"))
     for command in (["train", "classify", "--resume", str(broken)], [*start, str(whole)]):
         assert CliRunner().invoke(app, command).exit_code == 0
