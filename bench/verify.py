@@ -21,8 +21,8 @@ from ..runtime.models.spec import Precision
 from ..runtime.pipeline.pipeline import Pipeline
 from ..runtime.values import FloatArray, Image, Progress
 from .accuracy.metrics import normalized_mean_error
+from .parity.compare_outputs import compare_outputs
 from .parity.parity import ParityGate, Unit, parity_of
-from .parity.tolerances import compare_outputs
 from .timing.environment import describe_environment
 from .timing.interleave import LocalCandidate, measure_interleaved
 from .timing.measurement import Description, Measurement

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mien.bench.data.sample_inputs import sample_batch  # noqa: E402
-from mien.bench.parity.tolerances import compare_outputs  # noqa: E402
+from mien.bench.parity.compare_outputs import compare_outputs  # noqa: E402
 from mien.bench.suite.benchmark import run_bench  # noqa: E402
 from mien.bench.suite.options import Baseline, BenchOptions  # noqa: E402
 from mien.export.bridge import TorchBridge  # noqa: E402

@@ -16,7 +16,7 @@ from ...runtime.errors import InputError
 from ...runtime.faces.detector import OwnDetector
 from ...runtime.models.runner import Runner
 from ...runtime.models.spec import Task
-from ...runtime.values import FloatArray, Progress
+from ...runtime.values import FloatArray
 from ..data.age_gender_rows import has_ages
 from ..data.class_layout import has_classes
 from ..data.face_boxes import has_boxes
@@ -76,22 +76,20 @@ class Accuracy:
         return f"{self.value:.2f}{self.metric.unit}"
 
 
-def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False, progress: Progress | None = None) -> Accuracy:
+def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False) -> Accuracy:
     """Measure the accuracy of a model: NME, MAE, AP50 or classification accuracy, by its task.
 
     Args:
         runner: The model.
         data: Folder with labels for the model's task.
         held_out: Measure only on what `mien train` holds out.
-        progress: Called after each picture with (pictures done, pictures).
 
     Raises:
         InputError: Labels are malformed or for another task, or there is no sample to measure on.
     """
     task = runner.spec.task
-    options: dict[str, Any] = {"held_out": held_out, "progress": progress}
     if task is Task.DETECTOR:
-        detections, _, _ = detect_faces(OwnDetector(runner, min_score=LOWEST_SCORE), data, **options)
+        detections, _, _ = detect_faces(OwnDetector(runner, min_score=LOWEST_SCORE), data, held_out=held_out)
         matches = [match_picture(detection) for detection in detections]
         return resampled(
             lambda rows: curve_of([matches[i] for i in rows]).average_precision(),
@@ -100,15 +98,15 @@ def accuracy_of(runner: Runner, data: Path, *, held_out: bool = False, progress:
             data_digest=digest_of([detection.labelled for detection in detections]),
         )
     if task is Task.LANDMARKS:
-        landmarks = evaluate_landmarks(runner, data, **options)
+        landmarks = evaluate_landmarks(runner, data, held_out=held_out)
         points = landmarks.labels.points
         errors = normalized_mean_error(landmarks.predicted, points)
         return mean_accuracy(errors, Metric.NME, data_digest=digest_of([points]))
     if task is Task.AGE_GENDER:
-        attributes = evaluate_age_gender(runner, data, **options)
+        attributes = evaluate_age_gender(runner, data, held_out=held_out)
         age = attributes.labels.age
         return mean_accuracy(np.abs(attributes.predicted[:, 0] - age), Metric.MAE, data_digest=digest_of([age]))
-    classes = evaluate_classes(runner, data, **options)
+    classes = evaluate_classes(runner, data, held_out=held_out)
     labels = classes.labels.labels
     correct = classes.predicted.argmax(axis=1) == labels
     return mean_accuracy(100.0 * correct, Metric.ACCURACY, data_digest=digest_of([labels]))

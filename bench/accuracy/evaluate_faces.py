@@ -178,7 +178,7 @@ def evaluate_detector(
 
 
 def detect_faces(
-    detector: Detector, data: Path, *, held_out: bool, progress: Progress | None
+    detector: Detector, data: Path, *, held_out: bool, progress: Progress | None = None
 ) -> tuple[list[Detections], FaceTable, list[str]]:
     """Run a detector on labelled pictures.
 

@@ -12,6 +12,8 @@ from ...runtime.vision.geometry import intersection_over_union, longer_side
 
 OUTER_EYE_CORNERS = (36, 45)
 FAILURE_PERCENT = 8.0
+BINS = 10
+MATCH_IOU = 0.5
 
 
 def normalized_mean_error(predicted: FloatArray, labelled: FloatArray) -> FloatArray:
@@ -51,17 +53,17 @@ def depth_error(predicted: FloatArray, labelled: FloatArray) -> FloatArray:
     return 100 * np.abs(z_predicted - z_labelled).mean(axis=-1) / outer_eye_distance(labelled)
 
 
-def area_under_curve(errors: FloatArray, limit: float = FAILURE_PERCENT) -> float:
-    """Compute the area under the cumulative distribution of errors (n,) up to `limit`, in percent.
+def area_under_curve(errors: FloatArray) -> float:
+    """Compute the area under the cumulative distribution of errors (n,) up to `FAILURE_PERCENT`, in percent.
 
     The area of the step function is exactly the mean of max(0, limit − error) / limit.
     """
-    return float(100 * np.clip(limit - errors, 0, None).mean() / limit)
+    return float(100 * np.clip(FAILURE_PERCENT - errors, 0, None).mean() / FAILURE_PERCENT)
 
 
-def failure_rate(errors: FloatArray, limit: float = FAILURE_PERCENT) -> float:
-    """Return the percentage of errors (n,) above `limit`."""
-    return float(100 * (errors > limit).mean())
+def failure_rate(errors: FloatArray) -> float:
+    """Return the percentage of errors (n,) above `FAILURE_PERCENT`."""
+    return float(100 * (errors > FAILURE_PERCENT).mean())
 
 
 def age_gender_measures(
@@ -88,17 +90,18 @@ def age_gender_measures(
     }
 
 
-def calibration_error(probability: FloatArray, labelled: FloatArray, *, bins: int = 10) -> float:
-    """Compute the expected calibration error in percent (Guo et al., ICML 2017, eq. 3).
+def calibration_error(probability: FloatArray, labelled: FloatArray) -> float:
+    """Compute the expected calibration error in percent, over `BINS` of the confidence between 0.5 and 1.
+
+    As defined by Guo et al., ICML 2017, eq. 3.
 
     Args:
         probability: Estimated probabilities (n,) of a label 1.
         labelled: Labels (n,), 0 or 1.
-        bins: Number of equal bins of the confidence between 0.5 and 1.
     """
     confidence = np.maximum(probability, 1 - probability)
     correct = (probability >= 0.5) == (labelled >= 0.5)
-    which = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
+    which = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
     gaps = [abs(confidence[which == b].mean() - correct[which == b].mean()) * (which == b).sum() for b in set(which)]
     return float(100 * sum(gaps) / len(probability))
 
@@ -157,13 +160,14 @@ class Matches:
     faces: int
 
 
-def match_picture(picture: Detections, *, min_side_px: float = 0.0, iou: float = 0.5) -> Matches:
-    """Match detections to labelled faces greedily by descending score (Everingham et al., Pascal VOC, IJCV 2010).
+def match_picture(picture: Detections, *, min_side_px: float = 0.0) -> Matches:
+    """Match detections to labelled faces greedily by descending score, at an IoU of `MATCH_IOU` or more.
+
+    As in Everingham et al., Pascal VOC, IJCV 2010.
 
     Args:
         picture: Detected and labelled boxes.
         min_side_px: Ignore labelled faces whose longer side is shorter, and unmatched detections of that size.
-        iou: Minimum overlap of a match.
     """
     scores: list[float] = []
     hits: list[bool] = []
@@ -173,7 +177,7 @@ def match_picture(picture: Detections, *, min_side_px: float = 0.0, iou: float =
     for i in np.argsort(-picture.scores, kind="stable"):
         candidates = np.where(free, overlap[i], 0.0)
         best = int(candidates.argmax()) if len(candidates) else -1
-        if best >= 0 and candidates[best] >= iou:
+        if best >= 0 and candidates[best] >= MATCH_IOU:
             free[best] = False
             if ignored[best]:
                 continue
@@ -201,6 +205,6 @@ def curve_of(matches: Sequence[Matches]) -> DetectionCurve:
     )
 
 
-def detection_curve(pictures: Sequence[Detections], *, min_side_px: float = 0.0, iou: float = 0.5) -> DetectionCurve:
+def detection_curve(pictures: Sequence[Detections], *, min_side_px: float = 0.0) -> DetectionCurve:
     """Match all pictures with `match_picture`, and compute the precision-recall curve."""
-    return curve_of([match_picture(picture, min_side_px=min_side_px, iou=iou) for picture in pictures])
+    return curve_of([match_picture(picture, min_side_px=min_side_px) for picture in pictures])

@@ -1,20 +1,11 @@
-"""Parity tolerances by precision, and the comparison of two models by task."""
+"""Parity tolerances by precision, and those of foreign models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...runtime.models.spec import ModelSpec, Precision, Task
-from .parity import (
-    Outputs,
-    ParityGate,
-    Unit,
-    compare_age_gender,
-    compare_classes,
-    compare_detections,
-    compare_faces,
-    compare_landmarks,
-)
+from ...runtime.models.spec import Precision
+from .parity import Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +54,3 @@ FOREIGN_SCALE = 2.0
 """Percent of a float output's largest value."""
 FOREIGN_UNEQUAL = 1.0
 """Percent of the values of an integer output: borders in a segmentation map may move, but a single id must match."""
-
-
-def compare_outputs(spec: ModelSpec, precision: Precision, wanted: Outputs, found: Outputs) -> ParityGate:
-    """Compare the outputs of a model with those of its reference, by its task.
-
-    Args:
-        spec: The model's description.
-        precision: Precision of the candidate, which sets the tolerances.
-        wanted: Outputs of the reference for a batch.
-        found: Outputs of the candidate for the same batch.
-
-    Raises:
-        CheckFailed: An output is missing or has another shape.
-    """
-    tolerance = TOLERANCES[precision]
-    if spec.task is Task.CLASSIFY:
-        (output,) = spec.outputs
-        allowed = tolerance.logit if output == "logits" else tolerance.score
-        return compare_classes(wanted, found, output=output, tolerance_score=allowed)
-    if spec.task is Task.AGE_GENDER:
-        return compare_age_gender(wanted, found, tolerance_years=tolerance.years, tolerance_score=tolerance.score)
-    if spec.task is Task.DETECTOR:
-        shift, unit = tolerance.box_shift
-        return compare_detections(wanted, found, tolerance=shift, unit=unit, tolerance_score=tolerance.score)
-    if tolerance.nme is not None:
-        return compare_faces(wanted, found, tolerance_nme=tolerance.nme, tolerance_score=tolerance.score)
-    return compare_landmarks(
-        wanted, found, size_px=spec.input_size[0], tolerance_px=tolerance.px, tolerance_score=tolerance.score
-    )

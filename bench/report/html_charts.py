@@ -124,11 +124,11 @@ def stages(row: Row) -> str:
     return svg(BAR * len(times) + 8, "stages of the pipeline", parts)
 
 
-def _log_axis(low: float, high: float, *, left: float = LEFT, right: float = RIGHT) -> Callable[[float], float]:
+def _log_axis(low: float, high: float, *, left: float = LEFT) -> Callable[[float], float]:
     """Return a function that maps ms to px on a logarithmic axis."""
 
     def x(ms: float) -> float:
-        return left + (WIDTH - left - right) * float(np.log(ms / low) / np.log(high / low))
+        return left + (WIDTH - left - RIGHT) * float(np.log(ms / low) / np.log(high / low))
 
     return x
 

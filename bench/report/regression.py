@@ -24,7 +24,6 @@ ACCURACIES = tuple(metric.value for metric in Metric)
 METRICS = (*TIMES, RATIO, *ACCURACIES)
 HIGHER_IS_BETTER = frozenset({RATIO, *(metric.value for metric in Metric if metric.higher_is_better)})
 """Metrics that are worse when they fall."""
-RESAMPLES = 2000
 _RULE = re.compile(r"^\s*(\w+)\s*(>\s*\+?|<\s*-?)\s*(\d+(?:\.\d+)?)\s*%\s*$")
 
 
@@ -89,7 +88,7 @@ def parse_rule(text: str) -> Rule:
 
 
 def compare_reports(
-    old: BenchReport, new: BenchReport, metrics: Sequence[str], *, allow_mismatch: bool = False, seed: int = 0
+    old: BenchReport, new: BenchReport, metrics: Sequence[str], *, allow_mismatch: bool = False
 ) -> list[Change]:
     """Compute the changes of every candidate found in both reports.
 
@@ -100,7 +99,6 @@ def compare_reports(
         new: The later report.
         metrics: Names from `METRICS`. A metric is skipped for candidates that lack it in either report.
         allow_mismatch: Compare even if hardware, allocators, threads, inputs or labelled data differ.
-        seed: Seed of the resampling.
 
     Raises:
         InputError: The reports have no candidate in common, no candidate has one of the metrics in both, there are
@@ -114,7 +112,7 @@ def compare_reports(
         raise InputError(
             f"these reports cannot be compared: {'; '.join(reasons)} (--allow-mismatch compares them anyway)"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     found = [_change(a, b, metric, befores, afters, rng) for a, b in pairs for metric in metrics]
     changes = [change for change in found if change is not None]
     for metric in metrics:
@@ -230,13 +228,13 @@ def _statistic(row: Row, metric: str, rows: dict[str, Row], rng: np.random.Gener
         return np.array([row.accuracy.value, *row.accuracy.replicates])
     if metric == RATIO:
         logs = log_ratios(rows[str(row.baseline)].measurement, row.measurement)
-        ratios: FloatArray = np.exp(replicates(logs, row_medians, rng, RESAMPLES))
+        ratios: FloatArray = np.exp(replicates(logs, row_medians, rng))
         return ratios
     return _times(row.measurement, metric, rng)
 
 
 def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> FloatArray:
-    """Return a time's geometric mean over processes in ms, and its resampled values (1 + RESAMPLES,)."""
+    """Return a time's geometric mean over processes in ms, and its resampled values (1 + `RESAMPLES`,)."""
 
     def statistic(calls_ns: FloatArray) -> FloatArray:
         if metric == "mean":
@@ -249,5 +247,5 @@ def _times(measurement: Measurement, metric: str, rng: np.random.Generator) -> F
             f"needs {MIN_ROUNDS} or more; measure with --rounds {MIN_ROUNDS} or more"
         )
     processes = [np.array(run.latencies_ns, dtype=np.float64) for run in measurement.processes]
-    times: FloatArray = np.exp(replicates(processes, statistic, rng, RESAMPLES))
+    times: FloatArray = np.exp(replicates(processes, statistic, rng))
     return times

@@ -13,8 +13,8 @@ import numpy as np
 from ...runtime.errors import CheckFailed, InputError, ProcessFailed
 from ...runtime.models.spec import ModelSpec, Precision
 from ..accuracy.accuracy import Accuracy, accuracy_of
+from ..parity.compare_outputs import compare_outputs
 from ..parity.parity import ParityGate
-from ..parity.tolerances import compare_outputs
 from ..timing.sensors import board_power_w, read_sensors
 from ..worker.remote_runner import RemoteRunner
 from .candidates import CandidateRecord

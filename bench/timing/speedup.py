@@ -22,6 +22,7 @@ MAX_SPREAD = 1.25
 MAX_DRIFT = 0.05
 MAX_BETWEEN_PROCESSES = 1.1
 """Larger ratios between the medians of the slowest and the fastest process lead to a warning."""
+RESAMPLES = 2000
 VALUES_AT_ONCE = 1 << 20
 """Values that are resampled at once, which bounds the memory."""
 ONE_PROCESS = "one process: the intervals do not cover variation between processes"
@@ -56,13 +57,7 @@ class Ratio:
         return f"{self.value:.2f}× ({self.low:.2f}–{self.high:.2f})"
 
 
-def paired_ratio(
-    baseline: Measurement,
-    candidate: Measurement,
-    *,
-    seed: int = 0,
-    resamples: int = 2000,
-) -> Ratio:
+def paired_ratio(baseline: Measurement, candidate: Measurement) -> Ratio:
     """Compute the ratio of two candidates' median latencies in each round, and its median over the rounds.
 
     Both must come from the same run, so that round k of one was timed next to round k of the other.
@@ -70,8 +65,6 @@ def paired_ratio(
     Args:
         baseline: Measurement of the baseline.
         candidate: Measurement of the candidate.
-        seed: Seed of the resampling.
-        resamples: Number of resampled ratios behind the interval.
 
     Raises:
         InputError: Batch sizes or numbers of rounds differ, or there are fewer rounds than `MIN_ROUNDS`.
@@ -85,12 +78,12 @@ def paired_ratio(
     rounds = sum(baseline.rounds)
     if rounds < MIN_ROUNDS:
         raise InputError(f"an interval needs {MIN_ROUNDS} rounds; found {rounds}")
-    return median_ratio(log_ratios(baseline, candidate), seed=seed, resamples=resamples)
+    return median_ratio(log_ratios(baseline, candidate))
 
 
-def median_ratio(logs: Sequence[FloatArray], *, seed: int = 0, resamples: int = 2000) -> Ratio:
+def median_ratio(logs: Sequence[FloatArray]) -> Ratio:
     """Compute the median of ratios with its interval, from their logarithms (rounds,) by process; see `replicates`."""
-    middle, *draws = replicates(logs, row_medians, np.random.default_rng(seed), resamples)
+    middle, *draws = replicates(logs, row_medians, np.random.default_rng(0))
     low, high = np.quantile(draws, [0.025, 0.975])
     return Ratio(
         value=float(np.exp(middle)),
@@ -118,7 +111,6 @@ def replicates(
     processes: Sequence[FloatArray],
     statistic: Callable[[FloatArray], FloatArray],
     rng: np.random.Generator,
-    count: int,
 ) -> FloatArray:
     """Resample a statistic on a logarithmic scale.
 
@@ -130,23 +122,22 @@ def replicates(
         processes: Values (rounds, …) of each process.
         statistic: Maps sets of values (sets, n), rounds of a process run together, to the statistic of each (sets,).
         rng: Source of randomness.
-        count: Number of resampled values.
 
     Returns:
-        The measured value, followed by the resampled ones (1 + count,).
+        The measured value, followed by the resampled ones (1 + `RESAMPLES`,).
     """
     each = np.concatenate([statistic(run.reshape(1, -1)) for run in processes])
     if len(processes) > 1:
         error = each.std(ddof=1) / np.sqrt(len(each))
-        return np.asarray(each.mean() + error * np.append(0.0, student_t(len(each) - 1, rng, count)))
+        return np.asarray(each.mean() + error * np.append(0.0, student_t(len(each) - 1, rng)))
     (rounds,) = processes
-    picks = rng.integers(0, len(rounds), (count, len(rounds)))
-    parts = np.array_split(picks, -(-count * rounds.size // VALUES_AT_ONCE))
+    picks = rng.integers(0, len(rounds), (RESAMPLES, len(rounds)))
+    parts = np.array_split(picks, -(-RESAMPLES * rounds.size // VALUES_AT_ONCE))
     return np.concatenate([each, *(statistic(rounds[part].reshape(len(part), -1)) for part in parts)])
 
 
-def student_t(freedom: int, rng: np.random.Generator, count: int) -> FloatArray:
-    """Return the quantiles of Student's t that divide it into equal parts, in random order.
+def student_t(freedom: int, rng: np.random.Generator) -> FloatArray:
+    """Return `RESAMPLES` quantiles of Student's t that divide it into equal parts, in random order.
 
     Unlike as many independent draws, whose 2.5 % quantile is off by several percent, they have the quantiles of the
     distribution itself. With t = √freedom · tan(angle), the density of the angle is proportional to cos(angle) to the
@@ -155,12 +146,11 @@ def student_t(freedom: int, rng: np.random.Generator, count: int) -> FloatArray:
     Args:
         freedom: Degrees of freedom, 1 or more.
         rng: Source of randomness.
-        count: Number of quantiles.
     """
     angles = np.linspace(-np.pi / 2, np.pi / 2, 20_001)
     density = np.cos(angles) ** (freedom - 1)
     cumulative = np.append(0.0, np.cumsum(density[1:] + density[:-1]))
-    shares = (rng.permutation(count) + 0.5) / count
+    shares = (rng.permutation(RESAMPLES) + 0.5) / RESAMPLES
     return np.asarray(np.sqrt(freedom) * np.tan(np.interp(shares, cumulative / cumulative[-1], angles)))
 
 

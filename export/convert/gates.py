@@ -13,8 +13,9 @@ from ...bench.accuracy.accuracy import Accuracy, Metric, accuracy_of, folder_for
 from ...bench.data.class_layout import has_classes
 from ...bench.data.non_faces import without_faces
 from ...bench.data.sample_inputs import Subset, sample_batch
+from ...bench.parity.compare_outputs import compare_outputs
 from ...bench.parity.parity import ParityGate, Unit, parity_of
-from ...bench.parity.tolerances import TOLERANCES, compare_outputs
+from ...bench.parity.tolerances import TOLERANCES
 from ...bench.timing.speedup import Ratio
 from ...runtime.backends.ort.onnx_runner import OnnxRunner
 from ...runtime.errors import CheckFailed, InputError, OutputError

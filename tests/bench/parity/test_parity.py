@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from mien.bench.parity.parity import Parity, ParityGate, Unit, compare_detections, compare_landmarks, parity_of
+from mien.bench.parity.compare_outputs import compare_detections, compare_landmarks
+from mien.bench.parity.parity import Parity, ParityGate, Unit, parity_of
+from mien.bench.parity.tolerances import Tolerance
 from mien.runtime.errors import CheckFailed
 from mien.runtime.values import FloatArray
 
 Outputs = dict[str, FloatArray]
+USUAL = Tolerance(px=0.25, years=0.25, score=0.02, logit=0.1, box_px=1.0)
+WIDE = Tolerance(px=1e9, years=1e9, score=1e9, logit=1e9)
 
 
 def landmark_outputs() -> Outputs:
@@ -33,8 +39,8 @@ def changed(outputs: Outputs, name: str, index: tuple[int, ...], by: float) -> O
 
 def test_equal_outputs_pass_with_no_deviation() -> None:
     for gate in (
-        compare_landmarks(landmark_outputs(), landmark_outputs(), size_px=112),
-        compare_detections(detector_outputs(), detector_outputs()),
+        compare_landmarks(landmark_outputs(), landmark_outputs(), USUAL, size_px=112),
+        compare_detections(detector_outputs(), detector_outputs(), USUAL),
     ):
         assert gate
         assert [part.unit for part in gate.parts] == [Unit.PX, Unit.SCORE]
@@ -44,13 +50,13 @@ def test_equal_outputs_pass_with_no_deviation() -> None:
 def test_landmarks_are_compared_by_distance_in_pixels() -> None:
     reference = landmark_outputs()
     moved = changed(changed(reference, "landmarks", (1, 5, 0), 3 / 100), "landmarks", (1, 5, 2), 4 / 100)
-    points, presence = compare_landmarks(reference, moved, size_px=100, tolerance_px=5.1).parts
+    points, presence = compare_landmarks(reference, moved, replace(USUAL, px=5.1), size_px=100).parts
     assert points.max == pytest.approx(5, rel=1e-4)
     assert points.mean == pytest.approx(5 / (4 * 68), rel=1e-4)
     assert points.count == 4 * 68
     assert points
     assert presence
-    gate = compare_landmarks(reference, moved, size_px=100, tolerance_px=4.9)
+    gate = compare_landmarks(reference, moved, replace(USUAL, px=4.9), size_px=100)
     assert not gate
     assert "max 5 px (tolerance 4.9)" in str(gate)
 
@@ -58,7 +64,7 @@ def test_landmarks_are_compared_by_distance_in_pixels() -> None:
 def test_presence_alone_can_fail_the_gate() -> None:
     reference = landmark_outputs()
     points, presence = compare_landmarks(
-        reference, changed(reference, "presence", (2,), -0.1), size_px=112, tolerance_score=0.05
+        reference, changed(reference, "presence", (2,), -0.1), replace(USUAL, score=0.05), size_px=112
     ).parts
     assert points
     assert not presence
@@ -67,14 +73,14 @@ def test_presence_alone_can_fail_the_gate() -> None:
 
 def test_boxes_count_where_the_reference_sees_a_face() -> None:
     reference = detector_outputs()
-    boxes, scores = compare_detections(reference, changed(reference, "boxes", (0, 1, 3), -2.0)).parts
+    boxes, scores = compare_detections(reference, changed(reference, "boxes", (0, 1, 3), -2.0), USUAL).parts
     assert boxes.max == pytest.approx(2, rel=1e-5)
     assert boxes.count == 4
     assert not boxes
     assert scores
-    assert compare_detections(reference, changed(reference, "boxes", (0, 2, 3), -2.0))
+    assert compare_detections(reference, changed(reference, "boxes", (0, 2, 3), -2.0), USUAL)
     invented = changed(reference, "scores", (1, 4), 0.5)
-    assert not compare_detections(reference, invented)
+    assert not compare_detections(reference, invented, USUAL)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -84,18 +90,18 @@ def test_what_is_not_finite_never_passes(value: float) -> None:
     for name, index in places:
         bad = changed(landmarks, name, index, value)
         for pair in ((landmarks, bad), (bad, landmarks), (bad, bad)):
-            assert not compare_landmarks(*pair, size_px=112, tolerance_px=1e9, tolerance_score=1e9)
+            assert not compare_landmarks(*pair, WIDE, size_px=112)
     places = [("boxes", (0, 0, 0)), ("boxes", (0, 4, 0)), ("scores", (1, 4))]
     for name, index in places:
         bad = changed(detections, name, index, value)
         for pair in ((detections, bad), (bad, detections), (bad, bad)):
-            assert not compare_detections(*pair, tolerance=1e9, tolerance_score=1e9)
+            assert not compare_detections(*pair, WIDE)
 
 
 def test_comparing_nothing_is_no_parity() -> None:
     no_face = detector_outputs()
     no_face["scores"] = no_face["scores"] * 0
-    boxes, scores = compare_detections(no_face, no_face).parts
+    boxes, scores = compare_detections(no_face, no_face, USUAL).parts
     assert not boxes
     assert scores
     assert str(boxes) == "nothing to compare in px"
@@ -106,13 +112,13 @@ def test_comparing_nothing_is_no_parity() -> None:
 def test_missing_outputs_and_other_shapes_are_errors() -> None:
     reference = landmark_outputs()
     with pytest.raises(CheckFailed, match="candidate has no output 'presence'"):
-        compare_landmarks(reference, {"landmarks": reference["landmarks"]}, size_px=112)
+        compare_landmarks(reference, {"landmarks": reference["landmarks"]}, USUAL, size_px=112)
     with pytest.raises(CheckFailed, match=r"\(4, 68, 3\), the candidate \(3, 68, 3\)"):
-        compare_landmarks(reference, reference | {"landmarks": reference["landmarks"][:3]}, size_px=112)
+        compare_landmarks(reference, reference | {"landmarks": reference["landmarks"][:3]}, USUAL, size_px=112)
     detections = detector_outputs()
     detections["scores"] = detections["scores"][:, :4]
     with pytest.raises(CheckFailed, match="one score per box"):
-        compare_detections(detections, detections)
+        compare_detections(detections, detections, USUAL)
 
 
 def test_summary_of_deviations() -> None:
@@ -124,4 +130,4 @@ def test_summary_of_deviations() -> None:
 def test_half_precision_is_compared_in_full() -> None:
     reference = {"landmarks": np.full((1, 68, 3), 0.5), "presence": np.ones(1)}
     half = {name: value.astype(np.float16) for name, value in reference.items()}
-    assert compare_landmarks(reference, half, size_px=112, tolerance_px=0.0, tolerance_score=0.0)
+    assert compare_landmarks(reference, half, replace(USUAL, px=0.0, score=0.0), size_px=112)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mien.bench.parity.tolerances import TOLERANCES, compare_outputs
+from mien.bench.parity.compare_outputs import compare_outputs
+from mien.bench.parity.tolerances import TOLERANCES
 from mien.runtime.models.spec import ModelSpec, Precision, Task
 
 BOXES = {"boxes": np.array([[[10.0, 10, 50, 50]]]), "scores": np.array([[0.9]])}

@@ -87,7 +87,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 
 @pytest.mark.parametrize(("freedom", "quantile"), [(1, 12.706), (2, 4.303), (4, 2.776), (9, 2.262), (29, 2.045)])
 def test_students_t_has_the_quantiles_of_the_tables(freedom: int, quantile: float) -> None:
-    values = student_t(freedom, np.random.default_rng(0), 2000)
+    values = student_t(freedom, np.random.default_rng(0))
     assert np.quantile(values, [0.025, 0.975]) == pytest.approx([-quantile, quantile], rel=0.01)
     assert np.abs(np.diff(values)).max() > 1  # in random order
 
@@ -112,12 +112,11 @@ def test_the_ratio_is_paired_by_rounds() -> None:
     assert ratio.rounds == 6
 
 
-def test_swapping_gives_the_reciprocal_and_a_seed_the_same_interval() -> None:
+def test_swapping_gives_the_reciprocal_and_repeating_the_same_interval() -> None:
     noise = np.random.default_rng(3)
     a, b = (measured(noise.uniform(1, 2, (8, 5)), name=name) for name in "ab")
     assert paired_ratio(a, b) == paired_ratio(a, b)
     assert paired_ratio(a, b).value == pytest.approx(1 / paired_ratio(b, a).value)
-    assert paired_ratio(a, b, seed=1).value == paired_ratio(a, b, seed=2).value
 
 
 def test_ratios_that_mean_nothing_are_refused() -> None:

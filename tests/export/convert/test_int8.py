@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mien.bench.data.sample_inputs import Subset, sample_batch
-from mien.bench.parity.tolerances import compare_outputs
+from mien.bench.parity.compare_outputs import compare_outputs
 from mien.bench.timing.speedup import Ratio
 from mien.export.convert import gates, int8
 from mien.export.convert.int8_layers import first_layers, last_nodes
