@@ -48,10 +48,10 @@ def write_own_model(path: Path, name: str, *, without: str | None = None) -> Pat
     return path
 
 
-def own_models_of(face: dict[str, Any], usual: dict[str, Any]) -> set[str]:
+def own_models_of(face: dict[str, Any], usual: dict[str, Any], *, within_px: float = 0.1) -> set[str]:
     """Name the models of `write_own_model` that made a face's row; `usual` is its row from the shipped ones."""
     points, before = (np.array(row["landmarks"], float) for row in (face, usual))
-    assert np.abs((points - before)[:, :2]).max() < 0.1
+    assert np.abs((points - before)[:, :2]).max() < within_px
     crop_side = 1.3 * np.ptp(before[:, :2], axis=0).max()
     changes = {
         "landmarks": (points - before)[:, 2].mean() / crop_side,

@@ -26,9 +26,9 @@ def picture_of_face() -> Image:
 class SeesWhite:
     """Takes the white part of a crop for a face, with 68 points along its diagonal, and notes the sizes of batches."""
 
-    spec = SimpleNamespace(input_size=(SIZE, SIZE), crop_scale=1.3)
-
-    def __init__(self, presence: float) -> None:
+    def __init__(self, presence: float | None) -> None:
+        outputs = ("landmarks",) if presence is None else ("landmarks", "presence")
+        self.spec = SimpleNamespace(input_size=(SIZE, SIZE), crop_scale=1.3, outputs=outputs)
         self.presence = presence
         self.batches: list[int] = []
 
@@ -40,7 +40,8 @@ class SeesWhite:
             row[:, 0] = np.linspace(x.min(), x.max() + 1, 68) / SIZE
             row[:, 1] = np.linspace(y.min(), y.max() + 1, 68) / SIZE
             row[36:48, 1] = row[36:48, 1].mean()  # level eyes: an upright face
-        return {"landmarks": points, "presence": np.full(len(crops), self.presence, np.float32)}
+        found = {"landmarks": points}
+        return found if self.presence is None else found | {"presence": np.full(len(crops), self.presence, np.float32)}
 
 
 def found_from(box: FloatArray, model: SeesWhite) -> float:
@@ -53,6 +54,12 @@ def test_a_face_that_its_box_shows_whole_is_looked_at_twice() -> None:
     model = SeesWhite(1.0)
     assert found_from(np.array([[100.0, 30.0, 200.0, 160.0]]), model) > 0.9
     assert model.batches == [1, 1]
+
+
+def test_a_model_without_presence_is_asked_once() -> None:
+    model = SeesWhite(None)
+    assert found_from(np.array([[100.0, 30.0, 200.0, 160.0]]), model) > 0.9
+    assert model.batches == [1]
 
 
 def test_a_face_that_its_box_shows_in_part_is_looked_at_until_it_is_seen_whole() -> None:
