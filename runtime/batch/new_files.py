@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ..atomic_file import TEMP_PREFIX
 from ..errors import InputError, OutputError
 from ..file_kinds import is_folder
 from ..output_paths import check_no_dash, followed, free_number, numbered
@@ -15,17 +17,17 @@ MAX_STEM_BYTES = 200
 
 
 class NewFiles:
-    """Generator of file names in a folder, derived from their sources.
+    """Generator of names for new files in a folder, derived from their sources; other runs may share the folder.
 
     Args:
         folder: Folder, created if missing.
-        taken: Files that are about to be created; each new name is added.
+        reserved: Files that are about to be created there for other purposes.
 
     Raises:
         OutputError: The folder cannot be created.
     """
 
-    def __init__(self, folder: Path, taken: set[Path]) -> None:
+    def __init__(self, folder: Path, reserved: Collection[Path]) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
@@ -33,21 +35,50 @@ class NewFiles:
         except OSError as error:
             raise OutputError(f"cannot create the folder {folder} ({error.strerror})") from error
         self._folder = followed(folder)
-        self._taken = taken
+        self._reserved = reserved
         self._numbers: dict[Path, int] = {}  # the next to try, for names met before: many folders may share one
 
-    def name(self, source: Path, suffix: str) -> Path:
-        """Return an unused name: that of the source, with another suffix and, if necessary, a number."""
+    @contextlib.contextmanager
+    def named(self, source: Path, suffix: str) -> Iterator[Path]:
+        """Yield an unused name: that of the source, with another suffix and, if necessary, a number.
+
+        No other run uses the name inside the ``with`` block, which must write the file.
+
+        Raises:
+            OutputError: Nothing can be written into the folder.
+        """
         stem = source.stem
         while len(os.fsencode(stem)) > MAX_STEM_BYTES:
             stem = stem[:-1]
         first = self._folder / f"{stem}{suffix}"
-        number = free_number(first, taken=self._taken, start=self._numbers.get(first, 1))
-        if number > 1:
-            self._numbers[first] = number + 1
-        path = numbered(first, number)
-        self._taken.add(path)
-        return path
+        number = self._numbers.get(first, 1)
+        while True:
+            number = free_number(first, taken=self._reserved, start=number)
+            path = numbered(first, number)
+            with _claimed(path) as is_ours:
+                if is_ours:
+                    if number > 1:
+                        self._numbers[first] = number + 1
+                    yield path
+                    return
+            number += 1
+
+
+@contextlib.contextmanager
+def _claimed(path: Path) -> Iterator[bool]:
+    """Claim a name by an empty file next to it; yield False if another run has claimed or used it first."""
+    claim = path.with_name(f"{TEMP_PREFIX}{path.name}.claim")
+    try:
+        claim.touch(exist_ok=False)
+    except FileExistsError:
+        yield False
+        return
+    except OSError as error:
+        raise OutputError(f"cannot write {path} ({error.strerror})") from error
+    try:
+        yield not os.path.lexists(path)
+    finally:
+        claim.unlink(missing_ok=True)
 
 
 def resolved(files: Iterable[Path | str | None]) -> set[Path]:

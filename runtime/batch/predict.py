@@ -159,9 +159,9 @@ class Predictor:
         self._workers = workers
         self._outputs = outputs
         self._frame_progress: Progress | None = None
-        taken = resolved([*reserved, csv, json_target])
-        self._drawings = None if outputs.draw is None else NewFiles(outputs.draw, taken)
-        self._crops = None if outputs.crops is None else NewFiles(outputs.crops, taken)
+        others = resolved([*reserved, csv, json_target])
+        self._drawings = None if outputs.draw is None else NewFiles(outputs.draw, others)
+        self._crops = None if outputs.crops is None else NewFiles(outputs.crops, others)
         self._files: list[RowFile] = []
         if json_target is not None:
             self._files.append(RowFile(json_target))
@@ -212,10 +212,12 @@ class Predictor:
         if self._outputs.views is not None:
             self._outputs.views.extend(result.views)
         if self._drawings is not None and result.drawn is not None:
-            write_file(self._drawings.name(path, f"{number}{suffix}"), result.drawn)
+            with self._drawings.named(path, f"{number}{suffix}") as file:
+                write_file(file, result.drawn)
         if self._crops is not None:
             for face, crop in enumerate(result.crops):
-                write_file(self._crops.name(path, f"{number}-face{face}{suffix}"), crop)
+                with self._crops.named(path, f"{number}-face{face}{suffix}") as file:
+                    write_file(file, crop)
         return self._write_row(result.row)
 
     def _write_row(self, row: dict[str, Any]) -> bool:
@@ -227,7 +229,7 @@ class Predictor:
         with open_capture(path) as capture, ExitStack() as closing:
             sink = None
             if self._drawings is not None:
-                sink = VideoSink(self._drawings.name(path, ".mp4"), fps=capture.fps)
+                sink = VideoSink(closing.enter_context(self._drawings.named(path, ".mp4")), fps=capture.fps)
                 closing.callback(sink.close)
             for frame, faces in self._track(capture):
                 if outputs.blur:
@@ -244,7 +246,8 @@ class Predictor:
                     self._frame_progress(frame.index + 1, capture.frame_count or 0)
             if self._crops is not None:
                 for track, crop in best.crops().items():
-                    write_file(self._crops.name(path, f"-track{track}.jpg"), encode_image(crop, suffix=".jpg"))
+                    with self._crops.named(path, f"-track{track}.jpg") as file:
+                        write_file(file, encode_image(crop, suffix=".jpg"))
             if going and capture.damage is not None:
                 self.failures.append(f"{capture.damage}; the rows hold the frames that could be read")
         return going

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -23,8 +22,6 @@ from ...values import FloatArray, Image
 from .cache import Engine, open_engine
 from .device import Accelerator, find_accelerator
 from .engine_builder import Progress
-
-log = logging.getLogger("mien")
 
 MAX_SHAPES = 16
 """Limit of input shapes with buffers, a context and a graph; the least recently used is evicted."""

@@ -272,9 +272,33 @@ def test_many_pictures_of_one_name_are_named_in_linear_time(tmp_path: Path, monk
     monkeypatch.setattr(os.path, "lexists", lambda path: looked.append(path) or lexists(path))
     files = NewFiles(tmp_path, set())
     (tmp_path / "a-7.jpg").touch()
-    names = [files.name(Path(f"{n}/a.png"), ".jpg").name for n in range(200)]
+    names = []
+    for n in range(200):
+        with files.named(Path(f"{n}/a.png"), ".jpg") as path:
+            path.touch()
+        names.append(path.name)
     assert names == ["a.jpg", *(f"a-{n}.jpg" for n in range(2, 202) if n != 7)]
-    assert len(looked) < 450
+    assert len(looked) < 650
+
+
+def test_runs_at_the_same_time_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = NewFiles(tmp_path, ()), NewFiles(tmp_path, ())
+    source, lexists = Path("100GOPRO/a.mp4"), os.path.lexists
+    with one.named(source, ".mp4") as first, other.named(source, ".mp4") as second:
+        second.write_bytes(b"video")
+        with one.named(source, ".mp4") as third:
+            assert [path.name for path in (first, second, third)] == ["a.mp4", "a-2.mp4", "a-3.mp4"]
+
+    def written_meanwhile(path: Path) -> bool:
+        found = lexists(path)
+        (tmp_path / "b.jpg").write_bytes(b"of another process")
+        return found
+
+    monkeypatch.setattr(os.path, "lexists", written_meanwhile)
+    with pytest.raises(InputError), one.named(Path("b.jpg"), ".jpg") as path:
+        raise InputError(path.name)
+    assert path.name == "b-2.jpg"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-2.mp4", "b.jpg"]
 
 
 def test_every_frame_of_an_animation_is_a_row(tmp_path: Path) -> None:
