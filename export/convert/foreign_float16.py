@@ -208,28 +208,27 @@ def _half_answers(source: Path, half: Path, feeds: Sequence[Feed]) -> Iterator[l
 def _answered(session: Any, arrays: InputArrays, *, origin: Path) -> tuple[list[Feed], list[list[Any]], str]:
     """Make inputs, in several sizes if dimensions are open; return them, the outputs and a note.
 
-    Inputs that the float32 file itself rejects, such as pictures of an odd size, are left out.
+    Sizes that the float32 file itself rejects, such as odd ones, are replaced by the first.
     """
     given = any(name.startswith(GIVEN) for name in arrays)
     several = not given and is_open(wanted_by(session))
-    feeds, wanted, notes = [], [], []
+    feeds: list[Feed] = []
+    wanted: list[list[Any]] = []
+    notes: list[str] = []
     for variant, batch in enumerate(GATE_BATCHES if several else (1,)):
         for attempt in dict.fromkeys((variant, 0)):
             some, note = feeds_for(session, arrays, batch=batch, variant=attempt)
             try:
-                wanted += [answers(session, feed, origin=origin) for feed in some]
+                found = [answers(session, feed, origin=origin) for feed in some]
             except InputError:
-                if not variant:
+                if variant == 0:
                     raise
-                continue
-            feeds += some
-            notes.append(note)
-            break
-    return (
-        feeds,
-        wanted,
-        f"{counted(len(feeds), 'call')}, {'; '.join([notes[0], *(note.removeprefix(MADE) for note in notes[1:])])}",
-    )
+            else:
+                feeds += some
+                wanted += found
+                notes.append(note.removeprefix(MADE) if notes else note)
+                break
+    return feeds, wanted, f"{counted(len(feeds), 'call')}, {'; '.join(notes)}"
 
 
 def _first_line(error: Exception) -> str:

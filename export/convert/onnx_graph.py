@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -138,31 +139,28 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Sort nodes topologically in place, keeping their order where possible (Kahn's algorithm).
+    """Sort nodes topologically in place, keeping their order where possible.
 
     Raises:
         ValueError: The graph has a cycle.
     """
     nodes = list(graph.node)
     producer = {name: i for i, node in enumerate(nodes) for name in node.output if name}
-    needed = [{producer[name] for name in values_used(node) if name in producer} for node in nodes]
-    users: defaultdict[int, list[int]] = defaultdict(list)
-    for i, wanted in enumerate(needed):
-        for one in wanted:
-            users[one].append(i)
-    waiting = [len(wanted) for wanted in needed]
-    ready = [i for i, count in enumerate(waiting) if not count]
-    ordered = []
-    while ready:
-        i = heapq.heappop(ready)
-        ordered.append(i)
-        for user in users[i]:
-            waiting[user] -= 1
-            if not waiting[user]:
-                heapq.heappush(ready, user)
-    if len(ordered) < len(nodes):
-        first = next(node for node, count in zip(nodes, waiting, strict=True) if count)
-        raise ValueError(f"the graph has a cycle at {first.name or first.output[0]}")
+    sorter = TopologicalSorter(
+        {i: {producer[name] for name in values_used(node) if name in producer} for i, node in enumerate(nodes)}
+    )
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        node = nodes[error.args[1][0]]
+        raise ValueError(f"the graph has a cycle at {node.name or node.output[0]}") from error
+    ready: list[int] = []
+    ordered: list[int] = []
+    while sorter.is_active():
+        for i in sorter.get_ready():
+            heapq.heappush(ready, i)
+        ordered.append(heapq.heappop(ready))
+        sorter.done(ordered[-1])
     if ordered != sorted(ordered):
         del graph.node[:]
         graph.node.extend(nodes[i] for i in ordered)

@@ -253,9 +253,9 @@ class Stages(nn.Module):
             maps.append(x)
         return maps
 
-    def last_size(self, input_size: int) -> int:
-        """Return the side of the last feature map for a square input, as some networks round down and others up."""
-        return int(self._maps_of_blank(input_size)[-1].shape[2])
+    def sizes(self, input_size: int) -> list[int]:
+        """Return the side of each feature map for a square input, as some networks round down and others up."""
+        return [m.shape[2] for m in self._maps_of_blank(input_size)]
 
     def _maps_of_blank(self, input_size: int) -> list[Tensor]:
         training = self.training

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from ...runtime.errors import InputError, ModelError
 from ...runtime.models.spec import Task
@@ -132,7 +133,7 @@ def load_initial_weights(
         return {}
     checkpoint = load_checkpoint(path)
     if new_layers_only:
-        _freeze(net, copy_shared_layers(net, path), path)
+        _freeze(net, copy_shared_layers(net, checkpoint.weights), path)
         return {"started_from": checkpoint.spec.weights_sha256}
     try:
         net.load_state_dict(checkpoint.weights)
@@ -142,9 +143,8 @@ def load_initial_weights(
     return {"started_from": checkpoint.spec.weights_sha256}
 
 
-def copy_shared_layers(net: nn.Module, source: Path) -> set[str]:
-    """Copy a checkpoint's weights to all layers of a network with the same name and shape; return the layers' names."""
-    weights = load_checkpoint(source).weights
+def copy_shared_layers(net: nn.Module, weights: Mapping[str, Tensor]) -> set[str]:
+    """Copy a state dict to all layers of a network with the same name and shape; return the layers' names."""
     shared = set()
     for name, layer in net.named_modules():
         own = {f"{name}.{key}": value for key, value in layer.state_dict().items() if "." not in key}

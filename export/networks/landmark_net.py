@@ -7,6 +7,9 @@ no arg-max in the graph. Depth and presence come from the coarsest features.
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -60,14 +63,17 @@ class LandmarkNet(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.merge = nn.ModuleList(separable(width) for _ in channels[:-1])
         self.heat = nn.Conv2d(width, POINTS, 1)
-        coarse = self.backbone.last_size(input_size)
+        sizes = self.backbone.sizes(input_size)
+        for kind, (fine, coarse) in itertools.product((np.float64, np.float32), itertools.pairwise(sizes)):
+            if int(kind(coarse) * kind(fine / coarse)) != fine:  # as PyTorch and as ONNX Runtime enlarge a map
+                raise InputError(f"{backbone} cannot take crops of {input_size} px; use a multiple of {STRIDES[-1]}")
         self.summary = nn.Sequential(
             nn.Conv2d(channels[-1], width, 1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.Flatten(),
             nn.Dropout(0.2),
-            nn.Linear(width * coarse * coarse, POINTS + 1),
+            nn.Linear(width * sizes[-1] ** 2, POINTS + 1),
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
@@ -30,11 +31,10 @@ def cached_arrays(name: str, key: Sequence[object], compute: Callable[[], Arrays
     """
     digest = hashlib.sha256("\n".join(map(str, key)).encode()).hexdigest()
     path = cache_folder() / "distillation" / f"{name}-{digest[:32]}.npz"
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            return dict(stored)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # none yet, or a damaged one
-        arrays = compute()
+    none_or_damaged = contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile)
+    with none_or_damaged, path.open("rb") as file, np.load(file) as stored:
+        return dict(stored)
+    arrays = compute()
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     try:

@@ -55,7 +55,7 @@ class Teachers:
         Raises:
             ModelError: A file is not a checkpoint.
             InputError: A checkpoint is for another task; unlabelled pictures or a weight were given without a teacher;
-                or a folder has no pictures.
+                or a folder has no pictures, or only labelled ones.
         """
         self.members = [_open_teacher(path, task) for path in config.teachers]
         if not self.members and config.unlabelled:
@@ -67,6 +67,8 @@ class Teachers:
         self._weight = config.weight
         known = {file.resolve() for file in labelled} if config.unlabelled else set()
         self.files = [f for folder in config.unlabelled for f in pictures_in(folder) if f.resolve() not in known]
+        if config.unlabelled and not self.files:
+            raise InputError("all --unlabelled pictures are pictures of --data, which are left out; pass other folders")
         digests = [teacher.spec.weights_sha256 for teacher in self.members]
         names = [folder.name for folder in config.unlabelled]
         self.settings: dict[str, Any] = {}

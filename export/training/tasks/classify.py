@@ -12,9 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset, TensorDataset
 
 from ....bench.data.class_folders import ClassTable, read_classes
-from ....runtime.errors import InputError
 from ....runtime.models.spec import ModelSpec, Task
-from ....runtime.values import Image
 from ....runtime.vision.resize import resized
 from ...networks.build_network import build_classifier
 from ...networks.frozen_backbone_nets import FrozenBackboneClassifier
@@ -95,7 +93,8 @@ class ClassifyTraining:
         self.dataset: Dataset[Any]
         if isinstance(self.net, ResLayerNet):
             self.dataset = ClassImages(self.training, size=self.size, seed=self.seed)
-            self.held_inputs = torch.from_numpy(_stack(self.held, self.size))
+            held = [resized(read_training_image(f), self.size) for f in self.held.files]
+            self.held_inputs = torch.from_numpy(np.stack(held))
             return
         features = [_pooled_features(self.net, self.training, self.size, progress, mirrored=m) for m in (False, True)]
         self.dataset = TensorDataset(torch.cat(features), torch.from_numpy(self.training.labels).repeat(2))
@@ -128,9 +127,3 @@ def _pooled_features(
         reduce=lambda features: F.adaptive_avg_pool2d(features, 1),
         progress=progress,
     )
-
-
-def _stack(table: ClassTable, size: int) -> Image:
-    if not len(table):
-        raise InputError("the validation split is empty; add more images")
-    return np.stack([resized(read_training_image(f), size) for f in table.files])

@@ -18,6 +18,7 @@ from ....runtime.vision.boxes import select_boxes
 from ....runtime.vision.resize import pad_to_multiple, reduced
 from ....runtime.wording import counted
 from ...networks.build_network import copy_shared_layers, load_initial_weights
+from ...networks.checkpoint import load_checkpoint
 from ...networks.detector_net import LEVELS, OUTPUTS, DetectorNet
 from ..batches import predict_batches
 from ..config import NO_TEACHERS, DistillationConfig, NetworkConfig, ProgressCallback, no_progress
@@ -54,7 +55,7 @@ class DetectorTraining:
         labelled = [file for table in (*training, *validation, *tested) for file in table.files]
         self.teachers = Teachers(distillation, Task.DETECTOR, labelled)
         if self.teachers and network.init_from is None:
-            copy_shared_layers(self.net, distillation.teachers[0])
+            copy_shared_layers(self.net, load_checkpoint(distillation.teachers[0]).weights)
         started = load_initial_weights(self.net, network.init_from, new_layers_only=network.new_layers_only)
         if self.net.backbone.pretrained and network.init_from is None:
             self.net.backbone.stages[0].requires_grad_(False)

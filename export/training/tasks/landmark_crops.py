@@ -114,7 +114,9 @@ class LandmarkCrops(AugmentedDataset):
 
     def read_images(self) -> None:
         """Read all pictures with labels; call it before the first sample is drawn."""
-        self.images = [read_training_image(f) for f in self.files[: self.labelled]]
+        labelled = self.files[: self.labelled]
+        images = {file: read_training_image(file) for file in dict.fromkeys(labelled)}  # once for several faces
+        self.images = [images[file] for file in labelled]
         self.negatives = [read_training_image(f) for f in self.negative_files]
 
     def add_taught(self, taught: TaughtPoints, unlabelled: FoundFaces) -> None:

@@ -89,6 +89,12 @@ def test_landmark_net_takes_any_multiple_of_16(size: int) -> None:
     assert landmarks.shape == (2, 68, 3) and presence.shape == (2,)
 
 
+@pytest.mark.parametrize("size", [212, 236])  # 53 is not 26 · (53 / 26) in float32, nor 59 29 · (59 / 29) in float64
+def test_a_size_that_the_decoder_cannot_restore_is_refused(size: int) -> None:
+    with pytest.raises(InputError, match=f"vgg16 cannot take crops of {size} px; use a multiple of 32"):
+        LandmarkNet("vgg16", input_size=size)
+
+
 def test_unknown_backbone_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"unknown backbone 'resnet19'; known: .*resnet18"):
         build_backbone("resnet19", "none")

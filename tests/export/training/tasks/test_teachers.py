@@ -262,6 +262,9 @@ def test_pictures_with_labels_are_no_unlabelled_ones(age_gender_folder: Path, tm
     cv2.imwrite(str(age_gender_folder / "new.png"), np.zeros((64, 64, 3), np.uint8))
     taught = student("age-gender", age_gender_folder, [teacher], [age_gender_folder])
     assert [file.name for file in taught.teachers.files] == ["new.png"]
+    (age_gender_folder / "new.png").unlink()
+    with pytest.raises(InputError, match="all --unlabelled pictures are pictures of --data"):
+        student("age-gender", age_gender_folder, [teacher], [age_gender_folder])
 
 
 def test_depth_is_not_learnt_where_the_student_has_none(landmark_folder: Path, tmp_path: Path) -> None:
@@ -314,8 +317,9 @@ def test_unusable_teachers_are_refused(landmark_folder: Path, age_gender_folder:
     for weight, message in ((0.5, "--teacher-weight needs a --teacher; pass one"), (0.0, "--teacher-weight needs")):
         with pytest.raises(InputError, match=message):
             LandmarkTraining(landmark_folder, SMALL, distillation=DistillationConfig(weight=weight))
-    with pytest.raises(InputError, match="expected a --teacher-weight above 0, found 0"):
-        AgeGenderTraining(age_gender_folder, SMALL, distillation=DistillationConfig((ages,), weight=0.0))
+    for unusable in (0.0, float("nan")):
+        with pytest.raises(InputError, match=f"expected a --teacher-weight above 0, found {unusable:g}"):
+            AgeGenderTraining(age_gender_folder, SMALL, distillation=DistillationConfig((ages,), weight=unusable))
     chapter = load_checkpoint(ages)
     save_checkpoint(ages, replace(chapter, config=chapter.config | {"recipe": "frozen-backbone"}))
     with pytest.raises(InputError, match="was trained with --recipe frozen-backbone, expected --recipe own"):
