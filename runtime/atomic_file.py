@@ -1,9 +1,10 @@
-"""Output files that appear complete or not at all."""
+"""Output files that appear complete or not at all, even if the power fails."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -19,6 +20,8 @@ from .output_paths import check_writable, followed
 
 TEMP_PREFIX = ".mien-"
 """Prefix of unfinished files; a process that was killed may leave one."""
+UNABLE_TO_FLUSH = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+"""Errors of file systems that cannot wait for their disk, such as some in user space."""
 STREAMS = ("/dev/stdin", "/dev/stdout", "/dev/stderr")
 _unfinished: set[Path] = set()
 """Temporary files of this process, removed when it exits."""
@@ -124,6 +127,7 @@ class AtomicFile:
             with postponed():
                 self.handle.close()
                 if self._target is not None:
+                    _flush_to_disk(self.temporary)
                     if self._mode is not None:
                         with contextlib.suppress(PermissionError):  # a file system without permissions, such as vfat
                             self.temporary.chmod(self._mode)
@@ -225,6 +229,16 @@ def _temp_path(folder: Path, suffix: str) -> Path:
     temporary = folder / f"{TEMP_PREFIX}{uuid.uuid4().hex}{suffix if len(suffix) < 16 else ''}"
     _unfinished.add(temporary)
     return temporary
+
+
+def _flush_to_disk(path: Path) -> None:
+    """Wait until a file is on its disk; renamed before that, it could be empty after a power failure."""
+    with path.open("r+b") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in UNABLE_TO_FLUSH:
+                raise
 
 
 def _descriptor(path: Path) -> int | None:

@@ -59,8 +59,15 @@ def check_writable(path: Path) -> None:
     needed = [path] if path.exists() else []
     if not needed or path.is_file():  # a file is replaced by a new one; a device is written to
         needed.append(folder)
-    if not all(os.access(place, os.W_OK) for place in needed):
-        raise OutputError(f"no permission to write {path}")
+    for place in needed:
+        if not os.access(place, os.W_OK):
+            raise OutputError(f"no permission to write {path}{read_only_note(place)}")
+
+
+def read_only_note(place: Path) -> str:
+    """Return what to add to an error if a whole file system refuses to be written; nothing for a lack of rights."""
+    read_only = hasattr(os, "statvfs") and os.statvfs(place).f_flag & os.ST_RDONLY
+    return ", whose file system is read-only" if read_only else ""
 
 
 def file_of(target: str | None) -> Path | None:

@@ -47,10 +47,12 @@ class VideoSink:
         self._size = (0, 0)
         self._start_ns = 0
         self._taken = 0
+        self._failed = False
 
     def write(self, frame: Frame, faces: Faces, picture: Image) -> bool:
         """Append one picture, at the time of its frame."""
         picture = _even(picture)
+        self._failed = True  # unless this write comes to its end
         with self._errors_named():
             if self._opened is None:
                 self._size = size_of(picture)
@@ -63,10 +65,14 @@ class VideoSink:
             if self._taken % max(1, round(self._fps)) == 0:  # about once per second
                 self._check_room(file.temporary.parent)
         self._taken += 1
+        self._failed = False
         return True
 
     def close(self) -> None:
-        """Complete the file and rename it; one that cannot be completed is kept if it plays up to there."""
+        """Complete the file and rename it; one that cannot be completed is kept if it plays up to there.
+
+        If it does not play after a failed write, that write has said why.
+        """
         if self._opened is None:
             return
         (file, encoder), self._opened = self._opened, None
@@ -74,12 +80,14 @@ class VideoSink:
             try:
                 encoder.close()
             except OutputError as error:
-                if not encoder.plays():
-                    file.discard()
+                if encoder.plays():
+                    file.commit()
+                    raise OutputError(f"{error}; it was kept up to there") from error
+                file.discard()
+                if not self._failed:
                     raise
+            else:
                 file.commit()
-                raise OutputError(f"{error}; it was kept up to there") from error
-            file.commit()
 
     @contextmanager
     def _errors_named(self) -> Iterator[None]:

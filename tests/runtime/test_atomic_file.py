@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import re
 import tempfile
@@ -26,6 +27,23 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     write_atomic(path, b"second")
     assert path.read_bytes() == b"second" and path.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_its_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, flushed = tmp_path / "rows.json", []
+
+    def flush(descriptor: int) -> None:
+        flushed.append((os.fstat(descriptor).st_size, path.exists()))
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    error = errno.EINVAL  # a file system that cannot do it
+    write_atomic(path, b"first")
+    error = errno.EDQUOT  # which some report only now
+    with pytest.raises(OSError, match="quota"):
+        write_atomic(path, b"second")
+    assert flushed == [(5, False), (6, True)]
+    assert path.read_bytes() == b"first" and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_private_file_stays_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -83,6 +84,14 @@ def test_the_folder_of_a_file_to_replace_must_be_open(tmp_path: Path, monkeypatc
     with pytest.raises(OutputError, match="no permission"):
         check_outputs({"--json": path})
     check_outputs({"--json": Path(os.devnull)})
+
+
+def test_a_read_only_file_system_is_told_from_a_lack_of_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for flags, expected in ((os.ST_NOSUID, r"rows\.json$"), (os.ST_NOSUID | os.ST_RDONLY, "file system is read-only$")):
+        monkeypatch.setattr(os, "statvfs", lambda _, flags=flags: SimpleNamespace(f_flag=flags))
+        with pytest.raises(OutputError, match=f"no permission to write .*{expected}"):
+            check_outputs({"--json": tmp_path / "rows.json"})
 
 
 @pytest.mark.parametrize(

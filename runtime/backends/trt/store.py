@@ -22,6 +22,7 @@ from ...errors import ModelError, OutputError
 from ...files import cache_folder
 from ...models.input_shapes import Profile
 from ...models.spec import ModelSpec
+from ...output_paths import read_only_note
 from .engine_builder import BuiltEngine
 
 try:
@@ -94,7 +95,9 @@ def check_engine_folder(folder: Path) -> None:
             f"{folder} cannot be created ({error.strerror}); set MIEN_CACHE=DIR to use another place"
         ) from error
     if not os.access(folder, os.W_OK):
-        raise OutputError(f"no permission to write into {folder}; set MIEN_CACHE=DIR to use another place")
+        raise OutputError(
+            f"no permission to write into {folder}{read_only_note(folder)}; set MIEN_CACHE=DIR to use another place"
+        )
 
 
 def plan_path(folder: Path, stem: str, key: EngineKey) -> Path:

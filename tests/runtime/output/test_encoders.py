@@ -139,8 +139,8 @@ try:
     for index in range(60):
         pixels = noise.integers(0, 256, (96, 128, 3), np.uint8)
         sink.write(Frame(pixels, index * 40_000_000, index), Faces.empty(), pixels)
-except OutputError:
-    pass
+except OutputError as error:
+    print(error)
 try:
     sink.close()
 except OutputError as error:

@@ -116,6 +116,19 @@ def test_a_full_disk_ends_a_video_that_plays(tmp_path: Path, monkeypatch: pytest
     assert count(path) == 3
 
 
+def test_a_video_that_a_full_disk_has_left_empty_is_no_second_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    monkeypatch.setattr(OpenCvEncoder, "_write", lambda *_: None)
+    sink = VideoSink(tmp_path / "out.avi", fps=25)
+    with pytest.raises(OutputError, match="the disk is full, 0 MB left"):
+        sink.write(frame(0), Faces.empty(), frame(0).pixels)
+    sink.close()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_video_that_does_not_play_is_an_error(tmp_path: Path) -> None:
     sink = VideoSink(tmp_path / "out.avi", fps=25)
     sink.write(frame(0), Faces.empty(), frame(0).pixels)
