@@ -143,7 +143,8 @@ def evaluate_classes(
     table = read_classes(data)
     if table.classes != runner.spec.classes:
         raise InputError(
-            f"the model's classes are {', '.join(runner.spec.classes)}; {data} has {', '.join(table.classes)}"
+            f"expected the model's classes as subfolders of {data}, {', '.join(runner.spec.classes)}, found "
+            f"{', '.join(table.classes)}; rename the folders, or pass the model that was trained on them"
         )
     if held_out:
         table = table.mask(table.held_out())

@@ -102,20 +102,23 @@ def join_copies(table: AgeGenderTable) -> AgeGenderTable:
 
     If the data set defines the split, training pictures in a held-out group are dropped.
     """
-    groups = list(table.groups)
+    merged: dict[str, str] = {}
     group_of: dict[bytes, str] = {}
-    joined = 0
-    for i, file in enumerate(table.files):
+
+    def final(group: str) -> str:
+        while group in merged:
+            group = merged[group]
+        return group
+
+    for file, own in zip(table.files, table.groups, strict=True):
         digest = hashlib.sha256(read_file(file)).digest()
-        group = group_of.setdefault(digest, groups[i])
-        old = groups[i]
-        if group != old:
-            joined += 1
-            groups = [group if g == old else g for g in groups]
-            group_of = {d: group if g == old else g for d, g in group_of.items()}
-    if joined:
-        log.warning("merged the groups of %s with a copy in another group", counted(joined, "picture"))
-    table = replace(table, groups=tuple(groups))
+        first, second = final(group_of.setdefault(digest, own)), final(own)
+        if first != second:
+            merged[second] = first
+    if merged:
+        log.warning("merged the groups of %s with a copy in another group", counted(len(merged), "picture"))
+    groups = tuple(map(final, table.groups))
+    table = replace(table, groups=groups)
     if table.given_split is None:
         return table
     evaluated = {group for group, held in zip(groups, table.given_split, strict=True) if held}

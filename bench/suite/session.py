@@ -33,8 +33,6 @@ from .records import CandidateRecords
 
 log = logging.getLogger("mien")
 
-WARM_UP_CALLS = 200
-
 
 class BenchmarkSession:
     """Owner of a benchmark's processes: add the candidates, then call `measure` once.
@@ -45,7 +43,7 @@ class BenchmarkSession:
     """
 
     def __init__(self, options: BenchOptions, folder: Path) -> None:
-        check_counts(rounds=options.rounds, calls_per_round=options.calls_per_round, warm_up_calls=WARM_UP_CALLS)
+        check_counts(rounds=options.rounds, calls_per_round=options.calls_per_round)
         self._options = options
         self._inputs = BenchInputs(folder, data=options.data, feed=options.feed)
         self._stack = ExitStack()
@@ -272,7 +270,7 @@ class BenchmarkSession:
         found = {}
         for record in self._records.ordered():
             try:
-                found[record.name] = warm_up(record.process, limit=WARM_UP_CALLS)
+                found[record.name] = warm_up(record.process)
             except ProcessFailed as error:
                 self._records.drop(record, error)
         self._records.check_some_left()

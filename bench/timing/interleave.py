@@ -19,6 +19,8 @@ from .measurement import Description, Measurement, ProcessRun
 
 log = logging.getLogger("mien")
 
+WARM_UP_CALLS = 200
+"""Maximum number of warm-up calls."""
 WINDOW = 5
 WINDOWS = 3
 SETTLED = 1.05
@@ -101,7 +103,7 @@ def measure_interleaved(
     *,
     rounds: int,
     calls_per_round: int,
-    warm_up_calls: int = 200,
+    warm_up_calls: int = WARM_UP_CALLS,
     clock: Callable[[], int] = time.perf_counter_ns,
     progress: Progress | None = None,
 ) -> list[Measurement]:
@@ -121,7 +123,7 @@ def measure_interleaved(
         InputError: There is no candidate or no input, an image has a single value, a batch has the wrong size, or a
             count is invalid.
     """
-    check_counts(rounds=rounds, calls_per_round=calls_per_round, warm_up_calls=warm_up_calls)
+    check_counts(rounds=rounds, calls_per_round=calls_per_round)
     _check_candidates(candidates)
     for candidate in candidates:
         _check_inputs(candidate)
@@ -214,7 +216,7 @@ def interleave(
     return Rounds({name: tuple(one_round[name] for one_round in done) for name in kept}, failed, interrupted)
 
 
-def warm_up(timer: CallTimer, *, limit: int) -> tuple[int, ...]:
+def warm_up(timer: CallTimer, *, limit: int = WARM_UP_CALLS) -> tuple[int, ...]:
     """Call until the latencies have settled, at most `limit` times; return the latencies in ns."""
     taken: tuple[int, ...] = ()
     while len(taken) < limit and not has_settled(taken):
@@ -267,13 +269,10 @@ def time_calls(
     return TimedCalls(tuple(taken), tuple(on_device))
 
 
-def check_counts(*, rounds: int, calls_per_round: int, warm_up_calls: int) -> None:
+def check_counts(*, rounds: int, calls_per_round: int) -> None:
     """Raise InputError for invalid counts."""
-    if rounds < 1 or calls_per_round < 1 or warm_up_calls < 0:
-        raise InputError(
-            "expected at least 1 round, 1 call per round and 0 warm-up calls, "
-            f"found {rounds}, {calls_per_round} and {warm_up_calls}"
-        )
+    if rounds < 1 or calls_per_round < 1:
+        raise InputError(f"expected at least 1 round and 1 call per round, found {rounds} and {calls_per_round}")
 
 
 def _check_candidates(candidates: Sequence[LocalCandidate]) -> None:

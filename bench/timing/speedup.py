@@ -15,8 +15,6 @@ from .measurement import Level, Measurement, ProcessRun
 
 MIN_ROUNDS = 5
 """Minimum for an interval: the range of five values covers the median with a probability of 94 %, close to 95 %."""
-NOTICEABLE = 0.02
-"""Smaller differences may come from memory layout or link order just as well (Mytkowicz et al., ASPLOS 2009)."""
 MIN_CALLS = 100
 MAX_SPREAD = 1.25
 MAX_DRIFT = 0.05
@@ -47,11 +45,6 @@ class Ratio:
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.value <= self.high < float("inf"):
             raise ValueError(f"no ratio with an interval: {self.value} in {self.low} to {self.high}")
-
-    @property
-    def differs(self) -> bool:
-        """True if the whole interval lies outside 1 ± `NOTICEABLE`."""
-        return self.low > 1 + NOTICEABLE or self.high < 1 / (1 + NOTICEABLE)
 
     def __str__(self) -> str:
         return f"{self.value:.2f}× ({self.low:.2f}–{self.high:.2f})"

@@ -190,11 +190,6 @@ class CandidateProcess:
         row = self._receive()
         return row["calls"], row["seconds"]
 
-    @property
-    def pid(self) -> int:
-        """Process id."""
-        return self._process.pid
-
     def close(self) -> None:
         """Kill the process, even during a call."""
         self._kill()

@@ -156,7 +156,7 @@ def test_a_pair_has_its_ratio(pair: BenchmarkSession, caplog: pytest.LogCaptureF
 
 def test_each_launch_is_a_process_of_its_own(pair: BenchmarkSession) -> None:
     pair._options = replace(pair._options, rounds=5, processes=2)
-    pids = {record.process.pid for record in pair._records.running.values()}
+    pids = {record.process._process.pid for record in pair._records.running.values()}
     seen: list[tuple[int, int]] = []
     report = pair.measure(describe_environment(), progress=lambda done, rounds: seen.append((done, rounds)))
     assert seen == [(i, 5) for i in range(1, 6)]
@@ -164,7 +164,7 @@ def test_each_launch_is_a_process_of_its_own(pair: BenchmarkSession) -> None:
         assert [len(run.latencies_ns) for run in row.measurement.processes] == [3, 2]
         assert all(run.warm_up_ns for run in row.measurement.processes)
     assert report.rows[1].ratio is not None and report.rows[1].ratio.rounds == 5
-    assert pids.isdisjoint(record.process.pid for record in pair._records.running.values())
+    assert pids.isdisjoint(record.process._process.pid for record in pair._records.running.values())
     assert all(len(record.cold_starts_ms) == 2 for record in pair._records.running.values())
     assert report.conditions is not None and report.conditions.processes == 2 and len(report.conditions.readings) == 7
     assert BenchOptions(rounds=20, processes=3).rounds_by_process == [7, 7, 6]

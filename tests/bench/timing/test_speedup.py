@@ -45,13 +45,13 @@ def simulated(seed: int, *, slowdown: float) -> Ratio:
 
 def test_a_slowdown_of_ten_percent_is_detected() -> None:
     found = [simulated(seed, slowdown=1.1) for seed in range(SIMULATIONS)]
-    assert sum(ratio.differs and ratio.value < 1 for ratio in found) >= 19
+    assert sum(ratio.high < 1 / 1.02 for ratio in found) >= 19
     assert np.median([ratio.value for ratio in found]) == pytest.approx(1 / 1.1, rel=0.01)
 
 
 def test_no_slowdown_is_not_detected() -> None:
     found = [simulated(seed, slowdown=1.0) for seed in range(SIMULATIONS)]
-    assert sum(not ratio.differs for ratio in found) >= 19
+    assert sum(ratio.low < 1.02 and ratio.high > 1 / 1.02 for ratio in found) >= 19
 
 
 def launched(seed: int, processes: int, between: float) -> Ratio:
@@ -129,12 +129,6 @@ def test_ratios_that_mean_nothing_are_refused() -> None:
         paired_ratio(measured(one[:4]), measured(one[:4]))
     with pytest.raises(ValueError, match="no ratio"):
         Ratio(value=float("nan"), low=1.0, high=2.0, rounds=5)
-
-
-def test_small_but_certain_differences_do_not_count() -> None:
-    assert not Ratio(value=1.01, low=1.005, high=1.015, rounds=9).differs
-    assert Ratio(value=1.05, low=1.03, high=1.07, rounds=9).differs
-    assert Ratio(value=0.95, low=0.93, high=0.97, rounds=9).differs
 
 
 def test_a_steady_measurement_has_no_warnings() -> None:

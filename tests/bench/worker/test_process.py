@@ -140,12 +140,12 @@ def test_a_process_that_hangs_is_ended() -> None:
         process.open()
     process.close()
     with pytest.raises(ProcessLookupError):
-        os.kill(process.pid, 0)
+        os.kill(process._process.pid, 0)
 
 
 def test_a_process_outlives_the_terminals_ctrl_c(sleeper: CandidateProcess) -> None:
     sleeper.open()
-    assert os.getpgid(sleeper.pid) != os.getpgid(0), "a terminal's SIGINT goes to the group of who reads it"
+    assert os.getpgid(sleeper._process.pid) != os.getpgid(0), "a terminal's SIGINT goes to the group of who reads it"
     sleeper.bind(None)
     assert sleeper.inputs_digest == "digest"
 
@@ -195,7 +195,7 @@ process = CandidateProcess(
 )
 process.open()
 process.start_running(1000)
-print(process.pid, flush=True)
+print(process._process.pid, flush=True)
 time.sleep(1000)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
