@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from ..backends.open_runner import open_model
 from ..faces.attributes import TrackedAttributes, estimate
 from ..faces.classifier import classify_faces
-from ..faces.detector import DEFAULT_MAX_SIDE, Detector, open_detector
+from ..faces.detector import DEFAULT_MAX_SIDE, Detector, OwnDetector, open_detector
 from ..faces.face_filter import FaceFilter, Region
 from ..faces.landmarks import SURE, locate_in_boxes
 from ..faces.locator import Locator
@@ -144,7 +144,8 @@ class Pipeline:
                 labels = open_runner(ModelFile.of(classifier), provider=provider, threads=threads)
                 opened.callback(labels.close)
             if asked is not None:
-                for runner in filter(None, (getattr(found, "runner", None), points, known)):
+                own = found.runner if isinstance(found, OwnDetector) else None
+                for runner in filter(None, (own, points, known)):
                     check_precision(runner, asked)
             pipeline = cls(found, points, known, labels, reported=reported)
             opened.pop_all()

@@ -79,8 +79,8 @@ def _blend(old: FloatArray, new: FloatArray, factor: FloatArray | float) -> Floa
 class Smoother:
     """Smoother of the landmarks of tracked faces, with one filter state for each face in view."""
 
-    def __init__(self, euro: OneEuro | None = None) -> None:
-        self._euro = euro if euro is not None else OneEuro()
+    def __init__(self, euro: OneEuro) -> None:
+        self._euro = euro
         self._states: dict[int, FilterState] = {}
 
     def update(self, faces: Faces, *, timestamp_ns: int) -> Faces:

@@ -54,7 +54,7 @@ class Tracker:
     ) -> None:
         self._schedule = schedule
         self._timer = timer if timer is not None else StageTimer()
-        self._runner = locate
+        self._locator = locate
         self._thorough = thorough
         self._tracks: list[Track] = []
         self._next_id = 0
@@ -95,7 +95,7 @@ class Tracker:
 
     def _locate(self, image: Image, bounds: FloatArray, roll: FloatArray) -> tuple[FloatArray, FloatArray]:
         with self._timer.stage("landmarks"):
-            return self._runner(image, bounds, roll)
+            return self._locator(image, bounds, roll)
 
     def _follow(self, frame: Frame) -> bool:
         """Follow the faces in view; return whether another face has taken the place of any."""

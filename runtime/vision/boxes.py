@@ -10,20 +10,18 @@ from ..values import FloatArray
 from .geometry import overlap_area
 
 NMS_IOU = 0.45
+"""Overlap with a better box above which a box is dropped."""
 ENCLOSED = 0.8
 """A box with at least this share inside a better one is taken for a part of that face, such as an eye or a mouth."""
 
 
-def select_boxes(
-    boxes: FloatArray, scores: FloatArray, *, threshold: float, iou: float = NMS_IOU
-) -> tuple[FloatArray, FloatArray]:
+def select_boxes(boxes: FloatArray, scores: FloatArray, *, threshold: float) -> tuple[FloatArray, FloatArray]:
     """Drop boxes that score too low, or that a better box overlaps or encloses.
 
     Args:
         boxes: Boxes (n, 4), xyxy.
         scores: Their scores (n,).
         threshold: Lowest score kept.
-        iou: Overlap with a better box above which a box is dropped.
 
     Returns:
         Boxes (k, 4) and scores (k,), best first.
@@ -35,7 +33,7 @@ def select_boxes(
     sides = boxes.copy()
     sides[:, 2:] -= sides[:, :2]
     kept: npt.NDArray[np.int64] = np.asarray(
-        cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), 0.0, iou), dtype=np.int64
+        cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), 0.0, NMS_IOU), dtype=np.int64
     ).reshape(-1)  # not the threshold: OpenCV would drop a score that is equal to it
     boxes, scores = boxes[kept], scores[kept]
     outer = ~np.triu(enclosed(boxes, boxes) > ENCLOSED, k=1).any(axis=0)

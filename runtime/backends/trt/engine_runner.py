@@ -7,21 +7,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import InputError, ProviderError
-from ...models.input_shapes import INPUT, Profile
+from ...models.input_shapes import INPUT
 from ...models.model_file import ModelFile, ModelSource
 from ...models.runner import Provider, check_batch
 from ...models.spec import ModelSpec, Precision, precision_of
 from ...values import FloatArray, Image
 from .cache import Engine, open_engine
 from .device import Accelerator, find_accelerator
-from .engine_builder import Progress
 
 MAX_SHAPES = 16
 """Limit of input shapes with buffers, a context and a graph; the least recently used is evicted."""
@@ -38,11 +36,11 @@ class _Buffer:
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """State of one input shape; `image` and `outputs` view pinned memory, `held` must outlive the graph."""
+    """State of one input shape; `image` and `outputs` view pinned memory, and the graph refers to what is `held`."""
 
     image: Image
     outputs: dict[str, FloatArray]
-    run: Callable[[], None]
+    graph: Any
     held: tuple[Any, ...]
 
 
@@ -58,22 +56,16 @@ class EngineRunner:
         source: ModelSource,
         *,
         accelerator: Accelerator | None = None,
-        profile: Profile | None = None,
         folder: Path | None = None,
         build: bool = True,
-        cuda_graph: bool = True,
-        progress: Progress | None = None,
     ) -> None:
         """Load a model.
 
         Args:
             source: Path of the model, or the file already read.
             accelerator: TensorRT and the GPU, by default those of this machine.
-            profile: See `open_engine`.
             folder: See `open_engine`.
             build: See `open_engine`.
-            cuda_graph: Replay captured calls.
-            progress: See `open_engine`.
 
         Raises:
             ModelError: The file is not a mien model, or TensorRT cannot read it.
@@ -81,14 +73,11 @@ class EngineRunner:
         """
         model = ModelFile.of(source)
         self._accelerator = accelerator or find_accelerator()
-        self._engine: Engine | None = open_engine(
-            model, self._accelerator, profile=profile, folder=folder, build=build, progress=progress
-        )
+        self._engine: Engine | None = open_engine(model, self._accelerator, folder=folder, build=build)
         self._spec = self._engine.spec
         self._profile = self._engine.profile
         self._layer_types = self._engine.types
         self._precision = precision_of(self._spec, origin=model.origin)
-        self._cuda_graph = cuda_graph
         self._stream = self._accelerator.device.create_stream()
         self._slots: OrderedDict[tuple[int, ...], _Slot] = OrderedDict()
         self._lock = threading.Lock()
@@ -145,7 +134,7 @@ class EngineRunner:
                     self._slots.popitem(last=False)
             self._slots.move_to_end(batch.shape)
             np.copyto(slot.image, batch)
-            slot.run()
+            slot.graph.launch(self._stream)
             self._stream.sync()
         except self._accelerator.errors as error:
             raise ProviderError(f"CUDA failed while {self._spec.task.value} ran ({error})") from error
@@ -169,13 +158,10 @@ class EngineRunner:
             for output in buffers.values():
                 output.device.copy_to(output.host, stream=stream)
 
-        run = enqueue
-        if self._cuda_graph:
-            enqueue()  # the first call of a shape sets up resources and must not be captured
-            stream.sync()
-            run = partial(self._capture(enqueue).launch, stream)
-        # A captured graph refers to the context and the buffers, which must be held.
-        return _Slot(image.array, {name: b.array for name, b in buffers.items()}, run, (context, image, buffers))
+        enqueue()  # the first call of a shape sets up resources and must not be captured
+        stream.sync()
+        graph = self._capture(enqueue)
+        return _Slot(image.array, {name: b.array for name, b in buffers.items()}, graph, (context, image, buffers))
 
     def _buffer(self, engine: Engine, context: Any, name: str) -> _Buffer:
         """Allocate host and GPU memory of an input or output, and register it with the context."""

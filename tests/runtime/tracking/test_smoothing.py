@@ -22,7 +22,7 @@ def face(offset: np.ndarray, noise: np.ndarray, track: int = 0) -> Faces:
 def run(offsets: np.ndarray, *, noise_px: float = 0.0) -> np.ndarray:
     """Smoothed positions (n, 2) of the face's mean point."""
     rng = np.random.default_rng(1)
-    smoother = Smoother()
+    smoother = Smoother(OneEuro())
     smoothed = []
     for i, offset in enumerate(offsets):
         noisy = face(offset, rng.normal(0, noise_px, (68, 3)))
@@ -70,7 +70,7 @@ def test_jitter_of_a_still_face_and_lag_of_a_moving_one() -> None:
 
 
 def test_faces_do_not_mix_and_the_gone_are_forgotten() -> None:
-    smoother = Smoother()
+    smoother = Smoother(OneEuro())
     a, b = face(np.zeros(2), np.zeros((68, 3)), 0), face(np.array([500.0, 0]), np.zeros((68, 3)), 1)
     smoother.update(Faces.concat([a, b]), timestamp_ns=0)
     swapped = smoother.update(Faces.concat([b, a]), timestamp_ns=33_000_000)
