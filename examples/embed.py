@@ -6,5 +6,5 @@ from mien import Pipeline, open_capture
 
 with Pipeline.load() as pipeline, open_capture(sys.argv[1] if len(sys.argv) > 1 else "0") as capture:
     for frame, faces in pipeline.track(capture):
-        for track, points in zip(faces.track_id, faces.landmarks, strict=True):
-            print(f"frame {frame.index}, face {track}: nose at {points[30, :2].round(1)} px")
+        for face in faces:
+            print(f"frame {frame.index}, face {face.track_id}: nose at {face.landmarks[30, :2].round(1)} px")

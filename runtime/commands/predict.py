@@ -105,13 +105,22 @@ def predict(
         check_outputs({"--json": file_of(json_out), "--csv": csv_out, "--view3d": view3d}, [*paths, *options.files])
         plan = plan_threads(threads, several=several_pictures(paths))
         outputs = Outputs(draw, blur, style, crops, None if view3d is None else [])
-        failures = predict_files(paths, options, plan, max_side=max_side, rows=rows, outputs=outputs, view3d=view3d)
-        if (summary := rows.report.summary()) is not None:
-            say(summary)
+        try:
+            failures = predict_files(paths, options, plan, max_side=max_side, rows=rows, outputs=outputs, view3d=view3d)
+        except KeyboardInterrupt:  # which keeps the rows so far
+            say_summary(rows.report)
+            raise
+        say_summary(rows.report)
     for message in failures:
         say(f"skipped: {message}", style="red")
     if failures:
         raise typer.Exit(2)
+
+
+def say_summary(report: PredictReport) -> None:
+    """Print the numbers of pictures, videos and faces, unless there were none."""
+    if (summary := report.summary()) is not None:
+        say(summary)
 
 
 @dataclass(frozen=True, slots=True)
