@@ -163,8 +163,8 @@ def _attempt(picture: Picture) -> bytes | InputError:
 def _unread(shard: Shard, failure: str) -> str:
     """Report a shard left undone, as an unreadable folder is more likely than only unreadable pictures."""
     return (
-        f"shard {shard.number}: {platform.node()} could read none of its {len(shard.pictures)} pictures ({failure}); "
-        "give a folder that all machines share under the same path, or a URI, and run the command again"
+        f"shard {shard.number}: {platform.node()} could read none of its pictures ({failure}); give a folder that "
+        "all machines share under the same path, or a URI, and run the command again"
     )
 
 

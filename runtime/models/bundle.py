@@ -181,7 +181,7 @@ def read_bundle(path: Path) -> Bundle:
     check_sums(files, manifest["files"], origin)
     models = _models(files, manifest["models"], origin)
     if missing := [name for name in (PICTURE, FACES) if name not in files]:
-        raise ModelError(f"{origin}: {', '.join(missing)} is missing")
+        raise ModelError(f"{origin} lacks {', '.join(missing)}")
     made_by = str(manifest["mien"])
     # The checksums cover the members. Packing them again checks every byte between and around them.
     if pack_bundle(models, files, made_by=made_by) != packed:
@@ -259,7 +259,7 @@ def _models(files: Mapping[str, bytes], rows: Sequence[Mapping[str, Any]], origi
             raise ModelError(f"{origin}: {spec_file} describes a model for {spec.task.value}, expected {task.value}")
         wanted = (file, *(golden_file(name, array) for array in ("image", *spec.outputs)))
         if missing := [member for member in wanted if member not in files]:
-            raise ModelError(f"{origin}: {', '.join(missing)} is missing")
+            raise ModelError(f"{origin} lacks {', '.join(missing)}")
         models.append(BundledModel(name, precision, file, spec_file, spec))
     if len({(model.name, model.precision) for model in models}) < len(models):
         raise ModelError(f"{origin}: its manifest lists a model twice")

@@ -88,9 +88,9 @@ def check_sums(files: Mapping[str, bytes], listed: Mapping[str, tuple[object, ob
         ModelError: A member is missing, unlisted or changed.
     """
     if missing := sorted(listed.keys() - files.keys()):
-        raise ModelError(f"{origin}: {', '.join(missing)} is missing")
+        raise ModelError(f"{origin} lacks {', '.join(missing)}; copy it again")
     if unlisted := sorted(files.keys() - listed.keys()):
-        raise ModelError(f"{origin}: {', '.join(unlisted)} is not in its manifest")
+        raise ModelError(f"{origin} holds {', '.join(unlisted)}, which its manifest does not list")
     for name, (size, digest) in listed.items():
         if len(files[name]) != size or hashlib.sha256(files[name]).hexdigest() != digest:
             raise ModelError(f"{origin}: {name} was changed: its sha256 is not the manifest's")

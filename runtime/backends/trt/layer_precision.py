@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import ProviderError
 from ...models.spec import Precision
+from ...wording import counted
 
 _MOST = 0.5
 """Fraction of a file's fp16 or int8 layers that must also be fp16 or int8 in its engine, at least."""
@@ -76,6 +77,6 @@ def check_types(types: Mapping[str, int], precision: Precision, *, quantized: in
         Precision.INT8: bytes8 > _MOST * quantized,
     }[precision]
     if not holds:
-        wanted = f", of which {quantized} are int8" if precision is Precision.INT8 else ""
+        wanted = f" in {counted(quantized, 'layer')}" if precision is Precision.INT8 else ""
         found = ", ".join(f"{count} in {kind}" for kind, count in sorted(types.items())) or "none that it reports"
         raise ProviderError(f"{name} is {precision.value}{wanted}, but TensorRT's engine has layers: {found}")

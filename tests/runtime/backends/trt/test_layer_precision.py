@@ -58,7 +58,7 @@ def test_words_of_other_versions_are_known() -> None:
 
 @pytest.mark.parametrize("types", [{"FLOAT": 55, "INT8": 1}, {"FLOAT": 56}, {"INT8": 28, "FLOAT": 28}, {}])
 def test_an_int8_file_whose_engine_is_float_is_an_error(types: dict[str, int]) -> None:
-    with pytest.raises(ProviderError, match="face is int8, of which 56 are int8, but TensorRT's engine has layers"):
+    with pytest.raises(ProviderError, match="face is int8 in 56 layers, but TensorRT's engine has layers"):
         check_types(types, Precision.INT8, quantized=56, name="face")
 
 
