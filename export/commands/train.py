@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ...runtime.commands.console import print_table, require_train_extra, say
+from ...runtime.commands.console import print_table, require_train_extra, say, stderr
 from ...runtime.commands.input_paths import existing_folder
 from ...runtime.commands.run_config import with_config
 from ...runtime.errors import InputError
 from ...runtime.interrupts import exit_code
 from ...runtime.models.spec import ModelSpec, Task
-from ..training.config import BEST, LAST, DistillationConfig, ProgressCallback, TrainConfig, no_progress
+from ..training.config import BEST, LAST, DistillationConfig, ProgressCallback, TrainConfig
 from .resume import ResumableCommand, options_to_save
 from .train_options import (
     BACKBONE,
@@ -64,7 +63,7 @@ def train_landmarks(
 ) -> None:
     """Train the network that locates 68 landmarks, their depth where the labels have it, and a face's presence."""
     if shared.summary:
-        print_face_layers(Task.LANDMARKS, face, shared)
+        print_layers(Task.LANDMARKS, face.backbone, shared, **face.shape)
         return
     with require_train_extra():
         from ..training.tasks.frozen_backbone import FrozenBackboneLandmarkTraining
@@ -108,7 +107,7 @@ def train_age_gender(
 ) -> None:
     """Train the age and gender network, one backbone with two branches, on aligned faces."""
     if shared.summary:
-        print_face_layers(Task.AGE_GENDER, face, shared)
+        print_layers(Task.AGE_GENDER, face.backbone, shared, **face.shape)
         return
     with require_train_extra():
         from ..training.tasks.age_gender import AgeGenderTraining
@@ -229,18 +228,6 @@ def check_start(data: Path | None, ctx: typer.Context, shared: TrainOptions) -> 
     return data
 
 
-def print_face_layers(task: Task, face: FaceOptions, shared: TrainOptions) -> None:
-    """Print the layers of a landmark or age and gender network."""
-    print_layers(
-        task,
-        face.backbone,
-        shared,
-        frozen_backbone=face.frozen_backbone,
-        frozen=face.freeze,
-        input_size=face.network_size,
-    )
-
-
 def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: bool = False, **network: Any) -> None:
     """Print a network's layers and totals, or the totals as JSON, without loading pretrained weights."""
     with require_train_extra():
@@ -269,26 +256,24 @@ def print_layers(task: Task, backbone: str, shared: TrainOptions, *, frozen: boo
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[ProgressCallback]:
-    """Show progress on a terminal; the bar disappears after the last step, to keep log output readable."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield no_progress
-        return
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console, transient=True
-    )
-    row = bar.add_task("")
+    """Show progress on a terminal, below what is logged, and yield the callback that advances it."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=stderr,
+        transient=True,
+        redirect_stdout=False,
+        disable=not stderr.is_terminal,
+    ) as bar:
+        row = bar.add_task("")
 
-    def show(description: str, done: int, total: int) -> None:
-        bar.update(row, description=description, completed=done, total=total)
-        bar.start()
-        if done == total:
-            bar.stop()
+        def show(description: str, done: int, total: int) -> None:
+            if bar.finished:  # with the epoch before, whose time would stay
+                bar.reset(row)
+            bar.update(row, description=description, completed=done, total=total)
 
-    try:
         yield show
-    finally:
-        bar.stop()
 
 
 def run_training(task: Any, config: TrainConfig, ctx: typer.Context, shared: TrainOptions) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,10 @@ class FaceOptions:
         return self.backbone == "vgg16" if self.recipe is None else self.recipe is not Recipe.OWN
 
     @property
-    def network_size(self) -> int:
-        """Side of the network's input, in px."""
-        return 224 if self.frozen_backbone else self.input_size
+    def shape(self) -> dict[str, Any]:
+        """Options of `print_layers`."""
+        size = 224 if self.frozen_backbone else self.input_size
+        return {"frozen_backbone": self.frozen_backbone, "frozen": self.freeze, "input_size": size}
 
     def refuse_with_frozen_backbone(self, distillation: DistillationConfig, **others: object) -> None:
         """Reject options that the frozen-backbone recipe would ignore.
@@ -162,19 +163,9 @@ class TrainOptions:
             defaults: Values of options that were not given.
             **fixed: Settings that have no option.
         """
-        return TrainConfig(
-            epochs=self.epochs or defaults.epochs,
-            batch_size=self.batch_size or defaults.batch_size,
-            learning_rate=defaults.learning_rate if self.learning_rate is None else self.learning_rate,
-            seed=self.seed,
-            workers=self.workers,
-            patience=self.patience,
-            bfloat16=self.bfloat16,
-            device=self.device,
-            devices=self.devices,
-            nodes=self.nodes,
-            **fixed,
-        )
+        options = {field.name: getattr(self, field.name, None) for field in fields(TrainConfig)}
+        given = {name: value for name, value in options.items() if value is not None}
+        return TrainConfig(**(asdict(defaults) | given | fixed))
 
     def network(self, backbone: str, init_from: Path | None = None, *, new_layers_only: bool = False) -> NetworkConfig:
         """Return the settings of the network, and seed PyTorch for its initial weights.

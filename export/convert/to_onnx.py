@@ -126,7 +126,7 @@ def write_graph(net: torch.nn.Module, spec: ModelSpec, output: Path) -> None:
         output: File to write.
 
     Raises:
-        ModelError: PyTorch did not export the network, or the outputs differ from those of the spec.
+        ModelError: The outputs differ from those of the spec.
     """
     program = torch.onnx.export(
         net.eval(),
@@ -138,8 +138,7 @@ def write_graph(net: torch.nn.Module, spec: ModelSpec, output: Path) -> None:
         external_data=False,
         verbose=False,
     )
-    if program is None:
-        raise ModelError("torch.onnx.export returned no program")
+    assert program is not None
     model = program.model_proto
     names = tuple(output.name for output in model.graph.output)
     if names != spec.outputs:

@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from ...runtime.errors import InputError, ModelError
+from ...runtime.errors import InputError
 from .pretrained import fitting, read_state_dict
 
 STRIDES = (4, 8, 16, 32)
@@ -167,14 +167,8 @@ def _fits(state: Mapping[str, Tensor], name: str) -> bool:
 
 
 def reverse_input_channels(model: nn.Module) -> None:
-    """Adapt a network trained on RGB to BGR, by reversing the input channels of the first convolution.
-
-    Raises:
-        ModelError: The first convolution does not take three channels.
-    """
+    """Adapt a network trained on RGB to BGR, by reversing the input channels of the first convolution."""
     first = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
-    if first.in_channels != 3:
-        raise ModelError(f"the first convolution takes {first.in_channels} channels, expected 3")
     with torch.no_grad():
         first.weight.copy_(first.weight.flip(1).clone())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from ....bench.data.class_folders import ClassTable, read_classes
 from ....runtime.models.spec import ModelSpec, Task
 from ....runtime.vision.resize import resized
 from ...networks.build_network import build_classifier
-from ...networks.frozen_backbone_nets import FrozenBackboneClassifier
 from ...networks.residual_net import ResLayerNet
 from ..augmentation import colour
 from ..batches import AugmentedDataset, predict_batches
@@ -96,9 +96,17 @@ class ClassifyTraining:
             held = [resized(read_training_image(f), self.size) for f in self.held.files]
             self.held_inputs = torch.from_numpy(np.stack(held))
             return
-        features = [_pooled_features(self.net, self.training, self.size, progress, mirrored=m) for m in (False, True)]
+        # Pooling is the head's first layer; on pooled features it has no effect.
+        pooled = partial(
+            compute_features,
+            self.net,
+            size=self.size,
+            reduce=lambda features: F.adaptive_avg_pool2d(features, 1),
+            progress=progress,
+        )
+        features = [pooled(self.training.files, mirrored=mirrored) for mirrored in (False, True)]
         self.dataset = TensorDataset(torch.cat(features), torch.from_numpy(self.training.labels).repeat(2))
-        self.held_inputs = _pooled_features(self.net, self.held, self.size, progress)
+        self.held_inputs = pooled(self.held.files)
 
     def losses(self, outputs: Tensor, targets: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Compute the cross entropy of a batch."""
@@ -113,17 +121,3 @@ class ClassifyTraining:
             "val_loss": float(classification_loss(logits, labels)),
             "accuracy": float(100 * (predicted == labels).float().mean()),
         }
-
-
-def _pooled_features(
-    net: FrozenBackboneClassifier, table: ClassTable, size: int, progress: ProgressCallback, *, mirrored: bool = False
-) -> Tensor:
-    # Pooling is the head's first layer; on pooled features it has no effect.
-    return compute_features(
-        net,
-        table.files,
-        size=size,
-        mirrored=mirrored,
-        reduce=lambda features: F.adaptive_avg_pool2d(features, 1),
-        progress=progress,
-    )

@@ -274,7 +274,7 @@ def test_the_card_of_ones_own_model_says_what_its_spec_knows() -> None:
     card = model_card("age_gender", spec)
     assert "ab12" in card and "| data | my faces |" in card and "x, y" in card and "UTKFace" not in card
     assert spec.task is Task.AGE_GENDER
-    assert section("## a\n1\n## b\n2\n", "a") == "## a\n1\n" and section("## a\n", "c") is None
+    assert section("## a\n1\n## b\n2\n", "a") == "## a\n1\n" and section("## a\n", "c") == ""
 
 
 run = CliRunner()
