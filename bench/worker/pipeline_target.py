@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ...runtime.capture.sources import NOMINAL_FPS, RawFrame, Source, SourceLost
 from ...runtime.capture.video import open_video
 from ...runtime.errors import InputError
 from ...runtime.faces.detector import LIVE_MAX_SIDE
+from ...runtime.files import sha256_of
 from ...runtime.models.runner import Provider
 from ...runtime.models.spec import ModelSpec, Precision
 from ...runtime.pipeline.pipeline import Pipeline
@@ -49,8 +49,7 @@ class PipelineTarget:
 
     def bind(self, arrays: InputArrays) -> tuple[str, str]:
         """See `Target`; arrays are ignored, as the clip is the only input."""
-        digest = hashlib.sha256(self._clip.read_bytes()).hexdigest()[:16]
-        return digest, f"frames of {self._clip.name}; decoding is timed too"
+        return sha256_of(self._clip)[:16], f"frames of {self._clip.name}; decoding is timed too"
 
     def prime(self, first: int, count: int) -> int:
         """Seek to just before the first frame of the round, so that a round has the same frames in every run."""
