@@ -170,72 +170,62 @@ def jitter_and_lag(frames: Sequence[Tracked], truth: Sequence[Truth]) -> tuple[F
     return np.array(steps), np.array(trails).reshape(-1, 2)
 
 
-@dataclass(slots=True)
-class Tally:
-    """All runs of one tracker over clips of one kind."""
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A tracker's output for a clip, compared with the truth; see `accumulate` and `jitter_and_lag`."""
 
-    matchings: list[Any] = field(default_factory=list)
-    steps: list[FloatArray] = field(default_factory=list)
-    trails: list[FloatArray] = field(default_factory=list)
-    taken_ms: list[float] = field(default_factory=list)
-    detector_runs: int = 0
+    run: Run
+    matching: Any
+    steps: FloatArray
+    trails: FloatArray
 
-    def add(self, run: Run, truth: Sequence[Truth]) -> None:
-        """Add a clip."""
-        steps, trails = jitter_and_lag(run.frames, truth)
-        self.matchings.append(accumulate(run.frames, truth))
-        self.steps.append(steps)
-        self.trails.append(trails)
-        self.taken_ms += run.taken_ms
-        self.detector_runs += run.detector_runs
 
-    def merge(self, other: Tally) -> None:
-        """Add all clips of another tally."""
-        self.matchings += other.matchings
-        self.steps += other.steps
-        self.trails += other.trails
-        self.taken_ms += other.taken_ms
-        self.detector_runs += other.detector_runs
+def compare(run: Run, truth: Sequence[Truth]) -> Compared:
+    """Compare a tracker's output for a clip with the truth."""
+    return Compared(run, accumulate(run.frames, truth), *jitter_and_lag(run.frames, truth))
 
-    def row(self) -> dict[str, Any]:
-        """Compute the figures; those of landmarks are None without any."""
-        motmetrics = importlib.import_module("motmetrics")
-        table = motmetrics.metrics.create().compute_many(self.matchings, metrics=MEASURES, generate_overall=True)
-        mota, idf1, switches, fragments = table.loc["OVERALL"].tolist()
-        steps, trails = np.concatenate(self.steps), np.concatenate(self.trails).sum(axis=0)
-        return {
-            "mota": round(100 * mota, 1),
-            "idf1": round(100 * idf1, 1),
-            "switches": int(switches),
-            "fragments": int(fragments),
-            "runs_per_100": round(100 * self.detector_runs / len(self.taken_ms), 1),
-            "jitter": round(float(steps.mean()), 2) if len(steps) else None,
-            "lag_ms": round(1000 * float(trails[1] / trails[0]), 1) if trails[0] > 0 else None,
-            **{f"p{p}_ms": round(percentile(np.array(self.taken_ms), p), 1) for p in (50, 95, 99)},
-        }
+
+def figures_of(clips: Sequence[Compared]) -> dict[str, Any]:
+    """Compute the figures of a tracker over clips; those of landmarks are None without any."""
+    motmetrics = importlib.import_module("motmetrics")
+    matchings = [clip.matching for clip in clips]
+    table = motmetrics.metrics.create().compute_many(matchings, metrics=MEASURES, generate_overall=True)
+    mota, idf1, switches, fragments = table.loc["OVERALL"].tolist()
+    steps = np.concatenate([clip.steps for clip in clips])
+    trails = np.concatenate([clip.trails for clip in clips]).sum(axis=0)
+    taken_ms = np.concatenate([clip.run.taken_ms for clip in clips])
+    return {
+        "mota": round(100 * mota, 1),
+        "idf1": round(100 * idf1, 1),
+        "switches": int(switches),
+        "fragments": int(fragments),
+        "runs_per_100": round(100 * sum(clip.run.detector_runs for clip in clips) / len(taken_ms), 1),
+        "jitter": round(float(steps.mean()), 2) if len(steps) else None,
+        "lag_ms": round(1000 * float(trails[1] / trails[0]), 1) if trails[0] > 0 else None,
+        **{f"p{p}_ms": round(percentile(taken_ms, p), 1) for p in (50, 95, 99)},
+    }
 
 
 def measure(folder: Path, kinds: Sequence[str], seeds: int, pipeline: Pipeline) -> dict[str, dict[str, Any]]:
     """Make the clips and track them.
 
     Returns:
-        For each kind of clip, and for all: the row of each tracker.
+        For each kind of clip, and for all: the figures of each tracker.
     """
     table = frontal_faces(folder)
-    tallies: dict[str, dict[str, Tally]] = {}
+    compared: dict[str, dict[str, list[Compared]]] = {kind: {"mien": [], "bytetrack": []} for kind in (*kinds, "all")}
     for kind in kinds:
-        tallies[kind] = {"mien": Tally(), "bytetrack": Tally()}
         for seed in range(seeds):
             rng = np.random.default_rng(seed)
             scenes = CLIPS[kind](rng)
             frames, truth = zip(*render(scenes, pick_heads(table, rng, people_in(scenes)), seed=seed), strict=True)
-            tallies[kind]["mien"].add(follow_with_mien(pipeline, frames), truth)
-            tallies[kind]["bytetrack"].add(follow_with_bytetrack(pipeline.detector, frames), truth)
-    tallies["all"] = {"mien": Tally(), "bytetrack": Tally()}
-    for kind in kinds:
-        for name, tally in tallies[kind].items():
-            tallies["all"][name].merge(tally)
-    return {kind: {name: tally.row() for name, tally in both.items()} for kind, both in tallies.items()}
+            runs = {"mien": follow_with_mien(pipeline, frames)}
+            runs["bytetrack"] = follow_with_bytetrack(pipeline.detector, frames)
+            for name, run in runs.items():
+                clip = compare(run, truth)
+                compared[kind][name].append(clip)
+                compared["all"][name].append(clip)
+    return {kind: {name: figures_of(clips) for name, clips in both.items()} for kind, both in compared.items()}
 
 
 def as_table(rows: dict[str, dict[str, Any]]) -> str:

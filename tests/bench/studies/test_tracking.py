@@ -10,7 +10,7 @@ import pytest
 
 from mien.bench.studies.motion_clips import FPS, SIZE, Actor, Head, Scene, Truth, frontal_faces, pick_heads, render
 from mien.bench.studies.motion_scripts import CLIPS, people_in
-from mien.bench.studies.tracking import Run, Tally, Tracked
+from mien.bench.studies.tracking import Run, Tracked, compare, figures_of
 from mien.runtime.errors import InputError
 from mien.runtime.values import FloatArray
 from mien.runtime.vision.geometry import box_from_bounds, landmark_bounds
@@ -105,9 +105,7 @@ def truth_of(count: int, step: float) -> list[Truth]:
 
 
 def figures(frames: list[Tracked], truth: list[Truth]) -> dict[str, float]:
-    tally = Tally()
-    tally.add(Run(frames, taken_ms=[1.0] * len(frames), detector_runs=5), truth)
-    return tally.row()
+    return figures_of([compare(Run(frames, taken_ms=[1.0] * len(frames), detector_runs=5), truth)])
 
 
 def as_seen(truth: list[Truth]) -> list[Tracked]:
