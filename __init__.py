@@ -1,8 +1,11 @@
 """Face landmarks at the edge: public types, and functions that open models, pipelines and sources, and draw.
 
+>>> import cv2
 >>> from mien import Pipeline, draw_faces
+>>> picture = cv2.imread("people.jpg")
 >>> with Pipeline.load() as pipeline:
 ...     faces = pipeline(picture)
+>>> cv2.imwrite("drawn.png", draw_faces(picture, faces))
 
 Names are imported on first use, so that `mien doctor` starts even if numpy, OpenCV or ONNX Runtime does not.
 """

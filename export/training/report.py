@@ -15,8 +15,10 @@ from .history import History, Metric
 class Report(History):
     """Recorder, printer and plotter of training metrics, with the interface of `Report` in torch_snippets.
 
+    >>> from mien.export import Report
     >>> report = Report(n_epochs=10)
     >>> report.record(2.35, trn_loss=0.7, end="\\r")  # 35 % into the third epoch
+    >>> report.record(3, val_loss=0.6)
     >>> report.report_avgs(3)
     >>> report.plot_epochs(["trn_loss", "val_loss"])
 

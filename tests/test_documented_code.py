@@ -1,4 +1,4 @@
-"""Every example of docs/embedding.md runs as it stands."""
+"""Every Python example of the README and the documentation runs as it stands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shutil
+from doctest import DocTestParser
 from pathlib import Path
 
 import cv2
@@ -13,14 +14,30 @@ import numpy as np
 import pytest
 
 import mien
+from mien.export import Report
 from mien.runtime.models.shipped import shipped_model
 from mien.tests.clips import demo_frames, write_clip
 
-PAGE = Path(mien.__file__).parent / "docs" / "embedding.md"
-TEXT = PAGE.read_text(encoding="utf-8")
-FOUND = list(re.finditer(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL))
-BLOCKS = [block.group(1) for block in FOUND]
-IDS = [re.findall(r"^## (.*)$", TEXT[: block.start()], re.MULTILINE)[-1] for block in FOUND]
+ROOT = Path(mien.__file__).parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def examples_of(page: Path) -> list[tuple[str, str]]:
+    """Return the Python examples of a page, each with the heading above it."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(re.findall(r"^##? (.*)$", text[: block.start()], re.MULTILINE)[-1], block.group(1)) for block in found]
+
+
+EXAMPLES = {
+    f"{page.name}: {heading} {number}": code
+    for page in PAGES
+    for number, (heading, code) in enumerate(examples_of(page))
+} | {
+    f"docstring of {thing.__name__}": "".join(line.source for line in DocTestParser().get_examples(str(thing.__doc__)))
+    for thing in (mien, Report)
+}
+EMBEDDING = examples_of(ROOT / "docs" / "embedding.md")
 
 
 @pytest.fixture
@@ -39,17 +56,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=IDS)
-def test_an_example_runs_as_it_stands(block: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_as_it_stands(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if "plot" in EXAMPLES[name]:
+        pytest.importorskip("matplotlib").use("Agg")
     before = set(folder.iterdir())
-    exec(compile(block, str(PAGE), "exec"), {"__name__": "__main__"})
+    exec(compile(EXAMPLES[name], name, "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out.strip() or set(folder.iterdir()) - before  # it told or wrote something
 
 
 def test_what_the_examples_find(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = {}
-    for name, block in zip(IDS, BLOCKS, strict=True):
-        exec(compile(block, str(PAGE), "exec"), {"__name__": "__main__"})
+    for name, code in EMBEDDING:
+        exec(compile(code, name, "exec"), {"__name__": "__main__"})
         told.setdefault(name, []).append(capsys.readouterr().out)
     assert re.search(r"^face at \[.*\nabout \d+ years, \w+\nHeadPose\(yaw=-?\d+\.", told["A picture"][0])
     (row,) = map(json.loads, told["A folder"][0].splitlines())
@@ -68,8 +87,8 @@ def test_what_the_examples_find(folder: Path, capsys: pytest.CaptureFixture[str]
 def test_the_examples_use_every_public_name() -> None:
     used = {
         alias.name
-        for block in BLOCKS
-        for node in ast.walk(ast.parse(block))
+        for _, code in EMBEDDING
+        for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.ImportFrom) and node.module == "mien"
         for alias in node.names
     }
