@@ -1,12 +1,6 @@
 """Exceptions and warnings; their messages say what was expected, what was found and what to do next.
 
-MienError
-├── InputError     an image, video, label file or option that cannot be used
-├── ModelError     a model file, a checkpoint or a spec that cannot be used
-├── ProviderError  a provider or a precision that was requested and is not available
-├── OutputError    a file that cannot be written
-├── ProcessFailed  a process that crashed, hung or ran out of memory
-└── CheckFailed    a parity gate or another check that failed (exit code 1; all others 2)
+A command ends with exit code 1 after `CheckFailed`, and with 2 after all others.
 """
 
 import functools

@@ -93,7 +93,5 @@ def _connect_closed() -> None:
 def _plain(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    escaped, _ = codecs.lookup_error("backslashreplace")(
-        UnicodeEncodeError(error.encoding, error.object, error.start, error.start + 1, error.reason)
-    )
-    return PLAIN.get(error.object[error.start], str(escaped)), error.start + 1
+    character = error.object[error.start]
+    return PLAIN.get(character, character.encode("ascii", "backslashreplace").decode()), error.start + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from ..atomic_file import TEMP_PREFIX
@@ -79,11 +79,6 @@ def _claimed(path: Path) -> Iterator[bool]:
         yield not os.path.lexists(path)
     finally:
         claim.unlink(missing_ok=True)
-
-
-def resolved(files: Iterable[Path | str | None]) -> set[Path]:
-    """Return the resolved paths of the given files."""
-    return {followed(Path(file)) for file in files if file is not None}
 
 
 def check_folder(option: str, folder: Path, inputs: Sequence[Path]) -> None:

@@ -20,6 +20,7 @@ from ..output.rows import RowFile, csv_file, found_row, frame_row, picture_head
 from ..output.track_crops import TrackCrops
 from ..output.video_file import VideoSink
 from ..output.view3d import FaceView, face_views
+from ..output_paths import followed
 from ..pictures.decode import PictureFrame
 from ..pictures.folders import is_picture, list_pictures
 from ..pictures.images import derived_suffix, encode_image, read_frames
@@ -27,7 +28,7 @@ from ..pipeline.frame_classifier import FrameClassifier
 from ..pipeline.pipeline import Pipeline
 from ..values import Classes, Faces, Frame, Image, Progress
 from ..vision.face_crop import face_crop
-from .new_files import NewFiles, resolved
+from .new_files import NewFiles
 from .parallel import counter, map_pictures
 
 
@@ -70,14 +71,12 @@ class PictureResult:
     """Faces found in a picture, or in one frame of an animation.
 
     Attributes:
-        faces: The faces.
-        row: The same as a JSON object.
+        row: The faces or classes as a JSON object.
         drawn: Image file with the faces drawn into the picture, if requested.
         crops: Image files of the faces, if requested.
         views: The faces for the 3D page, if requested.
     """
 
-    faces: Faces
     row: dict[str, Any]
     drawn: bytes | None = None
     crops: tuple[bytes, ...] = ()
@@ -108,7 +107,6 @@ def predict_picture(
     crops = range(len(faces)) if outputs.crops is not None else ()
     title = Path(name).name if frame.index is None else f"{Path(name).name}, frame {frame.index}"
     return PictureResult(
-        faces,
         row,
         None if outputs.draw is None else encode_image(_drawn(pixels, faces, classes, outputs), suffix=suffix),
         tuple(encode_image(face_crop(pixels, faces, i), suffix=suffix) for i in crops),
@@ -159,7 +157,7 @@ class Predictor:
         self._workers = workers
         self._outputs = outputs
         self._frame_progress: Progress | None = None
-        others = resolved([*reserved, csv, json_target])
+        others = {followed(Path(file)) for file in (*reserved, csv, json_target) if file is not None}
         self._drawings = None if outputs.draw is None else NewFiles(outputs.draw, others)
         self._crops = None if outputs.crops is None else NewFiles(outputs.crops, others)
         self._files: list[RowFile] = []

@@ -9,7 +9,6 @@ import logging
 import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from ... import __version__
 from ..errors import InputError
@@ -72,7 +71,7 @@ def predict_shards(
     if not is_uri(out):
         out = os.path.abspath(out)  # noqa: PTH100 - a process of the cluster has another working directory
     folder = Folder(out)
-    task = ShardTask(packed, out, as_json(make_plan(pictures, packed, shard_size)))
+    task = ShardTask(packed, out, make_plan(pictures, packed, shard_size))
     by_shard = begin(folder, task.plan, shards)
     todo = [s for s in shards if s.number not in by_shard]
     resumed = len(by_shard)
@@ -100,8 +99,8 @@ def split(pictures: Sequence[Picture], size: int) -> list[Shard]:
     return [Shard(n, tuple(pictures[i : i + size])) for n, i in enumerate(range(0, len(pictures), size))]
 
 
-def make_plan(pictures: Sequence[Picture], packed: PackedPipeline, shard_size: int) -> dict[str, Any]:
-    """Describe a run by everything that must be equal for another to resume it.
+def make_plan(pictures: Sequence[Picture], packed: PackedPipeline, shard_size: int) -> bytes:
+    """Describe a run, as JSON, by everything that must be equal for another to resume it.
 
     Args:
         pictures: All pictures, in order.
@@ -111,7 +110,7 @@ def make_plan(pictures: Sequence[Picture], packed: PackedPipeline, shard_size: i
     listed = hashlib.sha256()
     for picture in pictures:
         listed.update(f"{picture.name}\0{picture.path}\0{picture.stamp}\n".encode(errors="surrogatepass"))
-    return {
+    plan = {
         "mien": __version__,
         "pictures": len(pictures),
         "pictures_sha256": listed.hexdigest(),
@@ -121,10 +120,6 @@ def make_plan(pictures: Sequence[Picture], packed: PackedPipeline, shard_size: i
         **asdict(packed.reported),
         **{f"{name}_sha256": hashlib.sha256(model).hexdigest() for name, model in sorted(packed.models.items())},
     }
-
-
-def as_json(plan: dict[str, Any]) -> bytes:
-    """Encode a plan as the content of its file."""
     return (json.dumps(plan, indent=1) + "\n").encode()
 
 

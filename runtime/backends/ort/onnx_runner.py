@@ -12,14 +12,21 @@ from ...errors import InputError, ModelError
 from ...models.input_shapes import DETECTOR_STEP, INPUT
 from ...models.model_file import ModelFile, ModelSource
 from ...models.runner import DEFAULT_THREADS, Provider, as_choice, check_batch
-from ...models.spec import ModelSpec, Precision, Task, precision_of
+from ...models.spec import Task, precision_of
 from ...values import FloatArray, Image
 from .io_binding import GPU_LOCK, BoundSession, CallMode
 from .onnx_session import gpu_errors, open_session, reason_of
 
 
 class OnnxRunner:
-    """Model in an ONNX Runtime session. Safe to call from several threads at once; on a GPU they take turns."""
+    """Model in an ONNX Runtime session. Safe to call from several threads at once; on a GPU they take turns.
+
+    Attributes:
+        spec: Metadata of the model.
+        provider: Provider that actually runs it.
+        precision: Number format in which it computes.
+        mode: How calls actually reach the device.
+    """
 
     def __init__(
         self,
@@ -49,21 +56,17 @@ class OnnxRunner:
         opened = open_session(model, provider=provider, threads=threads, cuda_graph=mode is CallMode.GRAPH)
         self._session: Any = opened.session
         self._provider = provider
-        self._spec = model.spec
+        self.provider = provider.value
+        self.spec = model.spec
         names = tuple(output.name for output in opened.session.get_outputs())
-        if names != self._spec.outputs:
-            raise ModelError(f"{model}: its outputs are {names}, its spec says {self._spec.outputs}; export it again")
-        self._precision = precision_of(self._spec, origin=model.origin)
-        self._mode = CallMode.BOUND if mode is CallMode.GRAPH and not opened.cuda_graph else mode
+        if names != self.spec.outputs:
+            raise ModelError(f"{model}: its outputs are {names}, its spec says {self.spec.outputs}; export it again")
+        self.precision = precision_of(self.spec, origin=model.origin)
+        self.mode = CallMode.BOUND if mode is CallMode.GRAPH and not opened.cuda_graph else mode
         self._bound: BoundSession | None = None
         if mode is not CallMode.PLAIN:
             device = "cpu" if provider is Provider.CPU else "cuda"
             self._bound = BoundSession(opened.session, device=device, cuda_graph=opened.cuda_graph)
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Metadata of the model."""
-        return self._spec
 
     @property
     def session(self) -> Any:
@@ -72,21 +75,6 @@ class OnnxRunner:
         None once closed, and with I/O binding, which a plain `run` would bypass.
         """
         return None if self._bound is not None else self._session
-
-    @property
-    def provider(self) -> str:
-        """Provider that actually runs it."""
-        return self._provider.value
-
-    @property
-    def mode(self) -> CallMode:
-        """How calls actually reach the device."""
-        return self._mode
-
-    @property
-    def precision(self) -> Precision:
-        """Number format in which it computes."""
-        return self._precision
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`.
@@ -100,16 +88,16 @@ class OnnxRunner:
             raise InputError("the runner is closed")
         check_batch(batch)
         try:
-            with gpu_errors(self._provider, doing=f"while {self._spec.task.value} ran"):
+            with gpu_errors(self._provider, doing=f"while {self.spec.task.value} ran"):
                 values = session.run(None, {INPUT: batch}) if bound is None else bound(INPUT, batch)
         except (InvalidArgument, Fail, OrtRuntimeException) as error:  # which one depends on its version
             found = f"found a batch {batch.shape} ({reason_of(error)})"
             raise InputError(f"expected {self._accepted()}, {found}") from error
-        return dict(zip(self._spec.outputs, values, strict=True))
+        return dict(zip(self.spec.outputs, values, strict=True))
 
     def _accepted(self) -> str:
-        height, width = self._spec.input_size
-        if self._spec.task is Task.DETECTOR:
+        height, width = self.spec.input_size
+        if self.spec.task is Task.DETECTOR:
             return f"pictures whose sides are multiples of {DETECTOR_STEP} px"
         return f"crops of {height} × {width}, in a batch of a size that the file accepts"
 

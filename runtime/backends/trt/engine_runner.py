@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ...errors import InputError, ProviderError
 from ...models.input_shapes import INPUT
 from ...models.model_file import ModelFile, ModelSource
 from ...models.runner import Provider, check_batch
-from ...models.spec import ModelSpec, Precision, precision_of
+from ...models.spec import precision_of
 from ...values import FloatArray, Image
 from .cache import Engine, open_engine
 from .device import Accelerator, find_accelerator
@@ -49,7 +49,15 @@ class EngineRunner:
 
     Batches above the profile's maximum are split, those below its minimum are padded. Safe to call from several
     threads, which take turns.
+
+    Attributes:
+        spec: Metadata of the model.
+        provider: Provider that actually runs it.
+        precision: Number format in which it computes.
+        layer_types: Number of the engine's heavy layers by data type, under TensorRT's names such as ``HALF``.
     """
+
+    provider = Provider.TENSORRT.value
 
     def __init__(
         self,
@@ -74,34 +82,14 @@ class EngineRunner:
         model = ModelFile.of(source)
         self._accelerator = accelerator or find_accelerator()
         self._engine: Engine | None = open_engine(model, self._accelerator, folder=folder, build=build)
-        self._spec = self._engine.spec
+        self.spec = self._engine.spec
         self._profile = self._engine.profile
-        self._layer_types = self._engine.types
-        self._precision = precision_of(self._spec, origin=model.origin)
+        self.layer_types = self._engine.types
+        self.precision = precision_of(self.spec, origin=model.origin)
         self._stream = self._accelerator.device.create_stream()
         self._slots: OrderedDict[tuple[int, ...], _Slot] = OrderedDict()
         self._lock = threading.Lock()
         self._entered = threading.local()
-
-    @property
-    def spec(self) -> ModelSpec:
-        """Metadata of the model."""
-        return self._spec
-
-    @property
-    def provider(self) -> str:
-        """Provider that actually runs it."""
-        return Provider.TENSORRT.value
-
-    @property
-    def precision(self) -> Precision:
-        """Number format in which it computes."""
-        return self._precision
-
-    @property
-    def layer_types(self) -> Mapping[str, int]:
-        """Number of the engine's heavy layers by data type, under TensorRT's names such as ``HALF``."""
-        return self._layer_types
 
     def __call__(self, batch: Image) -> dict[str, FloatArray]:
         """Run a batch (b, h, w, 3) uint8 BGR; see `Runner`."""
@@ -137,9 +125,9 @@ class EngineRunner:
             slot.graph.launch(self._stream)
             self._stream.sync()
         except self._accelerator.errors as error:
-            raise ProviderError(f"CUDA failed while {self._spec.task.value} ran ({error})") from error
+            raise ProviderError(f"CUDA failed while {self.spec.task.value} ran ({error})") from error
         # The next call overwrites the buffers.
-        return {name: slot.outputs[name][:count].copy() for name in self._spec.outputs}
+        return {name: slot.outputs[name][:count].copy() for name in self.spec.outputs}
 
     def _make_slot(self, engine: Engine, shape: tuple[int, ...]) -> _Slot:
         """Create a context for one shape: a captured graph is valid only while its context is unchanged."""
@@ -154,7 +142,7 @@ class EngineRunner:
         def enqueue() -> None:
             image.host.copy_to(image.device, stream=stream)
             if not context.execute_async_v3(stream_handle=int(stream.handle)):
-                raise ProviderError(f"TensorRT could not run {self._spec.task.value}; see the log (--verbose)")
+                raise ProviderError(f"TensorRT could not run {self.spec.task.value}; see the log (--verbose)")
             for output in buffers.values():
                 output.device.copy_to(output.host, stream=stream)
 
