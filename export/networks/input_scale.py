@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...runtime.errors import InputError
-from ...runtime.file_kinds import check_file
 from .checkpoint import load_checkpoint
 from .normalization import Normalization
+from .pretrained import check_weights
 
 KEY = "normalization"
 """Key of the scale in a checkpoint's configuration, and in the metadata of a safetensors file."""
@@ -43,16 +43,14 @@ def input_scale(weights: str, init_from: Path | None, given: Normalization | Non
 
 def _recorded_scale(weights: str, init_from: Path | None) -> Normalization | None:
     """Return the scale stated by the weights themselves, or None."""
-    if init_from is not None:
-        return Normalization(load_checkpoint(init_from).config[KEY])
-    if weights == "default":
+    if init_from is None and weights == "default":
         return Normalization.IMAGENET
-    text = _metadata(Path(weights)).get(KEY)
+    text = _metadata(Path(weights)).get(KEY) if init_from is None else load_checkpoint(init_from).config.get(KEY)
     try:
         return None if text is None else Normalization(text)
     except ValueError:
         known = " or ".join(scale.value for scale in Normalization)
-        raise InputError(f"{weights}: expected {KEY} {known} in its metadata, found {text!r}") from None
+        raise InputError(f"{init_from or weights}: expected {KEY} {known} in its metadata, found {text!r}") from None
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -61,10 +59,7 @@ def _metadata(path: Path) -> dict[str, str]:
     Raises:
         InputError: The file is missing or damaged.
     """
-    try:
-        check_file(path, "weights file")
-    except InputError as error:
-        raise InputError(f"{error}; --weights takes default, none or a .safetensors/.pt file") from error
+    check_weights(path)
     if path.suffix != ".safetensors":
         return {}
     from safetensors import SafetensorError, safe_open

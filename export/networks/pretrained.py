@@ -77,11 +77,16 @@ def _prefix(state: Iterable[str], names: Mapping[str, Any]) -> str:
     return min((name.removesuffix(first) for name in state if name == first or name.endswith(f".{first}")), default="")
 
 
-def _content(path: Path) -> Any:
+def check_weights(path: Path) -> None:
+    """Raise InputError unless a file of weights exists and can be read."""
     try:
         check_file(path, "weights file")
     except InputError as error:
         raise InputError(f"{error}; --weights takes default, none or a .safetensors/.pt file") from error
+
+
+def _content(path: Path) -> Any:
+    check_weights(path)
     with path.open("rb") as file:
         begin = file.read(256)
     _check_kind(path, begin)

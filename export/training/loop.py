@@ -69,6 +69,8 @@ def fit(
         ProcessFailed: A process that prepares batches ended.
         MemoryError: There is not enough memory.
     """
+    if not train.learning_rate > 0:
+        raise InputError(f"expected a --learning-rate above 0, found {train.learning_rate}")
     check_run(out, resume)
     saved = interrupted_run(out, task, train) if resume else {}
     fabric = _fabric(train)
@@ -155,10 +157,8 @@ def _batches(fabric: Fabric, task: Training, train: TrainConfig, epoch: int) -> 
 
 
 def _start(fabric: Fabric, task: Training, train: TrainConfig) -> RunState:
-    if not train.learning_rate > 0:
-        raise InputError(f"expected a learning rate above 0, found {train.learning_rate}")
     if len(_batches(fabric, task, train, 0)) == 0:
-        raise InputError(f"the data do not fill one batch of {train.batch_size}; lower --batch-size or add data")
+        raise InputError(f"fewer samples than processes ({fabric.world_size}); use fewer --devices, or add data")
     net = task.net.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = AveragedModel(net, avg_fn=_moving_average(train.average), use_buffers=True)
     trainable = [p for p in net.parameters() if p.requires_grad]

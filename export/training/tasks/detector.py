@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ from ..losses import detector_losses, distillation_losses
 from ..pictures import read_training_image
 from .detector_scenes import DetectorScenes
 from .unlabelled_faces import readable_pictures
+
+MAX_SIDE_PX = 640
+"""Larger pictures are reduced for the validation, as at run time."""
+MIN_SCORE = 0.05
+"""Minimum score of a detection in the validation, low enough for a whole precision-recall curve."""
+log = logging.getLogger("mien")
 
 
 class DetectorTraining:
@@ -55,7 +62,7 @@ class DetectorTraining:
         labelled = [file for table in (*training, *validation, *tested) for file in table.files]
         self.teachers = Teachers(distillation, Task.DETECTOR, labelled)
         if self.teachers and network.init_from is None:
-            copy_shared_layers(self.net, load_checkpoint(distillation.teachers[0]).weights)
+            self._start_from(distillation.teachers[0], network)
         started = load_initial_weights(self.net, network.init_from, new_layers_only=network.new_layers_only)
         if self.net.backbone.pretrained and network.init_from is None:
             self.net.backbone.stages[0].requires_grad_(False)
@@ -90,6 +97,14 @@ class DetectorTraining:
                 "face; label more pictures"
             )
 
+    def _start_from(self, teacher: Path, network: NetworkConfig) -> None:
+        """Copy the layers that a teacher has too, unless its input scale would spoil pretrained weights."""
+        checkpoint = load_checkpoint(teacher)
+        if network.weights != "none" and checkpoint.config["normalization"] != network.normalization.value:
+            log.warning("no layer starts from %s, as its input scale is another than that of --weights", teacher)
+        else:
+            copy_shared_layers(self.net, checkpoint.weights)
+
     def prepare(self, progress: ProgressCallback = no_progress) -> None:
         """Read the pictures, and check the unlabelled ones, which are read again as they are drawn."""
         self.teachers.to(next(self.net.parameters()).device)
@@ -112,7 +127,7 @@ class DetectorTraining:
         """Compute AP50 by minimum face size, and recall at 90 % precision for faces of at least 40 px."""
         pictures = []
         for image, labelled in zip(self.images, self.held.boxes, strict=True):
-            boxes, scores = detect(net, image)
+            boxes, scores = _detect(net, image)
             pictures.append(Detections(boxes, scores, labelled))
         metrics = {}
         for side in (0, 16, 24, 40):
@@ -133,21 +148,9 @@ def split(folder: Path) -> tuple[FaceTable, FaceTable, FaceTable]:
     return table.mask(~held), table.mask(held & ~tested), table.mask(tested)
 
 
-def detect(
-    net: nn.Module, image: Image, *, max_side: int = 640, threshold: float = 0.05
-) -> tuple[FloatArray, FloatArray]:
-    """Detect faces with a PyTorch network.
-
-    Args:
-        net: Detector.
-        image: Image (h, w, 3) uint8 BGR.
-        max_side: Maximum side in px; larger images are downscaled.
-        threshold: Minimum score.
-
-    Returns:
-        Boxes (n, 4), xyxy in px of `image`, and scores (n,).
-    """
-    scaled, factor = reduced(image, max_side)
+def _detect(net: nn.Module, image: Image) -> tuple[FloatArray, FloatArray]:
+    """Return the boxes (n, 4), xyxy in px, and the scores (n,) of the faces in an image (h, w, 3) uint8 BGR."""
+    scaled, factor = reduced(image, MAX_SIDE_PX)
     boxes, scores = predict_batches(net, torch.from_numpy(pad_to_multiple(scaled, LEVELS[-1])).unsqueeze(0))
-    found, found_scores = select_boxes(boxes[0].numpy(), scores[0].numpy(), threshold=threshold)
+    found, found_scores = select_boxes(boxes[0].numpy(), scores[0].numpy(), threshold=MIN_SCORE)
     return found / factor, found_scores

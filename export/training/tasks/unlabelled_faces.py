@@ -71,9 +71,7 @@ def readable_pictures(files: Sequence[Path], progress: ProgressCallback) -> list
             readable.append(file)
         progress("unlabelled pictures", i + 1, len(files))
     if unreadable and not readable:
-        raise InputError(
-            f"none of the {counted(len(files), 'unlabelled picture')} can be read, the first: {unreadable[0]}"
-        )
+        raise InputError(f"no unlabelled picture can be read, the first of {len(files)}: {unreadable[0]}")
     _warn_of(unreadable)
     return readable
 

@@ -67,5 +67,13 @@ def test_a_checkpoint_tells_its_own(tmp_path: Path) -> None:
     spec = ModelSpec(Task.CLASSIFY, (32, 32), ("probabilities",), classes=("a", "b"))
     save_checkpoint(tmp_path / "c.pt", Checkpoint(spec, {"normalization": "symmetric"}, {}, {"w": torch.zeros(1)}))
     assert input_scale("default", tmp_path / "c.pt", None) is SYMMETRIC
+    odd: list[tuple[dict[str, str], str]] = [
+        ({}, "does not state which input scale"),
+        ({"normalization": "x"}, "expected normalization imagenet or symmetric"),
+    ]
+    for config, message in odd:
+        save_checkpoint(tmp_path / "odd.pt", Checkpoint(spec, config, {}, {"w": torch.zeros(1)}))
+        with pytest.raises(InputError, match=rf"odd\.pt.*{message}"):
+            input_scale("default", tmp_path / "odd.pt", None)
     with pytest.raises(InputError, match=r"c\.pt expects the input scale symmetric, found --normalization imagenet"):
         input_scale("default", tmp_path / "c.pt", IMAGENET)

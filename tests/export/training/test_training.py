@@ -296,6 +296,16 @@ def test_errors_of_pytorch_become_one_line(
         fit(task, replace(config(1), workers=workers), tmp_path / "run")
 
 
+def test_no_picture_is_read_for_a_learning_rate_that_cannot_be(
+    class_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = from_scratch(class_folder)
+    monkeypatch.setattr(task, "prepare", lambda progress: pytest.fail("something was read first"))
+    with pytest.raises(InputError, match="expected a --learning-rate above 0, found nan"):
+        fit(task, replace(config(1), learning_rate=float("nan")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def rename(folder: Path) -> None:
     (folder / "square").rename(folder / "box")
 

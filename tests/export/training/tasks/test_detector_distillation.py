@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from mien.export.networks.backbones import build_backbone
 from mien.export.networks.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mien.export.networks.normalization import Normalization
 from mien.export.training.config import DistillationConfig, NetworkConfig, TrainConfig, no_progress
 from mien.export.training.loop import fit
 from mien.export.training.tasks.detector import DetectorTraining, split
@@ -41,6 +43,19 @@ def test_a_student_starts_from_the_layers_that_it_shares(teacher: Path, boxed_fo
     assert own["lateral.0.weight"].shape != weights["lateral.0.weight"].shape
 
 
+def test_pretrained_weights_keep_their_input_scale_beside_a_teacher_of_another(
+    teacher: Path, boxed_folder: Path, class_folder: Path, tmp_path: Path
+) -> None:
+    torch.save(build_backbone("small", "none").state_dict(), tmp_path / "backbone.pt")
+    network = NetworkConfig("small", str(tmp_path / "backbone.pt"), Normalization.SYMMETRIC)
+    own, other = (
+        student(teacher, boxed_folder, class_folder, network).net.state_dict(),
+        load_checkpoint(teacher).weights,
+    )
+    assert (own["prologue.mean"] == 127.5).all() and (other["prologue.mean"] != 127.5).all()
+    assert not torch.equal(own["head.0.2.weight"], other["head.0.2.weight"])
+
+
 def test_unlabelled_pictures_count_for_the_teacher_alone(teacher: Path, boxed_folder: Path, class_folder: Path) -> None:
     task = student(teacher, boxed_folder, class_folder)
     task.dataset.unlabelled_share = 1.0
@@ -60,7 +75,7 @@ def test_unreadable_unlabelled_pictures_are_left_out(
     task.dataset.unlabelled_share = 1.0
     fit(task, FAST, tmp_path / "run")
     assert len(task.dataset.unlabelled) == 32 and "left out 1 unlabelled picture; the first" in caplog.text
-    with pytest.raises(InputError, match=r"none of the 1 unlabelled picture can be read, the first: .*broken\.jpg"):
+    with pytest.raises(InputError, match=r"no unlabelled picture can be read, the first of 1: .*broken\.jpg"):
         readable_pictures([class_folder / "disc" / "broken.jpg"], no_progress)
 
 
