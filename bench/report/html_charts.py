@@ -14,10 +14,10 @@ from .report import Row
 WIDTH, LANE, LEFT, RIGHT, TOP = 600, 46, 10, 20, 30
 AXIS_LEFT = 64
 """Left end of charts with a vertical axis, in px."""
-PLOT_HEIGHT, BAR, BARS_FROM, LONGEST_BAR = 260, 30, 104, 270
+PLOT_HEIGHT, BAR, BARS_FROM, LONGEST_BAR = 260, 30, 104, 210
 HALF_LABEL_PX = 24
 """Half the width of the widest label of an axis."""
-NEAR_PX, TEXT_PX = 18, 13
+NEAR_PX, TEXT_PX = 18, 16
 """Numbers closer together than this, across and up, are stacked."""
 
 
@@ -61,7 +61,7 @@ def tradeoff(rows: Sequence[Row], metric: Metric) -> str:
         at_x, at_y = x(ms), y(accuracy.value)
         parts.append(f'<path class="range" d="M{at_x:.1f} {y(below):.1f}V{y(above):.1f}"/>')
         parts.append(f'<circle class="mark" cx="{at_x:.1f}" cy="{at_y:.1f}" r="5"/>')
-        parts.append(_number(number, at_x + 6, at_y - 9, placed))
+        parts.append(_number(number, at_x + 6, at_y - 9, placed, -TEXT_PX))
     named = "".join(
         f"<li>{escape(str(row.measurement.description))}: {accuracy}, p90 {ms:.2f} ms</li>"
         for (row, accuracy), ms in zip(known, times, strict=True)
@@ -92,7 +92,7 @@ def throughput(rows: Sequence[Row]) -> str:
         path = "L".join(f"{at_x:.1f} {at_y:.1f}" for at_x, at_y in points)
         parts.append(f'<path class="line" d="M{path}"><title>{escape(name)}</title></path>')
         parts += [f'<circle class="mark" cx="{at_x:.1f}" cy="{at_y:.1f}" r="4"/>' for at_x, at_y in points]
-        parts.append(_number(number, points[-1][0] + 9, points[-1][1] + 5, placed))
+        parts.append(_number(number, points[-1][0] + 9, points[-1][1] + 5, placed, TEXT_PX))
     named = "".join(
         f"<li>{escape(name)}: {', '.join(f'{rate:.0f} at batch {batch}' for batch, rate in sorted(line))}</li>"
         for name, line in lines.items()
@@ -100,10 +100,10 @@ def throughput(rows: Sequence[Row]) -> str:
     return svg(PLOT_HEIGHT + 8, "images per second over the batch size", parts) + f"<ol>{named}</ol>"
 
 
-def _number(number: int, x: float, y: float, placed: list[tuple[float, float]]) -> str:
-    """Draw the number of a mark at (x, y), or above the numbers `placed` there before."""
+def _number(number: int, x: float, y: float, placed: list[tuple[float, float]], step: int) -> str:
+    """Draw the number of a mark at (x, y), or in steps of y beyond the numbers `placed` there before."""
     while any(abs(y - other) < TEXT_PX and abs(x - where) < NEAR_PX for where, other in placed):
-        y -= TEXT_PX
+        y += step
     placed.append((x, y))
     return f'<text x="{x:.1f}" y="{y:.1f}">{number}</text>'
 
@@ -139,7 +139,7 @@ def _time_axis(low: float, high: float, x: Callable[[float], float], height: int
         parts.append(f'<line class="axis" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{TOP - 8}" y2="{height}"/>')
         label = f"{tick:g}" if number else f"{tick:g} ms"
         anchor = "middle" if x(tick) >= HALF_LABEL_PX else "start"  # or the first would be clipped
-        parts.append(f'<text class="soft" x="{x(tick):.1f}" y="14" text-anchor="{anchor}">{label}</text>')
+        parts.append(f'<text class="soft" x="{x(tick):.1f}" y="17" text-anchor="{anchor}">{label}</text>')
     return parts
 
 

@@ -22,5 +22,5 @@ def test_a_short_axis_has_ticks_too() -> None:
 
 def test_numbers_of_marks_at_one_place_are_stacked() -> None:
     placed: list[tuple[float, float]] = []
-    heights = [float(re.findall(r' y="([^"]+)"', _number(n, x, 50.0, placed))[0]) for n, x in ((1, 9), (2, 9), (3, 90))]
-    assert heights == [50, 50 - TEXT_PX, 50]
+    drawn = [_number(n, x, 50.0, placed, -TEXT_PX) for n, x in ((1, 9), (2, 9), (3, 90))]
+    assert [float(re.findall(r' y="([^"]+)"', text)[0]) for text in drawn] == [50, 50 - TEXT_PX, 50]
