@@ -14,6 +14,8 @@ from .normalization import Normalization
 from .preprocessing import Preprocessing
 
 OUTPUTS = ("age", "female", "age_std")
+WIDTH = 256
+"""Channels that the heads read."""
 STD_SCALE = "age_std_scale"
 """Validation metric of a checkpoint that `AgeGenderNet.std_scale` is set from."""
 BINS = 101
@@ -42,21 +44,20 @@ class AgeGenderNet(nn.Module):
         *,
         weights: str = "none",
         normalization: Normalization = Normalization.IMAGENET,
-        width: int = 256,
     ) -> None:
         super().__init__()
         self.prologue = Preprocessing(normalization)
         self.backbone = Stages(backbone, weights=weights)
         self.neck = nn.Sequential(
-            nn.Conv2d(self.backbone.channels[-1], width, 1, bias=False),
-            nn.BatchNorm2d(width),
+            nn.Conv2d(self.backbone.channels[-1], WIDTH, 1, bias=False),
+            nn.BatchNorm2d(WIDTH),
             nn.ReLU(inplace=True),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Dropout(0.3),
         )
-        self.age = nn.Linear(width, BINS)
-        self.female = nn.Linear(width, 1)
+        self.age = nn.Linear(WIDTH, BINS)
+        self.female = nn.Linear(WIDTH, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Average the predictions for the face and its mirror image.

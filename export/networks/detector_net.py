@@ -16,6 +16,8 @@ from .normalization import Normalization
 from .preprocessing import Preprocessing
 
 OUTPUTS = ("boxes", "scores")
+WIDTH = 48
+"""Channels of each pyramid level."""
 LEVELS = (8, 16, 32)
 """Strides of the pyramid levels, in px."""
 TYPICAL_SIZE = 3.0
@@ -34,7 +36,6 @@ class DetectorNet(nn.Module):
         *,
         weights: str = "none",
         normalization: Normalization = Normalization.IMAGENET,
-        width: int = 48,
     ) -> None:
         super().__init__()
         self.prologue = Preprocessing(normalization)
@@ -48,9 +49,9 @@ class DetectorNet(nn.Module):
             nn.ReLU(inplace=True),
             separable(2 * middle),
         )
-        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in (fine, middle, 2 * middle))
-        self.merge = nn.ModuleList(separable(width) for _ in LEVELS)
-        self.head = nn.Sequential(separable(width), nn.Conv2d(width, 5, 1))
+        self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in (fine, middle, 2 * middle))
+        self.merge = nn.ModuleList(separable(WIDTH) for _ in LEVELS)
+        self.head = nn.Sequential(separable(WIDTH), nn.Conv2d(WIDTH, 5, 1))
         last = self.head[-1]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         nn.init.constant_(last.bias[:1], -4.0)  # few cells hold a face (focal loss, section 4.1)
@@ -84,7 +85,7 @@ class DetectorNet(nn.Module):
         return *self.predict(levels), levels
 
     def pyramid(self, image: Tensor) -> list[Tensor]:
-        """Compute the features (b, width, h / stride, w / stride) of each level."""
+        """Compute the features (b, WIDTH, h / stride, w / stride) of each level."""
         _, fine, middle = self.backbone(self.prologue(image))
         levels = [lateral(x) for lateral, x in zip(self.lateral, (fine, middle, self.coarse(middle)), strict=True)]
         levels[1] = levels[1] + F.interpolate(levels[2], scale_factor=2.0, mode="nearest")

@@ -21,6 +21,8 @@ from .normalization import Normalization
 from .preprocessing import Preprocessing
 
 OUTPUTS = ("landmarks", "presence")
+WIDTH = 64
+"""Channels of the decoder."""
 
 
 def separable(channels: int) -> nn.Sequential:
@@ -49,7 +51,6 @@ class LandmarkNet(nn.Module):
         *,
         weights: str = "none",
         normalization: Normalization = Normalization.IMAGENET,
-        width: int = 64,
         input_size: int = 112,
         dims: int = 3,
     ) -> None:
@@ -60,20 +61,20 @@ class LandmarkNet(nn.Module):
         channels = self.backbone.channels
         if len(channels) < len(STRIDES):
             raise InputError(f"{backbone} ends before stride {STRIDES[-1]}; use another backbone for landmarks")
-        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
-        self.merge = nn.ModuleList(separable(width) for _ in channels[:-1])
-        self.heat = nn.Conv2d(width, POINTS, 1)
+        self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in channels)
+        self.merge = nn.ModuleList(separable(WIDTH) for _ in channels[:-1])
+        self.heat = nn.Conv2d(WIDTH, POINTS, 1)
         sizes = self.backbone.sizes(input_size)
         for kind, (fine, coarse) in itertools.product((np.float64, np.float32), itertools.pairwise(sizes)):
             if int(kind(coarse) * kind(fine / coarse)) != fine:  # as PyTorch and as ONNX Runtime enlarge a map
                 raise InputError(f"{backbone} cannot take crops of {input_size} px; use a multiple of {STRIDES[-1]}")
         self.summary = nn.Sequential(
-            nn.Conv2d(channels[-1], width, 1, bias=False),
-            nn.BatchNorm2d(width),
+            nn.Conv2d(channels[-1], WIDTH, 1, bias=False),
+            nn.BatchNorm2d(WIDTH),
             nn.ReLU(inplace=True),
             nn.Flatten(),
             nn.Dropout(0.2),
-            nn.Linear(width * sizes[-1] ** 2, POINTS + 1),
+            nn.Linear(WIDTH * sizes[-1] ** 2, POINTS + 1),
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from .config import TrainConfig
 
+BATCH = 64
+"""Inputs per call of a network in evaluation mode."""
+
 
 class AugmentedDataset(Dataset[tuple[Tensor, ...]]):
     """Dataset whose samples depend only on seed, epoch and index, so that a resumed run repeats them.
@@ -58,14 +61,13 @@ def load_batches(
     )
 
 
-def predict_batches(net: nn.Module, inputs: Tensor, *, method: str = "forward", batch: int = 64) -> tuple[Tensor, ...]:
+def predict_batches(net: nn.Module, inputs: Tensor, *, method: str = "forward") -> tuple[Tensor, ...]:
     """Run a network in evaluation mode over many inputs.
 
     Args:
         net: Network, on any device.
         inputs: Inputs (n, …) on the CPU.
         method: Name of the method to call.
-        batch: Inputs per call.
 
     Returns:
         The method's outputs (n, …), float32 on the CPU; always a tuple.
@@ -74,6 +76,6 @@ def predict_batches(net: nn.Module, inputs: Tensor, *, method: str = "forward", 
     device = next(net.parameters()).device
     run = getattr(net, method)
     with torch.inference_mode():
-        outputs = [run(part.to(device)) for part in torch.split(inputs, batch)]
+        outputs = [run(part.to(device)) for part in torch.split(inputs, BATCH)]
     columns = zip(*(o if isinstance(o, tuple) else (o,) for o in outputs), strict=True)
     return tuple(torch.cat(column).float().cpu() for column in columns)
