@@ -50,7 +50,7 @@ def verify(
 
 def _print(verdict: Verdict, path: Path) -> None:
     """Print one line per model file and provider, then the verdict."""
-    out = Console(soft_wrap=True, highlight=False)
+    out = Console(soft_wrap=True, highlight=False, emoji=False)
     if not verdict.refused:
         out.print(
             f"{path.name}, made by mien {verdict.made_by}, sha256 {verdict.sha256}: all checksums match", markup=False

@@ -21,7 +21,7 @@ TRAIN_LIBRARIES = ("torch", "torchvision", "onnx", "onnxscript", "matplotlib", "
 REDRAW_S = 0.1
 LINE_EVERY_S = 30.0
 """Seconds between two lines of progress where there is no terminal."""
-stderr = Console(stderr=True)
+stderr = Console(stderr=True, emoji=False)  # a name may contain :-1:
 
 
 def say(text: str, *, style: str = "") -> None:
@@ -43,7 +43,7 @@ def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], 
         table.add_column(heading, justify="left" if number < words else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
+    Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False).print(table)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ def doctor(as_json: bool = typer.Option(False, "--json", help="Print JSON.")) ->
     from ..doctor.checks import run_checks
 
     marks = {Status.OK: ("✓", "green"), Status.NOTE: ("·", ""), Status.PROBLEM: ("✗", "red")}
-    results, out = [], Console(soft_wrap=True)
+    results, out = [], Console(soft_wrap=True, emoji=False)
     for result in run_checks():
         results.append(result)
         if not as_json:

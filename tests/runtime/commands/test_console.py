@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mien.runtime.batch.predict import Predictor
-from mien.runtime.commands.console import describe_duration, progress_bar
+from mien.runtime.commands.console import describe_duration, print_table, progress_bar, say
 from mien.runtime.pipeline.pipeline import Pipeline
 from mien.tests.clips import write_clip
 
@@ -43,6 +43,14 @@ def test_what_an_earlier_run_has_done_does_not_count(
             now_s += 2.0
             advance(done, 1000)
     assert capsys.readouterr().err.splitlines() == ["predict: 915 of 1000 done, about 3 min left"]
+
+
+def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "cuda:-1: [red].jpg"
+    say(f"error: {name}")
+    print_table(name, ["file"], [[name]])
+    printed = capsys.readouterr()
+    assert printed.err == f"error: {name}\n" and printed.out.count(name) == 2
 
 
 def test_durations_are_short() -> None:
