@@ -100,4 +100,5 @@ def _person(face: dict[str, Any]) -> str:
     spread = "" if face["age_std"] is None else f" ± {face['age_std']:.0f}"
     age = None if face["age"] is None else f"{face['age']:.0f}{spread} years"
     gender = None if face["female"] is None else "female" if face["female"] >= 0.5 else "male"
-    return ", ".join(word for word in (age, gender) if word)
+    label = next(iter(class_lines(face["classes"])), None) if "classes" in face else None
+    return ", ".join(word for word in (age, gender, label) if word)

@@ -98,6 +98,9 @@ def test_each_face_is_labelled(model: Path, tmp_path: Path) -> None:
         json.loads, mien("predict", photo, "--model", model, "--on", "faces", "--json", "-").stdout.split("\n")[:1]
     )
     assert row["faces"][0]["landmarks"] and set(row["faces"][0]["classes"]) == {"dark", "bright"}
+    line = mien("predict", photo, "--model", model, "--on", "faces").stdout
+    label, probability = row["faces"][0]["class"], row["faces"][0]["classes"][row["faces"][0]["class"]]
+    assert line.endswith(f"male, {label} {100 * probability:.0f} %)\n")
 
 
 def test_pictures_and_videos_are_classified_alike(model: Path, pictures: Path, tmp_path: Path) -> None:
