@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
@@ -230,9 +231,10 @@ def opener_of(bridge: PyTorchBridge) -> Callable[..., Runner]:
         if path.suffix.lower() != ".pt":
             return open_model(path, provider=provider, threads=threads)
         if provider not in (Provider.AUTO, Provider.CPU):
+            command = shlex.join(["mien", "export", str(path), "-o", f"{path.stem}.onnx"])
             raise ProviderError(
                 f"--provider {provider.value} needs a model file, but {path} is a checkpoint, which runs in PyTorch on "
-                f"the CPU; run: mien export {path} -o {path.stem}.onnx, and pass that file"
+                f"the CPU; run: {command}, and pass that file"
             )
         with require_train_extra():
             return bridge.open_checkpoint(path, threads=threads)

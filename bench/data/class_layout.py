@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ def find_class_folders(root: Path) -> list[ClassFolders]:
     named = ", ".join(sorted(path.name for path in roles))
     if len(parts[TRAINING]) != 1 or len(held_out) != 1 or None in roles.values():
         first = next(path for path, role in roles.items() if role is not None)
-        raise InputError(f"{folder}: {named} look like parts of a data set, not classes; pass one, as --data {first}")
+        example = f"--data {shlex.quote(str(first))}"
+        raise InputError(f"{folder}: {named} look like parts of a data set, not classes; pass one, as {example}")
     training, validation = (_classes_of(_without_wrapping(part[0])) for part in (parts[TRAINING], held_out))
     if training.classes != validation.classes:
         raise InputError(
@@ -92,7 +94,8 @@ def _classes_of(folder: Path) -> ClassFolders:
     below = _subfolders(folder)
     names = tuple(sorted(path.name for path in below))
     if len(names) < 2:
-        hint = f"; if its subfolders are the classes, pass --data {below[0]}" if below and _subfolders(below[0]) else ""
+        first = shlex.quote(str(below[0])) if below and _subfolders(below[0]) else ""
+        hint = f"; if its subfolders are the classes, pass --data {first}" if first else ""
         raise InputError(
             f"{folder}: expected two or more subfolders, one per class; found {list(names) or 'none'}{hint}"
         )

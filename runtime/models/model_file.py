@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -248,4 +249,5 @@ def _checkpoint_error(origin: str) -> ModelError:
     path = PurePath(origin)
     named = path if path.suffix.lower() == ".pt" else path.with_suffix(".pt")
     rename = "" if named == path else f"rename it to {named.name}, then "
-    return ModelError(f"{origin} is a checkpoint; {rename}run: mien export {named} -o {path.stem}.onnx")
+    command = shlex.join(["mien", "export", str(named), "-o", f"{path.stem}.onnx"])
+    return ModelError(f"{origin} is a checkpoint; {rename}run: {command}")

@@ -105,6 +105,7 @@ def test_one_picture_a_class_is_enough_where_the_parts_are_given(tmp_path: Path)
 @pytest.mark.parametrize(
     ("parts", "classes", "message"),
     [
+        (("train set", "test set", "models"), "a b", r"look like parts .* pass one, as --data '.*/test set'$"),
         (("train", "test", "models"), "a b", r"models, test, train look like parts .* pass one, as --data .*/test$"),
         (("test", "val"), "a b", r"test, val look like parts of a data set, not classes; pass one, as --data .*/test$"),
         (("train1", "train2"), "a b", r"train1, train2 look like parts"),

@@ -108,6 +108,8 @@ def test_a_checkpoint_is_recognized_by_its_content(tmp_path: Path, head: bytes) 
         ModelFile.of(path)
     with pytest.raises(ModelError, match=r"is a checkpoint; run: mien export FACE\.PT -o FACE\.onnx"):
         ModelFile.of("FACE.PT")
+    with pytest.raises(ModelError, match=r"run: mien export 'my face\.pt' -o 'my face\.onnx'"):
+        ModelFile.of("my face.pt")
 
 
 def test_a_file_that_is_missing_or_a_folder_is_no_model(tmp_path: Path) -> None:
