@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from ...runtime.commands.input_paths import existing_file, existing_folder
-from ...runtime.commands.options import enum_members, positive_ints
+from ...runtime.commands.options import MAX_THREADS, enum_members, positive_ints
 from ...runtime.errors import InputError
 from ...runtime.models.runner import Provider
 from ..suite.options import Baseline, BenchOptions
@@ -39,7 +39,7 @@ def bench_options(
     pipeline: Path | None = typer.Option(
         None, "--pipeline", callback=existing_file, help="Also measure the whole pipeline on this video, by stage."
     ),
-    threads: int = typer.Option(1, "--threads", min=1, max=1024, help="Threads per operator, and of PyTorch."),
+    threads: int = typer.Option(1, "--threads", min=1, max=MAX_THREADS, help="Threads per operator, and of PyTorch."),
     rounds: int = typer.Option(
         20, "--rounds", min=1, max=MAX_COUNT, help="Rounds; in each, all candidates take turns."
     ),

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from ...runtime.commands.console import progress_bar, say
+from ...runtime.commands.options import MAX_THREADS
 from ...runtime.errors import InputError
 from ...runtime.models.runner import Provider
 from ..timing.environment import environment_warnings
@@ -16,7 +17,7 @@ from ..verdict import Check, Verdict
 from ..verify import VerifyOptions, verify_file
 
 ROUNDS = typer.Option(10, "--rounds", min=0, help="Rounds of ten timed calls; 0: do not measure latency.")
-THREADS = typer.Option(1, "--threads", min=0, help="Threads per operator; 0: all cores.")
+THREADS = typer.Option(1, "--threads", min=0, max=MAX_THREADS, help="Threads per operator; 0: all cores.")
 
 
 def verify(

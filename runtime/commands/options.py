@@ -27,7 +27,9 @@ PROVIDERS = f"{', '.join(provider.value for provider in list(Provider)[:-1])} or
 PROVIDER = typer.Option(
     Provider.AUTO, "--provider", metavar="PROVIDER", help=f"Runs the models: {PROVIDERS}; auto: the fastest that works."
 )
-THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, help="Threads per operator; 0: all cores.")
+MAX_THREADS = 1024
+"""Starting a hundred times as many would block a machine for minutes, deaf to Ctrl-C."""
+THREADS = typer.Option(DEFAULT_THREADS, "--threads", min=0, max=MAX_THREADS, help="Threads per operator; 0: all cores.")
 MAX_SIDE = typer.Option(
     DEFAULT_MAX_SIDE, "--max-side", min=64, help="Downscale the detector's input to this longer side, px."
 )
@@ -154,7 +156,7 @@ def overlay_style(
         None, "--axes/--no-axes", help="Draw the axes of the head; default: for faces of 80 px or more."
     ),
     line_width: int | None = typer.Option(
-        None, "--line-width", min=1, help="Width of drawn lines, px; default: follows the face."
+        None, "--line-width", min=1, max=1000, help="Width of drawn lines, px; default: follows the face."
     ),
 ) -> OverlayStyle:
     """Collect the options of the overlay; see `with_options`."""

@@ -20,7 +20,7 @@ from ..pipeline.pipeline_options import HIDING_MAX_SIDE, PipelineOptions
 from ..wording import counted
 from .console import progress_bar, say
 from .option_groups import with_options
-from .options import BLUR, overlay_style, pipeline_options, refuse_face_options
+from .options import BLUR, MAX_THREADS, overlay_style, pipeline_options, refuse_face_options
 from .predict_report import PredictReport
 from .run_config import with_config
 
@@ -56,6 +56,7 @@ def predict(
         None,
         "--threads",
         min=0,
+        max=MAX_THREADS,
         help="Total threads, one per picture; 0: all cores (default; fewer for one picture or video).",
     ),
     max_side: int | None = typer.Option(

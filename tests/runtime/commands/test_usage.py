@@ -215,6 +215,15 @@ def test_models_of_a_bundle_that_do_not_exist_are_said_before_pytorch_is_importe
         assert "no file nosuch.pt" in error_of("bundle", "-o", str(tmp_path / "b.mien"), option, "nosuch.pt")
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [*((name, "--threads") for name in ("webcam", "predict", "verify", "evaluate")), ("predict", "--line-width")],
+)
+def test_a_number_that_would_block_or_crash_a_library_is_refused(command: str, option: str) -> None:
+    path = ["landmarks", "--data", "."] if command == "evaluate" else ["x.png"]
+    assert f"invalid value for '{option}'" in error_of(command, *path, option, "99999")
+
+
 def test_a_file_in_the_place_of_a_folder_is_told(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
     told = error_of("predict", str(tmp_path / "a.png"), "--draw", str(tmp_path / "a.png"))
