@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,33 +37,22 @@ from ..pictures import read_training_image
 from .taught_points import TaughtPoints
 from .unlabelled_faces import FoundFaces
 
+LANDMARK_CROP_SCALE = 1.3
+"""Side of a crop, in longer sides of the landmarks' bounds."""
 NEGATIVE_SHARE = 0.15
 """Fraction of training crops without a face, or with one cropped so badly that a tracker should drop it."""
 
 
-@dataclass(frozen=True, slots=True)
-class CropSize:
-    """Size of a landmark crop.
-
-    Attributes:
-        size: Side in px of the crop.
-        scale: Side of the crop, in longer sides of the landmarks' bounds.
-    """
-
-    size: int
-    scale: float
-
-
-def cut_face(image: Image, bounds: FloatArray, shape: CropSize, *, roll: float = 0.0) -> Crop:
+def cut_face(image: Image, bounds: FloatArray, size: int, *, roll: float = 0.0) -> Crop:
     """Cut the square crop of a face.
 
     Args:
         image: Image (h, w, 3) uint8 BGR.
         bounds: Bounds (4,) of the landmarks, in px.
-        shape: Size of the crop.
+        size: Side of the crop in px.
         roll: In-plane rotation of the crop, in radians.
     """
-    return cut_crop(image, crop_matrix(bounds, scale=shape.scale, size=shape.size, roll=roll), shape.size)
+    return cut_crop(image, crop_matrix(bounds, scale=LANDMARK_CROP_SCALE, size=size, roll=roll), size)
 
 
 def to_fractions(points: FloatArray, crop: Crop) -> FloatArray:
@@ -90,7 +78,7 @@ class LandmarkCrops(AugmentedDataset):
         self,
         table: LandmarkTable,
         *,
-        shape: CropSize,
+        size: int,
         seed: int,
         faces_of: Sequence[FloatArray],
         negatives: Sequence[Path] = (),
@@ -99,7 +87,7 @@ class LandmarkCrops(AugmentedDataset):
         super().__init__(seed)
         self.files = table.files
         self.labelled = len(table)
-        self.shape = shape
+        self.size = size
         self.strength = strength
         self.worsened = 0.0
         self.faces_of = faces_of
@@ -166,17 +154,17 @@ class LandmarkCrops(AugmentedDataset):
     def _positive(self, index: int, rng: np.random.Generator) -> tuple[Image, FloatArray, FloatArray]:
         image = self.images[index] if index < self.labelled else read_training_image(self.files[index])
         bounds = jitter_bounds(self.bounds[index], rng, self.strength)
-        crop = cut_face(image, bounds, self.shape, roll=random_roll(rng, self.strength))
+        crop = cut_face(image, bounds, self.size, roll=random_roll(rng, self.strength))
         points = to_fractions(self.points[:, index], crop)
-        spread = self.spread[index] * zoom_of(crop.matrix) / self.shape.size
+        spread = self.spread[index] * zoom_of(crop.matrix) / self.size
         pixels = crop.pixels
         if rng.random() < self.strength.mirrored:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
             points, spread = points[:, MIRRORED], spread[MIRRORED]
-            offset = self.offsets[index] * crop.matrix[:, 0] / self.shape.size
+            offset = self.offsets[index] * crop.matrix[:, 0] / self.size
             points[..., 0] = 1 - points[..., 0] + 2 * offset[0]
             points[..., 1] -= 2 * offset[1]
-        outlines = points[:, UNDER_A_MASK, :2] * self.shape.size - 0.5
+        outlines = points[:, UNDER_A_MASK, :2] * self.size - 0.5
         known = ~np.isnan(outlines[:, 0, 0])
         if rng.random() < self.strength.masked and known.any():
             pixels = wear_mask(pixels, outlines[known][0], rng)
@@ -189,14 +177,14 @@ class LandmarkCrops(AugmentedDataset):
         if self.negatives and rng.random() < 0.4:
             image = self.negatives[int(rng.integers(len(self.negatives)))]
             bounds = _random_square(image, rng)
-            return cut_face(image, bounds, self.shape, roll=random_roll(rng, self.strength)).pixels
+            return cut_face(image, bounds, self.size, roll=random_roll(rng, self.strength)).pixels
         image = self.images[index]
         faces = np.concatenate([self.faces_of[index], self.bounds[index][None]])
         for _ in range(20):
             bounds = _missed(self.bounds[index], rng) if rng.random() < 0.6 else _random_square(image, rng)
             if intersection_over_union(bounds[None], faces).max() < 0.2:
-                return cut_face(image, bounds, self.shape, roll=random_roll(rng, self.strength)).pixels
-        return np.full((self.shape.size, self.shape.size, 3), int(rng.integers(256)), dtype=np.uint8)
+                return cut_face(image, bounds, self.size, roll=random_roll(rng, self.strength)).pixels
+        return np.full((self.size, self.size, 3), int(rng.integers(256)), dtype=np.uint8)
 
 
 def _random_square(image: Image, rng: np.random.Generator) -> FloatArray:
@@ -216,30 +204,30 @@ def _missed(bounds: FloatArray, rng: np.random.Generator) -> FloatArray:
     return np.concatenate([centre - side * zoom / 2, centre + side * zoom / 2])
 
 
-def validation_crops(table: LandmarkTable, shape: CropSize) -> tuple[Image, FloatArray]:
+def validation_crops(table: LandmarkTable, size: int) -> tuple[Image, FloatArray]:
     """Cut the labelled faces without augmentation.
 
     Args:
         table: Faces to cut.
-        shape: Size of the crops.
+        size: Side of the crops in px.
 
     Returns:
         Crops (n, size, size, 3) uint8 and their points (n, 68, 3) in fractions of the crop.
     """
     pixels, points = [], []
     for file, bounds, xy, z in zip(table.files, landmark_bounds(table.points), table.points, table.depth, strict=True):
-        crop = cut_face(read_training_image(file), bounds, shape)
+        crop = cut_face(read_training_image(file), bounds, size)
         pixels.append(crop.pixels)
         points.append(to_fractions(np.concatenate([xy, z[:, None]], axis=1), crop))
     return np.stack(pixels), np.stack(points)
 
 
-def shifted_crops(table: LandmarkTable, shape: CropSize, *, shift: float) -> Image:
+def shifted_crops(table: LandmarkTable, size: int, *, shift: float) -> Image:
     """Cut the labelled faces off-centre, like the crops of a tracker that has lost its face.
 
     Args:
         table: Faces to cut.
-        shape: Size of the crops.
+        size: Side of the crops in px.
         shift: Distance to the right, in longer sides of the landmarks' bounds.
 
     Returns:
@@ -248,5 +236,5 @@ def shifted_crops(table: LandmarkTable, shape: CropSize, *, shift: float) -> Ima
     bounds = landmark_bounds(table.points)
     sides = (bounds[:, 2:] - bounds[:, :2]).max(axis=1)
     moved = bounds + shift * sides[:, None] * np.array([1.0, 0.0, 1.0, 0.0])
-    crops = (cut_face(read_training_image(f), b, shape) for f, b in zip(table.files, moved, strict=True))
+    crops = (cut_face(read_training_image(f), b, size) for f, b in zip(table.files, moved, strict=True))
     return np.stack([crop.pixels for crop in crops])

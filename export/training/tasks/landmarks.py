@@ -25,11 +25,9 @@ from ..config import NO_TEACHERS, DistillationConfig, NetworkConfig, ProgressCal
 from ..distillation import Teachers
 from ..losses import landmark_losses
 from .label_offsets import label_offsets
-from .landmark_crops import CropSize, LandmarkCrops, shifted_crops, validation_crops
+from .landmark_crops import LANDMARK_CROP_SCALE, LandmarkCrops, shifted_crops, validation_crops
 from .taught_points import teach_points
 from .unlabelled_faces import find_faces
-
-CROP_SCALE = 1.3
 
 
 class LandmarkTraining:
@@ -90,16 +88,15 @@ class LandmarkTraining:
             task=Task.LANDMARKS,
             input_size=(input_size, input_size),
             outputs=OUTPUTS,
-            crop_scale=CROP_SCALE,
+            crop_scale=LANDMARK_CROP_SCALE,
             points="ibug68",
             dims=dims,
             provenance=network.provenance(data) | started | self.teachers.provenance,
         )
-        self.shape = CropSize(input_size, CROP_SCALE)
         self.training = table.mask(~held)
         self.dataset = LandmarkCrops(
             self.training,
-            shape=self.shape,
+            size=input_size,
             seed=network.seed,
             faces_of=[boxes_of[file] for file in self.training.files],
             negatives=other_files,
@@ -112,12 +109,12 @@ class LandmarkTraining:
         """Read the pictures, let the teachers look at the faces, and cut the crops to validate on."""
         self.dataset.read_images()
         if self.initialized:
-            self.dataset.offsets = label_offsets(self.net, self.training, self.shape)
+            self.dataset.offsets = label_offsets(self.net, self.training, self.dataset.size)
         if self.teachers:
             self._learn_from_teachers(progress)
-        images, self.points = validation_crops(self.held, self.shape)
+        images, self.points = validation_crops(self.held, self.dataset.size)
         self.images = torch.from_numpy(images)
-        self.lost = torch.from_numpy(shifted_crops(self.held, self.shape, shift=0.8))
+        self.lost = torch.from_numpy(shifted_crops(self.held, self.dataset.size, shift=0.8))
 
     def _learn_from_teachers(self, progress: ProgressCallback) -> None:
         self.teachers.to(next(self.net.parameters()).device)

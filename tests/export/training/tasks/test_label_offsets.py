@@ -12,10 +12,10 @@ from mien.bench.data.face_boxes import read_faces
 from mien.bench.data.landmark_labels import MIRRORED, read_landmarks
 from mien.export.training.augmentation import Strength
 from mien.export.training.tasks.label_offsets import label_offsets
-from mien.export.training.tasks.landmark_crops import CropSize, LandmarkCrops, validation_crops
+from mien.export.training.tasks.landmark_crops import LandmarkCrops, validation_crops
 from mien.runtime.vision.geometry import landmark_bounds, longer_side
 
-SHAPE = CropSize(64, 1.3)
+SIZE = 64
 TO_THE_RIGHT = 0.02
 """What the labels of the test lie too far right, in crops."""
 
@@ -40,8 +40,8 @@ class Oracle(torch.nn.Module):
 @pytest.mark.parametrize("learnt", [0.0, TO_THE_RIGHT])
 def test_the_offset_is_measured_whether_the_network_has_learnt_it_or_not(landmark_folder: Path, learnt: float) -> None:
     table = read_landmarks(landmark_folder)
-    pixels, labels = validation_crops(table, SHAPE)
-    offsets = label_offsets(Oracle(pixels, labels - [TO_THE_RIGHT, 0, 0], learnt), table, SHAPE)
+    pixels, labels = validation_crops(table, SIZE)
+    offsets = label_offsets(Oracle(pixels, labels - [TO_THE_RIGHT, 0, 0], learnt), table, SIZE)
     assert np.allclose(offsets, TO_THE_RIGHT * 1.3 * longer_side(landmark_bounds(table.points)), rtol=1e-5)
 
 
@@ -50,7 +50,7 @@ def test_a_mirrored_picture_is_labelled_as_if_it_had_been_taken_so(landmark_fold
     table = read_landmarks(landmark_folder)
     crops = LandmarkCrops(
         table,
-        shape=SHAPE,
+        size=SIZE,
         seed=0,
         faces_of=read_faces(landmark_folder).boxes,
         strength=Strength(shift=0, zoom=0, roll=0.5, occluded=0, masked=0, degraded=0, mirrored=1),

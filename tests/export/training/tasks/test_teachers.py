@@ -30,7 +30,7 @@ from mien.export.training.run_state import LAST
 from mien.export.training.tasks import unlabelled_faces
 from mien.export.training.tasks.age_gender import AgeGenderTraining
 from mien.export.training.tasks.detector import DetectorTraining
-from mien.export.training.tasks.landmark_crops import CropSize, LandmarkCrops
+from mien.export.training.tasks.landmark_crops import LandmarkCrops
 from mien.export.training.tasks.landmarks import LandmarkTraining
 from mien.export.training.tasks.taught_ages import teach_ages
 from mien.export.training.tasks.taught_points import TaughtPoints, teach_points
@@ -151,7 +151,7 @@ def test_ages_are_averaged_over_the_face_and_its_mirror_image(tmp_path: Path) ->
 def test_taught_points_go_through_the_same_crops_as_labels(landmark_folder: Path) -> None:
     """Turned and mirrored, whether a face has labels or not."""
     table = read_landmarks(landmark_folder)
-    crops = LandmarkCrops(table, shape=CropSize(64, 1.3), seed=0, faces_of=read_faces(landmark_folder).boxes)
+    crops = LandmarkCrops(table, size=64, seed=0, faces_of=read_faces(landmark_folder).boxes)
     crops.read_images()
     labels = np.concatenate([table.points, table.depth[..., None]], axis=2)
     twice = TaughtPoints(np.concatenate([labels, labels]), np.ones((48, 68)), np.repeat([0.9, 0.8], 24))
