@@ -11,6 +11,8 @@ from ...runtime.errors import OutputError
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 """Points (position in epochs, value) by metric."""
+DOTS_BELOW = 50
+"""Number of points below which each is marked."""
 LOG_FROM = 20.0
 """Losses are shown on a logarithmic scale if the largest exceeds the smallest by this factor."""
 
@@ -51,7 +53,8 @@ def plot_curves(
         axes = plt.figure(figsize=figsize).add_subplot()
     for name, points in curves.items():
         line = "--" if "val" in name else ":" if "test" in name else "-"
-        axes.plot([p[0] for p in points], [p[1] for p in points], line, label=name)
+        marker = "." if len(points) < DOTS_BELOW else ""  # a single epoch has no line
+        axes.plot([p[0] for p in points], [p[1] for p in points], line, marker=marker, label=name)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
@@ -88,7 +91,6 @@ def plot_run(losses: Curves, metrics: Curves, *, best_epoch: int, path: Path) ->
         plot_curves(curves, ax=axes, log=curves is losses and max(values) > LOG_FROM * min(values))
         axes.axvline(best_epoch, color="grey", linewidth=1, linestyle=":", label=f"best epoch: {best_epoch}")
         for line, points in zip(axes.get_lines(), curves.values(), strict=False):
-            line.set_marker("." if len(points) < 50 else "")
             at_best = [value for epoch, value in points if epoch == best_epoch]
             axes.plot([best_epoch] * len(at_best), at_best, "o", color=line.get_color())
             if curves is not losses:

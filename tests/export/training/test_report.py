@@ -60,6 +60,12 @@ def test_a_shorter_line_covers_the_one_it_replaces(capsys: pytest.CaptureFixture
     assert len(shorter) == len(longest) and len(last.rstrip("\n")) == len(shorter.rstrip())
 
 
+def test_a_single_epoch_is_visible() -> None:
+    axes = plt.figure().add_subplot()
+    trained(epochs=1).plot_epochs(["val_loss"], ax=axes)
+    assert [line.get_marker() for line in axes.lines] == ["."]
+
+
 def test_a_line_has_its_prefix_its_end_and_the_wanted_decimals(capsys: pytest.CaptureFixture[str]) -> None:
     now = itertools.count()
     Report(4, precision=1, clock=lambda: float(next(now))).record(2, loss=0.26, log="fold 1", end="!")
