@@ -98,7 +98,8 @@ class TrackedAttributes:
             if i not in ids:
                 del self._tracks[i]
         located = np.isfinite(faces.landmarks[:, 0, 0])
-        due = [n for n, i in enumerate(ids) if located[n] and self._next_frame(i) <= self._frame]
+        waiting = {i for i, track in self._tracks.items() if track.next_frame > self._frame}
+        due = [n for n, i in enumerate(ids) if located[n] and i not in waiting]
         if due:
             found = estimate(self._runner, image, faces.landmarks[due])
             for n, values in zip(due, np.stack([found[name] for name in ESTIMATES], axis=1), strict=True):
@@ -106,9 +107,6 @@ class TrackedAttributes:
         self._frame += 1
         means = np.array([self._tracks[i].mean if i in self._tracks else UNKNOWN for i in ids])
         return faces.with_fields(**dict(zip(ESTIMATES, means.reshape(-1, len(ESTIMATES)).T, strict=True)))
-
-    def _next_frame(self, track_id: int) -> int:
-        return self._tracks[track_id].next_frame if track_id in self._tracks else 0
 
     def _add(self, track_id: int, values: FloatArray) -> None:
         track = self._tracks.setdefault(track_id, _Track(0, UNKNOWN, 0))

@@ -87,7 +87,12 @@ class ModelFile:
                 yield file
             except ValueError as error:
                 file.seek(0)
-                raise _not_onnx(self.origin, file.read(HEAD_BYTES), error) from error
+                kind = kind_of(file.read(HEAD_BYTES))
+                damaged = kind in (FileKind.ONNX, FileKind.UNKNOWN)
+                found = f"is truncated, damaged or not an ONNX file ({error})" if damaged else f"holds {kind.value}"
+                raise ModelError(
+                    f"{self} is not a model that ONNX Runtime can load: it {found}; make model files with mien export"
+                ) from error
 
     def _open(self) -> BinaryIO:
         return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content.open("rb")
@@ -211,13 +216,6 @@ def model_spec(source: ModelSource) -> ModelSpec:
         ModelError: The file is missing, not an ONNX file, or has no mien metadata.
     """
     return ModelFile.of(source).spec
-
-
-def _not_onnx(origin: str, head: bytes, error: ValueError) -> ModelError:
-    kind = kind_of(head)
-    damaged = kind in (FileKind.ONNX, FileKind.UNKNOWN)
-    found = f"it is truncated, damaged or not an ONNX file ({error})" if damaged else f"it holds {kind.value}"
-    return ModelError(f"{origin} is not a model that ONNX Runtime can load: {found}; make model files with mien export")
 
 
 def _beside_its_weights(link: Path) -> Path:

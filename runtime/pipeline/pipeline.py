@@ -116,7 +116,8 @@ class Pipeline:
         Raises:
             ModelError: A file is not a model of the right kind, or the bundle is damaged.
             InputError: A bundle was given together with other models, or holds no model of that precision; a file has
-                another precision than requested; no such provider or precision; a condition that no face can meet.
+                another precision than requested; no such provider or precision; `max_side` is less than 32 px; a
+                condition that no face can meet.
             ProviderError: `provider` is not what would really run.
         """
         provider = as_choice(Provider, provider)
@@ -126,23 +127,18 @@ class Pipeline:
         models = choose_models(given, bundle=bundle, precision=asked, provider=provider)
         with ExitStack() as opened:  # closes what is open if a later one fails
             found = open_detector(
-                models["detector"],
-                provider=provider,
-                threads=threads,
-                max_side=max_side,
-                min_score=min_score,
+                models["detector"], provider=provider, threads=threads, max_side=max_side, min_score=min_score
             )
             opened.callback(found.close)
-            points = open_runner(models["landmarks"], provider=provider, threads=threads)
-            opened.callback(points.close)
-            known = None
-            if attributes and "age_gender" in models:
-                known = open_runner(models["age_gender"], provider=provider, threads=threads)
-                opened.callback(known.close)
-            labels = None
-            if classifier is not None:
-                labels = open_runner(ModelFile.of(classifier), provider=provider, threads=threads)
-                opened.callback(labels.close)
+
+            def open_one(source: ModelSource) -> Runner:
+                runner = open_runner(source, provider=provider, threads=threads)
+                opened.callback(runner.close)
+                return runner
+
+            points = open_one(models["landmarks"])
+            known = open_one(models["age_gender"]) if attributes and "age_gender" in models else None
+            labels = None if classifier is None else open_one(ModelFile.of(classifier))
             if asked is not None:
                 own = found.runner if isinstance(found, OwnDetector) else None
                 for runner in filter(None, (own, points, known)):

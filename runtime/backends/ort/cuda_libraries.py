@@ -27,8 +27,7 @@ _MISSING = re.compile(r"^(\S+?\.so[.\d]*): cannot open shared object file")
 _WITH_LIBRARIES = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 _OWNERS = (
     ("libcuda.so", "the NVIDIA driver", "install it, or run where there is a GPU"),
-    ("libnvinfer", "TensorRT", "install the version that this onnxruntime was built with"),
-    ("libnvonnxparser", "TensorRT", "install the version that this onnxruntime was built with"),
+    (("libnvinfer", "libnvonnxparser"), "TensorRT", "install the version that this onnxruntime was built with"),
     ("libcudnn", "cuDNN", _WITH_LIBRARIES),
     ("lib", "the CUDA libraries", _WITH_LIBRARIES),
 )
