@@ -9,7 +9,7 @@ import pytest
 from mien.bench.data.face_boxes import read_faces
 from mien.bench.data.landmark_labels import MIRRORED, read_landmarks
 from mien.bench.data.splits import held_out, in_test_split
-from mien.export.training.tasks.landmark_crops import CropSize, LandmarkCrops, cut_face, to_fractions, validation_crops
+from mien.export.training.tasks.landmark_crops import LandmarkCrops, cut_face, to_fractions, validation_crops
 from mien.runtime.errors import InputError
 from mien.runtime.pictures.images import read_image
 from mien.runtime.vision.geometry import landmark_bounds
@@ -129,7 +129,7 @@ def test_half_of_the_held_out_groups_validate_and_half_are_tested() -> None:
 
 def test_validation_crops_hold_the_points(landmark_folder: Path) -> None:
     table = read_landmarks(landmark_folder)
-    images, points = validation_crops(table, CropSize(64, 1.3))
+    images, points = validation_crops(table, 64)
     assert images.shape == (24, 64, 64, 3)
     spans = points[..., :2].max(axis=1) - points[..., :2].min(axis=1)
     assert np.allclose(spans.max(axis=1), 1 / 1.3)
@@ -140,14 +140,14 @@ def test_validation_crops_hold_the_points(landmark_folder: Path) -> None:
 
 def test_fractions_are_inverse_to_the_crop(landmark_folder: Path) -> None:
     table = read_landmarks(landmark_folder)
-    crop = cut_face(read_image(table.files[0]), landmark_bounds(table.points[0]), CropSize(64, 1.3), roll=0.3)
+    crop = cut_face(read_image(table.files[0]), landmark_bounds(table.points[0]), 64, roll=0.3)
     labelled = np.concatenate([table.points[0], np.ones((68, 1))], axis=1)
     assert np.allclose(crop.to_image(to_fractions(labelled, crop)), labelled)
 
 
 def test_training_crops_repeat_by_seed_and_epoch(landmark_folder: Path) -> None:
     table = read_landmarks(landmark_folder)
-    crops = LandmarkCrops(table, shape=CropSize(64, 1.3), seed=1, faces_of=read_faces(landmark_folder).boxes)
+    crops = LandmarkCrops(table, size=64, seed=1, faces_of=read_faces(landmark_folder).boxes)
     crops.read_images()
     a, b = crops[3], crops[3]
     assert all((x.nan_to_num() == y.nan_to_num()).all() for x, y in zip(a, b, strict=True))
@@ -163,7 +163,7 @@ def test_training_crops_repeat_by_seed_and_epoch(landmark_folder: Path) -> None:
 def test_labels_follow_the_pixels(landmark_folder: Path) -> None:
     """The dark eyes lie under the eye labels of augmented crops, mirrored and turned ones too."""
     table = read_landmarks(landmark_folder)
-    crops = LandmarkCrops(table, shape=CropSize(96, 1.3), seed=0, faces_of=read_faces(landmark_folder).boxes)
+    crops = LandmarkCrops(table, size=96, seed=0, faces_of=read_faces(landmark_folder).boxes)
     crops.read_images()
     hits = total = 0
     for epoch in range(6):
